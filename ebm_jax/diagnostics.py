@@ -1,0 +1,126 @@
+r"""Is the chain mixing, is the energy collapsing, what did the sampler do?
+
+R-hat and effective sample size come from arviz-stats (``pip install ebm_jax[diagnostics]``).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ebm_jax.samplers._batch import chain_sum, value_and_gradient
+from ebm_jax.types import Array, Energy, Metrics, Params, Position
+
+
+def energy_gap(energy: Energy, params: Params, positives: Position, negatives: Position) -> Metrics:
+    r"""Return how far apart the energies of data and samples lie.
+
+        gap = mean E(x-) - mean E(x+),   spread = standard deviation over both
+
+    Near zero while training by maximum likelihood goes well; growing without bound means the
+    chains do not follow; a spread near zero means the energy has collapsed to a constant.
+
+    Args:
+        energy: (params, x) -> ().
+        params: its parameters.
+        positives: data, on the leading axis.
+        negatives: samples, on the leading axis.
+
+    Returns:
+        ``energy_positive``, ``energy_negative``, ``energy_gap`` and ``energy_spread``, each ().
+
+    >>> import jax.numpy as jnp
+    >>> found = energy_gap(lambda p, x: x, None, jnp.zeros(3), jnp.ones(3))
+    >>> float(found["energy_gap"]), float(found["energy_spread"])
+    (1.0, 0.5)
+    """
+    positive = jax.vmap(energy, (None, 0))(params, positives)
+    negative = jax.vmap(energy, (None, 0))(params, negatives)
+    return {
+        "energy_positive": jnp.mean(positive),
+        "energy_negative": jnp.mean(negative),
+        "energy_gap": jnp.mean(negative) - jnp.mean(positive),
+        "energy_spread": jnp.std(jnp.concatenate([positive, negative])),
+    }
+
+
+def gradient_norms(energy: Energy, position: Position) -> Array:
+    r"""Return |grad E(x)| for every chain.
+
+    Args:
+        energy: E(x) -> ().
+        position: pytree with the chains on the leading axis.
+
+    Returns:
+        (chains,), in energy per unit of x.
+
+    >>> import jax.numpy as jnp
+    >>> gradient_norms(lambda x: jnp.sum(x**2) / 2, jnp.array([[3.0, 4.0]])).tolist()
+    [5.0]
+    """
+    _, gradient = value_and_gradient(energy, position)
+    return jnp.sqrt(chain_sum([g**2 for g in gradient]))
+
+
+def _array_stats() -> Any:
+    try:
+        from arviz_stats.base import array_stats  # pyright: ignore
+    except ImportError as error:
+        raise ImportError(
+            "R-hat and ESS need arviz-stats: pip install 'ebm_jax[diagnostics]'."
+        ) from error
+    return array_stats
+
+
+def _history(history) -> np.ndarray:
+    values = np.asarray(history, np.float64)
+    if values.ndim < 2 or values.shape[0] < 4:
+        raise ValueError(
+            "history must be (steps, chains, ...) with at least 4 steps, as chains.run collects "
+            f"it; got {values.shape}."
+        )
+    return np.moveaxis(values, (0, 1), (-1, -2))
+
+
+def rhat(history) -> np.ndarray:
+    r"""Return the rank-normalised split R-hat of every coordinate; above 1.01 chains disagree.
+
+    Source: Vehtari et al. (2021), Rank-normalization, folding, and localization: an improved
+    R-hat, Bayesian Analysis 16(2).
+
+    Args:
+        history: (steps, chains, ...), as ``chains.run`` collects it.
+
+    Returns:
+        The shape of one configuration.
+
+    Raises:
+        ImportError: arviz-stats is missing. ValueError: fewer than 4 steps.
+
+    >>> import numpy as np
+    >>> float(rhat(np.random.default_rng(0).normal(size=(500, 4)))) < 1.01
+    True
+    """
+    return np.asarray(_array_stats().rhat(_history(history)))
+
+
+def ess(history) -> np.ndarray:
+    r"""Return the bulk effective sample size of every coordinate, over all chains.
+
+    Source: Vehtari et al. (2021).
+
+    Args:
+        history: (steps, chains, ...), as ``chains.run`` collects it.
+
+    Returns:
+        The shape of one configuration, in samples.
+
+    Raises:
+        ImportError: arviz-stats is missing. ValueError: fewer than 4 steps.
+
+    >>> import numpy as np
+    >>> bool(1500 < ess(np.random.default_rng(0).normal(size=(500, 4))) < 2500)
+    True
+    """
+    return np.asarray(_array_stats().ess(_history(history)))

@@ -1,0 +1,376 @@
+r"""Energies in closed form, energy(params, x) -> (), and combinators, energy -> energy.
+
+Each closed form takes its parameters first, a NamedTuple, so that ``jax.grad`` reaches them and
+``functools.partial(gaussian, params)`` is the energy of x alone that samplers take. Where the
+partition function Z(beta) = int exp(-beta E(x)) dx is known, ``log_partition_...`` gives it.
+The combinators pass all their arguments on, so they work on either kind.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks, gibbs
+from ebm_jax.types import Array, Energy
+
+
+class Gaussian(NamedTuple):
+    """Mean (d,) and precision: (d, d) symmetric positive definite, or its diagonal (d,)."""
+
+    mean: Array
+    precision: Array
+
+
+class GaussianMixture(NamedTuple):
+    """Means (k, d), log-weights (k,), and one standard deviation () for all components."""
+
+    means: Array
+    log_weights: Array
+    scale: Array
+
+
+class DoubleWell(NamedTuple):
+    """Barrier height () between the wells at -1 and 1 of the first coordinate, and a tilt ()."""
+
+    barrier: Array
+    tilt: Array
+
+
+class Rosenbrock(NamedTuple):
+    """Where the valley's floor is lowest, a (), and how steep its walls are, b ()."""
+
+    a: Array
+    b: Array
+
+
+class Funnel(NamedTuple):
+    """Standard deviation () of the first coordinate, the log-variance of all others."""
+
+    scale: Array
+
+
+class Ring(NamedTuple):
+    """Radius () and width (), the standard deviation across the ring."""
+
+    radius: Array
+    width: Array
+
+
+def _vector(name: str, x, size: int | None = None) -> Array:
+    x = _checks.floating("x", x)
+    if x.ndim != 1 or (size is not None and x.shape[0] != size):
+        wanted = "(d,)" if size is None else f"({size},)"
+        raise ValueError(
+            f"{name} takes one configuration of shape {wanted}, got {x.shape}: vmap a batch."
+        )
+    return x
+
+
+def gaussian(params: Gaussian, x) -> Array:
+    r"""Return the quadratic energy of a Gaussian.
+
+        E(x) = (x - mu)^T Lambda (x - mu) / 2
+
+    Args:
+        params: ``Gaussian(mean, precision)``.
+        x: (d,).
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        TypeError: an integer x. ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> float(gaussian(Gaussian(jnp.zeros(2), jnp.ones(2)), jnp.array([3.0, 4.0])))
+    12.5
+    """
+    mean, precision = jnp.asarray(params.mean), jnp.asarray(params.precision)
+    d = _vector("gaussian", x, mean.shape[0]) - mean
+    return 0.5 * jnp.dot(d, precision @ d if precision.ndim == 2 else precision * d)
+
+
+def log_partition_gaussian(params: Gaussian, *, beta=1.0) -> Array:
+    r"""Return log Z = d/2 log(2 pi / beta) - 1/2 log det Lambda.
+
+    >>> import jax.numpy as jnp
+    >>> round(float(log_partition_gaussian(Gaussian(jnp.zeros(2), jnp.ones(2)))), 4)  # log 2 pi
+    1.8379
+    """
+    precision = jnp.asarray(params.precision)
+    log_det = jnp.linalg.slogdet(precision)[1] if precision.ndim == 2 else jnp.log(precision).sum()
+    return 0.5 * (precision.shape[0] * jnp.log(2 * jnp.pi / beta) - log_det)
+
+
+def gaussian_mixture(params: GaussianMixture, x) -> Array:
+    r"""Return the energy of a mixture of isotropic Gaussians.
+
+        E(x) = -log sum_k w_k N(x; mu_k, sigma^2 I)
+
+    Args:
+        params: ``GaussianMixture(means, log_weights, scale)``.
+        x: (d,).
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        TypeError: an integer x. ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> params = GaussianMixture(jnp.zeros((1, 1)), jnp.zeros(1), jnp.array(1.0))
+    >>> round(float(gaussian_mixture(params, jnp.zeros(1))), 4)  # log(2 pi) / 2
+    0.9189
+    """
+    means, scale = jnp.asarray(params.means), jnp.asarray(params.scale)
+    x = _vector("gaussian_mixture", x, means.shape[1])
+    squares = jnp.sum((x - means) ** 2, axis=-1)
+    normaliser = means.shape[1] * (jnp.log(scale) + 0.5 * jnp.log(2 * jnp.pi))
+    components = 0.5 * squares / scale**2 + normaliser
+    return gibbs.free_energy(components, log_weights=params.log_weights)
+
+
+def log_partition_gaussian_mixture(params: GaussianMixture) -> Array:
+    r"""Return log Z = log sum_k w_k, at beta = 1 alone: other temperatures have no closed form.
+
+    >>> import jax.numpy as jnp
+    >>> params = GaussianMixture(jnp.zeros((2, 1)), jnp.log(jnp.array([0.25, 0.75])), 1.0)
+    >>> abs(float(log_partition_gaussian_mixture(params))) < 1e-6
+    True
+    """
+    return jax.nn.logsumexp(jnp.asarray(params.log_weights))
+
+
+def double_well(params: DoubleWell, x) -> Array:
+    r"""Return the double-well energy: two minima in the first coordinate, quadratic in the rest.
+
+        E(x) = h (x_1^2 - 1)^2 + t x_1 + sum_{i>1} x_i^2 / 2
+
+    Args:
+        params: ``DoubleWell(barrier, tilt)``.
+        x: (d,).
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        TypeError: an integer x. ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> well = DoubleWell(barrier=2.0, tilt=0.0)
+    >>> float(double_well(well, jnp.array([0.0]))), float(double_well(well, jnp.array([1.0])))
+    (2.0, 0.0)
+    """
+    x = _vector("double_well", x)
+    well = params.barrier * (x[0] ** 2 - 1) ** 2 + params.tilt * x[0]
+    return well + 0.5 * jnp.sum(x[1:] ** 2)
+
+
+def rosenbrock(params: Rosenbrock, x) -> Array:
+    r"""Return Rosenbrock's curved valley in the plane.
+
+        E(x) = (a - x_1)^2 + b (x_2 - x_1^2)^2
+
+    Source: H. H. Rosenbrock (1960), The Computer Journal 3(3).
+
+    Args:
+        params: ``Rosenbrock(a, b)``.
+        x: (2,).
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        TypeError: an integer x. ValueError: a batch, or another dimension than 2.
+
+    >>> import jax.numpy as jnp
+    >>> float(rosenbrock(Rosenbrock(1.0, 100.0), jnp.array([1.0, 1.0])))
+    0.0
+    """
+    x = _vector("rosenbrock", x, 2)
+    return (params.a - x[0]) ** 2 + params.b * (x[1] - x[0] ** 2) ** 2
+
+
+def log_partition_rosenbrock(params: Rosenbrock, *, beta=1.0) -> Array:
+    r"""Return log Z = log(pi / beta) - 1/2 log b: the inner integral does not depend on x_1.
+
+    >>> round(float(log_partition_rosenbrock(Rosenbrock(1.0, 1.0))), 4)  # log pi
+    1.1447
+    """
+    return jnp.log(jnp.pi / beta) - 0.5 * jnp.log(params.b)
+
+
+def funnel(params: Funnel, x) -> Array:
+    r"""Return Neal's funnel: x_1 ~ N(0, s^2) and x_i ~ N(0, exp(x_1)).
+
+        E(x) = x_1^2 / (2 s^2) + sum_{i>1} [x_i^2 exp(-x_1) + x_1] / 2
+
+    Source: R. M. Neal (2003), Slice sampling, Annals of Statistics 31(3), section 8 (s = 3).
+
+    Args:
+        params: ``Funnel(scale)``.
+        x: (d,), d >= 2.
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        TypeError: an integer x. ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> float(funnel(Funnel(3.0), jnp.array([0.0, 2.0])))
+    2.0
+    """
+    x = _vector("funnel", x)
+    v, rest = x[0], x[1:]
+    neck = 0.5 * (jnp.sum(rest**2) * jnp.exp(-v) + rest.shape[0] * v)
+    return 0.5 * (v / params.scale) ** 2 + neck
+
+
+def log_partition_funnel(params: Funnel, dimension: int, *, beta=1.0) -> Array:
+    r"""Return log Z of the funnel in ``dimension`` coordinates.
+
+        log Z = d/2 log(2 pi / beta) + log s + [(d - 1) (1 - beta) s]^2 / (8 beta)
+
+    >>> round(float(log_partition_funnel(Funnel(3.0), 2)), 4)  # log(2 pi 3)
+    2.9365
+    """
+    rest = dimension - 1
+    tilt = (rest * (1 - beta) * params.scale) ** 2 / (8 * beta)
+    return 0.5 * dimension * jnp.log(2 * jnp.pi / beta) + jnp.log(params.scale) + tilt
+
+
+def ring(params: Ring, x) -> Array:
+    r"""Return the energy of a ring around the origin of the plane.
+
+        E(x) = (|x| - r)^2 / (2 w^2)
+
+    Its gradient at the origin, where the direction is undefined, is zero.
+
+    Args:
+        params: ``Ring(radius, width)``.
+        x: (2,).
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        TypeError: an integer x. ValueError: a batch, or another dimension than 2.
+
+    >>> import jax.numpy as jnp
+    >>> float(ring(Ring(radius=1.0, width=0.5), jnp.array([0.0, 2.0])))
+    2.0
+    """
+    x = _vector("ring", x, 2)
+    square = jnp.sum(x**2)
+    radius = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return 0.5 * ((radius - params.radius) / params.width) ** 2
+
+
+def log_partition_ring(params: Ring, *, beta=1.0) -> Array:
+    r"""Return log Z of the ring, an integral over the radius with s = w / sqrt(beta).
+
+        Z = 2 pi [s^2 exp(-r^2 / 2 s^2) + r s sqrt(pi / 2) (1 + erf(r / s sqrt 2))]
+
+    >>> round(float(log_partition_ring(Ring(radius=0.0, width=1.0))), 4)  # log 2 pi
+    1.8379
+    """
+    s, r = params.width / jnp.sqrt(beta), params.radius
+    bulk = r * s * jnp.sqrt(jnp.pi / 2) * (1 + jax.lax.erf(jnp.asarray(r / (s * jnp.sqrt(2.0)))))
+    return jnp.log(2 * jnp.pi * (s**2 * jnp.exp(-0.5 * (r / s) ** 2) + bulk))
+
+
+def _several(name: str, energies: tuple[Energy, ...]) -> None:
+    if not energies:
+        raise ValueError(f"{name} needs at least one energy, got none.")
+
+
+def product(*energies: Energy) -> Energy:
+    r"""Return the energy of a product of experts: all of them must agree.
+
+        E(x) = sum_k E_k(x),    P(x) proportional to prod_k P_k(x)
+
+    Source: G. E. Hinton (2002), Training products of experts by minimizing contrastive
+    divergence, Neural Computation 14(8).
+
+    Args:
+        energies: energies with the same arguments.
+
+    Returns:
+        An energy of those arguments.
+
+    Raises:
+        ValueError: no energy given.
+
+    >>> float(product(lambda x: x**2, lambda x: 3 * x)(2.0))
+    10.0
+    """
+    _several("product", energies)
+    return lambda *args: sum((e(*args) for e in energies[1:]), start=energies[0](*args))
+
+
+def mixture(*energies: Energy, log_weights=None) -> Energy:
+    r"""Return the energy of a mixture: any of them suffices.
+
+        E(x) = -log sum_k w_k exp(-E_k(x))
+
+    The components are not normalised: their shares are w_k Z_k.
+
+    Args:
+        energies: energies with the same arguments.
+        log_weights: log w_k, (number of energies,); None for w = 1.
+
+    Returns:
+        An energy of those arguments.
+
+    Raises:
+        ValueError: no energy given, or log-weights of another shape.
+
+    >>> round(float(mixture(lambda x: x, lambda x: x)(0.0)), 4)  # -log 2
+    -0.6931
+    """
+    _several("mixture", energies)
+    if log_weights is not None and jnp.shape(log_weights) != (len(energies),):
+        raise ValueError(
+            f"log_weights must have shape ({len(energies)},), got {jnp.shape(log_weights)}."
+        )
+    return lambda *args: gibbs.free_energy(
+        jnp.stack([jnp.asarray(e(*args)) for e in energies]), log_weights=log_weights
+    )
+
+
+def temper(energy: Energy, beta) -> Energy:
+    r"""Return beta E, the energy at another temperature: P proportional to exp(-beta E).
+
+    Args:
+        energy: any energy.
+        beta: inverse temperature >= 0.
+
+    Returns:
+        An energy of the same arguments.
+
+    Raises:
+        ValueError: a negative beta.
+
+    >>> float(temper(lambda x: x**2, 0.5)(2.0))
+    2.0
+    """
+    _checks.nonnegative("beta", beta)
+    return lambda *args: beta * energy(*args)
+
+
+def condition(energy: Energy, x) -> Energy:
+    r"""Return F(y) = F(x, y) at a given x: the energy of the arguments after the first.
+
+    Args:
+        energy: F(x, y, ...).
+        x: the value of the first argument: an observation, or the parameters.
+
+    Returns:
+        An energy of the remaining arguments.
+
+    >>> float(condition(lambda x, y: (y - x) ** 2, 1.0)(3.0))
+    4.0
+    """
+    return lambda *rest: energy(x, *rest)

@@ -1,0 +1,230 @@
+r"""From energies to answers: minimise over y, and minimise or marginalise over a latent z.
+
+    y* = argmin_y F(x, y)
+    F_inf(x, y)  = min_z E(x, y, z)
+    F_beta(x, y) = -1/beta log sum_z w_z exp(-beta E(x, y, z))
+
+``minimize_over`` and ``marginalize_over`` turn an energy with a latent variable into one
+without: energy -> energy.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ebm_jax import _checks, gibbs
+from ebm_jax.types import Array, Energy, Position
+
+
+class Minimum(NamedTuple):
+    """The best of many descents, and how every one of them ended.
+
+    Attributes:
+        position: the configuration of lowest energy.
+        energy: its energy, ().
+        converged: whether its gradient norm fell below the tolerance, ().
+        energies: the final energy of every restart, (n,); NaN where a descent diverged.
+        gradient_norms: the final gradient norm of every restart, (n,).
+        positions: where every restart ended, n on the leading axis.
+    """
+
+    position: Position
+    energy: Array
+    converged: Array
+    energies: Array
+    gradient_norms: Array
+    positions: Position
+
+
+def _batch_size(name: str, batch: Position) -> int:
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
+    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+        raise ValueError(
+            f"{name} must have one leading axis of at least 1, the same on every leaf; got the "
+            f"shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]}."
+        )
+    return sizes.pop()[0]
+
+
+def _row(batch: Position, index: Array) -> Position:
+    return jax.tree.map(lambda leaf: leaf[index], batch)
+
+
+def argmin_over(energy: Energy, candidates: Position) -> tuple[Position, Array]:
+    r"""Return y* = argmin_y F(y) over a finite set, and its energy.
+
+    Args:
+        energy: F(y) -> (), one configuration in.
+        candidates: pytree with the candidates on the leading axis.
+
+    Returns:
+        The candidate of lowest energy (the first of ties) and its energy, ().
+
+    Raises:
+        ValueError: candidates without a common leading axis.
+
+    >>> import jax.numpy as jnp
+    >>> y, f = argmin_over(lambda y: (y - 1.2) ** 2, jnp.arange(4.0))
+    >>> float(y)
+    1.0
+    """
+    _batch_size("candidates", candidates)
+    energies = jax.vmap(energy)(candidates)
+    best = jnp.argmin(energies)
+    return _row(candidates, best), energies[best]
+
+
+def minimize(
+    energy: Energy,
+    starts: Position,
+    *,
+    optimizer: optax.GradientTransformation,
+    num_steps: int = 500,
+    tolerance: float = 1e-3,
+) -> Minimum:
+    r"""Return y* = argmin_y F(y) over continuous y, by gradient descent from many starts.
+
+        y <- y + optimizer(-grad F(y)),   the best of n restarts
+
+    Source: LeCun et al. (2006), section 1.2 (gradient-based inference). A restart that turned
+    non-finite is never chosen while another one is finite; if none is, the energy is NaN and
+    ``converged`` is False.
+
+    Args:
+        energy: F(y) -> (), one configuration in.
+        starts: pytree with n starting points on the leading axis.
+        optimizer: an optax transformation, ``optax.adam(0.05)`` say.
+        num_steps: updates of every restart.
+        tolerance: the gradient norm, in energy per unit of y, that counts as converged.
+
+    Returns:
+        A ``Minimum``.
+
+    Raises:
+        ValueError: starts without a common leading axis, num_steps < 1, a tolerance <= 0.
+
+    >>> import jax.numpy as jnp, optax
+    >>> found = minimize(lambda y: (y - 3.0) ** 2, jnp.array([0.0, 9.0]), optimizer=optax.sgd(0.1))
+    >>> round(float(found.position), 3), bool(found.converged)
+    (3.0, True)
+    """
+    _batch_size("starts", starts)
+    _checks.positive("tolerance", tolerance)
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+
+    def descend(start):
+        def update(carry, _):
+            position, state = carry
+            step, state = optimizer.update(jax.grad(energy)(position), state, position)
+            return (optax.apply_updates(position, step), state), None
+
+        carry, _ = jax.lax.scan(update, (start, optimizer.init(start)), length=num_steps)
+        value, gradient = jax.value_and_grad(energy)(carry[0])
+        return carry[0], value, optax.tree.norm(gradient)
+
+    positions, energies, norms = jax.vmap(descend)(starts)
+    finite = jnp.isfinite(energies) & jnp.isfinite(norms)
+    energies = jnp.where(finite, energies, jnp.nan)
+    best = jnp.argmin(jnp.where(finite, energies, jnp.inf))
+    return Minimum(
+        position=_row(positions, best),
+        energy=energies[best],
+        converged=finite[best] & (norms[best] < tolerance),
+        energies=energies,
+        gradient_norms=norms,
+        positions=positions,
+    )
+
+
+def minimize_over(
+    energy: Energy,
+    candidates: Position,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    num_steps: int = 500,
+) -> Energy:
+    r"""Turn E(..., z) into its zero-temperature free energy.
+
+        F_inf(...) = min_z E(..., z),    grad F_inf = grad E(..., z) at z = z*
+
+    The gradient is the envelope theorem's: z* is a constant to it. On a finite or grid z the
+    minimum is exact. With an optimizer the candidates are starting points, each descended.
+    Source: LeCun et al. (2006), eq. 4.
+
+    Args:
+        energy: E(..., z) -> (), with the latent variable as last positional argument.
+        candidates: pytree with the values of z on the leading axis.
+        optimizer: an optax transformation, for a continuous z; None keeps to the candidates.
+        num_steps: updates of every start, where there is an optimizer.
+
+    Returns:
+        An energy of the remaining arguments.
+
+    Raises:
+        ValueError: candidates without a common leading axis, num_steps < 1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> F = minimize_over(lambda y, z: (y - z) ** 2, jnp.array([-1.0, 1.0]))
+    >>> float(F(0.75)), float(jax.grad(F)(0.75))
+    (0.0625, -0.5)
+    """
+    _batch_size("candidates", candidates)
+
+    def free_energy(*args) -> Array:
+        def of_z(z):
+            return energy(*jax.lax.stop_gradient(args), z)
+
+        if optimizer is None:
+            best, _ = argmin_over(of_z, candidates)
+        else:
+            best = minimize(of_z, candidates, optimizer=optimizer, num_steps=num_steps).position
+        return energy(*args, jax.lax.stop_gradient(best))
+
+    return free_energy
+
+
+def marginalize_over(
+    energy: Energy,
+    candidates: Position,
+    *,
+    beta=1.0,
+    log_weights=None,
+    mean: bool = False,
+) -> Energy:
+    r"""Turn E(..., z) into its free energy at inverse temperature beta.
+
+        F_beta(...) = -1/beta log sum_z w_z exp(-beta E(..., z))
+
+    Exact on a finite z; on a grid, the integral that the cell volumes in ``log_weights``
+    make of it. Its gradient is the posterior expectation sum_z P(z | ...) grad E(..., z).
+    Source: LeCun et al. (2006), eq. 5.
+
+    Args:
+        energy: E(..., z) -> (), with the latent variable as last positional argument.
+        candidates: pytree with the values of z on the leading axis.
+        beta: inverse temperature >= 0; inf gives the minimum.
+        log_weights: log w_z, (n,); None for w = 1.
+        mean: divide the sum by the total weight (see ``gibbs.free_energy``).
+
+    Returns:
+        An energy of the remaining arguments.
+
+    Raises:
+        ValueError: candidates without a common leading axis, a negative beta.
+
+    >>> import jax.numpy as jnp
+    >>> F = marginalize_over(lambda y, z: y * z, jnp.array([0.0, 2.0]), beta=0.0, mean=True)
+    >>> float(F(3.0))
+    3.0
+    """
+    _batch_size("candidates", candidates)
+    _checks.nonnegative("beta", beta)
+
+    def free_energy(*args) -> Array:
+        energies = jax.vmap(lambda z: energy(*args, z))(candidates)
+        return gibbs.free_energy(energies, beta=beta, log_weights=log_weights, mean=mean)
+
+    return free_energy

@@ -1,0 +1,117 @@
+r"""Flax modules that give energies: ``energy = MLP((128, 128)).apply`` is energy(params, x).
+
+A module takes one configuration, like every energy. None has batch normalisation (it couples
+the configurations of a batch) or dropout (it makes the energy random): a sampler needs one
+fixed, smooth function of one x.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ebm_jax import gibbs
+from ebm_jax.types import Array, Energy
+
+
+class MLP(nn.Module):
+    """F(x) for a vector or any array x: dense layers on the flattened x, then one number.
+
+    Attributes:
+        features: width of every hidden layer.
+        activation: a smooth nonlinearity; the score is its derivative.
+
+    >>> import jax
+    >>> network = MLP((16, 16))
+    >>> params = network.init(jax.random.key(0), jax.numpy.zeros(2))
+    >>> network.apply(params, jax.numpy.ones(2)).shape
+    ()
+    """
+
+    features: Sequence[int]
+    activation: Callable[[Array], Array] = jax.nn.silu
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return F(x), ()."""
+        return JointMLP(self.features, 1, self.activation, name="body")(x)[0]
+
+
+class JointMLP(nn.Module):
+    """F(x, y) for every class y at once: dense layers on the flattened x, one number a class.
+
+    Attributes:
+        features: width of every hidden layer.
+        num_classes: n, the number of values of y.
+        activation: a smooth nonlinearity.
+
+    >>> import jax
+    >>> network = JointMLP((16,), num_classes=10)
+    >>> params = network.init(jax.random.key(0), jax.numpy.zeros(64))
+    >>> network.apply(params, jax.numpy.ones(64)).shape
+    (10,)
+    """
+
+    features: Sequence[int]
+    num_classes: int
+    activation: Callable[[Array], Array] = jax.nn.silu
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return F(x, .), (num_classes,)."""
+        x = jnp.ravel(x)
+        for width in self.features:
+            x = self.activation(nn.Dense(width)(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+class ConvEnergy(nn.Module):
+    """F(x) for an image (height, width, channels): strided convolutions, then one number.
+
+    Attributes:
+        features: channels of every convolution; each halves the resolution.
+        activation: a smooth nonlinearity.
+
+    >>> import jax
+    >>> network = ConvEnergy((8, 16))
+    >>> params = network.init(jax.random.key(0), jax.numpy.zeros((28, 28, 1)))
+    >>> network.apply(params, jax.numpy.ones((28, 28, 1))).shape
+    ()
+    """
+
+    features: Sequence[int] = (32, 64, 64)
+    activation: Callable[[Array], Array] = jax.nn.silu
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return F(x), ()."""
+        if x.ndim != 3:
+            raise ValueError(
+                f"ConvEnergy takes one image (height, width, channels), got {x.shape}: "
+                "vmap a batch."
+            )
+        for width in self.features:
+            x = self.activation(nn.Conv(width, (3, 3), strides=(2, 2))(x))
+        return nn.Dense(1)(jnp.ravel(x))[0]
+
+
+def free_energy(joint: Callable[..., Array], *, beta=1.0) -> Energy:
+    r"""Turn F(x, y) over classes into the energy of x alone.
+
+        F(x) = -1/beta log sum_y exp(-beta F(x, y))
+
+    Source: Grathwohl et al. (2020), Your classifier is secretly an energy based model, eq. 6.
+
+    Args:
+        joint: (params, x) -> (n,), one energy a class.
+        beta: inverse temperature >= 0.
+
+    Returns:
+        energy(params, x) -> ().
+
+    >>> import jax.numpy as jnp
+    >>> float(free_energy(lambda params, x: params * x)(0.0, jnp.zeros(1)))
+    0.0
+    """
+    return lambda params, x: gibbs.free_energy(joint(params, x), beta=beta)

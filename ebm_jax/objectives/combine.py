@@ -1,0 +1,54 @@
+"""Objectives made of objectives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ebm_jax import _checks
+from ebm_jax.types import Objective
+
+Term = tuple[float, Objective, Callable[[Any], Any]]
+
+
+def weighted_sum(**terms: Term) -> Objective:
+    r"""Return the weighted sum of objectives, each of its own part of the batch.
+
+        L = sum_k w_k L_k(select_k(batch))
+
+    Args:
+        terms: name=(weight, objective, select); weight >= 0 and select: batch -> its batch.
+
+    Returns:
+        An ``Objective`` whose state is a dict by name; metrics are named ``name/metric``.
+
+    Raises:
+        ValueError: no term, or a negative weight.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ebm_jax.types import Objective
+    >>> square = Objective(lambda key: (), lambda p, s, b, key: (p * jnp.sum(b), (s, {})))
+    >>> total = weighted_sum(a=(1.0, square, lambda batch: batch), b=(2.0, square, lambda b: b[:1]))
+    >>> float(total.loss(1.0, total.init(jax.random.key(0)), jnp.ones(3), jax.random.key(1))[0])
+    5.0
+    """
+    if not terms:
+        raise ValueError("weighted_sum needs at least one term, got none.")
+    for name, (weight, _, _) in terms.items():
+        _checks.nonnegative(f"The weight of {name}", weight)
+
+    def init(key):
+        keys = jax.random.split(key, len(terms))
+        return {n: t[1].init(k) for (n, t), k in zip(terms.items(), keys, strict=True)}
+
+    def loss(params, state, batch, key):
+        total: Any = 0.0
+        new_state, metrics = {}, {}
+        keys = jax.random.split(key, len(terms))
+        for (name, (weight, objective, select)), k in zip(terms.items(), keys, strict=True):
+            value, (new_state[name], own) = objective.loss(params, state[name], select(batch), k)
+            total = total + weight * value
+            metrics |= {f"{name}/{metric}": v for metric, v in own.items()}
+        return total, (new_state, metrics)
+
+    return Objective(init, loss)

@@ -1,0 +1,45 @@
+"""The four shapes that everything in the library has.
+
+    energy(params, x, ...) -> ()                  one configuration in, one number out
+    loss(energies, ...) -> (batch,)               energies in, one loss per example out
+    sampler = Sampler(init, step)                 a batch of chains, one key
+    objective = Objective(init, loss)             what training minimises
+
+Low energy means compatible. Temperature is written as the inverse temperature beta: the
+distribution that belongs to an energy is always proportional to exp(-beta * energy).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key of jax.random.key
+PyTree = Any
+Params = PyTree  # whatever an energy takes as its first argument
+Position = PyTree  # a configuration, or a batch of them on the leading axis
+Energy = Callable[..., Array]
+Metrics = dict[str, Array]
+
+
+class Sampler(NamedTuple):
+    """A Markov kernel over a batch of chains, in the two functions blackjax also uses.
+
+    ``init(positions) -> state`` takes chains on the leading axis of every leaf;
+    ``step(key, state) -> (state, info)`` advances all of them once. The state has a field
+    ``position`` and the info says what happened, chain by chain.
+    """
+
+    init: Callable[[Position], Any]
+    step: Callable[[Key, Any], tuple[Any, Any]]
+
+
+class Objective(NamedTuple):
+    """What training minimises, with whatever it remembers between steps (its chains, say).
+
+    ``init(key) -> state``; ``loss(params, state, batch, key) -> (scalar, (state, metrics))``.
+    """
+
+    init: Callable[[Key], Any]
+    loss: Callable[[Params, Any, PyTree, Key], tuple[Array, tuple[Any, Metrics]]]
