@@ -1,0 +1,68 @@
+"""The data the experiments train on, as NumPy arrays."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+
+class Split(NamedTuple):
+    """Images (n, 64) in [0, 1] and labels (n,), for training and for testing."""
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+
+
+def digits() -> Split:
+    """Return scikit-learn's 1,797 handwritten digits, 8x8 with 17 grey levels: 1,437 and 360.
+
+    The split is fixed, with the same share of every class on both sides.
+    """
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype(np.float32)
+    train_x, test_x, train_y, test_y = train_test_split(
+        x, y, test_size=360, stratify=y, random_state=0
+    )
+    return Split(train_x, train_y.astype(np.int32), test_x, test_y.astype(np.int32))
+
+
+def hold_out(split: Split, held_out: int) -> tuple[Split, np.ndarray]:
+    """Return the split without a class, labels renumbered from 0, and its test images."""
+
+    def without(x, y):
+        kept = y != held_out
+        return x[kept], y[kept] - (y[kept] > held_out)
+
+    rest = Split(*without(split.train_x, split.train_y), *without(split.test_x, split.test_y))
+    return rest, split.test_x[split.test_y == held_out]
+
+
+def outliers(test_x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Return what is no digit: uniform noise, every image with its pixels shuffled, inverted."""
+    rng = np.random.default_rng(seed)
+    return {
+        "noise": rng.random(test_x.shape, dtype=np.float32),
+        "shuffled": rng.permuted(test_x, axis=1),
+        "inverted": 1 - test_x,
+    }
+
+
+def batches(
+    arrays: tuple[np.ndarray, ...], *, batch_size: int, num_steps: int, group: int, seed: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield groups of batches, (group, batch_size, ...), ``num_steps`` batches in all.
+
+    Every epoch is a new permutation of the data; an incomplete batch takes from the next one.
+    """
+    rng = np.random.default_rng(seed)
+    size = len(arrays[0])
+    epochs = -(-num_steps * batch_size // size)
+    order = np.concatenate([rng.permutation(size) for _ in range(epochs)])
+    for first in range(0, num_steps, group):
+        count = min(group, num_steps - first)
+        chosen = order[first * batch_size : (first + count) * batch_size]
+        yield tuple(a[chosen.reshape(count, batch_size)] for a in arrays)

@@ -1,0 +1,73 @@
+"""Measures of a trained energy: calibration, outlier detection, two-sample tests."""
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+
+def auroc(inlier_energies: np.ndarray, outlier_energies: np.ndarray) -> float:
+    """Return the probability that an outlier has the higher energy: 0.5 is chance, 1 perfect."""
+    labels = np.repeat([0, 1], [len(inlier_energies), len(outlier_energies)])
+    return float(roc_auc_score(labels, np.concatenate([inlier_energies, outlier_energies])))
+
+
+def calibration_error(log_probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Return the expected calibration error: |confidence - accuracy|, averaged over equal bins.
+
+    Source: Guo et al. (2017), On calibration of modern neural networks, eq. 3.
+    """
+    confidence = np.exp(log_probs.max(axis=1))
+    correct = log_probs.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs((confidence - correct)[which == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(labels))
+
+
+def best_beta(energies: np.ndarray, labels: np.ndarray) -> float:
+    """Return the inverse temperature in [0.01, 100] of highest likelihood, P ~ exp(-beta F)."""
+
+    def nll(log_beta: float) -> float:
+        log_p = log_softmax(-np.exp(log_beta) * energies, axis=1)
+        return -log_p[np.arange(len(labels)), labels].mean()
+
+    found = minimize_scalar(nll, bounds=(np.log(0.01), np.log(100.0)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def calibration(energies: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return the calibration error at beta = 1 and at the best beta.
+
+    The beta for one half of the examples is fitted on the other half: none tunes itself.
+    """
+    energies = np.asarray(energies, np.float64)
+    halves = np.arange(len(labels)) % 2
+    betas = [best_beta(energies[halves != h], labels[halves != h]) for h in (0, 1)]
+    scaled = energies * np.asarray(betas)[halves][:, None]
+    return {
+        "ece": calibration_error(log_softmax(-energies, axis=1), labels),
+        "ece_calibrated": calibration_error(log_softmax(-scaled, axis=1), labels),
+        "calibration_beta": float(np.mean(betas)),
+    }
+
+
+def one_nn_accuracy(samples: np.ndarray, reference: np.ndarray) -> float:
+    """Return the leave-one-out accuracy of telling samples from data by the nearest neighbour.
+
+    0.5 is perfect; 1 means the two can be told apart; below 0.5 the samples are copies.
+    Source: Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests.
+    """
+    both = np.concatenate([samples, reference])
+    label = np.repeat([0, 1], [len(samples), len(reference)])
+    neighbours = NearestNeighbors(n_neighbors=2).fit(both)
+    # The first neighbour of a point is the point itself, unless it has an exact double.
+    indices = neighbours.kneighbors(both, return_distance=False)
+    itself = indices[:, 0] == np.arange(len(both))
+    nearest = np.where(itself, indices[:, 1], indices[:, 0])
+    return float(np.mean(label[nearest] == label))
+
+
+def nearest_distances(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the distance of every x to its nearest neighbour in the reference, (n,)."""
+    return NearestNeighbors(n_neighbors=1).fit(reference).kneighbors(x)[0][:, 0]

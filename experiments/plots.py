@@ -1,0 +1,88 @@
+"""The figures the programs share. Every function writes one PNG."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+plt.rcParams.update(
+    {
+        "figure.dpi": 120,
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": plt.cycler(
+            color=["#2b6cb0", "#dd6b20", "#2f855a", "#b83280", "#6b46c1", "#718096"]
+        ),
+    }
+)
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure and free its memory."""
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def tile(images: np.ndarray, *, gap: int = 1) -> np.ndarray:
+    """Return (rows, columns, height, width) images as one picture with white gaps."""
+    padded = np.pad(images, ((0, 0), (0, 0), (gap, gap), (gap, gap)), constant_values=1.0)
+    rows, columns, height, width = padded.shape
+    return padded.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+
+
+def image_rows(
+    path: Path, panels: dict[str, np.ndarray], labels: list[str], below: str = ""
+) -> None:
+    """Write panels of (rows, columns, height, width) images in [0, 1], the rows labelled."""
+    counts = [p.shape[1] for p in panels.values()]
+    rows = len(labels)
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(0.42 * sum(counts) + 0.6, 0.42 * rows + 0.8),
+        squeeze=False,
+        width_ratios=counts,
+    )
+    for axis, (title, images) in zip(axes[0], panels.items(), strict=True):
+        height = images.shape[2] + 2
+        axis.imshow(1 - tile(1 - images), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks([])
+        axis.set_yticks([height * (i + 0.5) for i in range(rows)], labels, fontsize=9)
+        axis.tick_params(length=0)
+        for side in axis.spines.values():
+            side.set_visible(False)
+    if below:
+        figure.supxlabel(below, fontsize=9)
+    save(figure, path)
+
+
+def curves(path: Path, step: np.ndarray, panels: dict[str, dict[str, np.ndarray]]) -> None:
+    """Write one panel of curves over training steps for every title."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 2.8), squeeze=False)
+    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for name, values in lines.items():
+            axis.plot(step, values, label=name, linewidth=1.2)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("update")
+        if len(lines) > 1:
+            axis.legend(frameon=False, fontsize=8)
+    save(figure, path)
+
+
+def histograms(path: Path, values: dict[str, np.ndarray], xlabel: str) -> None:
+    """Write the distributions of several samples on one axis."""
+    figure, axis = plt.subplots(figsize=(6, 3))
+    every = np.concatenate(list(values.values()))
+    edges = np.linspace(*np.quantile(every, [0.001, 0.999]), 60)
+    for name, sample in values.items():
+        axis.hist(np.clip(sample, edges[0], edges[-1]), edges, density=True, alpha=0.6, label=name)
+    axis.set_xlabel(xlabel)
+    axis.set_yticks([])
+    axis.legend(frameon=False, fontsize=8)
+    save(figure, path)
