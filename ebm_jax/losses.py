@@ -343,9 +343,11 @@ def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     0.75
     """
     energies, label = _candidates(energies, label)
-    log_p = gibbs.log_probs(energies, beta=beta, where=where, log_weights=log_weights)
-    # 1 - P without the cancellation at P near 1.
-    return -jnp.expm1(_pick(log_p, label))
+    p = gibbs.probs(energies, beta=beta, where=where, log_weights=log_weights)
+    # The sum over the wrong answers, not 1 - P: no cancellation near 0.
+    wrong = jnp.arange(energies.shape[-1]) != label[..., None]
+    error = jnp.sum(jnp.where(wrong, p, 0.0), axis=-1)
+    return jnp.where(jnp.isnan(_pick(p, label)), jnp.nan, error)
 
 
 def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:

@@ -95,10 +95,8 @@ def trainer(
     guarded = optax.apply_if_finite(optimizer, max_consecutive_errors=np.iinfo(np.int32).max - 1)
 
     def init(params: Params, key: Key) -> TrainingState:
-        params = jax.tree.map(jnp.asarray, params)
-        return TrainingState(
-            params, params, guarded.init(params), objective.init(key), jnp.zeros((), jnp.int32)
-        )
+        params, inner = _strong(params), _strong(objective.init(key))
+        return TrainingState(params, params, guarded.init(params), inner, jnp.zeros((), jnp.int32))
 
     def one(state: TrainingState, batch: PyTree, key: Key) -> tuple[TrainingState, Metrics]:
         step_key = jax.random.fold_in(key, state.step)
@@ -132,6 +130,11 @@ def trainer(
         return jax.lax.scan(lambda s, batch: one(s, batch, key), state, batches)
 
     return Trainer(init, update)
+
+
+def _strong(tree: PyTree) -> PyTree:
+    """Return arrays of definite type: a weak one would compile the update a second time."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), tree)
 
 
 def _average(params: Params, state: TrainingState, decay: float | None) -> Params:

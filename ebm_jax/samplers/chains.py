@@ -58,22 +58,27 @@ def run(
             f"num_steps must be a positive multiple of thin, got {num_steps} steps, thin={thin}."
         )
 
-    def one(state, t):
-        return sampler.step(jax.random.fold_in(key, t), state)
+    # The step number is carried, not scanned over: an arange would grow with the run.
+    def one(carry, _):
+        state, t = carry
+        state, info = sampler.step(jax.random.fold_in(key, t), state)
+        return (state, t + 1), info
 
-    if collect is None:
-        state, _ = jax.lax.scan(lambda s, t: (one(s, t)[0], None), state, jnp.arange(num_steps))
-        return state, None
+    def silent(carry, _):
+        return one(carry, None)[0], None
 
-    def several(state, first):
-        # The first thin - 1 steps leave no trace; the last gives what is collected.
-        state, _ = jax.lax.scan(
-            lambda s, t: (one(s, t)[0], None), state, first + jnp.arange(thin - 1)
-        )
-        state, info = one(state, first + thin - 1)
-        return state, collect(state, info)
+    def several(carry, _):
+        if thin > 1:
+            carry, _ = jax.lax.scan(silent, carry, length=thin - 1)
+        carry, info = one(carry, None)
+        return carry, collect(carry[0], info)
 
-    return jax.lax.scan(several, state, jnp.arange(0, num_steps, thin))
+    (state, _), collected = jax.lax.scan(
+        silent if collect is None else several,
+        (state, jnp.zeros((), jnp.int32)),
+        length=num_steps if collect is None else num_steps // thin,
+    )
+    return state, collected
 
 
 def mean_info(state: Any, info: Any) -> Metrics:

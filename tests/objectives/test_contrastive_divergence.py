@@ -1,0 +1,214 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ebm_jax import energies, training
+from ebm_jax.objectives import contrastive_divergence as cd
+from ebm_jax.samplers import chains, langevin
+from ebm_jax.types import Sampler
+
+make_ula = functools.partial(langevin.ula, step_size=0.1)
+make_mala = functools.partial(langevin.mala, step_size=0.3)
+
+
+def noise(key, n):
+    return jax.random.normal(key, (n, 2))
+
+
+def energy(params, x):
+    return params["k"] @ x**2 / 2 + params["b"] @ x
+
+
+PARAMS = {"k": jnp.array([1.0, 2.0]), "b": jnp.array([0.3, -0.1])}
+BATCH = jnp.array(np.random.default_rng(0).normal(size=(16, 2)), jnp.float32)
+
+
+def statistics(x):
+    """grad E with respect to the parameters, averaged: the sufficient statistics."""
+    return {"k": np.mean(np.asarray(x) ** 2, 0) / 2, "b": np.mean(np.asarray(x), 0)}
+
+
+def run_from(key, start, num_steps):
+    sampler = make_ula(functools.partial(energy, PARAMS))
+    return chains.run(key, sampler, sampler.init(start), num_steps)[0].position
+
+
+def gradient_of(objective, state, key):
+    grad = jax.grad(lambda p: objective.loss(p, state, BATCH, key)[0])
+    return grad(PARAMS)
+
+
+def assert_is_data_minus_chains(gradient, negatives):
+    """No gradient flows through the chains: positives' statistics minus negatives'."""
+    positive, negative = statistics(BATCH), statistics(negatives)
+    for name in PARAMS:
+        np.testing.assert_allclose(
+            gradient[name], positive[name] - negative[name], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_cd_gradient(key):
+    objective = cd.contrastive_divergence(energy, make_ula, num_steps=5)
+    assert_is_data_minus_chains(gradient_of(objective, (), key), run_from(key, BATCH, 5))
+
+
+def test_short_run_gradient_and_its_two_keys(key):
+    """The start and the chains use different keys: the first noise is not the start again."""
+    objective = cd.short_run(energy, make_ula, num_steps=5, num_chains=32, initial=noise)
+    start_key, run_key = jax.random.split(key)
+    negatives = run_from(run_key, noise(start_key, 32), 5)
+    assert_is_data_minus_chains(gradient_of(objective, (), key), negatives)
+    # With a flat energy and unit noise, one step is start + noise: the variance doubles (it
+    # would be four times as large if both were the same draw).
+    seen = []
+
+    def spy(bound):
+        sampler = langevin.ula(lambda x: 0.0 * bound(x), step_size=0.5)
+        return Sampler(sampler.init, lambda k, s: seen.append(sampler.step(k, s)) or seen[-1])
+
+    with jax.disable_jit():
+        cd.short_run(energy, spy, num_steps=1, num_chains=4000, initial=noise).loss(
+            PARAMS, (), BATCH, key
+        )
+    np.testing.assert_allclose(seen[0][0].position.var(), 2.0, rtol=0.1)
+
+
+def test_persistent_chains_go_on_in_their_own_slots(key):
+    objective = cd.persistent(
+        energy,
+        make_ula,
+        num_steps=3,
+        num_chains=4,
+        capacity=12,
+        initial=noise,
+        restart_fraction=0.0,
+    )
+    before = objective.init(key)
+    np.testing.assert_array_equal(before, noise(key, 12))
+    step_key = jax.random.key(9)
+    _, (after, metrics) = objective.loss(PARAMS, before, BATCH, step_key)
+    draw_key, _, run_key = jax.random.split(step_key, 3)
+    indices, drawn = chains.draw(draw_key, before, 4)
+    moved = run_from(run_key, drawn, 3)
+    np.testing.assert_allclose(after[indices], moved, rtol=1e-5, atol=1e-6)
+    untouched = np.setdiff1d(np.arange(12), indices)
+    np.testing.assert_array_equal(after[untouched], before[untouched])
+    assert float(metrics["chains_restarted"]) == 0
+    assert_is_data_minus_chains(gradient_of(objective, before, step_key), moved)
+
+
+def test_every_slot_is_used_and_restarts_are_counted(key):
+    objective = cd.persistent(
+        energy,
+        make_ula,
+        num_steps=1,
+        num_chains=8,
+        capacity=32,
+        initial=noise,
+        restart_fraction=0.25,
+    )
+    state = start = objective.init(key)
+    step = jax.jit(objective.loss)
+    restarted = []
+    for i in range(60):
+        _, (state, metrics) = step(PARAMS, state, BATCH, jax.random.key(i))
+        restarted.append(float(metrics["chains_restarted"]))
+    assert (np.asarray(state) != np.asarray(start)).any(1).all()
+    assert abs(np.mean(restarted) - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 480)
+
+
+def test_energy_penalty(key):
+    plain = cd.contrastive_divergence(energy, make_ula, num_steps=2)
+    penalised = cd.contrastive_divergence(energy, make_ula, num_steps=2, energy_penalty=0.3)
+    value, _ = plain.loss(PARAMS, (), BATCH, key)
+    with_penalty, _ = penalised.loss(PARAMS, (), BATCH, key)
+    values = jax.vmap(energy, (None, 0))
+    squares = np.mean(values(PARAMS, BATCH) ** 2) + np.mean(
+        values(PARAMS, run_from(key, BATCH, 2)) ** 2
+    )
+    np.testing.assert_allclose(with_penalty - value, 0.3 * squares, rtol=1e-4)
+
+
+def test_broken_chains_are_counted_and_left_out(key):
+    """One chain at NaN changes neither the loss nor the gradient of the others."""
+    still = functools.partial(langevin.ula, step_size=1e-3, noise_scale=0.0)
+    state = jnp.ones((4, 2)).at[2].set(jnp.nan)
+    objective = cd.persistent(
+        energy, still, num_steps=1, num_chains=4, capacity=4, initial=noise, restart_fraction=0.0
+    )
+
+    # A restart would replace the broken chain before it runs; break it while it runs instead.
+    def breaking(bound):
+        sampler = still(bound)
+
+        def step(key, state):
+            state, info = sampler.step(key, state)
+            return state._replace(position=state.position.at[0].set(jnp.inf)), info
+
+        return Sampler(sampler.init, step)
+
+    _, (after, metrics) = objective.loss(PARAMS, state, BATCH, key)
+    assert float(metrics["chains_restarted"]) == 0.25
+    assert chains.finite(after).all()
+    objective = cd.contrastive_divergence(energy, breaking, num_steps=1)
+    (value, (_, metrics)), gradient = jax.value_and_grad(objective.loss, has_aux=True)(
+        PARAMS, (), BATCH, key
+    )
+    assert float(metrics["chains_nonfinite"]) == 1 / 16
+    sampler = still(functools.partial(energy, PARAMS))
+    rest = sampler.step(key, sampler.init(BATCH))[0].position[1:]
+    assert_is_data_minus_chains(gradient, rest)
+    assert np.isfinite(value)
+
+
+def test_no_chain_left_is_nan_not_zero(key):
+    def all_broken(bound):
+        sampler = make_ula(bound)
+        return Sampler(
+            sampler.init,
+            lambda k, s: (s._replace(position=s.position * jnp.nan), sampler.step(k, s)[1]),
+        )
+
+    objective = cd.contrastive_divergence(energy, all_broken, num_steps=1)
+    assert np.isnan(objective.loss(PARAMS, (), BATCH, key)[0])
+
+
+def test_a_nan_row_in_the_data_is_not_hidden(key):
+    objective = cd.contrastive_divergence(energy, make_ula, num_steps=1)
+    assert np.isnan(objective.loss(PARAMS, (), BATCH.at[3].set(jnp.nan), key)[0])
+
+
+@pytest.mark.parametrize("kind", ["persistent", "contrastive_divergence"])
+def test_training_reaches_maximum_likelihood(kind, key):
+    """A Gaussian: the fit's mean and precision are the data's, exact MALA chains."""
+    data = np.random.default_rng(1).normal([0.5, -1.0], [1.0, 0.5], size=(2000, 2))
+    kwargs = {"num_steps": 10}
+    if kind == "persistent":
+        kwargs |= {"num_chains": 500, "capacity": 500, "initial": noise, "restart_fraction": 0.0}
+    objective = getattr(cd, kind)(energies.gaussian, make_mala, **kwargs)
+    trainer = training.trainer(objective, optax.adam(0.03), average_decay=0.98)
+    params = energies.Gaussian(jnp.zeros(2), jnp.ones(2))
+    batches = jnp.array(data[np.random.default_rng(2).integers(0, 2000, (500, 500))], jnp.float32)
+    state, metrics = trainer.update(trainer.init(params, key), batches, key)
+    np.testing.assert_allclose(state.average.mean, data.mean(0), atol=0.06)
+    np.testing.assert_allclose(1 / state.average.precision, data.var(0), rtol=0.12)
+    assert float(metrics["accepted"].mean()) > 0.5
+    assert int(metrics["skipped_total"][-1]) == 0
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        cd.contrastive_divergence(energy, make_ula, num_steps=0)
+    with pytest.raises(ValueError, match="energy_penalty must be >= 0"):
+        cd.contrastive_divergence(energy, make_ula, num_steps=1, energy_penalty=-1.0)
+    with pytest.raises(ValueError, match="num_chains must be at least 1"):
+        cd.short_run(energy, make_ula, num_steps=1, num_chains=0, initial=noise)
+    options = {"num_steps": 1, "initial": noise, "capacity": 4}
+    with pytest.raises(ValueError, match=r"\[1, capacity=4\], got 5"):
+        cd.persistent(energy, make_ula, num_chains=5, **options)
+    with pytest.raises(ValueError, match=r"restart_fraction must be in \[0, 1\], got 2"):
+        cd.persistent(energy, make_ula, num_chains=2, restart_fraction=2.0, **options)

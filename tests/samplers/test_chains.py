@@ -1,0 +1,123 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ebm_jax.samplers import chains, langevin
+from ebm_jax.types import Sampler
+
+
+def energy(x):
+    return jnp.sum(x**2) / 2
+
+
+SAMPLER = langevin.ula(energy, step_size=0.1)
+START = SAMPLER.init(jnp.ones((3, 2)))
+
+
+def test_history_thinning_and_no_history_are_one_run(key):
+    end, nothing = chains.run(key, SAMPLER, START, 12)
+    assert nothing is None
+    full_end, full = chains.run(key, SAMPLER, START, 12, collect=lambda s, i: s.position)
+    thin_end, thin = chains.run(key, SAMPLER, START, 12, collect=lambda s, i: s.position, thin=4)
+    for other in (full_end, thin_end):
+        np.testing.assert_allclose(end.position, other.position, rtol=1e-6)
+    np.testing.assert_allclose(full[3::4], thin, rtol=1e-6)
+    np.testing.assert_allclose(full[-1], end.position, rtol=1e-6)
+    assert int(end.step) == 12
+
+
+def test_every_step_has_its_own_key(key):
+    """A kernel that returns its own noise: no draw repeats, and none is the caller's own."""
+    noise = Sampler(lambda x: x, lambda k, x: ((draw := jax.random.normal(k, x.shape)), draw))
+    _, drawn = chains.run(key, noise, jnp.zeros(50), 40, collect=lambda s, i: i)
+    assert len(np.unique(drawn)) == drawn.size
+    assert not np.isin(np.asarray(jax.random.normal(key, (50,))), np.asarray(drawn)).any()
+
+
+def test_memory_does_not_grow_with_steps():
+    def temporaries(num_steps):
+        compiled = (
+            jax.jit(lambda k, s: chains.run(k, SAMPLER, s, num_steps)[0])
+            .lower(jax.random.key(0), SAMPLER.init(jnp.zeros((1000, 10))))
+            .compile()
+        )
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(10) == temporaries(10_000)
+
+
+def test_run_nests_in_vmap_and_grad(key):
+    keys = jax.random.split(key, 4)
+    many = jax.vmap(lambda k: chains.run(k, SAMPLER, START, 5)[0].position)(keys)
+    one = chains.run(keys[2], SAMPLER, START, 5)[0].position
+    np.testing.assert_allclose(many[2], one, rtol=1e-6)
+    # d x_T / d x_0 of ULA on a standard Gaussian is (1 - h)^T.
+    slope = jax.grad(lambda x: chains.run(key, SAMPLER, SAMPLER.init(x), 5)[0].position.sum())
+    np.testing.assert_allclose(slope(jnp.ones((3, 2))), 0.9**5, rtol=1e-5)
+
+
+def test_draws_have_no_repetition_and_reach_every_slot(key):
+    """Each slot is equally likely: chi-square of 16 slots over 2,000 draws, alarm < 1e-4."""
+    slots = {"x": jnp.arange(16.0)[:, None], "y": jnp.arange(16)}
+
+    @jax.jit
+    def many(key):
+        return jax.vmap(lambda k: chains.draw(k, slots, 5))(jax.random.split(key, 2000))
+
+    indices, drawn = many(key)
+    assert all(len(set(row)) == 5 for row in np.asarray(indices).tolist())
+    np.testing.assert_array_equal(drawn["y"], indices)
+    np.testing.assert_array_equal(drawn["x"][..., 0], indices)
+    counts = np.bincount(np.asarray(indices).ravel(), minlength=16)
+    assert np.sum((counts - 625) ** 2 / 625) < 44.3
+    positions = np.array([np.bincount(np.asarray(indices)[:, j], minlength=16) for j in range(5)])
+    assert positions.min() > 60  # every slot in every place
+
+
+def test_write_back_goes_to_the_slots_drawn_and_no_other(key):
+    slots = jnp.arange(10.0)[:, None]
+    indices, drawn = chains.draw(key, slots, 4)
+    after = chains.write_back(slots, indices, drawn + 100)
+    expected = np.arange(10.0)
+    expected[np.asarray(indices)] += 100
+    np.testing.assert_array_equal(after[:, 0], expected)
+
+
+def test_restart_draws_anew_and_not_a_jitter_of_the_old(key):
+    """Restarted chains forget where they were; the others keep every bit; the rate is right."""
+    n = 4000
+    old = jnp.full((n, 1), 1000.0)
+    after, restarted = chains.restart(key, old, 0.3, lambda k, m: jax.random.normal(k, (m, 1)))
+    assert abs(float(restarted.mean()) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / n)
+    fresh = np.asarray(after[restarted])
+    assert np.abs(fresh).max() < 6
+    assert abs(fresh.std() - 1) < 0.15
+    np.testing.assert_array_equal(after[~restarted], 1000.0)
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.0, False), (1.0, True)])
+def test_restart_none_and_all(key, fraction, expected):
+    _, restarted = chains.restart(key, jnp.ones((50, 1)), fraction, lambda k, m: jnp.zeros((m, 1)))
+    assert (np.asarray(restarted) == expected).all()
+
+
+def test_broken_chains_always_restart(key):
+    broken = {"x": jnp.array([[0.0], [jnp.nan], [jnp.inf]]), "y": jnp.array([1, 2, 3])}
+    fresh = {"x": jnp.full((3, 1), 7.0), "y": jnp.zeros(3, int)}
+    after, restarted = chains.restart(key, broken, 0.0, lambda k, m: fresh)
+    assert restarted.tolist() == [False, True, True]
+    assert after["x"][:, 0].tolist() == [0.0, 7.0, 7.0]
+    assert after["y"].tolist() == [1, 0, 0]
+
+
+def test_bad_input(key):
+    for steps, thin in ((0, 1), (10, 3), (10, 0), (-1, 1)):
+        with pytest.raises(ValueError, match="positive multiple of thin"):
+            chains.run(key, SAMPLER, START, steps, thin=thin)
+    for num in (0, 6):
+        with pytest.raises(ValueError, match=f"from 1 to the 5 slots there are, got {num}"):
+            chains.draw(key, jnp.zeros((5, 1)), num)
+    for fraction in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"fraction must be in \[0, 1\]"):
+            chains.restart(key, jnp.zeros((5, 1)), fraction, lambda k, m: jnp.zeros((m, 1)))

@@ -1,0 +1,124 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from ebm_jax import energies, gibbs
+
+GAUSSIAN = energies.Gaussian(np.array([0.5, -0.3]), np.array([[2.0, 0.6], [0.6, 1.0]]))
+DIAGONAL = energies.Gaussian(np.array([0.5, -0.3]), np.array([2.0, 0.5]))
+MIXTURE = energies.GaussianMixture(
+    np.array([[-2.0, 0.0], [1.5, 1.0]]), np.log([0.2, 1.3]), np.array(0.7)
+)
+ROSENBROCK = energies.Rosenbrock(0.5, 2.0)
+FUNNEL = energies.Funnel(1.2)
+RING = energies.Ring(radius=1.5, width=0.6)
+
+CLOSED_FORMS = [
+    (energies.gaussian, GAUSSIAN, energies.log_partition_gaussian, (0.5, 1.0, 3.0)),
+    (energies.gaussian, DIAGONAL, energies.log_partition_gaussian, (0.5, 1.0, 3.0)),
+    (
+        energies.gaussian_mixture,
+        MIXTURE,
+        lambda p, beta: energies.log_partition_gaussian_mixture(p),
+        (1.0,),
+    ),
+    (energies.rosenbrock, ROSENBROCK, energies.log_partition_rosenbrock, (1.0, 3.0)),
+    (
+        energies.funnel,
+        FUNNEL,
+        lambda p, beta: energies.log_partition_funnel(p, 2, beta=beta),
+        (1.0, 1.5),
+    ),
+    (energies.ring, RING, energies.log_partition_ring, (0.5, 1.0, 3.0)),
+    (energies.ring, energies.Ring(0.0, 1.0), energies.log_partition_ring, (1.0,)),
+]
+
+
+@pytest.mark.parametrize(("energy", "params", "log_partition", "betas"), CLOSED_FORMS)
+def test_closed_form_log_partition_is_the_integral(energy, params, log_partition, betas, x64):
+    points, volume = oracles.grid(-40.0, 40.0, 2000, 2)
+    values = jax.jit(jax.vmap(functools.partial(energy, params)))(points)
+    for beta in betas:
+        by_quadrature = gibbs.log_partition(values, beta=beta, log_weights=jnp.log(volume))
+        np.testing.assert_allclose(log_partition(params, beta=beta), by_quadrature, atol=1e-4)
+
+
+def test_funnel_log_partition_in_more_dimensions(x64):
+    """Quadrature over x_1 alone: the others are Gaussian given it."""
+    v, d, beta = np.linspace(-60, 60, 200_001), 5, 1.3
+    inner = 0.5 * (d - 1) * (np.log(2 * np.pi / beta) + v) - beta * (d - 1) * v / 2
+    exponent = -beta * v**2 / (2 * 1.2**2) + inner
+    by_quadrature = np.log(np.trapezoid(np.exp(exponent - exponent.max()), v)) + exponent.max()
+    got = energies.log_partition_funnel(FUNNEL, d, beta=beta)
+    np.testing.assert_allclose(got, by_quadrature, atol=1e-6)
+
+
+def test_values():
+    x = np.array([0.2, 1.1])
+    d = x - GAUSSIAN.mean
+    np.testing.assert_allclose(
+        energies.gaussian(GAUSSIAN, x), d @ GAUSSIAN.precision @ d / 2, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        energies.double_well(energies.DoubleWell(3.0, 0.2), jnp.array([2.0, 1.0])), 27 + 0.4 + 0.5
+    )
+    np.testing.assert_allclose(energies.rosenbrock(ROSENBROCK, x), 0.09 + 2 * 1.06**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("energy", "params"),
+    [(e, p) for e, p, _, _ in CLOSED_FORMS]
+    + [(energies.double_well, energies.DoubleWell(2.0, 0.1))],
+)
+def test_gradients_are_finite_everywhere_and_right(energy, params, x64):
+    bound = functools.partial(energy, params)
+    for x in (np.array([0.3, -0.7]), np.array([2.0, 1.0])):
+        np.testing.assert_allclose(
+            jax.grad(bound)(jnp.array(x)), oracles.finite_difference(bound, x), rtol=1e-5, atol=1e-5
+        )
+    assert np.isfinite(jax.grad(bound)(jnp.zeros(2))).all()
+
+
+def test_combinators():
+    def a(x):
+        return x**2
+
+    def b(x):
+        return 3 * x
+
+    x = 0.7
+    np.testing.assert_allclose(energies.product(a, b)(x), x**2 + 3 * x)
+    np.testing.assert_allclose(energies.temper(a, 0.3)(x), 0.3 * x**2)
+    weights = np.array([0.25, 0.75])
+    expected = -np.log(weights @ np.exp([-(x**2), -3 * x]))
+    got = energies.mixture(a, b, log_weights=np.log(weights))(x)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    np.testing.assert_allclose(energies.condition(lambda u, v: u - v, 5.0)(2.0), 3.0)
+
+
+def test_product_multiplies_and_mixture_adds_densities(x64):
+    points, _volume = oracles.grid(-9, 9, 600, 1)
+
+    def density(energy):
+        return np.exp(-np.asarray(jax.vmap(energy)(points[:, 0])))
+
+    a, b = (lambda x: (x - 1) ** 2), (lambda x: (x + 1) ** 2 / 3)
+    np.testing.assert_allclose(density(energies.product(a, b)), density(a) * density(b))
+    np.testing.assert_allclose(density(energies.mixture(a, b)), density(a) + density(b))
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"one configuration of shape \(2,\), got \(5, 2\)"):
+        energies.ring(RING, jnp.zeros((5, 2)))
+    with pytest.raises(TypeError, match="int32"):
+        energies.funnel(FUNNEL, jnp.zeros(2, jnp.int32))
+    with pytest.raises(ValueError, match="at least one energy"):
+        energies.product()
+    with pytest.raises(ValueError, match=r"log_weights must have shape \(1,\)"):
+        energies.mixture(jnp.sum, log_weights=jnp.zeros(2))
+    with pytest.raises(ValueError, match="beta must be >= 0"):
+        energies.temper(jnp.sum, -1.0)
