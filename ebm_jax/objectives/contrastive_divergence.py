@@ -11,6 +11,7 @@ training skips and counts.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,13 @@ from ebm_jax.types import Array, Energy, Key, Metrics, Objective, Params, Positi
 
 SamplerFactory = Callable[[Energy], Sampler]
 Initial = Callable[[Key, int], Position]
+
+
+class PersistentState(NamedTuple):
+    """The persistent chains, capacity on the leading axis, and how often each was run."""
+
+    chains: Position
+    age: Array  # (capacity,), draws since the last restart
 
 
 def _negatives(
@@ -42,20 +50,27 @@ def _negatives(
 
 
 def _contrast(
-    energy: Energy, params: Params, positives: Position, negatives: Position, penalty: float
+    energy: Energy,
+    params: Params,
+    positives: Position,
+    negatives: Position,
+    penalty: float,
+    ready: Array | bool = True,
 ) -> tuple[Array, Metrics]:
     """Return mean E(x+) - mean E(x-) + penalty (mean E(x+)^2 + mean E(x-)^2).
 
-    Only finite chains count; without any the result is 0 / 0, which training skips.
+    Only chains that are ready and finite count; without any the result is 0 / 0, which
+    training skips.
     """
     energies = jax.vmap(energy, (None, 0))
     alive = _chains.finite(negatives)
+    counted = alive & ready
     # A configuration of NaN would reach the gradient even with weight zero.
     stand_in = jax.tree.map(lambda n: jnp.where(jnp.isfinite(n), n, jnp.zeros_like(n)), negatives)
     positive, negative = energies(params, positives), energies(params, stand_in)
 
     def mean_negative(values):
-        return jnp.sum(jnp.where(alive, values, 0.0)) / jnp.sum(alive)
+        return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.sum(counted)
 
     gap = mean_negative(negative) - jnp.mean(positive)
     squares = jnp.mean(positive**2) + mean_negative(negative**2)
@@ -183,6 +198,7 @@ def persistent(
     capacity: int,
     initial: Initial,
     restart_fraction: float = 0.05,
+    burn_in: int = 0,
     energy_penalty: float = 0.0,
 ) -> Objective:
     r"""Return PCD: chains that go on from update to update, some of them restarted.
@@ -202,39 +218,47 @@ def persistent(
         capacity: number of persistent chains.
         initial: (key, n) -> n starting positions on the leading axis; the restarts too.
         restart_fraction: probability in [0, 1] that a drawn chain restarts.
+        burn_in: how many draws a restarted chain makes before it counts as a negative, >= 0:
+            until then it has not forgotten its start. The first chains count at once.
         energy_penalty: a >= 0, in 1/energy.
 
     Returns:
-        An ``Objective`` whose state is the chains (capacity on the leading axis), of batches x;
-        metrics as ``contrastive_divergence``, and ``chains_restarted``.
+        An ``Objective`` whose state is a ``PersistentState``, of batches x; metrics as
+        ``contrastive_divergence``, and ``chains_restarted``.
 
     Raises:
         ValueError: num_steps < 1, num_chains outside [1, capacity], a fraction outside [0, 1],
-            a negative penalty.
+            a negative burn-in or penalty.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
     >>> objective = persistent(lambda params, x: params * jnp.sum(x**2),
     ...     functools.partial(langevin.ula, step_size=0.1), num_steps=2, num_chains=4, capacity=16,
     ...     initial=lambda key, n: jax.random.normal(key, (n, 2)))
-    >>> chains = objective.init(jax.random.key(0))
-    >>> value, (chains, _) = objective.loss(1.0, chains, jnp.ones((8, 2)), jax.random.key(1))
-    >>> chains.shape
+    >>> state = objective.init(jax.random.key(0))
+    >>> value, (state, _) = objective.loss(1.0, state, jnp.ones((8, 2)), jax.random.key(1))
+    >>> state.chains.shape
     (16, 2)
     """
     _check(num_steps, energy_penalty)
     if not 1 <= num_chains <= capacity:
         raise ValueError(f"num_chains must be in [1, capacity={capacity}], got {num_chains}.")
     _checks.fraction("restart_fraction", restart_fraction)
+    _checks.nonnegative("burn_in", burn_in)
 
     def loss(params, state, batch, key):
         draw_key, restart_key, run_key = jax.random.split(key, 3)
-        indices, drawn = _chains.draw(draw_key, state, num_chains)
+        indices, (drawn, age) = _chains.draw(draw_key, state, num_chains)
         start, restarted = _chains.restart(restart_key, drawn, restart_fraction, initial)
+        age = jnp.where(restarted, 0, age + 1)
         negatives, info = _negatives(run_key, energy, params, make_sampler, start, num_steps)
-        state = _chains.write_back(state, indices, negatives)
-        value, metrics = _contrast(energy, params, batch, negatives, energy_penalty)
+        state = _chains.write_back(state, indices, PersistentState(negatives, age))
+        ready = age >= burn_in
+        value, metrics = _contrast(energy, params, batch, negatives, energy_penalty, ready)
         metrics["chains_restarted"] = jnp.mean(restarted, dtype=jnp.float32)
         return value, (state, info | metrics | {"loss": value})
 
-    return Objective(lambda key: initial(key, capacity), loss)
+    def init(key):
+        return PersistentState(initial(key, capacity), jnp.full((capacity,), burn_in, jnp.int32))
+
+    return Objective(init, loss)

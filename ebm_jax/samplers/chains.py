@@ -67,17 +67,18 @@ def run(
     def silent(carry, _):
         return one(carry, None)[0], None
 
+    start = (state, jnp.zeros((), jnp.int32))
+    if collect is None:
+        (state, _), _ = jax.lax.scan(silent, start, length=num_steps)
+        return state, None
+
     def several(carry, _):
         if thin > 1:
             carry, _ = jax.lax.scan(silent, carry, length=thin - 1)
         carry, info = one(carry, None)
         return carry, collect(carry[0], info)
 
-    (state, _), collected = jax.lax.scan(
-        silent if collect is None else several,
-        (state, jnp.zeros((), jnp.int32)),
-        length=num_steps if collect is None else num_steps // thin,
-    )
+    (state, _), collected = jax.lax.scan(several, start, length=num_steps // thin)
     return state, collected
 
 

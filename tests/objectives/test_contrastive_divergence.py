@@ -88,15 +88,16 @@ def test_persistent_chains_go_on_in_their_own_slots(key):
         restart_fraction=0.0,
     )
     before = objective.init(key)
-    np.testing.assert_array_equal(before, noise(key, 12))
+    np.testing.assert_array_equal(before.chains, noise(key, 12))
     step_key = jax.random.key(9)
     _, (after, metrics) = objective.loss(PARAMS, before, BATCH, step_key)
     draw_key, _, run_key = jax.random.split(step_key, 3)
-    indices, drawn = chains.draw(draw_key, before, 4)
+    indices, (drawn, _) = chains.draw(draw_key, before, 4)
     moved = run_from(run_key, drawn, 3)
-    np.testing.assert_allclose(after[indices], moved, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after.chains[indices], moved, rtol=1e-5, atol=1e-6)
     untouched = np.setdiff1d(np.arange(12), indices)
-    np.testing.assert_array_equal(after[untouched], before[untouched])
+    np.testing.assert_array_equal(after.chains[untouched], before.chains[untouched])
+    np.testing.assert_array_equal(after.age, np.isin(np.arange(12), indices))
     assert float(metrics["chains_restarted"]) == 0
     assert_is_data_minus_chains(gradient_of(objective, before, step_key), moved)
 
@@ -117,8 +118,34 @@ def test_every_slot_is_used_and_restarts_are_counted(key):
     for i in range(60):
         _, (state, metrics) = step(PARAMS, state, BATCH, jax.random.key(i))
         restarted.append(float(metrics["chains_restarted"]))
-    assert (np.asarray(state) != np.asarray(start)).any(1).all()
+    assert (np.asarray(state.chains) != np.asarray(start.chains)).any(1).all()
     assert abs(np.mean(restarted) - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 480)
+
+
+def test_burning_in_chains_run_but_do_not_count(key):
+    """The gradient sees only the chains that were drawn often enough since their restart."""
+    objective = cd.persistent(
+        energy,
+        make_ula,
+        num_steps=3,
+        num_chains=6,
+        capacity=6,
+        initial=noise,
+        restart_fraction=0.0,
+        burn_in=5,
+    )
+    first = objective.init(key)
+    assert (np.asarray(first.age) == 5).all()
+    state = first._replace(age=jnp.array([0, 9, 4, 3, 5, 1]))
+    step_key = jax.random.key(9)
+    draw_key, _, run_key = jax.random.split(step_key, 3)
+    indices, (drawn, _) = chains.draw(draw_key, state, 6)
+    moved = run_from(run_key, drawn, 3)
+    ready = np.isin(indices, [1, 2, 4])
+    assert_is_data_minus_chains(gradient_of(objective, state, step_key), moved[ready])
+    _, (after, _) = objective.loss(PARAMS, state, BATCH, step_key)
+    assert after.age.tolist() == [1, 10, 5, 4, 6, 2]
+    np.testing.assert_allclose(after.chains[indices], moved, rtol=1e-5, atol=1e-6)
 
 
 def test_energy_penalty(key):
@@ -136,7 +163,7 @@ def test_energy_penalty(key):
 def test_broken_chains_are_counted_and_left_out(key):
     """One chain at NaN changes neither the loss nor the gradient of the others."""
     still = functools.partial(langevin.ula, step_size=1e-3, noise_scale=0.0)
-    state = jnp.ones((4, 2)).at[2].set(jnp.nan)
+    state = cd.PersistentState(jnp.ones((4, 2)).at[2].set(jnp.nan), jnp.zeros(4, jnp.int32))
     objective = cd.persistent(
         energy, still, num_steps=1, num_chains=4, capacity=4, initial=noise, restart_fraction=0.0
     )
@@ -153,7 +180,7 @@ def test_broken_chains_are_counted_and_left_out(key):
 
     _, (after, metrics) = objective.loss(PARAMS, state, BATCH, key)
     assert float(metrics["chains_restarted"]) == 0.25
-    assert chains.finite(after).all()
+    assert chains.finite(after.chains).all()
     objective = cd.contrastive_divergence(energy, breaking, num_steps=1)
     (value, (_, metrics)), gradient = jax.value_and_grad(objective.loss, has_aux=True)(
         PARAMS, (), BATCH, key
