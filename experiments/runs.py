@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
@@ -31,12 +31,12 @@ def main(program: Callable[[], None]) -> None:
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
             sys.exit(f"error: unknown argument {argv[1]!r}; every option is a --flag=value.")
+        logging.set_verbosity(logging.WARNING)  # jax tells of every backend it does not find
         try:
             program()
         except (UsageError, DivergedError) as error:
             sys.exit(f"error: {error}")
 
-    # A required flag would be refused with a usage text; --help must work without it.
     app.run(guarded)
 
 

@@ -21,7 +21,7 @@ from ebm_jax.samplers import chains as _chains
 from ebm_jax.types import Array, Energy, Key, Metrics, Objective, Params, Position, Sampler
 
 SamplerFactory = Callable[[Energy], Sampler]
-Initial = Callable[[Key, int], Position]
+Initial = Callable[[Key, Array], Position]  # (key, slots (n,)) -> n positions
 
 
 class PersistentState(NamedTuple):
@@ -157,7 +157,8 @@ def short_run(
         make_sampler: energy of x alone -> ``Sampler``.
         num_steps: length of the runs, >= 1.
         num_chains: chains a step, >= 1.
-        initial: (key, n) -> n starting positions on the leading axis.
+        initial: (key, slots (n,)) -> n starting positions on the leading axis; the slots are
+            the chains' numbers, for what belongs to a chain, such as its class.
         energy_penalty: a >= 0, in 1/energy.
 
     Returns:
@@ -170,7 +171,7 @@ def short_run(
     >>> from ebm_jax.samplers import langevin
     >>> objective = short_run(lambda params, x: params * jnp.sum(x**2),
     ...     functools.partial(langevin.ula, step_size=0.1), num_steps=2, num_chains=4,
-    ...     initial=lambda key, n: jax.random.normal(key, (n, 2)))
+    ...     initial=lambda key, slots: jax.random.normal(key, (len(slots), 2)))
     >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> value.shape
     ()
@@ -181,7 +182,7 @@ def short_run(
 
     def loss(params, state, batch, key):
         start_key, run_key = jax.random.split(key)
-        start = initial(start_key, num_chains)
+        start = initial(start_key, jnp.arange(num_chains))
         negatives, info = _negatives(run_key, energy, params, make_sampler, start, num_steps)
         value, metrics = _contrast(energy, params, batch, negatives, energy_penalty)
         return value, (state, info | metrics | {"loss": value})
@@ -216,7 +217,9 @@ def persistent(
         num_steps: steps of the chains between two updates, >= 1.
         num_chains: chains a step, from 1 to capacity.
         capacity: number of persistent chains.
-        initial: (key, n) -> n starting positions on the leading axis; the restarts too.
+        initial: (key, slots (n,)) -> starting positions of these slots on the leading axis, for
+            the first chains and for restarts. What a slot carries, such as its class, should
+            depend on its number: then the share of every class stays what it is.
         restart_fraction: probability in [0, 1] that a drawn chain restarts.
         burn_in: how many draws a restarted chain makes before it counts as a negative, >= 0:
             until then it has not forgotten its start. The first chains count at once.
@@ -234,7 +237,7 @@ def persistent(
     >>> from ebm_jax.samplers import langevin
     >>> objective = persistent(lambda params, x: params * jnp.sum(x**2),
     ...     functools.partial(langevin.ula, step_size=0.1), num_steps=2, num_chains=4, capacity=16,
-    ...     initial=lambda key, n: jax.random.normal(key, (n, 2)))
+    ...     initial=lambda key, slots: jax.random.normal(key, (len(slots), 2)))
     >>> state = objective.init(jax.random.key(0))
     >>> value, (state, _) = objective.loss(1.0, state, jnp.ones((8, 2)), jax.random.key(1))
     >>> state.chains.shape
@@ -247,9 +250,10 @@ def persistent(
     _checks.nonnegative("burn_in", burn_in)
 
     def loss(params, state, batch, key):
-        draw_key, restart_key, run_key = jax.random.split(key, 3)
+        draw_key, restart_key, fresh_key, run_key = jax.random.split(key, 4)
         indices, (drawn, age) = _chains.draw(draw_key, state, num_chains)
-        start, restarted = _chains.restart(restart_key, drawn, restart_fraction, initial)
+        fresh = initial(fresh_key, indices)
+        start, restarted = _chains.restart(restart_key, drawn, fresh, restart_fraction)
         age = jnp.where(restarted, 0, age + 1)
         negatives, info = _negatives(run_key, energy, params, make_sampler, start, num_steps)
         state = _chains.write_back(state, indices, PersistentState(negatives, age))
@@ -259,6 +263,7 @@ def persistent(
         return value, (state, info | metrics | {"loss": value})
 
     def init(key):
-        return PersistentState(initial(key, capacity), jnp.full((capacity,), burn_in, jnp.int32))
+        start = initial(key, jnp.arange(capacity))
+        return PersistentState(start, jnp.full((capacity,), burn_in, jnp.int32))
 
     return Objective(init, loss)

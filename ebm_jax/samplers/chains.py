@@ -152,18 +152,16 @@ def write_back(chains: Position, indices: Array, moved: Position) -> Position:
     return jax.tree.map(lambda slots, new: slots.at[indices].set(new), chains, moved)
 
 
-def restart(
-    key: Key, chains: Position, fraction, initial: Callable[[Key, int], Position]
-) -> tuple[Position, Array]:
-    r"""Restart each chain with probability ``fraction``, from a new draw of ``initial``.
+def restart(key: Key, chains: Position, fresh: Position, fraction) -> tuple[Position, Array]:
+    r"""Restart each chain with probability ``fraction``, from a new position of its own.
 
     A chain with a NaN or infinite coordinate always restarts.
 
     Args:
         key: a key of ``jax.random.key``, used once.
         chains: pytree with the chains on the leading axis.
+        fresh: new positions of the same structure, independent of the old ones.
         fraction: in [0, 1].
-        initial: (key, n) -> n fresh positions on the leading axis.
 
     Returns:
         The chains, and which of them restarted, (n,) booleans.
@@ -173,15 +171,12 @@ def restart(
 
     >>> import jax, jax.numpy as jnp
     >>> chains = jnp.array([[1.0], [jnp.nan]])
-    >>> fresh = lambda key, n: jnp.zeros((n, 1))
-    >>> restart(jax.random.key(0), chains, 0.0, fresh)[0].tolist()
+    >>> restart(jax.random.key(0), chains, jnp.zeros((2, 1)), 0.0)[0].tolist()
     [[1.0], [0.0]]
     """
     _checks.fraction("fraction", fraction)
     num = check_chains(chains)
-    choose_key, fresh_key = jax.random.split(key)
-    chosen = jax.random.bernoulli(choose_key, fraction, (num,)) | ~finite(chains)
-    fresh = initial(fresh_key, num)
+    chosen = jax.random.bernoulli(key, fraction, (num,)) | ~finite(chains)
     return jax.tree.map(lambda a, b: jnp.where(per_chain(chosen, a), b, a), chains, fresh), chosen
 
 

@@ -15,8 +15,8 @@ make_ula = functools.partial(langevin.ula, step_size=0.1)
 make_mala = functools.partial(langevin.mala, step_size=0.3)
 
 
-def noise(key, n):
-    return jax.random.normal(key, (n, 2))
+def noise(key, slots):
+    return jax.random.normal(key, (len(slots), 2))
 
 
 def energy(params, x):
@@ -60,7 +60,7 @@ def test_short_run_gradient_and_its_two_keys(key):
     """The start and the chains use different keys: the first noise is not the start again."""
     objective = cd.short_run(energy, make_ula, num_steps=5, num_chains=32, initial=noise)
     start_key, run_key = jax.random.split(key)
-    negatives = run_from(run_key, noise(start_key, 32), 5)
+    negatives = run_from(run_key, noise(start_key, jnp.arange(32)), 5)
     assert_is_data_minus_chains(gradient_of(objective, (), key), negatives)
     # With a flat energy and unit noise, one step is start + noise: the variance doubles (it
     # would be four times as large if both were the same draw).
@@ -88,10 +88,10 @@ def test_persistent_chains_go_on_in_their_own_slots(key):
         restart_fraction=0.0,
     )
     before = objective.init(key)
-    np.testing.assert_array_equal(before.chains, noise(key, 12))
+    np.testing.assert_array_equal(before.chains, noise(key, jnp.arange(12)))
     step_key = jax.random.key(9)
     _, (after, metrics) = objective.loss(PARAMS, before, BATCH, step_key)
-    draw_key, _, run_key = jax.random.split(step_key, 3)
+    draw_key, _, _, run_key = jax.random.split(step_key, 4)
     indices, (drawn, _) = chains.draw(draw_key, before, 4)
     moved = run_from(run_key, drawn, 3)
     np.testing.assert_allclose(after.chains[indices], moved, rtol=1e-5, atol=1e-6)
@@ -138,7 +138,7 @@ def test_burning_in_chains_run_but_do_not_count(key):
     assert (np.asarray(first.age) == 5).all()
     state = first._replace(age=jnp.array([0, 9, 4, 3, 5, 1]))
     step_key = jax.random.key(9)
-    draw_key, _, run_key = jax.random.split(step_key, 3)
+    draw_key, _, _, run_key = jax.random.split(step_key, 4)
     indices, (drawn, _) = chains.draw(draw_key, state, 6)
     moved = run_from(run_key, drawn, 3)
     ready = np.isin(indices, [1, 2, 4])
@@ -146,6 +146,30 @@ def test_burning_in_chains_run_but_do_not_count(key):
     _, (after, _) = objective.loss(PARAMS, state, BATCH, step_key)
     assert after.age.tolist() == [1, 10, 5, 4, 6, 2]
     np.testing.assert_allclose(after.chains[indices], moved, rtol=1e-5, atol=1e-6)
+
+
+def test_a_slot_keeps_what_its_number_says(key):
+    """Restarts move a chain, not its class: the share of every class never drifts."""
+
+    def initial(key, slots):
+        return {"x": noise(key, slots), "y": slots % 3}
+
+    objective = cd.persistent(
+        lambda params, c: energy(params, c["x"]) + c["y"],
+        make_ula,
+        num_steps=1,
+        num_chains=4,
+        capacity=9,
+        initial=initial,
+        restart_fraction=0.5,
+    )
+    state = objective.init(key)
+    step = jax.jit(objective.loss)
+    for i in range(20):
+        _, (state, _) = step(
+            PARAMS, state, {"x": BATCH, "y": jnp.zeros(16, int)}, jax.random.key(i)
+        )
+    assert state.chains["y"].tolist() == [0, 1, 2] * 3
 
 
 def test_energy_penalty(key):

@@ -88,7 +88,7 @@ def test_restart_draws_anew_and_not_a_jitter_of_the_old(key):
     """Restarted chains forget where they were; the others keep every bit; the rate is right."""
     n = 4000
     old = jnp.full((n, 1), 1000.0)
-    after, restarted = chains.restart(key, old, 0.3, lambda k, m: jax.random.normal(k, (m, 1)))
+    after, restarted = chains.restart(key, old, jax.random.normal(jax.random.key(1), (n, 1)), 0.3)
     assert abs(float(restarted.mean()) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / n)
     fresh = np.asarray(after[restarted])
     assert np.abs(fresh).max() < 6
@@ -98,14 +98,14 @@ def test_restart_draws_anew_and_not_a_jitter_of_the_old(key):
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, False), (1.0, True)])
 def test_restart_none_and_all(key, fraction, expected):
-    _, restarted = chains.restart(key, jnp.ones((50, 1)), fraction, lambda k, m: jnp.zeros((m, 1)))
+    _, restarted = chains.restart(key, jnp.ones((50, 1)), jnp.zeros((50, 1)), fraction)
     assert (np.asarray(restarted) == expected).all()
 
 
 def test_broken_chains_always_restart(key):
     broken = {"x": jnp.array([[0.0], [jnp.nan], [jnp.inf]]), "y": jnp.array([1, 2, 3])}
     fresh = {"x": jnp.full((3, 1), 7.0), "y": jnp.zeros(3, int)}
-    after, restarted = chains.restart(key, broken, 0.0, lambda k, m: fresh)
+    after, restarted = chains.restart(key, broken, fresh, 0.0)
     assert restarted.tolist() == [False, True, True]
     assert after["x"][:, 0].tolist() == [0.0, 7.0, 7.0]
     assert after["y"].tolist() == [1, 0, 0]
@@ -120,4 +120,4 @@ def test_bad_input(key):
             chains.draw(key, jnp.zeros((5, 1)), num)
     for fraction in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"fraction must be in \[0, 1\]"):
-            chains.restart(key, jnp.zeros((5, 1)), fraction, lambda k, m: jnp.zeros((m, 1)))
+            chains.restart(key, jnp.zeros((5, 1)), jnp.zeros((5, 1)), fraction)

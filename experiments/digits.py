@@ -1,0 +1,236 @@
+"""One energy F(x, y) on real handwritten digits that classifies, generates and spots outliers.
+
+    python -m experiments.digits --workdir=runs/demo
+
+A joint energy over 8x8 images x and classes y (scikit-learn's 1,797 digits) is trained by the
+sum of two objectives: a loss over the classes given the image (``--loss``), and maximum
+likelihood of (image, class) by persistent contrastive divergence, with Langevin chains that
+carry their class. Afterwards argmin_y F(x, y) classifies, Langevin dynamics on F(., y) from
+noise draws digits of class y, and the free energy F(x) says what is no digit.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags
+
+import ebm_jax
+from ebm_jax import losses, training
+from ebm_jax.networks import JointMLP
+from ebm_jax.objectives import contrastive_divergence, likelihood, weighted_sum
+from ebm_jax.samplers import chains, langevin
+from experiments import data, digits_report, runs
+
+flags.DEFINE_enum("loss", "nll", [*losses.PAIRWISE, *losses.CANDIDATES], "Loss over the classes.")
+flags.DEFINE_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", lower_bound=0)
+flags.DEFINE_integer("steps", 2500, "Training updates.", lower_bound=1)
+flags.DEFINE_integer("hidden", 256, "Width of the two hidden layers.", lower_bound=1)
+flags.DEFINE_float("learning_rate", 3e-3, "Peak learning rate of Adam.", lower_bound=0)
+flags.DEFINE_float("generative_weight", 1.0, "Weight of the generative part.", lower_bound=0)
+flags.DEFINE_integer("langevin_steps", 20, "MALA steps between updates.", lower_bound=1)
+flags.DEFINE_float("step_size", 0.008, "MALA step size, in squared grey levels of [0, 1].")
+flags.DEFINE_integer("chains", 128, "Chains run at every update.", lower_bound=1)
+flags.DEFINE_integer("capacity", 1280, "Persistent chains.", lower_bound=1)
+flags.DEFINE_float("restart", 0.005, "Fraction of drawn chains restarted from noise.")
+flags.DEFINE_float("data_noise", 0.13, "Standard deviation of the noise on the data modelled.")
+flags.DEFINE_integer("sample_steps", 2000, "MALA steps of the samples from noise.", lower_bound=10)
+flags.DEFINE_integer("hold_out_class", -1, "Train without this digit and score it as an outlier.")
+FLAGS = flags.FLAGS
+
+BATCH = 256
+GROUP = 25  # updates a dispatch
+CLASSIFIER_NOISE = 0.2  # augmentation of the images the classifier sees
+
+
+class Model(NamedTuple):
+    """The energies of one run: F(x, .) over the classes, and E of a configuration (x, y)."""
+
+    network: JointMLP
+    classes: Callable  # (params, x) -> (n,)
+    joint: Callable  # (params, {"x", "y"}) -> ()
+    free: Callable  # (params, x) -> ()
+
+
+def make_model(train_x: np.ndarray, num_classes: int, hidden: int, noise: float) -> Model:
+    """Return a network on top of the Gaussian energy of independent pixels.
+
+    The Gaussian bounds the energy from below, and makes noise an outlier from the first step.
+    """
+    network = JointMLP((hidden, hidden), num_classes)
+    mean = jnp.asarray(train_x.mean(0))
+    precision = jnp.asarray(1 / (train_x.var(0) + noise**2))
+    reference = ebm_jax.energies.Gaussian(mean, precision)
+
+    def classes(params, x):
+        return network.apply(params, 4 * (x - 0.5)) + ebm_jax.energies.gaussian(reference, x)
+
+    def joint(params, configuration):
+        return classes(params, configuration["x"])[configuration["y"]]
+
+    return Model(network, classes, joint, ebm_jax.networks.free_energy(classes))
+
+
+def make_loss(name: str, margin: float) -> Callable:
+    """Return a loss of the table over candidates; pairwise ones meet the most offending class."""
+    loss = getattr(losses, name)
+    options = {"margin", "ceiling", "gamma"} & set(inspect.signature(loss).parameters)
+    loss = functools.partial(loss, **dict.fromkeys(options, margin))
+    if name in losses.CANDIDATES:
+        return loss
+    return lambda energies, label: loss(*losses.most_offending(energies, label))
+
+
+def from_noise(train_y: np.ndarray, capacity: int) -> Callable:
+    """Return where chains start: uniform noise, and classes in the proportions of the data.
+
+    Were the proportions others, F(., y) would drift: no chain ever leaves its class.
+    """
+    quantiles = (np.arange(capacity) + 0.5) / capacity * len(train_y)
+    classes = jnp.asarray(np.sort(train_y)[quantiles.astype(int)])
+    return lambda key, slots: {"x": jax.random.uniform(key, (len(slots), 64)), "y": classes[slots]}
+
+
+def groups(split: data.Split, seed: int) -> Iterator[dict]:
+    """Yield groups of batches: the modelled images, noisy, and those the classifier sees."""
+    rng = np.random.default_rng(seed)
+    arrays = (split.train_x, split.train_y)
+    options = {"batch_size": BATCH, "num_steps": FLAGS.steps, "group": GROUP, "seed": seed}
+    for x, y in data.batches(arrays, **options):
+        noise = rng.standard_normal((2, *x.shape), dtype=np.float32)
+        yield {
+            "configuration": {"x": x + FLAGS.data_noise * noise[0], "y": y},
+            "labelled": (x + CLASSIFIER_NOISE * noise[1], y),
+        }
+
+
+def fit(run: runs.Run, model: Model, split: data.Split, key):
+    """Train, and return the averaged parameters and the history of the metrics."""
+    generative = contrastive_divergence.persistent(
+        model.joint,
+        functools.partial(langevin.mala, step_size=FLAGS.step_size),
+        num_steps=FLAGS.langevin_steps,
+        num_chains=FLAGS.chains,
+        capacity=FLAGS.capacity,
+        initial=from_noise(split.train_y, FLAGS.capacity),
+        restart_fraction=FLAGS.restart,
+        burn_in=25,
+    )
+    discriminative = likelihood.discriminative(model.classes, make_loss(FLAGS.loss, FLAGS.margin))
+    objective = weighted_sum(
+        discriminative=(1.0, discriminative, lambda batch: batch["labelled"]),
+        generative=(FLAGS.generative_weight, generative, lambda batch: batch["configuration"]),
+    )
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, FLAGS.learning_rate, min(100, FLAGS.steps // 2), FLAGS.steps, FLAGS.learning_rate / 100
+    )
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule))
+    trainer = training.trainer(objective, optimizer, average_decay=0.998)
+    init_key, chain_key, train_key = jax.random.split(key, 3)
+    params = model.network.init(init_key, jnp.zeros(64))
+    state = trainer.init(params, chain_key)
+    state, history = runs.train(
+        run,
+        trainer,
+        state,
+        groups(split, FLAGS.seed),
+        train_key,
+        num_steps=FLAGS.steps,
+        gap="generative/energy_gap",
+    )
+    return state.average, history
+
+
+def generate(key, model: Model, params, labels: np.ndarray, num_steps: int):
+    """Draw images of the given classes from noise: (samples, film (frames, n, 64)).
+
+    MALA on F(., y), beta rising from 0.1 to 1 over the first half of the run. The film and the
+    samples are denoised by Tweedie's formula, x - noise^2 grad E(x): the data were noisy too.
+    """
+    half = num_steps // 2
+
+    def beta(step):
+        return jnp.exp(jnp.log(0.1) * jnp.maximum(0.0, 1 - step / half))
+
+    sampler = langevin.mala(
+        functools.partial(model.joint, params),
+        step_size=lambda step: FLAGS.step_size * beta(step),
+        beta=beta,
+    )
+
+    def denoise(position):
+        gradient = jax.vmap(
+            jax.grad(lambda x, y: model.joint(params, {"x": x, "y": y})), in_axes=(0, 0)
+        )(position["x"], position["y"])
+        return jnp.clip(position["x"] - FLAGS.data_noise**2 * gradient, 0, 1)
+
+    @ebm_jax.jit
+    def sample(key):
+        start_key, run_key = jax.random.split(key)
+        start = {"x": jax.random.uniform(start_key, (len(labels), 64)), "y": jnp.asarray(labels)}
+        state, film = chains.run(
+            run_key,
+            sampler,
+            sampler.init(start),
+            num_steps,
+            collect=lambda state, info: denoise(state.position),
+            thin=num_steps // 10,
+        )
+        return denoise(state.position), jnp.concatenate([start["x"][None], film])
+
+    return sample(key)
+
+
+def check_flags() -> None:
+    """Refuse values that absl cannot judge alone."""
+    if not -1 <= FLAGS.hold_out_class <= 9:
+        raise runs.UsageError(
+            f"--hold_out_class={FLAGS.hold_out_class} is no digit: give 0 to 9, or -1 for none."
+        )
+    if FLAGS.chains > FLAGS.capacity:
+        raise runs.UsageError(
+            f"--chains={FLAGS.chains} cannot exceed the --capacity={FLAGS.capacity} they come from."
+        )
+    if FLAGS.sample_steps % 10:
+        raise runs.UsageError(f"--sample_steps={FLAGS.sample_steps} must be a multiple of 10.")
+    for name, low, high in (("restart", 0, 1), ("step_size", 1e-12, 1e6), ("data_noise", 0, 10)):
+        if not low <= FLAGS[name].value <= high:
+            raise runs.UsageError(f"--{name}={FLAGS[name].value} must be in [{low}, {high}].")
+
+
+def main() -> None:
+    """Train, evaluate and report."""
+    check_flags()
+    run = runs.Run()
+    split, held_out = data.digits(), None
+    digits = [d for d in range(10) if d != FLAGS.hold_out_class]
+    if FLAGS.hold_out_class >= 0:
+        split, held_out = data.hold_out(split, FLAGS.hold_out_class)
+    model = make_model(split.train_x, len(digits), FLAGS.hidden, FLAGS.data_noise)
+    train_key, sample_key = jax.random.split(jax.random.key(FLAGS.seed))
+    params, history = fit(run, model, split, train_key)
+    # As many samples as test images, the same number of every class.
+    labels = np.sort(np.arange(len(split.test_x)) % len(digits))
+    samples, film = generate(sample_key, model, params, labels, FLAGS.sample_steps)
+    digits_report.write(
+        run,
+        digits_report.Results(
+            classes=jax.jit(jax.vmap(functools.partial(model.classes, params))),
+            split=split,
+            held_out=held_out,
+            digits=digits,
+            history=history,
+            samples=np.asarray(samples),
+            labels=labels,
+            film=np.asarray(film),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    runs.main(main)

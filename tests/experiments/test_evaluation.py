@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from experiments import evaluation
+
+RNG = np.random.default_rng(0)
+
+
+def test_auroc_counts_pairs_in_order():
+    inlier, outlier = RNG.normal(size=40), RNG.normal(1, 1, size=30)
+    pairs = np.mean(outlier[None] > inlier[:, None])
+    np.testing.assert_allclose(evaluation.auroc(inlier, outlier), pairs)
+    assert evaluation.auroc(np.zeros(3), np.ones(3)) == 1.0
+
+
+def test_calibration_error_by_hand():
+    """Two bins: confidence 0.6 with accuracy 1/2, confidence 0.9 with accuracy 1."""
+    p = np.array([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.9, 0.1]])
+    labels = np.array([0, 1, 0, 0])
+    expected = 0.5 * abs(0.6 - 0.5) + 0.5 * abs(0.9 - 1.0)
+    np.testing.assert_allclose(evaluation.calibration_error(np.log(p), labels), expected)
+
+
+def test_best_beta_recovers_the_temperature():
+    """Labels drawn from P ~ exp(-2.5 F): the likelihood is highest near 2.5."""
+    energies = RNG.normal(size=(20_000, 5))
+    p = np.exp(log_softmax(-2.5 * energies, axis=1))
+    labels = (RNG.random((20_000, 1)) > p.cumsum(axis=1)).sum(axis=1)
+    np.testing.assert_allclose(evaluation.best_beta(energies, labels), 2.5, rtol=0.05)
+    found = evaluation.calibration(energies, labels)
+    assert found["ece_calibrated"] < 0.02 < found["ece"]
+
+
+def test_one_nn_accuracy_of_same_different_and_copied_samples():
+    """0.5 for the same distribution (standard error 0.018), 1 for another, 0 for copies."""
+    a, b = RNG.normal(size=(400, 2)), RNG.normal(size=(400, 2))
+    assert abs(evaluation.one_nn_accuracy(a, b) - 0.5) < 0.08
+    assert evaluation.one_nn_accuracy(a, b + 100) == 1.0
+    assert evaluation.one_nn_accuracy(a, a + 1e-9) == 0.0
+    assert evaluation.one_nn_accuracy(a, a) < 0.05
+
+
+def test_nearest_distances():
+    reference = np.array([[0.0, 0.0], [10.0, 0.0]])
+    got = evaluation.nearest_distances(np.array([[3.0, 4.0], [10.0, 1.0]]), reference)
+    np.testing.assert_allclose(got, [5.0, 1.0])
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0])
+def test_calibration_error_at_the_ends(confidence):
+    log_p = np.log(np.clip([[confidence, 1 - confidence]], 1e-300, 1))
+    label = np.array([0 if confidence else 1])
+    np.testing.assert_allclose(evaluation.calibration_error(log_p, label), 0.0, atol=1e-12)
