@@ -10,9 +10,7 @@ noise draws digits of class y, and the free energy F(x) says what is no digit.
 """
 
 import functools
-import inspect
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +18,11 @@ import numpy as np
 import optax
 from absl import flags
 
-import ebm_jax
 from ebm_jax import losses, training
-from ebm_jax.networks import JointMLP
 from ebm_jax.objectives import contrastive_divergence, likelihood, weighted_sum
-from ebm_jax.samplers import chains, langevin
+from ebm_jax.samplers import langevin
 from experiments import data, digits_report, runs
+from experiments.digits_model import Model, from_noise, generate, make_loss, make_model
 
 flags.DEFINE_enum("loss", "nll", [*losses.PAIRWISE, *losses.CANDIDATES], "Loss over the classes.")
 flags.DEFINE_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", lower_bound=0)
@@ -40,60 +37,13 @@ flags.DEFINE_integer("capacity", 1280, "Persistent chains.", lower_bound=1)
 flags.DEFINE_float("restart", 0.005, "Fraction of drawn chains restarted from noise.")
 flags.DEFINE_float("data_noise", 0.13, "Standard deviation of the noise on the data modelled.")
 flags.DEFINE_integer("sample_steps", 2000, "MALA steps of the samples from noise.", lower_bound=10)
+flags.DEFINE_float("sample_beta", 0.85, "Inverse temperature of the samples.")
 flags.DEFINE_integer("hold_out_class", -1, "Train without this digit and score it as an outlier.")
 FLAGS = flags.FLAGS
 
 BATCH = 256
 GROUP = 25  # updates a dispatch
 CLASSIFIER_NOISE = 0.2  # augmentation of the images the classifier sees
-
-
-class Model(NamedTuple):
-    """The energies of one run: F(x, .) over the classes, and E of a configuration (x, y)."""
-
-    network: JointMLP
-    classes: Callable  # (params, x) -> (n,)
-    joint: Callable  # (params, {"x", "y"}) -> ()
-    free: Callable  # (params, x) -> ()
-
-
-def make_model(train_x: np.ndarray, num_classes: int, hidden: int, noise: float) -> Model:
-    """Return a network on top of the Gaussian energy of independent pixels.
-
-    The Gaussian bounds the energy from below, and makes noise an outlier from the first step.
-    """
-    network = JointMLP((hidden, hidden), num_classes)
-    mean = jnp.asarray(train_x.mean(0))
-    precision = jnp.asarray(1 / (train_x.var(0) + noise**2))
-    reference = ebm_jax.energies.Gaussian(mean, precision)
-
-    def classes(params, x):
-        return network.apply(params, 4 * (x - 0.5)) + ebm_jax.energies.gaussian(reference, x)
-
-    def joint(params, configuration):
-        return classes(params, configuration["x"])[configuration["y"]]
-
-    return Model(network, classes, joint, ebm_jax.networks.free_energy(classes))
-
-
-def make_loss(name: str, margin: float) -> Callable:
-    """Return a loss of the table over candidates; pairwise ones meet the most offending class."""
-    loss = getattr(losses, name)
-    options = {"margin", "ceiling", "gamma"} & set(inspect.signature(loss).parameters)
-    loss = functools.partial(loss, **dict.fromkeys(options, margin))
-    if name in losses.CANDIDATES:
-        return loss
-    return lambda energies, label: loss(*losses.most_offending(energies, label))
-
-
-def from_noise(train_y: np.ndarray, capacity: int) -> Callable:
-    """Return where chains start: uniform noise, and classes in the proportions of the data.
-
-    Were the proportions others, F(., y) would drift: no chain ever leaves its class.
-    """
-    quantiles = (np.arange(capacity) + 0.5) / capacity * len(train_y)
-    classes = jnp.asarray(np.sort(train_y)[quantiles.astype(int)])
-    return lambda key, slots: {"x": jax.random.uniform(key, (len(slots), 64)), "y": classes[slots]}
 
 
 def groups(split: data.Split, seed: int) -> Iterator[dict]:
@@ -146,46 +96,6 @@ def fit(run: runs.Run, model: Model, split: data.Split, key):
     return state.average, history
 
 
-def generate(key, model: Model, params, labels: np.ndarray, num_steps: int):
-    """Draw images of the given classes from noise: (samples, film (frames, n, 64)).
-
-    MALA on F(., y), beta rising from 0.1 to 1 over the first half of the run. The film and the
-    samples are denoised by Tweedie's formula, x - noise^2 grad E(x): the data were noisy too.
-    """
-    half = num_steps // 2
-
-    def beta(step):
-        return jnp.exp(jnp.log(0.1) * jnp.maximum(0.0, 1 - step / half))
-
-    sampler = langevin.mala(
-        functools.partial(model.joint, params),
-        step_size=lambda step: FLAGS.step_size * beta(step),
-        beta=beta,
-    )
-
-    def denoise(position):
-        gradient = jax.vmap(
-            jax.grad(lambda x, y: model.joint(params, {"x": x, "y": y})), in_axes=(0, 0)
-        )(position["x"], position["y"])
-        return jnp.clip(position["x"] - FLAGS.data_noise**2 * gradient, 0, 1)
-
-    @ebm_jax.jit
-    def sample(key):
-        start_key, run_key = jax.random.split(key)
-        start = {"x": jax.random.uniform(start_key, (len(labels), 64)), "y": jnp.asarray(labels)}
-        state, film = chains.run(
-            run_key,
-            sampler,
-            sampler.init(start),
-            num_steps,
-            collect=lambda state, info: denoise(state.position),
-            thin=num_steps // 10,
-        )
-        return denoise(state.position), jnp.concatenate([start["x"][None], film])
-
-    return sample(key)
-
-
 def check_flags() -> None:
     """Refuse values that absl cannot judge alone."""
     if not -1 <= FLAGS.hold_out_class <= 9:
@@ -198,7 +108,8 @@ def check_flags() -> None:
         )
     if FLAGS.sample_steps % 10:
         raise runs.UsageError(f"--sample_steps={FLAGS.sample_steps} must be a multiple of 10.")
-    for name, low, high in (("restart", 0, 1), ("step_size", 1e-12, 1e6), ("data_noise", 0, 10)):
+    ranges = {"restart": (0, 1), "step_size": (1e-9, 10), "data_noise": (0, 10)}
+    for name, (low, high) in (ranges | {"sample_beta": (0.01, 100)}).items():
         if not low <= FLAGS[name].value <= high:
             raise runs.UsageError(f"--{name}={FLAGS[name].value} must be in [{low}, {high}].")
 
@@ -216,7 +127,16 @@ def main() -> None:
     params, history = fit(run, model, split, train_key)
     # As many samples as test images, the same number of every class.
     labels = np.sort(np.arange(len(split.test_x)) % len(digits))
-    samples, film = generate(sample_key, model, params, labels, FLAGS.sample_steps)
+    samples, film = generate(
+        sample_key,
+        model,
+        params,
+        labels,
+        num_steps=FLAGS.sample_steps,
+        step_size=FLAGS.step_size,
+        beta=FLAGS.sample_beta,
+        noise=FLAGS.data_noise,
+    )
     digits_report.write(
         run,
         digits_report.Results(

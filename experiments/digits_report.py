@@ -59,11 +59,13 @@ def sample_quality(results: Results) -> dict[str, float]:
         "samples": evaluation.nearest_distances(samples, split.train_x),
         "test": evaluation.nearest_distances(split.test_x, split.train_x),
     }
+    on_samples, on_test = evaluation.one_nn_accuracy(samples, split.test_x)
     return {
         "label_agreement": float(np.mean(judge.predict(samples) == results.labels)),
         "judge_accuracy": float(judge.score(split.test_x, split.test_y)),
-        "one_nn": evaluation.one_nn_accuracy(samples, split.test_x),
-        "one_nn_rounded": evaluation.one_nn_accuracy(np.round(samples * 16) / 16, split.test_x),
+        "one_nn": (on_samples + on_test) / 2,
+        "one_nn_samples": on_samples,
+        "one_nn_test": on_test,
     } | {
         f"nearest_{name}_{q}": float(np.quantile(values, q / 100))
         for name, values in distances.items()
@@ -143,7 +145,8 @@ The free energy of test digits, and of what is no digit.
 
 `one_nn`: accuracy of telling samples from test digits by the nearest neighbour, 0.5 is perfect.
 `nearest_*`: quantiles of the distance to the nearest training image, for samples and test images.
-The chains' effective inverse temperature is {summary["effective_beta"]:.4g}.
+Inverse temperature: {summary["effective_beta"]:.4g} of the chains in training,
+{summary["sample_beta"]:.4g} of the samples.
 """
 
 
@@ -156,6 +159,7 @@ def write(run: runs.Run, results: Results) -> None:
         | {f"auroc_{n}": evaluation.auroc(energies["digits"], e) for n, e in outliers.items()}
         | sample_quality(results)
         | {
+            "sample_beta": FLAGS.sample_beta,
             "effective_beta": float(results.history["generative/beta"][-1]),
             "skipped_updates": float(results.history["skipped_total"][-1]),
         }

@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 
 from ebm_jax import losses
 from ebm_jax.objectives import likelihood
-from experiments import digits, runs
+from experiments import digits, digits_model, runs
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--steps=3", "--hidden=8", "--langevin_steps=2", "--sample_steps=10", "--capacity=128")
@@ -33,7 +33,9 @@ def program(*flags):
 def test_every_loss_trains_a_classifier(name):
     """A few gradient steps lower each loss on separable data."""
     x = jnp.array(np.random.default_rng(0).normal(size=(50, 4)), jnp.float32)
-    objective = likelihood.discriminative(lambda w, x: x @ w, digits.make_loss(name, margin=1.0))
+    objective = likelihood.discriminative(
+        lambda w, x: x @ w, digits_model.make_loss(name, margin=1.0)
+    )
     batch = (x, jnp.argmax(x, axis=1))
     w = 0.1 * jax.random.normal(jax.random.key(0), (4, 4))
     before = objective.loss(w, (), batch, jax.random.key(0))[0]
@@ -45,22 +47,22 @@ def test_every_loss_trains_a_classifier(name):
 
 def test_the_margin_reaches_the_loss():
     energies, label = jnp.array([[0.0, 0.5]]), jnp.array([0])
-    assert float(digits.make_loss("hinge", 2.0)(energies, label)[0]) == 1.5
-    assert float(digits.make_loss("lvq2", 0.25)(energies[:, ::-1], label)[0]) == 0.25
+    assert float(digits_model.make_loss("hinge", 2.0)(energies, label)[0]) == 1.5
+    assert float(digits_model.make_loss("lvq2", 0.25)(energies[:, ::-1], label)[0]) == 0.25
 
 
 def test_chains_keep_the_proportions_of_the_classes():
     train_y = np.repeat([2, 0, 1], [10, 60, 30])
-    start = digits.from_noise(train_y, 200)(jax.random.key(0), jnp.arange(200))
+    start = digits_model.from_noise(train_y, 200)(jax.random.key(0), jnp.arange(200))
     assert np.bincount(start["y"]).tolist() == [120, 60, 20]
     assert start["x"].shape == (200, 64)
-    again = digits.from_noise(train_y, 200)(jax.random.key(1), jnp.array([0, 199]))
+    again = digits_model.from_noise(train_y, 200)(jax.random.key(1), jnp.array([0, 199]))
     assert again["y"].tolist() == [0, 2]
 
 
 def test_the_joint_energy_is_bounded_by_its_reference():
     """Far from the data the energy grows like the Gaussian's, whatever the network says."""
-    model = digits.make_model(np.full((3, 64), 0.5, np.float32), 10, 8, noise=0.1)
+    model = digits_model.make_model(np.full((3, 64), 0.5, np.float32), 10, 8, noise=0.1)
     params = model.network.init(jax.random.key(0), jnp.zeros(64))
     far = model.classes(params, jnp.full(64, 10.0))
     np.testing.assert_allclose(far, 0.5 * 64 * 9.5**2 / 0.1**2, rtol=0.01)
