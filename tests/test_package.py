@@ -6,7 +6,7 @@ import sys
 FOREIGN = "matplotlib sklearn scipy.optimize tensorboardX arviz_stats submitit experiments"
 
 CHECK = f"""
-import sys, jax
+import sys, jax, flax, chex, optax  # they register options of their own
 before = dict(jax.config.values)
 import ebm_jax
 assert not [m for m in {FOREIGN.split()!r} if m in sys.modules], "imported"
