@@ -16,7 +16,14 @@ from ebm_jax.objectives import likelihood
 from experiments import digits, digits_model, runs
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("--steps=3", "--hidden=8", "--langevin_steps=2", "--sample_steps=10", "--chains=16", "--capacity=128")
+QUICK = (
+    "--steps=3",
+    "--hidden=8",
+    "--langevin_steps=2",
+    "--sample_steps=10",
+    "--chains=16",
+    "--capacity=128",
+)
 
 
 def program(*flags):
