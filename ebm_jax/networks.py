@@ -72,6 +72,8 @@ class ConvEnergy(nn.Module):
     Attributes:
         features: channels of every convolution; each halves the resolution.
         activation: a smooth nonlinearity.
+        convolution: what computes them, with the signature of ``jax.lax.conv_general_dilated``.
+            None chooses by backend; the parameters are the same.
 
     >>> import jax
     >>> network = ConvEnergy((8, 16))
@@ -82,6 +84,7 @@ class ConvEnergy(nn.Module):
 
     features: Sequence[int] = (32, 64, 64)
     activation: Callable[[Array], Array] = jax.nn.silu
+    convolution: Callable[..., Array] | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -91,15 +94,14 @@ class ConvEnergy(nn.Module):
                 f"ConvEnergy takes one image (height, width, channels), got {x.shape}: "
                 "vmap a batch."
             )
+        convolve = self.convolution or _fastest_convolution()
         for width in self.features:
-            convolution = nn.Conv(
-                width, (3, 3), strides=(2, 2), conv_general_dilated=_convolution()
-            )
-            x = self.activation(convolution(x))
+            layer = nn.Conv(width, (3, 3), strides=(2, 2), conv_general_dilated=convolve)
+            x = self.activation(layer(x))
         return nn.Dense(1)(jnp.ravel(x))[0]
 
 
-def _convolution() -> Callable[..., Array]:
+def _fastest_convolution() -> Callable[..., Array]:
     # XLA's convolution is several times slower than the matrix product it amounts to on CPU.
     return _patch_product if jax.default_backend() == "cpu" else jax.lax.conv_general_dilated
 

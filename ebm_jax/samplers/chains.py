@@ -28,6 +28,9 @@ def run(
 
     Step t uses the key ``fold_in(key, t)``, so a run is the same however it is cut into pieces
     of history. Memory does not grow with the number of steps unless something is collected.
+    Chains may be sharded over devices by their leading axis: every chain gets the same noise on
+    any number of devices (and, as compilers round the ends of vectors their own way, the same
+    bits where every device has a multiple of 16 chains).
 
     Args:
         key: a key of ``jax.random.key``, used once.
@@ -58,22 +61,23 @@ def run(
             f"num_steps must be a positive multiple of thin, got {num_steps} steps, thin={thin}."
         )
 
-    def one(state, t):
-        return sampler.step(jax.random.fold_in(key, t), state)
+    def one(carry, _):
+        state, t = carry
+        return (sampler.step(jax.random.fold_in(key, t), state)[0], t + 1), None
 
+    # The step number is carried, not scanned over: nothing has the length of the run.
+    carry = state, jnp.zeros((), jnp.uint32)
     if collect is None:
-        state, _ = jax.lax.scan(lambda s, t: (one(s, t)[0], None), state, jnp.arange(num_steps))
-        return state, None
+        return jax.lax.scan(one, carry, length=num_steps)[0][0], None
 
-    def several(state, first):
+    def several(carry, _):
         # The first thin - 1 steps leave no trace; the last gives what is collected.
-        state, _ = jax.lax.scan(
-            lambda s, t: (one(s, t)[0], None), state, first + jnp.arange(thin - 1)
-        )
-        state, info = one(state, first + thin - 1)
-        return state, collect(state, info)
+        state, t = jax.lax.scan(one, carry, length=thin - 1)[0]
+        state, info = sampler.step(jax.random.fold_in(key, t), state)
+        return (state, t + 1), collect(state, info)
 
-    return jax.lax.scan(several, state, jnp.arange(0, num_steps, thin))
+    (state, _), collected = jax.lax.scan(several, carry, length=num_steps // thin)
+    return state, collected
 
 
 def mean_info(state: Any, info: Any) -> Metrics:

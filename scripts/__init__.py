@@ -1,0 +1,1 @@
+"""Programs around the experiments; run one with ``python -m scripts.NAME --help``."""
