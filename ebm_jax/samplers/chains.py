@@ -61,22 +61,27 @@ def run(
             f"num_steps must be a positive multiple of thin, got {num_steps} steps, thin={thin}."
         )
 
+    # The step number is carried, not scanned over: an arange would grow with the run.
     def one(carry, _):
         state, t = carry
-        return (sampler.step(jax.random.fold_in(key, t), state)[0], t + 1), None
+        state, info = sampler.step(jax.random.fold_in(key, t), state)
+        return (state, t + 1), info
 
-    # The step number is carried, not scanned over: nothing has the length of the run.
-    carry = state, jnp.zeros((), jnp.uint32)
+    def silent(carry, _):
+        return one(carry, None)[0], None
+
+    start = (state, jnp.zeros((), jnp.int32))
     if collect is None:
-        return jax.lax.scan(one, carry, length=num_steps)[0][0], None
+        (state, _), _ = jax.lax.scan(silent, start, length=num_steps)
+        return state, None
 
     def several(carry, _):
-        # The first thin - 1 steps leave no trace; the last gives what is collected.
-        state, t = jax.lax.scan(one, carry, length=thin - 1)[0]
-        state, info = sampler.step(jax.random.fold_in(key, t), state)
-        return (state, t + 1), collect(state, info)
+        if thin > 1:
+            carry, _ = jax.lax.scan(silent, carry, length=thin - 1)
+        carry, info = one(carry, None)
+        return carry, collect(carry[0], info)
 
-    (state, _), collected = jax.lax.scan(several, carry, length=num_steps // thin)
+    (state, _), collected = jax.lax.scan(several, start, length=num_steps // thin)
     return state, collected
 
 
