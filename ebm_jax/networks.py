@@ -102,7 +102,7 @@ class ConvEnergy(nn.Module):
 
 
 def _fastest_convolution() -> Callable[..., Array]:
-    # XLA's convolution is several times slower than the matrix product it amounts to on CPU.
+    # In a loop on CPU, XLA's convolution is several times slower than the product it amounts to.
     return _patch_product if jax.default_backend() == "cpu" else jax.lax.conv_general_dilated
 
 
@@ -124,8 +124,11 @@ def _patch_product(images, kernel, strides, padding, *, precision=None, **plain)
         for i in range(height)
         for j in range(width)
     ]
-    flat_kernel = kernel.reshape(-1, features)
-    return jnp.matmul(jnp.concatenate(patches, -1), flat_kernel, precision=precision)
+    stacked = jnp.concatenate(patches, -1)
+    # Two matrices: with more axes the kernel's gradient would miss the fast matrix product.
+    rows_by_tap = stacked.reshape(-1, stacked.shape[-1])
+    product = jnp.matmul(rows_by_tap, kernel.reshape(-1, features), precision=precision)
+    return product.reshape(*stacked.shape[:-1], features)
 
 
 def free_energy(joint: Callable[..., Array], *, beta=1.0) -> Energy:
