@@ -1,5 +1,5 @@
 """Samplers: a pair (init, step) over a batch of chains, and running them."""
 
-from ebm_jax.samplers import chains, langevin
+from ebm_jax.samplers import adaptation, chains, langevin, tempering, underdamped
 
-__all__ = ["chains", "langevin"]
+__all__ = ["adaptation", "chains", "langevin", "tempering", "underdamped"]

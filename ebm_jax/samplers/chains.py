@@ -28,6 +28,9 @@ def run(
 
     Step t uses the key ``fold_in(key, t)``, so a run is the same however it is cut into pieces
     of history. Memory does not grow with the number of steps unless something is collected.
+    Chains may be sharded over devices by their leading axis: every chain gets the same noise on
+    any number of devices (and, as compilers round the ends of vectors their own way, the same
+    bits where every device has a multiple of 16 chains).
 
     Args:
         key: a key of ``jax.random.key``, used once.

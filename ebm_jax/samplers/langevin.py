@@ -1,12 +1,13 @@
-r"""Langevin dynamics over a batch of chains: unadjusted (ULA) and Metropolis-adjusted (MALA).
+r"""Langevin dynamics over a batch of chains: ULA, SGLD and Metropolis-adjusted (MALA).
 
     x' = x - h grad E(x) + sqrt(2 h / beta) xi,      xi ~ N(0, I)
 
 The chains lie on the leading axis of every leaf; the energy takes one of them. Floating leaves
-move; integer leaves, such as the class a chain belongs to, stay as they are. Both samplers
-target exp(-beta E): MALA exactly, ULA up to a bias of the order of h. beta = inf is gradient
-descent. When step and noise are chosen separately, as image models do, the target is the one
-of beta = 2 h / noise^2, and that effective beta is reported in every step's info.
+move; integer leaves, such as the class a chain belongs to, stay as they are. All target
+exp(-beta E): MALA exactly, ULA and SGLD up to a bias of the order of h. beta = inf is gradient
+descent. A step size per dimension is a diagonal preconditioner. When step and noise are chosen
+separately, as image models do, the target is the one of beta = 2 h / noise^2, and that effective
+beta is reported in every step's info.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
+from ebm_jax.samplers import _options
 from ebm_jax.samplers._batch import (
     chain_sum,
     check_chains,
@@ -25,8 +27,6 @@ from ebm_jax.samplers._batch import (
     value_and_gradient,
 )
 from ebm_jax.types import Array, Energy, Key, Position, Sampler
-
-Schedule = Callable[[Array], Array]
 
 
 class ULAState(NamedTuple):
@@ -48,6 +48,15 @@ class ULAInfo(NamedTuple):
     """
 
     energy: Array
+    gradient_norm: Array
+    clipped: Array
+    at_box: Array
+    beta: Array
+
+
+class SGLDInfo(NamedTuple):
+    """What happened in a step; as ``ULAInfo``, of the estimated gradient, without an energy."""
+
     gradient_norm: Array
     clipped: Array
     at_box: Array
@@ -84,70 +93,6 @@ class MALAInfo(NamedTuple):
     accepted: Array
     acceptance: Array
     beta: Array
-
-
-def _at(value, step: Array):
-    """Return a schedule's value at a step, or the constant itself."""
-    return value(step) if callable(value) else value
-
-
-def _clip(gradient: list, limit) -> tuple[list, Array, Array]:
-    """Scale every chain's gradient to norm <= limit; return it, the norms, what was clipped."""
-    norm = jnp.sqrt(chain_sum([jnp.square(g) for g in gradient]))
-    if limit is None:
-        return gradient, norm, jnp.zeros(norm.shape, bool)
-    clipped = norm > limit
-    # where, not minimum(1, limit / norm): a small gradient keeps every bit.
-    factor = jnp.where(clipped, limit / jnp.where(clipped, norm, 1.0), 1.0)
-    return [g * per_chain(factor, g).astype(g.dtype) for g in gradient], norm, clipped
-
-
-def _check_options(step_size, beta, noise_scale, max_gradient_norm, box) -> None:
-    if not callable(step_size):
-        _checks.positive("step_size", step_size)
-    if beta is not None and noise_scale is not None:
-        raise ValueError(
-            f"Give beta ({beta}) or noise_scale ({noise_scale}), not both: noise_scale sets the "
-            "effective beta = 2 step_size / noise_scale^2."
-        )
-    if beta is not None and not callable(beta):
-        known = _checks.concrete(beta)
-        if known is not None and not (known > 0).all():
-            raise ValueError(
-                f"beta must be > 0 (inf is gradient descent), got {known}: "
-                "at beta = 0 the noise would be infinite."
-            )
-    if noise_scale is not None and not callable(noise_scale):
-        _checks.nonnegative("noise_scale", noise_scale)
-    if max_gradient_norm is not None:
-        _checks.positive("max_gradient_norm", max_gradient_norm)
-    if box is not None:
-        low, high = (_checks.concrete(side) for side in box)
-        if low is not None and high is not None and not (low < high).all():
-            raise ValueError(f"box must be (low, high) with low < high, got ({low}, {high}).")
-
-
-def _kernel(step_size, beta, noise_scale):
-    """Return step -> (h, noise standard deviation, effective beta), as arrays."""
-
-    def at(step: Array) -> tuple[Array, Array, Array]:
-        h = jnp.asarray(_at(step_size, step))
-        if noise_scale is None:
-            b = jnp.asarray(1.0 if beta is None else _at(beta, step))
-            return h, jnp.sqrt(2 * h / b), b
-        noise = jnp.asarray(_at(noise_scale, step))
-        return h, noise, 2 * h / jnp.square(noise)
-
-    return at
-
-
-def _noiseless(beta, noise_scale) -> bool:
-    """Whether the noise is known to be zero before anything runs."""
-    value, zero = (beta, jnp.inf) if noise_scale is None else (noise_scale, 0.0)
-    if value is None or callable(value):
-        return False
-    known = _checks.concrete(value)
-    return known is not None and bool((known == zero).all())
 
 
 def ula(
@@ -192,25 +137,100 @@ def ula(
     >>> state.position.shape, float(info.beta)
     ((5, 2), 1.0)
     """
-    _check_options(step_size, beta, noise_scale, max_gradient_norm, box)
-    kernel = _kernel(step_size, beta, noise_scale)
-    silent = _noiseless(beta, noise_scale)
-
-    def init(position: Position) -> ULAState:
-        check_chains(position)
-        return ULAState(jax.tree.map(jnp.asarray, position), jnp.zeros((), jnp.int32))
+    descend = _unadjusted(step_size, beta, noise_scale, max_gradient_norm, box)
 
     def step(key: Key, state: ULAState) -> tuple[ULAState, ULAInfo]:
         value, gradient = value_and_gradient(energy, state.position)
-        moving, fixed, merge = partition(state.position)
-        drift, norm, clipped = _clip(gradient, max_gradient_norm)
-        h, scale, effective_beta = kernel(state.step)
-        moved = _move(moving, drift, h, None if silent else _shift(key, moving, scale))
-        moved, at_box = (moved, jnp.zeros(norm.shape)) if box is None else _project(moved, box)
-        info = ULAInfo(value, norm, clipped, at_box, effective_beta)
-        return ULAState(merge(moved, fixed), state.step + 1), info
+        state, what = descend(key, state, gradient)
+        return state, ULAInfo(value, *what)
 
-    return Sampler(init, step)
+    return Sampler(_start, step)
+
+
+def sgld(
+    gradient: Callable[[Key, Position], Position],
+    *,
+    step_size,
+    beta=None,
+    noise_scale=None,
+    max_gradient_norm=None,
+    box=None,
+) -> Sampler:
+    r"""Return the stochastic-gradient Langevin sampler, for an estimate of the gradient.
+
+        x' = x - h g(key, x) + sqrt(2 h / beta) xi,      E[g(key, x)] = grad E(x)
+
+    The estimate's own noise adds to the temperature: h Var(g) should be well below 2 / beta.
+    Source: Welling and Teh (2011), Bayesian learning via stochastic gradient Langevin dynamics.
+
+    Args:
+        gradient: (key, x) -> an estimate of grad E at one configuration, a pytree like x
+            (integer leaves of it are not read). Every chain gets the same key: one minibatch a
+            step for all of them.
+        step_size: h > 0, as in ``ula``.
+        beta: inverse temperature > 0, 1 if not given; inf is stochastic gradient descent.
+        noise_scale: standard deviation >= 0 of the noise, instead of beta.
+        max_gradient_norm: a chain's longer gradients are scaled to this norm.
+        box: (low, high): chains are projected into it after every step.
+
+    Returns:
+        A ``Sampler`` with ``ULAState`` and ``SGLDInfo``.
+
+    Raises:
+        ValueError: as ``ula``; a gradient that is not shaped like the configuration.
+
+    >>> import jax, jax.numpy as jnp
+    >>> data = jnp.array([1.0, 2.0, 3.0, 4.0])
+    >>> def gradient(key, x):  # of sum_i (x - data_i)^2 / 2, from two of the four
+    ...     return 4 * jnp.mean(x - jax.random.choice(key, data, (2,), replace=False))
+    >>> sampler = sgld(gradient, step_size=0.01)
+    >>> state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros(100)))
+    >>> state.position.shape
+    (100,)
+    """
+    descend = _unadjusted(step_size, beta, noise_scale, max_gradient_norm, box)
+
+    def step(key: Key, state: ULAState) -> tuple[ULAState, SGLDInfo]:
+        gradient_key, noise_key = jax.random.split(key)
+        estimate = jax.vmap(gradient, (None, 0))(gradient_key, state.position)
+        given, wanted = (jax.tree.map(jnp.shape, tree) for tree in (estimate, state.position))
+        if given != wanted:
+            raise ValueError(
+                "The gradient must be shaped like one configuration; over the chains it has the "
+                f"shapes {given}, the positions {wanted}."
+            )
+        moves = [jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(state.position)]
+        leaves = [g for g, m in zip(jax.tree.leaves(estimate), moves, strict=True) if m]
+        state, what = descend(noise_key, state, leaves)
+        return state, SGLDInfo(*what)
+
+    return Sampler(_start, step)
+
+
+def _start(position: Position) -> ULAState:
+    check_chains(position)
+    return ULAState(jax.tree.map(jnp.asarray, position), jnp.zeros((), jnp.int32))
+
+
+def _unadjusted(step_size, beta, noise_scale, max_gradient_norm, box):
+    """Return (key, state, gradient) -> (state, (norm, clipped, at_box, beta)), checked."""
+    _options.check(step_size, beta, noise_scale, max_gradient_norm, box)
+    kernel = _options.kernel(step_size, beta, noise_scale)
+    silent = _options.noiseless(beta, noise_scale)
+
+    def descend(key: Key, state: ULAState, gradient: list) -> tuple[ULAState, tuple]:
+        moving, fixed, merge = partition(state.position)
+        drift, norm, clipped = _options.clip(gradient, max_gradient_norm)
+        h, scale, effective_beta = kernel(state.step)
+        _options.fits("step_size", h, moving)
+        moved = _move(moving, drift, h, None if silent else _shift(key, moving, scale))
+        at_box = jnp.zeros(norm.shape)
+        if box is not None:
+            moved, at_box = _options.project(moved, box)
+        state = ULAState(merge(moved, fixed), state.step + 1)
+        return state, (norm, clipped, at_box, effective_beta)
+
+    return descend
 
 
 def _move(moving: list, drift: list, h: Array, shift: list | None) -> list:
@@ -223,13 +243,6 @@ def _move(moving: list, drift: list, h: Array, shift: list | None) -> list:
 def _shift(key: Key, moving: list, scale: Array) -> list:
     """Return scale xi, one flat draw for all chains."""
     return [scale * xi for xi in standard_normal(key, moving)]
-
-
-def _project(moving: list, box) -> tuple[list, Array]:
-    """Return the positions clipped to the box, and the fraction of each chain's clipped."""
-    inside = [jnp.clip(x, *box) for x in moving]
-    stopped = [(x != y).astype(jnp.float32) for x, y in zip(moving, inside, strict=True)]
-    return inside, chain_sum(stopped) / sum(x[0].size for x in moving)
 
 
 def mala(
@@ -275,17 +288,17 @@ def mala(
     >>> info.accepted.shape
     (5,)
     """
-    _check_options(step_size, beta, noise_scale, max_gradient_norm, box)
+    _options.check(step_size, beta, noise_scale, max_gradient_norm, box)
     if noise_scale is not None and not callable(step_size) and jnp.ndim(step_size) > 0:
         raise ValueError(
             "noise_scale needs a scalar step_size in MALA (one effective beta for every "
             f"dimension), got a step_size of shape {jnp.shape(step_size)}: give beta instead."
         )
-    kernel = _kernel(step_size, beta, noise_scale)
+    kernel = _options.kernel(step_size, beta, noise_scale)
 
     def evaluate(position: Position) -> tuple[Array, list, Array]:
         value, gradient = value_and_gradient(energy, position)
-        drift, norm, _ = _clip(gradient, max_gradient_norm)
+        drift, norm, _ = _options.clip(gradient, max_gradient_norm)
         return value, drift, norm
 
     def init(position: Position) -> MALAState:
@@ -297,9 +310,10 @@ def mala(
         noise_key, accept_key = jax.random.split(key)
         moving, fixed, merge = partition(state.position)
         h, scale, b = kernel(state.step)
+        _options.fits("step_size", h, moving)
         shift = _shift(noise_key, moving, scale)
         moved = _move(moving, state.gradient, h, shift)
-        outside = jnp.zeros(state.energy.shape) if box is None else _project(moved, box)[1]
+        outside = jnp.zeros(state.energy.shape) if box is None else _options.project(moved, box)[1]
         proposal = merge(moved, fixed)
         proposed = evaluate(proposal)
         # With s = g + g', log q(x|x')/q(x'|x) = -beta/4 sum (h s^2 - 2 s shift): no division by h.
@@ -333,3 +347,46 @@ def _acceptance(beta: Array, uphill: Array, reverse: Array, outside: Array) -> A
     log_ratio = jnp.where(cold, jnp.where(uphill <= 0, 0.0, -jnp.inf), log_ratio)
     log_ratio = jnp.where(outside | jnp.isnan(log_ratio), -jnp.inf, log_ratio)
     return jnp.exp(jnp.minimum(log_ratio, 0.0))
+
+
+def levels(steps_each: int, *values) -> tuple[Callable[[Array], Array], ...]:
+    r"""Return schedules that stay ``steps_each`` steps at each value, and at the last for ever.
+
+    Annealed Langevin dynamics is a sampler with such a schedule of step size and temperature;
+    any other function of the step, an optax schedule say, will do as well.
+    Source: Song and Ermon (2019), Generative modeling by estimating gradients of the data
+    distribution, algorithm 1.
+
+    Args:
+        steps_each: steps at every level, >= 1.
+        values: arrays of one value > 0 a level, all of the same length.
+
+    Returns:
+        One schedule, step () -> value (), for each of the arrays.
+
+    Raises:
+        ValueError: steps_each < 1, no level, levels <= 0 or NaN, arrays of different lengths.
+
+    >>> step_size, beta = levels(100, [0.1, 0.01], [1.0, 10.0])
+    >>> sampler = ula(lambda x: x**2 / 2, step_size=step_size, beta=beta)
+    >>> float(beta(99)), float(beta(100)), float(beta(1000))
+    (1.0, 10.0, 10.0)
+    """
+    values = tuple(jnp.asarray(value) for value in values)
+    shapes = [value.shape for value in values]
+    if not shapes or any(len(s) != 1 or s != shapes[0] or s[0] == 0 for s in shapes):
+        raise ValueError(
+            "Levels must be arrays of one dimension with one value a level, of the same length "
+            f"(>= 1), got the shapes {shapes}."
+        )
+    if steps_each < 1:
+        raise ValueError(f"steps_each must be at least 1, got {steps_each}.")
+    for value in values:
+        known = _checks.concrete(value)
+        if known is not None:  # inf is gradient descent
+            _checks.positive("levels", known[known != jnp.inf])
+
+    def schedule(value: Array) -> Callable[[Array], Array]:
+        return lambda step: value[jnp.minimum(step // steps_each, value.shape[0] - 1)]
+
+    return tuple(schedule(value) for value in values)

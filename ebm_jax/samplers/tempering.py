@@ -1,0 +1,191 @@
+r"""Parallel tempering: replicas of every chain at a ladder of temperatures, that swap places.
+
+The hot replicas cross between modes, the cold ones keep what they bring. Any sampler that takes
+a temperature can move the replicas, and the whole is again a ``Sampler``.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.samplers import chains as _chains
+from ebm_jax.samplers._batch import check_chains
+from ebm_jax.types import Array, Energy, Key, Position, Sampler
+
+
+class TemperingState(NamedTuple):
+    """The samplers' state of all replicas, the temperatures on the leading axis; a step count.
+
+    ``position`` is where the coldest replicas are, the ones at the target.
+    """
+
+    replicas: Any
+    step: Array
+
+    @property
+    def position(self) -> Position:
+        """The chains at the last temperature of the ladder."""
+        return jax.tree.map(lambda leaf: leaf[-1], self.replicas.position)
+
+
+class TemperingInfo(NamedTuple):
+    """What happened in a step.
+
+    Attributes:
+        energy: E(x) of the chains at the target, after the step, (chains,).
+        acceptance: min(1, exp((b_i - b_{i+1}) (E_i - E_{i+1}))) of every neighbouring pair,
+            tried in this step or not, (temperatures - 1, chains). One minus its mean is the
+            rejection rate that ``adapt_ladder`` takes.
+        swapped: whether the pair swapped, (temperatures - 1, chains).
+    """
+
+    energy: Array
+    acceptance: Array
+    swapped: Array
+
+
+def _check_ladder(betas) -> Array:
+    betas = jnp.asarray(betas)
+    known = _checks.concrete(betas)
+    if betas.ndim != 1 or betas.shape[0] < 2:
+        raise ValueError(f"betas must be a ladder of at least 2 values, got {betas.shape}.")
+    if known is not None:
+        _checks.positive("betas", known)
+        if not (known[1:] > known[:-1]).all():
+            raise ValueError(f"betas must increase, from the hottest to the target, got {known}.")
+    return betas
+
+
+def replica_exchange(
+    energy: Energy,
+    make_sampler: Callable[..., Sampler],
+    betas,
+    *,
+    steps_per_swap: int = 1,
+) -> Sampler:
+    r"""Return parallel tempering over any sampler, with non-reversible even-odd swaps.
+
+        replica i targets exp(-b_i E);   neighbours swap with probability
+        min(1, exp((b_i - b_{i+1}) (E(x_i) - E(x_{i+1})))),   pairs (0,1), (2,3), ... at even
+        steps and (1,2), (3,4), ... at odd ones
+
+    Every chain has replicas and swaps of its own. The swaps leave the product of the replicas'
+    targets as it is; where a state holds more than positions (an energy, a velocity in thermal
+    units) all that has the chains on its leading axis moves along with its chain.
+    Source: Syed et al. (2022), Non-reversible parallel tempering: a scalable highly parallel
+    MCMC scheme, JRSS B 84(2); Okabe et al. (2001).
+
+    Args:
+        energy: E(x) -> (), one configuration in.
+        make_sampler: (energy, beta=b) -> ``Sampler``, whose state has a field ``position``:
+            ``functools.partial(langevin.mala, step_size=0.1)``, or with a step size of its own
+            for each temperature, ``lambda e, beta: langevin.mala(e, step_size=0.1 / beta,
+            beta=beta)``.
+        betas: inverse temperatures > 0, (temperatures,), increasing; the last is the target's.
+        steps_per_swap: steps of the sampler between swaps, >= 1.
+
+    Returns:
+        A ``Sampler`` with ``TemperingState`` and ``TemperingInfo``. ``init`` starts all
+        replicas of a chain where the chain is.
+
+    Raises:
+        ValueError: betas that do not increase or are <= 0, fewer than two, steps_per_swap < 1.
+
+    >>> import functools, jax, jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> sampler = replica_exchange(lambda x: jnp.sum((x**2 - 4) ** 2),
+    ...     functools.partial(langevin.mala, step_size=0.01), betas=jnp.array([0.1, 0.3, 1.0]))
+    >>> state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
+    >>> state.position.shape, info.acceptance.shape
+    ((5, 2), (2, 5))
+    """
+    ladder = _check_ladder(betas)
+    if steps_per_swap < 1:
+        raise ValueError(f"steps_per_swap must be at least 1, got {steps_per_swap}.")
+    energies = jax.vmap(jax.vmap(energy))
+
+    def init(position: Position) -> TemperingState:
+        check_chains(position)
+        position = jax.tree.map(jnp.asarray, position)
+        replicas = jax.vmap(lambda b: make_sampler(energy, beta=b).init(position))(ladder)
+        return TemperingState(replicas, jnp.zeros((), jnp.int32))
+
+    def step(key: Key, state: TemperingState) -> tuple[TemperingState, TemperingInfo]:
+        move_key, swap_key = jax.random.split(key)
+
+        def move(key: Key, b: Array, replica: Any) -> Any:
+            sampler = make_sampler(energy, beta=b)
+            return _chains.run(key, sampler, replica, steps_per_swap)[0]
+
+        keys = jax.random.split(move_key, ladder.shape[0])
+        replicas = jax.vmap(move)(keys, ladder, state.replicas)
+        values = energies(replicas.position)
+        pairs = ladder[:-1] - ladder[1:]
+        log_ratio = pairs[:, None] * (values[:-1] - values[1:])
+        acceptance = jnp.exp(jnp.minimum(jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio), 0.0))
+        tried = jnp.arange(pairs.shape[0]) % 2 == state.step % 2
+        swapped = tried[:, None] & (jax.random.uniform(swap_key, acceptance.shape) < acceptance)
+        source = _sources(swapped)
+        replicas = jax.tree.map(lambda leaf: _permute(leaf, source), replicas)
+        energy_at_target = jnp.take_along_axis(values, source, axis=0)[-1]
+        info = TemperingInfo(energy_at_target, acceptance, swapped)
+        return TemperingState(replicas, state.step + 1), info
+
+    return Sampler(init, step)
+
+
+def _sources(swapped: Array) -> Array:
+    """Return which replica each one takes its chain from, (temperatures, chains)."""
+    none = jnp.zeros_like(swapped[:1])
+    up = jnp.concatenate([swapped, none]).astype(jnp.int32)  # takes from the next
+    down = jnp.concatenate([none, swapped]).astype(jnp.int32)  # takes from the one before
+    return jnp.arange(up.shape[0])[:, None] + up - down
+
+
+def _permute(leaf: Array, source: Array) -> Array:
+    """Move what belongs to a chain, (temperatures, chains, ...); leave step counts alone."""
+    if leaf.shape[:2] != source.shape:
+        return leaf
+    index = source.reshape(source.shape + (1,) * (leaf.ndim - 2))
+    return jnp.take_along_axis(leaf, index, axis=0)
+
+
+def adapt_ladder(betas, acceptance) -> Array:
+    r"""Return a ladder between the same ends on which all neighbours swap equally often.
+
+        new b_k solves  Lambda(b_k) = Lambda(b_max) k / (temperatures - 1)
+
+    Lambda(b), the communication barrier, is interpolated from the sums of the rejection rates
+    along the old ladder. Run, average ``info.acceptance``, adapt, and again with longer runs;
+    the last ladder is then kept fixed. Source: Syed et al. (2022), algorithm 4.
+
+    Args:
+        betas: the ladder, (temperatures,), increasing.
+        acceptance: mean swap probability of every neighbouring pair, (temperatures - 1,), in
+            [0, 1].
+
+    Returns:
+        The new ladder, (temperatures,).
+
+    Raises:
+        ValueError: betas that do not increase, acceptance of another shape or outside [0, 1].
+
+    >>> import jax.numpy as jnp
+    >>> adapt_ladder(jnp.array([0.0625, 0.5, 1.0]), jnp.array([0.5, 0.5])).tolist()
+    [0.0625, 0.5, 1.0]
+    """
+    ladder, acceptance = _check_ladder(betas), jnp.asarray(acceptance)
+    if acceptance.shape != (ladder.shape[0] - 1,):
+        raise ValueError(
+            f"acceptance must have one value a pair, ({ladder.shape[0] - 1},), got "
+            f"{acceptance.shape}."
+        )
+    _checks.fraction("acceptance", acceptance)
+    # A little is added, so that a ladder without any rejection stays increasing.
+    rejection = 1 - acceptance + 1e-3
+    barrier = jnp.concatenate([jnp.zeros(1, rejection.dtype), jnp.cumsum(rejection)])
+    wanted = jnp.linspace(0, barrier[-1], ladder.shape[0])
+    return jnp.interp(wanted, barrier, ladder).at[0].set(ladder[0]).at[-1].set(ladder[-1])

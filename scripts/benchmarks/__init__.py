@@ -1,0 +1,1 @@
+"""The parts of ``scripts.benchmark``: measuring, the workloads, the PyTorch peers, the report."""

@@ -1,0 +1,43 @@
+"""Interleaved repetitions: every case once, then every case again; the median of each counts."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+
+Case = Callable[[], float]  # does the work once and returns the seconds it took
+
+
+def case(function: Callable, *args) -> Case:
+    """Return a case that calls a compiled JAX function and waits for what it returns."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        return time.perf_counter() - start
+
+    return run
+
+
+def interleaved(cases: dict[str, Case], repetitions: int) -> tuple[dict, dict]:
+    """Return the seconds of every case's first call (it compiles) and of its repetitions."""
+    first = {name: run() for name, run in cases.items()}
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(repetitions):
+        for name, run in cases.items():
+            times[name].append(run())
+    return first, times
+
+
+def median(times: dict[str, list[float]], name: str) -> float | None:
+    """Return the median seconds of a case, or None where it was not measured."""
+    return statistics.median(times[name]) if name in times else None
+
+
+def ratio(times: dict, slower: str, *faster: str) -> float | None:
+    """Return the median of the first case over the sum of the others', None if one is missing."""
+    upper, lower = median(times, slower), [median(times, name) for name in faster]
+    if upper is None or any(value is None for value in lower):
+        return None
+    return upper / sum(value for value in lower if value is not None)

@@ -1,0 +1,147 @@
+"""The report: a table on the terminal, a JSON file, and the page in docs with its plot."""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from scripts.benchmarks.suites import Suite
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the numbers depend on: processor, cores, Python, versions, date."""
+    from importlib import metadata
+
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "backend": jax.default_backend(),
+    } | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def rows(suite: Suite) -> list[tuple[str, ...]]:
+    """Return a row per case: median, fastest and first call, chain-steps a second."""
+    found = []
+    for name, seconds in suite.times.items():
+        median = statistics.median(seconds)
+        rate = f"{suite.chain_steps / median / 1e6:.2f}" if suite.chain_steps else ""
+        first = suite.first.get(name)
+        found.append(
+            (
+                name,
+                f"{median * 1e3:.2f}",
+                f"{min(seconds) * 1e3:.2f}",
+                "" if first is None else f"{first:.2f}",
+                rate,
+            )
+        )
+    return found
+
+
+COLUMNS = ("case", "median ms", "fastest ms", "first call s", "M chain-steps/s")
+
+
+def show(suites: dict[str, Suite]) -> None:
+    """Print a table a suite, then its ratios."""
+    console = Console(width=110)
+    for name, suite in suites.items():
+        table = Table(title=f"{name}: {suite.work}", title_justify="left")
+        for column in COLUMNS:
+            table.add_column(column, justify="left" if column == "case" else "right")
+        for row in rows(suite):
+            table.add_row(*row)
+        console.print(table)
+        for key, value in (suite.ratios | suite.peers | suite.facts).items():
+            text = f"{value:.3g}" if isinstance(value, float) else value
+            console.print(f"  {key}: {text}", highlight=False)
+
+
+def everything(suites: dict[str, Suite], versions: dict, skipped: dict) -> dict:
+    """Return all there is to know, for the JSON file."""
+    return {
+        "machine": machine(),
+        "peers": versions,
+        "skipped": skipped,
+        "suites": {name: suite._asdict() for name, suite in suites.items()},
+    }
+
+
+def last_line(suites: dict[str, Suite]) -> str:
+    """Return the JSON of the named ratios, to four digits."""
+    ratios = {key: value for suite in suites.values() for key, value in suite.ratios.items()}
+    rounded = {k: None if v is None else float(f"{v:.4g}") for k, v in ratios.items()}
+    return json.dumps(rounded)
+
+
+def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> None:
+    """Write the page and, beside it, the plot of every peer's time over ours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = path.with_suffix(".svg")
+    _plot(figure, suites)
+    known = ", ".join(f"{k} {v}" for k, v in (found["machine"] | found["peers"]).items())
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `python -m scripts.benchmark --docs={path.as_posix()}`: {known}.",
+        "Medians of interleaved repetitions; a PyTorch peer has a process of its own. Speed ratios "
+        "are their time / ours (above 1 ours is faster); `..._over_...` is our time / that time.",
+        "",
+        "The PyTorch peers need an interpreter of their own, with the CPU build of PyTorch "
+        "installed first:",
+        "",
+        "```sh",
+        "python3.11 -m venv torch_env",
+        "torch_env/bin/pip install torch   # the CPU build",
+        "torch_env/bin/pip install ebmkit torchebm",
+        "python -m scripts.benchmark --torch_python=torch_env/bin/python",
+        "```",
+        "",
+        f"![Time of every peer over ours]({figure.name})",
+    ]
+    for name, suite in suites.items():
+        lines += ["", f"## {name}", "", f"{suite.work}.", ""]
+        lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows(suite)]
+        lines += ["", "| ratio | value |", "|---|---|"]
+        ratios = (suite.ratios | suite.peers | suite.facts).items()
+        lines += [f"| {k} | {v:.3g} |" for k, v in ratios if isinstance(v, float)]
+        lines += [f"| {k} | {v} |" for k, v in ratios if isinstance(v, bool)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    bars = {
+        f"{name}: {case}": statistics.median(seconds) / statistics.median(suite.times["ours"])
+        for name, suite in suites.items()
+        if "ours" in suite.times
+        for case, seconds in suite.times.items()
+        if case != "ours"
+    }
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.25 * len(bars)), layout="constrained")
+    axes.barh(np.arange(len(bars)), list(bars.values()), color="tab:blue")
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(xscale="log", xlabel="time / ours (right of the line is slower than ours)")
+    axes.set_yticks(np.arange(len(bars)), list(bars))
+    axes.invert_yaxis()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

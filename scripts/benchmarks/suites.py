@@ -1,0 +1,268 @@
+"""The suites: each measures its cases, interleaved, and names the ratios of their medians.
+
+A suite is ``(peers, repetitions, quick) -> Suite``. Speed ratios are theirs / ours in seconds, so
+that more than 1 means ours is faster; a ratio named ``..._over_...`` is our time / that time.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import ebm_jax
+from ebm_jax import networks, training
+from ebm_jax.objectives import contrastive_divergence as cd
+from ebm_jax.samplers import langevin
+from scripts.benchmarks import devices, measure, workloads
+from scripts.benchmarks.peers import Peers
+
+ULA = functools.partial(langevin.ula, step_size=workloads.STEP_SIZE)
+MALA = functools.partial(langevin.mala, step_size=workloads.STEP_SIZE)
+
+
+class Suite(NamedTuple):
+    """What a suite found.
+
+    Attributes:
+        work: the work in words.
+        chain_steps: chains x steps of it, or None where the cases differ.
+        ratios: the ones of the last line; None where a peer is missing.
+        peers: further ratios, theirs / ours, by case.
+        times: seconds of every repetition by case.
+        first: seconds of every case's first call, which compiles it.
+        facts: anything else.
+    """
+
+    work: str
+    chain_steps: int | None
+    ratios: dict[str, float | None]
+    peers: dict[str, float | None]
+    times: dict[str, list[float]]
+    first: dict[str, float]
+    facts: dict[str, Any]
+
+
+def _against(times: dict, ours: str, others) -> dict[str, float | None]:
+    return {name: measure.ratio(times, name, ours) for name in others}
+
+
+def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """ULA and MALA on the mixture of eight Gaussians."""
+    chains, steps = (64, 20) if quick else (10_000, 1_000)
+    args = (None, jax.random.key(0), jax.random.normal(jax.random.key(1), (chains, 2)))
+
+    def energy(_, x):
+        return workloads.eight_gaussians(x)
+
+    def case(function, compiled=ebm_jax.jit):
+        return measure.case(compiled(function), *args)
+
+    gradient = workloads.gradient_step(energy)
+    cases = {
+        "ours": case(workloads.ours(ULA, energy, steps)),
+        "ours, MALA": case(workloads.ours(MALA, energy, steps)),
+        "gradient only": case(workloads.loop(gradient, steps)),
+        "noise only": case(workloads.loop(workloads.noise_step, steps)),
+    }
+    if "blackjax" in peers:
+        vmapped, batch = (
+            workloads.loop(workloads.blackjax_sgld(energy, whole_batch=whole), steps)
+            for whole in (False, True)
+        )
+        cases |= {
+            "blackjax.sgld, scan(vmap), default flags": case(vmapped, jax.jit),
+            "blackjax.sgld, scan(vmap)": case(vmapped),
+            "blackjax.sgld, the batch as one": case(batch),
+            "blackjax.mala, scan(vmap)": case(workloads.blackjax_mala(energy, steps)),
+        }
+    torch = peers.torch_cases("mixture", chains=chains, steps=steps)
+    first, times = measure.interleaved(cases | torch, repetitions)
+    two = devices.measure(chains, steps, repetitions)
+    ratios = {
+        "sgld_default": measure.ratio(times, "blackjax.sgld, scan(vmap), default flags", "ours"),
+        "sgld_tuned_scan_vmap": measure.ratio(times, "blackjax.sgld, scan(vmap)", "ours"),
+        "sgld_tuned_batch": measure.ratio(times, "blackjax.sgld, the batch as one", "ours"),
+        "mala_tuned": measure.ratio(times, "blackjax.mala, scan(vmap)", "ours, MALA"),
+        "langevin_over_floor": measure.ratio(times, "ours", "gradient only", "noise only"),
+        "two_devices": measure.ratio(two["times"], "one device", "two devices"),
+    }
+    times |= {f"ours, {name} of two": seconds for name, seconds in two["times"].items()}
+    return Suite(
+        f"mixture of 8 Gaussians in the plane, {chains:,} chains x {steps:,} steps",
+        chains * steps,
+        ratios,
+        _against(times, "ours", torch),
+        times,
+        first,
+        {"two_devices_identical": two["identical"]},
+    )
+
+
+def _network_suite(work, network, shape, chains, steps, peers, repetitions, extra) -> Suite:
+    params = network.init(jax.random.key(0), jnp.zeros(shape))
+    args = (params, jax.random.key(0), jax.random.normal(jax.random.key(1), (chains, *shape)))
+    energy = network.apply
+
+    def loop(step):
+        return measure.case(ebm_jax.jit(workloads.loop(step, steps)), *args)
+
+    cases = {
+        "ours": measure.case(ebm_jax.jit(workloads.ours(ULA, energy, steps)), *args),
+        "gradient only": loop(workloads.gradient_step(energy)),
+        "noise only": loop(workloads.noise_step),
+    } | extra(steps, args)
+    if "blackjax" in peers:
+        cases |= {
+            "blackjax.sgld, scan(vmap)": loop(workloads.blackjax_sgld(energy, whole_batch=False)),
+            "blackjax.sgld, the batch as one": loop(
+                workloads.blackjax_sgld(energy, whole_batch=True)
+            ),
+        }
+    torch = peers.torch_cases(work, chains=chains, steps=steps)
+    first, times = measure.interleaved(cases | torch, repetitions)
+    others = [name for name in times if name.startswith("blackjax") or name in torch]
+    return Suite(
+        f"{work} energy, {chains:,} chains x {steps:,} steps",
+        chains * steps,
+        {},
+        _against(times, "ours", others),
+        times,
+        first,
+        {},
+    )
+
+
+def run_mlp(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """ULA on an MLP 2 -> 128 -> 128 -> 1."""
+    chains, steps = (64, 10) if quick else (1024, 200)
+
+    def extra(steps, args):
+        weights = [0.05 * jnp.ones(shape) for shape in ((2, 128), (128, 128), (128, 1))]
+        products = workloads.loop(workloads.matrix_step, steps)
+        return {"matrix products only": measure.case(ebm_jax.jit(products), weights, *args[1:])}
+
+    suite = _network_suite(
+        "mlp", networks.MLP((128, 128)), (2,), chains, steps, peers, repetitions, extra
+    )
+    return suite._replace(
+        ratios={"mlp_over_gradient": measure.ratio(suite.times, "ours", "gradient only")}
+    )
+
+
+def run_conv(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """ULA on a convolutional energy of 28 x 28 images, ours and XLA's convolution."""
+    chains, steps = (4, 2) if quick else (64, 60)
+    network = networks.ConvEnergy((32, 64, 64))
+
+    def extra(steps, args):
+        plain = networks.ConvEnergy((32, 64, 64), convolution=jax.lax.conv_general_dilated)
+        run = ebm_jax.jit(workloads.ours(ULA, plain.apply, steps))
+        return {"ours with lax.conv": measure.case(run, *args)}
+
+    suite = _network_suite("conv", network, (28, 28, 1), chains, steps, peers, repetitions, extra)
+    return suite._replace(
+        ratios={"conv_vs_lax": measure.ratio(suite.times, "ours with lax.conv", "ours")}
+    )
+
+
+def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """One update of persistent contrastive divergence on the convolutional energy."""
+    chains, steps, capacity = (4, 2, 16) if quick else (64, 40, 10_000)
+    network, key = networks.ConvEnergy((32, 64, 64)), jax.random.key(0)
+    params = network.init(key, jnp.zeros((28, 28, 1)))
+    data = jax.random.normal(jax.random.key(1), (1, chains, 28, 28, 1))
+    objective = cd.persistent(
+        network.apply,
+        ULA,
+        num_steps=steps,
+        num_chains=chains,
+        capacity=capacity,
+        initial=lambda key, n: jax.random.normal(key, (n, 28, 28, 1)),
+    )
+    trainer = training.trainer(objective, optax.adam(1e-4))
+    state = trainer.init(params, key)
+
+    def contrast(params, positives, negatives):
+        energies = jax.vmap(network.apply, (None, 0))
+        return jnp.mean(energies(params, positives)) - jnp.mean(energies(params, negatives))
+
+    cases = {
+        "ours": measure.case(trainer.update, state, data, key),
+        "its chains": measure.case(
+            ebm_jax.jit(workloads.ours(ULA, network.apply, steps)), params, key, data[0]
+        ),
+        "its gradient": measure.case(ebm_jax.jit(jax.grad(contrast)), params, data[0], -data[0]),
+    }
+    torch = peers.torch_cases(
+        "train", only=("ebmkit",), chains=chains, steps=steps, capacity=capacity
+    )
+    first, times = measure.interleaved(cases | torch, repetitions)
+    return Suite(
+        f"one PCD update, {chains} chains x {steps} steps of {capacity:,} persistent, conv energy",
+        None,
+        {"train_over_parts": measure.ratio(times, "ours", "its chains", "its gradient")},
+        _against(times, "ours", torch),
+        times,
+        first,
+        {},
+    )
+
+
+def run_scaling(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """How the time of ULA grows with chains, steps and dimension; what it keeps in memory."""
+    del peers
+    sizes = {
+        "chains": [10**2, 10**3] if quick else [10**2, 10**3, 10**4, 10**5],
+        "steps": [10, 100] if quick else [10, 10**2, 10**3, 10**4],
+        "dimension": [2, 16] if quick else [2, 12, 48, 192, 768, 3072],
+    }
+    fixed = {"chains": 100, "steps": 10, "dimension": 2} if quick else {
+        "chains": 1000, "steps": 100, "dimension": 2,
+    }  # fmt: skip
+    cases, names, programs = {}, {}, {}
+    for axis, values in sizes.items():
+        for value in values:
+            at = fixed | {axis: value}
+            energy = workloads.quadratic if axis == "dimension" else workloads.eight_gaussians
+            run = ebm_jax.jit(workloads.ours(ULA, lambda _, x, e=energy: e(x), at["steps"]))
+            x = jax.random.normal(jax.random.key(1), (at["chains"], at["dimension"]))
+            name = f"{value:,} {axis}"
+            names[axis, value] = name
+            cases[name] = measure.case(run, None, jax.random.key(0), x)
+            programs[name] = functools.partial(run.lower, None, jax.random.key(0), x)
+    first, times = measure.interleaved(cases, repetitions)
+    memory = {
+        name: lower().compile().memory_analysis().temp_size_in_bytes
+        for name, lower in programs.items()
+    }
+    exponents = {
+        axis: float(
+            np.polyfit(
+                np.log(values),
+                np.log([measure.median(times, names[axis, value]) for value in values]),
+                1,
+            )[0]
+        )
+        for axis, values in sizes.items()
+    }
+    return Suite(
+        "time of ULA against " + ", ".join(sizes) + f"; otherwise {fixed}",
+        None,
+        {"exponent_chains": exponents["chains"], "exponent_steps": exponents["steps"]},
+        {},
+        times,
+        first,
+        {"exponent_dimension": exponents["dimension"], "temporary_bytes": memory},
+    )
+
+
+SUITES = {
+    "langevin": run_langevin,
+    "mlp": run_mlp,
+    "conv": run_conv,
+    "train": run_train,
+    "scaling": run_scaling,
+}

@@ -1,0 +1,147 @@
+"""The PyTorch peers, in a process and an interpreter of their own: no JAX is imported here.
+
+A server: it prints the peers that it could import, and then, for every line
+``{"peer", "work", "threads", sizes}`` on its standard input, does that work once and prints the
+seconds it took.
+"""
+
+import functools
+import json
+import math
+import sys
+import time
+
+import torch
+from torch import nn
+
+STEP_SIZE = 0.01
+
+
+class EightGaussians(nn.Module):
+    """The mixture of workloads.eight_gaussians, over a batch."""
+
+    def __init__(self):
+        super().__init__()
+        angles = torch.arange(8) * (2 * math.pi / 8)
+        means = 4 * torch.stack([torch.cos(angles), torch.sin(angles)], -1)
+        self.register_buffer("means", means)
+
+    def forward(self, x):
+        """Return the energies, (batch,)."""
+        return -torch.logsumexp(-((x[:, None] - self.means) ** 2).sum(-1) / 2, -1)
+
+
+class Scalar(nn.Module):
+    """A network with one output, without its last axis."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        """Return the energies, (batch,)."""
+        return self.body(x)[:, 0]
+
+
+def mlp():
+    """Return 2 -> 128 -> 128 -> 1 with SiLU."""
+    return Scalar(
+        nn.Sequential(
+            nn.Linear(2, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 1)
+        )
+    )
+
+
+def conv():
+    """Return 28x28x1 -> 32 -> 64 -> 64 -> 1, strides of 2, with SiLU."""
+    layers = []
+    for before, after in ((1, 32), (32, 64), (64, 64)):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.SiLU()]
+    return Scalar(nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 4 * 4, 1)))
+
+
+ENERGIES = {"mixture": EightGaussians, "mlp": mlp, "conv": conv}
+
+
+@functools.cache
+def torchebm_chains(work):
+    """Return (x, steps) -> x by torchebm's Langevin dynamics."""
+    from torchebm.core import BaseModel
+    from torchebm.samplers import LangevinDynamics
+
+    class Model(BaseModel):
+        def __init__(self):
+            super().__init__()
+            self.body = ENERGIES[work]()
+
+        def forward(self, x):
+            return self.body(x)
+
+    sampler = LangevinDynamics(Model(), step_size=STEP_SIZE)
+    return lambda x, steps: sampler.sample(x=x, n_steps=steps)
+
+
+@functools.cache
+def ebmkit_chains(work):
+    """Return (x, steps) -> x by ebmkit's Langevin dynamics."""
+    from ebm.samplers import LangevinDynamics
+
+    energy, sampler = ENERGIES[work](), LangevinDynamics(step_size=STEP_SIZE)
+    return lambda x, steps: sampler.sample(energy, x, steps=steps)
+
+
+@functools.cache
+def ebmkit_training(steps, capacity):
+    """Return x -> one update of persistent contrastive divergence by ebmkit."""
+    from ebm.buffer import ReplayBuffer
+    from ebm.losses.cd import ContrastiveDivergence
+    from ebm.samplers import LangevinDynamics
+
+    energy = conv()
+    loss = ContrastiveDivergence(
+        LangevinDynamics(step_size=STEP_SIZE, steps=steps), ReplayBuffer(capacity, (1, 28, 28))
+    )
+    optimizer = torch.optim.Adam(energy.parameters(), 1e-4)
+
+    def update(x):
+        out = loss(energy, x)
+        optimizer.zero_grad(set_to_none=True)
+        out.loss.backward()
+        optimizer.step()
+
+    return update
+
+
+def do(request):
+    """Do a request's work once and return the seconds."""
+    torch.set_num_threads(request["threads"])
+    shape = (2,) if request["work"] in ("mixture", "mlp") else (1, 28, 28)
+    x = torch.randn(request["chains"], *shape)
+    if request["work"] == "train":
+        update = ebmkit_training(request["steps"], request["capacity"])
+        start = time.perf_counter()
+        update(x)
+        return time.perf_counter() - start
+    make = {"torchebm": torchebm_chains, "ebmkit": ebmkit_chains}[request["peer"]]
+    chains = make(request["work"])
+    start = time.perf_counter()
+    chains(x, request["steps"])
+    return time.perf_counter() - start
+
+
+def main():
+    """Say which peers there are, then serve."""
+    torch.manual_seed(0)
+    versions = {"torch": torch.__version__}
+    for peer, module in (("torchebm", "torchebm"), ("ebmkit", "ebm")):
+        try:
+            versions[peer] = getattr(__import__(module), "__version__", "unknown")
+        except ImportError:
+            continue
+    print(json.dumps(versions), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(do(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

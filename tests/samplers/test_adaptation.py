@@ -1,0 +1,86 @@
+"""Step-size adaptation reaches its target; blackjax's dual averaging is the independent answer."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ebm_jax
+from ebm_jax.samplers import adaptation, chains, langevin
+from ebm_jax.types import Sampler
+
+SCALES = jnp.array([1.0, 2.0, 4.0])
+
+
+def energy(x):
+    return jnp.sum((x / SCALES) ** 2) / 2
+
+
+MALA = functools.partial(langevin.mala, energy)
+
+
+def mean_acceptance(key, step_size, position):
+    sampler = MALA(step_size=step_size)
+    _, accepted = chains.run(
+        key, sampler, sampler.init(position), 50, collect=lambda s, i: jnp.mean(i.acceptance)
+    )
+    return jnp.mean(accepted)
+
+
+@pytest.mark.parametrize("initial", [1e-4, 10.0])
+@pytest.mark.parametrize("target", [0.574, 0.8])
+def test_the_step_size_found_accepts_as_often_as_asked(initial, target):
+    start = SCALES * jax.random.normal(jax.random.key(0), (500, 3))
+
+    @ebm_jax.jit
+    def tune(key, initial):
+        return adaptation.step_size(key, MALA, start, 400, initial=initial, target=target)
+
+    tuned = tune(jax.random.key(1), initial)
+    found = jax.jit(mean_acceptance)(jax.random.key(2), tuned.step_size, tuned.position)
+    assert abs(found - target) < 0.02
+    assert tuned.acceptance.shape == (400,)
+
+
+def test_an_array_keeps_its_ratios():
+    start = SCALES * jax.random.normal(jax.random.key(0), (500, 3))
+    tune = jax.jit(
+        lambda key: adaptation.step_size(key, MALA, start, 300, initial=1e-3 * SCALES**2)
+    )
+    tuned = tune(jax.random.key(1))
+    np.testing.assert_allclose(tuned.step_size / tuned.step_size[0], SCALES**2, rtol=1e-5)
+    found = jax.jit(mean_acceptance)(jax.random.key(2), tuned.step_size, tuned.position)
+    assert abs(found - 0.574) < 0.03
+
+
+def test_the_recursion_is_that_of_blackjax():
+    module = pytest.importorskip("blackjax.optimizers.dual_averaging")
+
+    def acceptance(log_step):  # any decreasing function of the step size
+        return jax.nn.sigmoid(-2 * log_step)
+
+    def make_sampler(step_size):
+        return Sampler(
+            lambda x: langevin.ULAState(x, jnp.zeros((), jnp.int32)),
+            lambda key, state: (state, acceptance(jnp.log(step_size))),
+        )
+
+    with jax.enable_x64(True):
+        init, update, _ = module.dual_averaging(t0=10, gamma=0.05, kappa=0.75)
+        theirs, average = init(jnp.asarray(1.0)), 0.0
+        for t in range(1, 101):
+            theirs = update(theirs, 0.6 - acceptance(theirs.log_x))
+            # blackjax averages the step before; the source averages this one.
+            average = t**-0.75 * theirs.log_x + (1 - t**-0.75) * average
+        ours = adaptation.step_size(
+            jax.random.key(0),
+            make_sampler,
+            jnp.zeros(1),
+            100,
+            initial=1.0,
+            target=0.6,
+            acceptance=lambda info: info,
+        )
+    np.testing.assert_allclose(ours.step_size, np.exp(average), rtol=1e-9)

@@ -1,0 +1,110 @@
+"""What running costs, without a clock: memory, compilations, devices."""
+
+import functools
+import os
+import subprocess
+import sys
+import textwrap
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+import ebm_jax
+from ebm_jax.samplers import chains, langevin, tempering, underdamped
+
+SAMPLERS = {
+    "ula": functools.partial(langevin.ula, step_size=0.1),
+    "mala": functools.partial(langevin.mala, step_size=0.1),
+    "baoab": functools.partial(underdamped.baoab, step_size=0.1, friction=1.0),
+    "tempered": lambda energy: tempering.replica_exchange(
+        energy, functools.partial(langevin.mala, step_size=0.1), [0.3, 1.0]
+    ),
+}
+
+
+def energy(x):
+    return jnp.sum(x**2) / 2
+
+
+@pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+def test_memory_does_not_grow_with_the_number_of_steps(make):
+    def memory(num_steps, collect=None):
+        sampler = make(energy)
+
+        def run(key, x):
+            state, kept = chains.run(key, sampler, sampler.init(x), num_steps, collect=collect)
+            return state.position, kept
+
+        found = ebm_jax.jit(run).lower(jax.random.key(0), jnp.zeros((50, 2))).compile()
+        analysis = found.memory_analysis()
+        return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+    assert memory(10) == memory(10_000)
+    history = memory(1000, collect=lambda state, info: state.position)
+    assert history >= 1000 * 50 * 2 * 4  # the analysis does see what is kept
+
+
+def test_one_compilation_whatever_the_values():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def run(params, key, x, step_size, beta):
+        make = functools.partial(langevin.mala, step_size=step_size, beta=beta)
+        sampler = make(lambda x: jnp.sum(params * x**2))
+        return chains.run(key, sampler, sampler.init(x), 3)[0].position
+
+    x = jnp.zeros((5, 2))
+    for value in (0.1, 0.2, 0.3):
+        run(jnp.full(2, value), jax.random.key(0), x, jnp.asarray(value), jnp.asarray(1 / value))
+
+
+def test_one_compilation_whatever_the_ladder():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def run(key, x, betas):
+        make = functools.partial(langevin.mala, step_size=0.1)
+        sampler = tempering.replica_exchange(energy, make, betas)
+        return chains.run(key, sampler, sampler.init(x), 3)[0].position
+
+    for betas in ([0.1, 1.0], [0.5, 1.0]):
+        run(jax.random.key(0), jnp.zeros((5, 2)), jnp.asarray(betas))
+
+
+def test_two_devices_make_the_same_chains_to_the_bit():
+    program = """
+        import jax, jax.numpy as jnp, numpy as np
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+        import ebm_jax
+        from ebm_jax.samplers import chains, langevin, underdamped
+
+        assert len(jax.devices()) == 2
+        centres = 4 * jax.random.normal(jax.random.key(2), (8, 2))
+
+        def energy(x):
+            return -jax.nn.logsumexp(-jnp.sum((x - centres) ** 2, axis=-1) / 2)
+
+        x = jax.random.normal(jax.random.key(1), (512, 2))
+        halves = jax.device_put(
+            x, NamedSharding(Mesh(np.array(jax.devices()), ("chains",)), PartitionSpec("chains"))
+        )
+        for sampler in (
+            langevin.ula(energy, step_size=0.1),
+            langevin.mala(energy, step_size=0.1),
+            underdamped.baoab(energy, step_size=0.1, friction=1.0),
+        ):
+            run = lambda key, x: chains.run(key, sampler, sampler.init(x), 100)[0].position
+            one, two = (ebm_jax.jit(run)(jax.random.key(0), start) for start in (x, halves))
+            assert len(two.sharding.device_set) == 2, two.sharding
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+            program = jax.jit(run).lower(jax.random.key(0), halves).compile().as_text()
+            for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
+                assert collective not in program, collective
+    """
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        check=True,
+        timeout=300,
+    )

@@ -1,0 +1,115 @@
+"""Parallel tempering against closed forms; z-scores are refused beyond 5, the keys are fixed."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ebm_jax
+from ebm_jax.samplers import chains, langevin, tempering, underdamped
+
+MALA = functools.partial(langevin.mala, step_size=0.1)
+
+
+def wells(x):
+    """Two unit Gaussians at -5 and 5, with weights 0.3 and 0.7."""
+    return -jnp.logaddexp(jnp.log(0.3) - (x + 5) ** 2 / 2, jnp.log(0.7) - (x - 5) ** 2 / 2)
+
+
+def mala_by_temperature(energy, beta):
+    return langevin.mala(energy, step_size=0.5 / beta, beta=beta)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        mala_by_temperature,
+        lambda e, beta: underdamped.baoab(e, step_size=0.5, friction=0.3, beta=beta),
+    ],
+    ids=["mala", "baoab"],
+)
+def test_finds_the_weights_of_modes_that_chains_alone_cannot_reach(make):
+    betas = [0.02, 0.05, 0.12, 0.35, 1.0]
+
+    @ebm_jax.jit
+    def share(key, sampler_key):
+        del key
+        tempered = tempering.replica_exchange(wells, make, betas, steps_per_swap=2)
+        start = -5 * jnp.ones(4000)
+        state, _ = chains.run(sampler_key, tempered, tempered.init(start), 600)
+        alone = make(wells, beta=1.0)
+        stuck, _ = chains.run(sampler_key, alone, alone.init(start), 600)
+        return jnp.mean(state.position > 0), jnp.mean(stuck.position > 0)
+
+    found, stuck = share(None, jax.random.key(0))
+    assert abs(found - 0.7) < 5 * np.sqrt(0.7 * 0.3 / 4000)
+    assert stuck < 0.01
+
+
+def test_swap_rates_of_gaussians_in_the_plane():
+    """E is exponential with rate b there: the mean acceptance is 2 b_i / (b_i + b_j)."""
+    betas, n = np.array([0.2, 0.5, 1.0]), 40_000
+
+    def energy(x):
+        return jnp.sum(x**2) / 2
+
+    sampler = tempering.replica_exchange(energy, MALA, betas)
+    state = sampler.init(jnp.zeros((n, 2)))
+    exact = jax.random.normal(jax.random.key(0), (3, n, 2)) / jnp.sqrt(betas)[:, None, None]
+    replicas = jax.vmap(lambda b, x: MALA(energy, beta=b).init(x))(jnp.asarray(betas), exact)
+    _, info = jax.jit(sampler.step)(jax.random.key(1), state._replace(replicas=replicas))
+    expected = 2 * betas[:-1] / (betas[:-1] + betas[1:])
+    # Acceptances lie in [0, 1]: their standard deviation is at most 1/2.
+    np.testing.assert_allclose(info.acceptance.mean(axis=1), expected, atol=5 * 0.5 / np.sqrt(n))
+
+
+def test_swaps_are_even_then_odd_and_carry_everything():
+    betas = jnp.array([0.2, 0.4, 0.6, 0.8, 1.0])
+    sampler = tempering.replica_exchange(lambda x: jnp.sum(x**2) / 2, MALA, betas)
+    state = sampler.init(jax.random.normal(jax.random.key(0), (50, 3)))
+    for step in range(4):
+        state, info = jax.jit(sampler.step)(jax.random.key(step), state)
+        tried = np.arange(4) % 2 == step % 2
+        assert info.swapped[tried].any()
+        assert not info.swapped[~tried].any()
+        replicas = state.replicas
+        x = np.asarray(replicas.position)
+        np.testing.assert_allclose(replicas.energy, np.sum(x**2, -1) / 2, rtol=1e-5)
+        np.testing.assert_allclose(replicas.gradient[0], x, rtol=1e-6)
+        np.testing.assert_array_equal(replicas.step, step + 1)
+        np.testing.assert_array_equal(state.position, x[-1])
+        np.testing.assert_array_equal(info.energy, replicas.energy[-1])
+
+
+def test_swaps_lose_no_chain():
+    swapped = jax.random.bernoulli(jax.random.key(0), 0.5, (4, 100))
+    for parity in (0, 1):
+        tried = (jnp.arange(4) % 2 == parity)[:, None]
+        source = tempering._sources(swapped & tried)
+        np.testing.assert_array_equal(np.sort(source, axis=0), np.tile(np.arange(5)[:, None], 100))
+
+
+def test_the_ladder_of_a_gaussian_becomes_geometric():
+    """In the plane the rejection rate (b_j - b_i) / (b_i + b_j) depends on the ratio alone."""
+    ladder = jnp.linspace(0.01, 1.0, 8)
+    adapt = jax.jit(tempering.adapt_ladder)
+    for _ in range(30):
+        ladder = adapt(ladder, 2 * ladder[:-1] / (ladder[:-1] + ladder[1:]))
+    np.testing.assert_allclose(ladder, np.geomspace(0.01, 1.0, 8), rtol=0.02)
+
+
+def test_a_ladder_without_rejections_stays_increasing():
+    found = tempering.adapt_ladder([0.1, 0.2, 1.0], [1.0, 1.0])
+    np.testing.assert_allclose(found, [0.1, 0.2, 1.0], rtol=1e-5)
+
+
+def test_integer_leaves_travel_with_their_chain():
+    def energy(x):
+        return (x["x"] - x["label"]) ** 2 / 2
+
+    sampler = tempering.replica_exchange(energy, MALA, [0.3, 1.0])
+    start = {"x": jnp.zeros(20), "label": jnp.arange(20)}
+    state, _ = chains.run(jax.random.key(0), sampler, sampler.init(start), 50)
+    np.testing.assert_array_equal(state.position["label"], np.arange(20))

@@ -1,0 +1,87 @@
+"""The benchmark runs, tells what it measured, refuses what it does not know; no clock decides."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+KEYS = {
+    "langevin": {
+        "sgld_default",
+        "sgld_tuned_scan_vmap",
+        "sgld_tuned_batch",
+        "mala_tuned",
+        "langevin_over_floor",
+        "two_devices",
+    },
+    "mlp": {"mlp_over_gradient"},
+    "conv": {"conv_vs_lax"},
+    "train": {"train_over_parts"},
+    "scaling": {"exponent_chains", "exponent_steps"},
+}
+
+
+def benchmark(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.benchmark", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_every_suite_reports(tmp_path):
+    pytest.importorskip("blackjax")
+    pytest.importorskip("rich")
+    pytest.importorskip("matplotlib")
+    file, page = tmp_path / "runs" / "all.json", tmp_path / "docs" / "page.md"
+    found = benchmark(
+        "--quick", "--repetitions=1", "--peers=blackjax", f"--json={file}", f"--docs={page}"
+    )
+    assert found.returncode == 0, found.stderr
+    last = json.loads(found.stdout.splitlines()[-1])
+    assert set(last) == set.union(*KEYS.values())
+    assert all(isinstance(value, float) for value in last.values())
+
+    written = json.loads(file.read_text())
+    assert set(written["suites"]) == set(KEYS)
+    assert {"date", "processor", "cores", "python", "jax"} <= set(written["machine"])
+    assert written["suites"]["langevin"]["facts"]["two_devices_identical"]
+    text = page.read_text()
+    assert all(f"## {name}" in text for name in KEYS)
+    assert page.with_suffix(".svg").exists()
+
+
+def test_peers_that_are_not_installed_are_skipped_by_name():
+    # An interpreter without PyTorch, as the one of the tests is.
+    found = benchmark(
+        "--quick", "--repetitions=1", "--suite=mlp", "--peers=torchebm,ebmkit",
+        f"--torch_python={sys.executable}",
+    )  # fmt: skip
+    if "Skipping" not in found.stdout:
+        pytest.skip("the PyTorch peers are installed here")
+    assert found.returncode == 0, found.stderr
+    assert "Skipping torchebm: not installed" in found.stdout
+    assert "Skipping ebmkit: not installed" in found.stdout
+    assert set(json.loads(found.stdout.splitlines()[-1])) == KEYS["mlp"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "allowed"),
+    [
+        ("--suite=langevin,nope", "langevin, mlp, conv, train, scaling"),
+        ("--suite=", "langevin, mlp, conv, train, scaling"),
+        ("--peers=nope", "blackjax, torchebm, ebmkit"),
+        ("--repetitions=0", "repetitions"),
+        ("--nope=1", "Unknown command line flag 'nope'"),
+    ],
+)
+def test_unknown_values_are_refused(flag, allowed):
+    found = benchmark(flag)
+    assert found.returncode == 1
+    assert allowed in found.stderr
+    assert "Traceback" not in found.stderr
