@@ -180,7 +180,7 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
         num_steps=steps,
         num_chains=chains,
         capacity=capacity,
-        initial=lambda key, n: jax.random.normal(key, (n, 28, 28, 1)),
+        initial=lambda key, slots: jax.random.normal(key, (len(slots), 28, 28, 1)),
     )
     trainer = training.trainer(objective, optax.adam(1e-4))
     state = trainer.init(params, key)
