@@ -51,6 +51,18 @@ def outliers(test_x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+def two_spirals(num: int, seed: int) -> np.ndarray:
+    """Return points (num, 2) on two interleaved spirals around the origin, within about 4 of it.
+
+    The toy density "2spirals" of Grathwohl et al. (2019), FFJORD.
+    """
+    rng = np.random.default_rng(seed)
+    angle = np.sqrt(rng.random(num)) * 3 * np.pi
+    arm = np.stack([-np.cos(angle) * angle, np.sin(angle) * angle], 1) + rng.random((num, 2)) / 2
+    side = np.where(np.arange(num) % 2, 1, -1)[:, None]
+    return (side * arm / 3 + 0.1 * rng.standard_normal((num, 2))).astype(np.float32)
+
+
 def batches(
     arrays: tuple[np.ndarray, ...], *, batch_size: int, num_steps: int, group: int, seed: int
 ) -> Iterator[tuple[np.ndarray, ...]]:

@@ -1,0 +1,219 @@
+"""What does it cost to estimate the gradient of the likelihood, and what can go wrong?
+
+HEAD
+"""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from absl import flags
+from jax.flatten_util import ravel_pytree
+
+import ebm_jax
+from ebm_jax import gibbs
+from ebm_jax.networks import MLP
+from ebm_jax.objectives import likelihood
+from ebm_jax.samplers import chains, langevin
+from ebm_jax.training import trainer
+from experiments import data, plots, runs
+from experiments.questions import plane
+
+flags.DEFINE_integer("steps", 200, "Exact updates before the gradient is looked at.", lower_bound=1)
+flags.DEFINE_integer("samples", 100_000, "Samples of every kind.", lower_bound=100)
+flags.DEFINE_integer("chain_steps", 30, "Langevin steps of a short run.", lower_bound=1)
+flags.DEFINE_integer("max_bits", 18, "Enumerate states of up to so many bits.", lower_bound=3)
+FLAGS = flags.FLAGS
+
+STEP_SIZE = 0.02
+
+
+def sampler(energy, params):
+    """Return Metropolis-adjusted Langevin for the energy with these parameters, in the square."""
+    box = (-plane.HALF_WIDTH, plane.HALF_WIDTH)
+    return langevin.mala(lambda x: energy(params, x), step_size=STEP_SIZE, box=box)
+
+
+def uniform(key, count: int) -> jax.Array:
+    """Return uniform points of the square."""
+    low, high = -plane.HALF_WIDTH, plane.HALF_WIDTH
+    return jax.random.uniform(key, (count, 2), minval=low, maxval=high)
+
+
+def trained_with_chains(energy, params, train, count: int, key):
+    """Train on the exact gradient; persistent chains follow, one Langevin step an update."""
+    points, log_volumes = plane.grid(size=40)
+    objective = likelihood.maximum_likelihood(energy, points, log_weights=log_volumes)
+    training = trainer(objective, optax.adam(1e-2))
+    state = training.init(params, key)
+
+    @ebm_jax.jit
+    def follow(key, params, positions):
+        kernel = sampler(energy, params)
+        return chains.run(key, kernel, kernel.init(positions), 1)[0].position
+
+    positions = uniform(jax.random.fold_in(key, 0), count)
+    for (batch,) in data.batches(
+        (train,), batch_size=len(train), num_steps=FLAGS.steps, group=1, seed=FLAGS.seed
+    ):
+        state, _ = training.update(state, batch, key)
+        positions = follow(jax.random.fold_in(key, state.step), state.params, positions)
+    return state.params, positions
+
+
+def ideal(energy, params, count: int, key, size: int = 200):
+    """Return exact samples, of a fine grid's cells and uniform within one, and E_P[grad E]."""
+    points, log_volumes = plane.grid(size=size)
+    energies = plane.evaluator(energy)(params, points)
+    cell_key, jitter_key = jax.random.split(key)
+    probs = gibbs.probs(energies, log_weights=log_volumes)
+    cells = jax.random.choice(cell_key, len(points), (count,), p=probs)
+    width = 2 * plane.HALF_WIDTH / size
+    jitter = width * (jax.random.uniform(jitter_key, (count, 2)) - 0.5)
+
+    def mean_energy(params):
+        # Its gradient is that of -log Z: the expectation of the energy's gradient.
+        return gibbs.free_energy(
+            jax.vmap(energy, (None, 0))(params, points), log_weights=log_volumes
+        )
+
+    return jnp.asarray(points)[cells] + jitter, ravel_pytree(jax.grad(mean_energy)(params))[0]
+
+
+def errors(energy, params, samples, expected, sizes) -> dict[str, np.ndarray]:
+    """Return squared bias and variance of mean grad E over N samples, over repetitions.
+
+        bias^2 = |average - expected|^2 - variance / repetitions
+
+    The last term is what chance adds. ``noise`` is two standard errors of an absent bias.
+    """
+
+    def one(group):
+        def mean_energy(p):
+            return jnp.mean(jax.vmap(energy, (None, 0))(p, group))
+
+        return ravel_pytree(jax.grad(mean_energy)(params))[0]
+
+    estimate = ebm_jax.jit(lambda groups: jax.lax.map(one, groups))
+    rows = []
+    for size in sizes:
+        repetitions = min(2000, len(samples) // size)
+        found = estimate(samples[: repetitions * size].reshape(repetitions, size, 2))
+        found = np.asarray(found, np.float64)
+        covariance = np.cov(found.T) / repetitions
+        bias = ((found.mean(0) - expected) ** 2).sum() - np.trace(covariance)
+        variance = repetitions * np.trace(covariance)
+        rows.append((bias, variance, 2 * np.sqrt(2 * (covariance**2).sum())))
+    return dict(zip(("bias", "variance", "noise"), np.array(rows).T, strict=True))
+
+
+def enumeration_seconds(bits: list[int], key) -> tuple[list[float], float]:
+    """Return the seconds of an exact gradient over 2^n states, and of one from 1,000 samples."""
+
+    def seconds(energy, params, states) -> float:
+        def log_partition(p):
+            return gibbs.free_energy(jax.vmap(energy, (None, 0))(p, states))
+
+        gradient = ebm_jax.jit(jax.grad(log_partition))
+        jax.block_until_ready(gradient(params))
+        best = np.inf
+        for _ in range(5):
+            started = time.perf_counter()
+            jax.block_until_ready(gradient(params))
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    network = MLP((16, 16))
+    exact = []
+    for n in bits:
+        states = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        params = plane.init(network, FLAGS.seed, n)
+        exact.append(seconds(network.apply, params, states.astype(np.float32)))
+    drawn = jax.random.bernoulli(key, 0.5, (1000, bits[-1])).astype(jnp.float32)
+    return exact, seconds(network.apply, params, drawn)
+
+
+def draw(path, found, sizes, bits, seconds, sampled):
+    """Write variance and bias against the number of samples, and what enumeration costs."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
+    for color, (name, error) in zip(("C0", "C1", "C2"), found.items(), strict=True):
+        axes[0].loglog(sizes, error["variance"], "o-", color=color, label=name)
+        seen = error["bias"] > error["noise"]
+        axes[1].loglog(sizes[seen], error["bias"][seen], "o-", color=color, label=name)
+        axes[1].loglog(sizes[~seen], error["noise"][~seen], "v:", color=color, mfc="none")
+    axes[1].plot([], [], "v:", color="0.5", mfc="none", label="below what can be seen")
+    axes[0].loglog(sizes, found["ideal"]["variance"][0] / sizes, "--", color="0.5", label="1 / N")
+    axes[0].set_title("Variance: 1/N, whatever the samples", fontsize=10)
+    axes[1].set_title("Squared bias: no N mends it", fontsize=10)
+    for axis in axes[:2]:
+        axis.axhline(1, color="0.8", linewidth=1, zorder=0)
+        axis.set(xlabel="samples N", ylabel="relative to |exact gradient|²")
+        axis.legend(frameon=False, fontsize=8)
+    axes[1].set_ylim(top=axes[0].get_ylim()[1])
+    axes[2].semilogy(bits, seconds, "o-", label="all states")
+    axes[2].axhline(sampled, color="C1", linestyle="--", label="1,000 samples")
+    axes[2].set(xlabel="bits of y", ylabel="seconds a gradient")
+    axes[2].set_title("The exact sum doubles with every bit", fontsize=10)
+    axes[2].legend(frameon=False, fontsize=8)
+    plots.save(figure, path)
+
+
+def nll_gradient() -> None:
+    """Answer the question."""
+    run = runs.Run()
+    train, network = data.two_spirals(2000, FLAGS.seed), MLP((16, 16))
+    energy, keys = network.apply, jax.random.split(jax.random.key(FLAGS.seed), 5)
+    params, persistent = trained_with_chains(
+        energy, plane.init(network, FLAGS.seed), train, FLAGS.samples, keys[0]
+    )
+    exact_samples, expected = ideal(energy, params, FLAGS.samples, keys[1])
+    kernel = sampler(energy, params)
+    start = kernel.init(uniform(keys[2], FLAGS.samples))
+    short = ebm_jax.jit(lambda s: chains.run(keys[3], kernel, s, FLAGS.chain_steps)[0].position)
+    kinds = {
+        "ideal": exact_samples,
+        f"short run, {FLAGS.chain_steps} steps": short(start),
+        "persistent": persistent,
+    }
+    mean_energy = jax.vmap(energy, (None, 0))
+    pushed_down = ravel_pytree(jax.grad(lambda p: jnp.mean(mean_energy(p, train)))(params))[0]
+    scale = float(jnp.sum((pushed_down - expected) ** 2))
+    sizes = np.array([10**e for e in range(5) if 10**e <= FLAGS.samples // 10])
+    found = {}
+    for name, samples in kinds.items():
+        error = errors(energy, params, samples, expected, sizes)
+        found[name] = {kind: values / scale for kind, values in error.items()}
+    bits = list(range(2, FLAGS.max_bits + 1, 2))
+    seconds, sampled = enumeration_seconds(bits, keys[4])
+    draw(run.workdir / "nll_gradient.png", found, sizes, bits, seconds, sampled)
+
+    slopes = {
+        n: float(np.polyfit(np.log(sizes), np.log(e["variance"]), 1)[0]) for n, e in found.items()
+    }
+    last = {n: float(e["bias"][-1]) for n, e in found.items()}
+    unbiased, run_short, kept = found.values()
+    run.finish(
+        {
+            "variance_slope": {n: round(s, 3) for n, s in slopes.items()},
+            "bias_squared": last,
+            "noise": {n: float(e["noise"][-1]) for n, e in found.items()},
+            "gradient_norm": scale**0.5,
+            "samples_for_an_error_as_large_as_the_gradient": float(unbiased["variance"][0]),
+            "samples_where_bias_equals_variance": float(
+                run_short["variance"][0] / max(run_short["bias"][-1], 1e-12)
+            ),
+            "seconds_enumeration": {str(b): round(s, 5) for b, s in zip(bits, seconds, strict=True)},
+            "seconds_1000_samples": round(sampled, 5),
+            "variance_falls_as_one_over_n": all(abs(s + 1) < 0.1 for s in slopes.values()),
+            "ideal_is_unbiased": bool((np.abs(unbiased["bias"]) < 2 * unbiased["noise"]).all()),
+            "short_run_bias_stays": bool(run_short["bias"][-1] > 5 * run_short["noise"][-1]),
+            "persistent_bias_is_smaller": bool(kept["bias"][-1] < 0.5 * run_short["bias"][-1]),
+        }
+    )
+
+
+if __name__ == "__main__":
+    runs.main(nll_gradient)
