@@ -205,7 +205,9 @@ def nll_gradient() -> None:
             "samples_where_bias_equals_variance": float(
                 run_short["variance"][0] / max(run_short["bias"][-1], 1e-12)
             ),
-            "seconds_enumeration": {str(b): round(s, 5) for b, s in zip(bits, seconds, strict=True)},
+            "seconds_enumeration": {
+                str(b): round(s, 5) for b, s in zip(bits, seconds, strict=True)
+            },
             "seconds_1000_samples": round(sampled, 5),
             "variance_falls_as_one_over_n": all(abs(s + 1) < 0.1 for s in slopes.values()),
             "ideal_is_unbiased": bool((np.abs(unbiased["bias"]) < 2 * unbiased["noise"]).all()),

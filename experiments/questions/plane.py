@@ -1,6 +1,7 @@
 """What the two-dimensional questions share: a grid of the plane, short trainings, surfaces."""
 
 import functools
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -41,9 +42,11 @@ def init(network: nn.Module, seed: int, size: int = 2) -> Any:
 
 
 @functools.cache
-def _trainer(objective: Objective, learning_rate: float, steps: int) -> Trainer:
+def _trainer(objective: Objective, learning_rate: float, decay_steps: int | None) -> Trainer:
     """Return the trainer, the same for the same objective: compiled once."""
-    return trainer(objective, optax.adam(optax.cosine_decay_schedule(learning_rate, steps)))
+    if decay_steps is None:
+        return trainer(objective, optax.adam(learning_rate))
+    return trainer(objective, optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps)))
 
 
 def fit(
@@ -56,15 +59,16 @@ def fit(
     steps: int,
     batch_size: int = 256,
     learning_rate: float = 1e-2,
+    decay: bool = True,
     measure: Callable[[Any], dict[str, float]] | None = None,
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """Train by Adam on batches of the arrays, the learning rate falling to zero.
+    """Train by Adam on batches of the arrays, the learning rate falling to zero or constant.
 
     Returns the parameters and, by name, the loss and what ``measure`` finds in the parameters,
     ``update`` being the number of updates: all taken some 20 times on the way.
     """
-    started = time.perf_counter()
-    training = _trainer(objective, learning_rate, steps)
+    started, tag = time.perf_counter(), re.sub(r"[^\w.-]", "_", name)
+    training = _trainer(objective, learning_rate, steps if decay else None)
     key = jax.random.key(runs.FLAGS.seed)
     state = training.init(params, key)
     history: list[dict[str, float]] = []
@@ -80,10 +84,12 @@ def fit(
         raise_if_diverged(metrics)
         row = {"loss": float(np.mean(metrics["loss_total"]))}
         row |= {} if measure is None else measure(state.params)
-        run.log(int(state.step), {f"{name}/{k}".replace(" ", "_"): v for k, v in row.items()})
+        run.log(int(state.step), {f"{tag}/{k}": v for k, v in row.items()})
         history.append(row | {"update": int(state.step)})
     seconds = time.perf_counter() - started
-    print(f"{name}: {steps} updates, loss {history[-1]['loss']:.4g}, {seconds:.1f} s", file=sys.stderr)
+    print(
+        f"{name}: {steps} updates, loss {history[-1]['loss']:.4g}, {seconds:.1f} s", file=sys.stderr
+    )
     return state.params, {k: np.array([row[k] for row in history]) for k in history[0]}
 
 
