@@ -43,7 +43,9 @@ def test_flat_is_one_and_separated_is_nothing():
 def test_weights_are_volumes_and_a_zero_weight_is_a_mask():
     energies, data = jnp.array([0.0, 1.0, 0.0]), jnp.array([0.5])
     log_weights = jnp.log(jnp.array([3.0, 1.0, 0.0]))
-    assert float(low_energy_volume(energies, data, log_weights=log_weights)) == pytest.approx(0.75, rel=1e-5)
+    assert float(low_energy_volume(energies, data, log_weights=log_weights)) == pytest.approx(
+        0.75, rel=1e-5
+    )
     shifted = low_energy_volume(energies, data, log_weights=log_weights - 200.0)
     assert float(shifted) == pytest.approx(0.75, rel=1e-5)
 

@@ -51,6 +51,8 @@ def test_the_likelihood_of_data_without_spread_stops_at_the_stated_curvature(bet
     )
     batch = jnp.zeros((4, 1)), jnp.array([[-1.0], [1.0], [2.0], [0.0]])
     total = jax.jit(lambda k: value(objective, k, batch))
-    found = minimize_scalar(lambda log_k: float(total(np.exp(log_k))), bounds=(-2, 5), method="bounded")
+    found = minimize_scalar(
+        lambda log_k: float(total(np.exp(log_k))), bounds=(-2, 5), method="bounded"
+    )
     expected = 1 / (2 * np.sqrt(weight * beta * 1.5))
     np.testing.assert_allclose(np.exp(found.x), expected, rtol=0.03)

@@ -36,9 +36,7 @@ def test_code_is_that_of_coordinate_descent(sparsity, seed):
 def test_code_satisfies_the_optimality_conditions(accelerated):
     # 0 is in the subdifferential: W^T r = lambda sign(z) where z != 0, |W^T r| <= lambda elsewhere.
     dictionary, y = problem()
-    code = sparse_coding.infer(
-        dictionary, y, sparsity=0.2, num_steps=5000, accelerated=accelerated
-    )
+    code = sparse_coding.infer(dictionary, y, sparsity=0.2, num_steps=5000, accelerated=accelerated)
     code = np.asarray(code)
     pull = dictionary.T @ (y - dictionary @ code)
     used = code != 0
@@ -74,7 +72,10 @@ def test_the_energy_stays_within_the_stated_rates():
     lowest = float(sparse_coding.energy(dictionary, y, best, sparsity=0.1))
     scale = np.linalg.norm(dictionary, 2) ** 2 * float(jnp.sum(best**2))
     for steps in (2, 8, 32):
-        for accelerated, bound in ((False, scale / (2 * steps)), (True, 2 * scale / (steps + 1) ** 2)):
+        for accelerated, bound in (
+            (False, scale / (2 * steps)),
+            (True, 2 * scale / (steps + 1) ** 2),
+        ):
             code = sparse_coding.infer(
                 dictionary, y, sparsity=0.1, num_steps=steps, accelerated=accelerated
             )

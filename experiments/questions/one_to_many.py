@@ -13,7 +13,7 @@ from scipy.special import ive
 import ebm_jax
 from ebm_jax import inference
 from ebm_jax.networks import JointMLP
-from experiments import plots, runs
+from experiments import data, plots, runs
 from experiments.questions import plane
 
 flags.DEFINE_integer("steps", 1500, "Updates of every network.", lower_bound=1)
@@ -28,24 +28,9 @@ ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False, dtype=np.float32)
 FINE = np.linspace(0, 2 * np.pi, 480, endpoint=False, dtype=np.float32)
 
 
-def ellipse(x, angle) -> np.ndarray:
-    """Return the points (..., 2) of the ellipse that belongs to x, in [0, 1]."""
-    a, b = 1.5, 2.0
-    x, angle = np.broadcast_arrays(x, angle)
-    radii = np.stack([a * x + b * (1 - x), b * x + a * (1 - x)]) * np.exp(2 * x)
-    return np.moveaxis(radii * np.stack([np.cos(angle), np.sin(angle)]), 0, -1).astype(np.float32)
-
-
-def sample(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return x (num,) and y (num, 2): a random point of its ellipse, and noise."""
-    rng = np.random.default_rng(seed)
-    x, angle = rng.random(num).astype(np.float32), rng.uniform(0, 2 * np.pi, num)
-    return x, ellipse(x, angle) + NOISE * rng.standard_normal((num, 2)).astype(np.float32)
-
-
 def off_manifold(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the distance (n,) of every y to the true ellipse of its x."""
-    curves = ellipse(x[:, None], FINE)
+    curves = data.ellipse(x[:, None], FINE)
     return np.linalg.norm(curves - y[:, None], axis=-1).min(1)
 
 
@@ -59,25 +44,36 @@ def energy(params, x, y, z):
     return jnp.sum((y - decode(params, x, z)) ** 2)
 
 
-def free_energy(beta: float, angles: np.ndarray = ANGLES):
-    """Return F(params, x, y): the minimum over z at beta = inf, else F_beta, its mean form."""
-    if beta == np.inf:
-        return inference.minimize_over(energy, angles)
-    return inference.marginalize_over(energy, angles, beta=beta, mean=True)
+def warm(params, x, y, beta, angles: np.ndarray = ANGLES):
+    """Return F_beta(x, y) in its mean form; beta = inf is the minimum over z."""
+    return inference.marginalize_over(energy, angles, beta=beta, mean=True)(params, x, y)
 
 
-def fit(run, name: str, beta: float, data):
+def cold(params, x, y, angles: np.ndarray = FINE):
+    """Return F_inf(x, y) = min_z E(x, y, z)."""
+    return inference.minimize_over(energy, angles)(params, x, y)
+
+
+def training_energy(params_and_beta, xy):
+    """Return F_beta of a pair (x, y); training leaves beta as it is."""
+    params, beta = params_and_beta
+    return warm(params, *xy, jax.lax.stop_gradient(beta))
+
+
+OBJECTIVE = plane.push_down(training_energy)
+
+
+def fit(run, name: str, beta: float, pairs):
     """Train the energy by pushing F down on the data: z has one dimension, y has two."""
-    surface = free_energy(beta)
-    objective = plane.push_down(lambda params, xy: surface(params, *xy))
-    params = plane.init(DECODER, FLAGS.seed, 3)
-    return plane.fit(run, name, objective, params, data, steps=FLAGS.steps, batch_size=64)[0]
+    start = plane.init(DECODER, FLAGS.seed, 3), beta
+    fitted, _ = plane.fit(run, name, OBJECTIVE, start, pairs, steps=FLAGS.steps, batch_size=64)
+    return fitted[0]
 
 
 @ebm_jax.jit
 def distances(params, x, y):
     """Return the distance (n,) of every y to the learned curve of its x."""
-    return jnp.sqrt(jax.vmap(free_energy(np.inf, FINE), (None, 0, 0))(params, x, y))
+    return jnp.sqrt(jax.vmap(cold, (None, 0, 0))(params, x, y))
 
 
 @ebm_jax.jit
@@ -112,7 +108,9 @@ def regression(run, train, test) -> tuple[np.ndarray, dict[str, float]]:
     found = {
         "regression_off_manifold": rms(off_manifold(test[0], y)),
         "regression_from_centre": rms(np.linalg.norm(y, axis=1)),
-        "smallest_radius": float(np.linalg.norm(ellipse(test[0][:, None], FINE), axis=-1).min()),
+        "smallest_radius": float(
+            np.linalg.norm(data.ellipse(test[0][:, None], FINE), axis=-1).min()
+        ),
     }
     return np.asarray(answers(jnp.array([0.0, 0.5, 1.0]))), found
 
@@ -130,32 +128,37 @@ def at_centre(params, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     def true(y, z):
         return jnp.sum((y - jnp.stack([2 * jnp.cos(z), 1.5 * jnp.sin(z)])) ** 2)
 
-    exact = [inference.marginalize_over(true, FINE, beta=b, mean=True)(centre) for b in betas]
-    learned = [free_energy(b, FINE)(params, jnp.zeros(()), centre) for b in betas]
-    return np.array(exact), np.array(learned)
+    def exact(beta):
+        return inference.marginalize_over(true, FINE, beta=beta, mean=True)(centre)
+
+    def learned(beta):
+        return warm(params, jnp.zeros(()), centre, beta, FINE)
+
+    both = ebm_jax.jit(lambda betas: (jax.vmap(exact)(betas), jax.vmap(learned)(betas)))
+    return tuple(np.asarray(values) for values in both(jnp.asarray(betas)))
 
 
 def draw(path, train, answers, params, betas, centre, scores, few, fits):
     """Write the answers, the two surfaces, the free energies, and the temperatures."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 7.4))
-    (learned_at, cold, warm), (check, errors, small) = axes
+    (learned_at, *surfaces), (check, errors, small) = axes
     shown = np.array([0.0, 0.5, 1.0], np.float32)
     learned_at.plot(*train[1][:400].T, ".", color="0.8", ms=3, label="data, all x")
     for k, x in enumerate(shown):
         label = {"label": "learned, x = 0, 0.5, 1"} if k == 0 else {}
         learned_at.plot(*curves(params, shown)[k].T, color="C0", **label)
         label = {"label": "true ellipse"} if k == 0 else {}
-        learned_at.plot(*ellipse(x, FINE).T, ":", color="black", lw=1, **label)
+        learned_at.plot(*data.ellipse(x, FINE).T, ":", color="black", lw=1, **label)
     learned_at.plot(*answers.T, "X", color="C1", label="regression")
     learned_at.set_title("Many answers, or their mean", fontsize=10)
     learned_at.set_ylim(top=24)
     learned_at.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
     points, _ = plane.grid(3.5)
-    for axis, beta, title in ((cold, np.inf, "min over z"), (warm, 1.0, "β = 1")):
-        surface = free_energy(beta)
-        values = ebm_jax.jit(jax.vmap(lambda y, f=surface: f(params, jnp.zeros(()), y)))(points)
+    kinds = {"min over z": cold, "β = 1": lambda *args: warm(*args, 1.0)}
+    for axis, (title, free) in zip(surfaces, kinds.items(), strict=True):
+        values = ebm_jax.jit(jax.vmap(free, (None, None, 0)))(params, jnp.zeros(()), points)
         image = plane.surface(axis, np.asarray(values), f"F at x = 0, {title}", 3.5)
-        axis.plot(*ellipse(0.0, FINE).T, ":", color="white", lw=1)
+        axis.plot(*data.ellipse(0.0, FINE).T, ":", color="white", lw=1)
         figure.colorbar(image, ax=axis, shrink=0.8)
     check.semilogx(betas, closed_form(betas), color="black", lw=1, label="Bessel closed form")
     check.semilogx(betas, centre[0], "o", ms=5, mfc="none", label="sum over a grid of z")
@@ -171,7 +174,7 @@ def draw(path, train, answers, params, betas, centre, scores, few, fits):
     errors.set_title(f"{len(few[0])} training points", fontsize=10)
     near = abs(few[0] - 0.5) < 0.15
     small.plot(*few[1][near].T, "k.", label="training points, x near 0.5")
-    small.plot(*ellipse(0.5, FINE).T, ":", color="black", lw=1, label="true ellipse")
+    small.plot(*data.ellipse(0.5, FINE).T, ":", color="black", lw=1, label="true ellipse")
     for name, fitted in fits.items():
         small.plot(*curves(fitted, shown)[1].T, lw=1.2, label=name)
     small.set_title("Learned curves at x = 0.5", fontsize=10)
@@ -185,7 +188,7 @@ def draw(path, train, answers, params, betas, centre, scores, few, fits):
 def one_to_many() -> None:
     """Answer the question."""
     run = runs.Run()
-    train, test = sample(2000, FLAGS.seed), sample(1000, FLAGS.seed + 1)
+    train, test = data.ellipses(2000, FLAGS.seed), data.ellipses(1000, FLAGS.seed + 1)
     answers, summary = regression(run, train, test)
     params = fit(run, "latent", 10.0, train)
     summary |= {
@@ -197,7 +200,7 @@ def one_to_many() -> None:
     summary["bessel_largest_error"] = float(abs(centre[0] - closed_form(betas)).max())
     summary["learned_largest_error"] = float(abs(centre[1] - closed_form(betas)).max())
 
-    few = sample(FLAGS.few, FLAGS.seed + 2)
+    few = data.ellipses(FLAGS.few, FLAGS.seed + 2)
     scores, fits = {}, {}
     for beta in BETAS:
         fits[beta] = fit(run, f"few points, beta {beta:g}", beta, few)
@@ -209,7 +212,7 @@ def one_to_many() -> None:
     best = min(BETAS, key=lambda b: scores[b]["held_out"])
     drawn = {"zero temperature": fits[np.inf], f"β = {best:g}": fits[best]}
     draw(run.workdir / "one_to_many.png", train, answers, params, betas, centre, scores, few, drawn)
-    zero, warm = scores[np.inf], scores[best]
+    zero, mild = scores[np.inf], scores[best]
     run.finish(
         summary
         | {
@@ -218,12 +221,12 @@ def one_to_many() -> None:
             },
             "best_beta": f"{best:g}",
             "overfit_zero_temperature": zero["held_out"] / zero["train"],
-            "overfit_best_beta": warm["held_out"] / warm["train"],
+            "overfit_best_beta": mild["held_out"] / mild["train"],
             "regression_is_blurred": summary["regression_off_manifold"]
             > 10 * summary["held_out_distance"],
             "closed_form_agrees": summary["bessel_largest_error"] < 1e-4,
             "zero_temperature_overfits": zero["held_out"] > 2 * zero["train"],
-            "warm_does_better": best != np.inf and warm["held_out"] < 0.8 * zero["held_out"],
+            "warm_does_better": best != np.inf and mild["held_out"] < 0.8 * zero["held_out"],
         }
     )
 

@@ -1,6 +1,7 @@
 """The programs about energy surfaces run for a few steps; what they build on is right."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,11 @@ CLAIMS = {
 
 def run(program, *flags):
     command = [sys.executable, "-m", f"experiments.questions.{program}", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    # A few steps do not repay optimised code.
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.mark.parametrize("program", CLAIMS)
@@ -96,3 +101,32 @@ def test_the_bumps_are_a_unit_vector_that_tells_places_apart():
     assert float(a @ a) == pytest.approx(1, rel=1e-5)
     assert float(a @ near) > 0.99
     assert float(a @ b) < 0.1
+
+
+def test_bias_and_variance_of_a_shifted_normal_mean():
+    from experiments import evaluation
+
+    rng = np.random.default_rng(0)
+    truth = np.zeros(3)
+    estimates = 0.5 + 2 * rng.standard_normal((4000, 3))
+    bias, variance, noise = evaluation.bias_and_variance(estimates, truth)
+    assert variance == pytest.approx(12, rel=0.05)
+    assert bias == pytest.approx(0.75, abs=5 * 2 * np.sqrt(0.75 * 4 / 4000))
+    assert bias > 5 * noise
+    unbiased = [
+        evaluation.bias_and_variance(rng.standard_normal((20, 3)), truth) for _ in range(400)
+    ]
+    # Centred at 0 where |mean|^2 alone would be 3 / 20; the noise is two standard deviations.
+    assert abs(np.mean([u[0] for u in unbiased])) < 0.02
+    assert 0.7 < np.std([u[0] for u in unbiased]) / np.mean([u[2] for u in unbiased]) * 2 < 1.4
+
+
+def test_the_ellipse_of_x():
+    from experiments import data
+
+    np.testing.assert_allclose(data.ellipse(0.0, 0.0), [2.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(data.ellipse(0.0, np.pi / 2), [0.0, 1.5], atol=1e-6)
+    np.testing.assert_allclose(data.ellipse(1.0, np.pi / 2)[1], 2 * np.exp(2), rtol=1e-6)
+    x, y = data.ellipses(3000, seed=0, noise=0.0)
+    radii = data.ellipse(x, 0.0)[:, 0], data.ellipse(x, np.pi / 2)[:, 1]
+    np.testing.assert_allclose((y[:, 0] / radii[0]) ** 2 + (y[:, 1] / radii[1]) ** 2, 1, rtol=1e-5)
