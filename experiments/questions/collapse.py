@@ -24,7 +24,6 @@ likelihood 0.23; k-means with 64 centres 0.24, PCA 1 0.66, PCA 2 1.00, bottlenec
 sparse code 0.42, 0.28, 1.00 at a weight of 0.001, 0.01, 1. The data need 0.22.
 """
 
-import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,18 +61,11 @@ def contrastive(run, train, record):
 
     spreads = {}
     for name in (*losses.PAIRWISE, *losses.CANDIDATES, "likelihood"):
-        arrays = candidates
         if name == "likelihood":
             objective = likelihood.maximum_likelihood(energy, points, log_weights=log_volumes)
             arrays = (train,)
-        elif name in losses.CANDIDATES:
-            joint = jax.vmap(energy, (None, 0))
-            objective = likelihood.discriminative(joint, getattr(losses, name))
         else:
-            objective = likelihood.discriminative(
-                jax.vmap(energy, (None, 0)),
-                lambda e, right, name=name: getattr(losses, name)(*losses.most_offending(e, right)),
-            )
+            objective, arrays = plane.contrast(name), candidates
         fitted, history = plane.fit(
             run, name, objective, params, arrays, steps=FLAGS.steps, batch_size=128, measure=spread
         )
@@ -117,19 +109,10 @@ def limited_capacity(run, train, record):
 
 def limited_information(run, train, record):
     """Train a sparse code for every weight of its L1 prior."""
-    objective, evaluate = plane.push_down(plane.sparse_energy), plane.evaluator(plane.sparse_energy)
+    evaluate = plane.evaluator(plane.sparse_energy)
     for sparsity in SPARSITIES:
         name = f"sparse {sparsity:g}"
-        fitted, _ = plane.fit(
-            run,
-            name,
-            objective,
-            (plane.dictionary(FLAGS.seed), sparsity),
-            (train,),
-            steps=FLAGS.code_steps,
-            batch_size=128,
-            learning_rate=3e-2,
-        )
+        fitted = plane.fit_code(run, name, train, sparsity, FLAGS.code_steps)
         record(name, lambda y, fitted=fitted: evaluate(fitted, y).round(6))
 
 
@@ -147,7 +130,7 @@ def draw(path, surfaces, volumes, least, updates, spreads):
     for name in ("energy", "perceptron", "lvq2", "hinge", "likelihood"):
         axes["S"].semilogy(updates, np.maximum(spreads[name], 1e-7), label=name)
     axes["S"].set(xlabel="update", ylabel="standard deviation of E over the plane")
-    axes["S"].legend(frameon=False, fontsize=8)
+    axes["S"].legend()
     tables = {
         "V": (*losses.PAIRWISE, *losses.CANDIDATES, "likelihood"),
         "C": tuple(n for n in volumes if n.split()[0] in ("k-means", "PCA", "bottleneck")),
@@ -165,7 +148,7 @@ def draw(path, surfaces, volumes, least, updates, spreads):
         "L": "Limited information in z",
     }
     for letter, title in titles.items():
-        axes[letter].set_title(title, fontsize=10)
+        axes[letter].set_title(title)
         if letter != "S":
             axes[letter].axhline(least, color="0.4", linestyle="--", linewidth=1)
             axes[letter].set(ylim=(0, 1.05), ylabel="volume of low energy" if letter == "V" else "")

@@ -15,8 +15,9 @@ from flax import linen as nn
 from sklearn.neighbors import NearestNeighbors
 
 import ebm_jax
-from ebm_jax import diagnostics, sparse_coding
+from ebm_jax import diagnostics, losses, sparse_coding
 from ebm_jax.networks import MLP
+from ebm_jax.objectives import likelihood
 from ebm_jax.training import Trainer, raise_if_diverged, trainer
 from ebm_jax.types import Energy, Objective
 from experiments import data, runs
@@ -139,11 +140,9 @@ def sparse_energy(params: tuple[jax.Array, float], y: jax.Array) -> jax.Array:
     )
 
 
-def dictionary(seed: int) -> jax.Array:
-    """Return the bumps (144, 144) of uniform points of the plane: they explain all of it."""
-    low, high = -HALF_WIDTH, HALF_WIDTH
-    points = jax.random.uniform(jax.random.key(seed), (144, 2), minval=low, maxval=high)
-    return jax.vmap(bumps)(points).T
+def uniform(key: jax.Array, count: int) -> jax.Array:
+    """Return uniform points (count, 2) of the square."""
+    return jax.random.uniform(key, (count, 2), minval=-HALF_WIDTH, maxval=HALF_WIDTH)
 
 
 def push_down(energy: Energy) -> Objective:
@@ -154,6 +153,41 @@ def push_down(energy: Energy) -> Objective:
         return jnp.mean(jax.vmap(energy, (None, 0))(params, batch)), (state, {})
 
     return Objective(lambda key: (), loss)
+
+
+def contrast(name: str) -> Objective:
+    """Return a loss of the table for ``positive_energy``, of batches from ``against``."""
+    loss = getattr(losses, name)
+
+    def over_candidates(energies, right):
+        if name in losses.CANDIDATES:
+            return loss(energies, right)
+        return loss(*losses.most_offending(energies, right))
+
+    return likelihood.discriminative(jax.vmap(positive_energy, (None, 0)), over_candidates)
+
+
+_PUSH_DOWN_CODE = push_down(sparse_energy)
+
+
+def fit_code(run: runs.Run, name: str, positives: np.ndarray, sparsity: float, steps: int) -> Any:
+    """Train the dictionary of ``sparse_energy`` on positives; return its parameters.
+
+    It starts from the bumps of uniform points, which explain all of the plane.
+    """
+    points = uniform(jax.random.key(runs.FLAGS.seed), 144)
+    start = jax.vmap(bumps)(points).T, sparsity
+    fitted, _ = fit(
+        run,
+        name,
+        _PUSH_DOWN_CODE,
+        start,
+        (positives,),
+        steps=steps,
+        batch_size=128,
+        learning_rate=3e-2,
+    )
+    return fitted
 
 
 def evaluator(energy: Energy) -> Callable[[Any, np.ndarray], np.ndarray]:
