@@ -113,10 +113,8 @@ def enumeration_seconds(bits: range) -> tuple[list[float], float]:
     """Return the seconds of an exact gradient over 2^n states, and of one from 1,000 samples."""
 
     def seconds(energy, params, states) -> float:
-        def log_partition(p):
-            return gibbs.free_energy(jax.vmap(energy, (None, 0))(p, states))
-
-        gradient = ebm_jax.jit(jax.grad(log_partition))
+        energies = jax.vmap(energy, (None, 0))
+        gradient = ebm_jax.jit(jax.grad(lambda p: gibbs.free_energy(energies(p, states))))
         # The first of the six compiles.
         return min(
             timeit.repeat(lambda: jax.block_until_ready(gradient(params)), number=1, repeat=6)
@@ -159,9 +157,8 @@ def nll_gradient() -> None:
     run = runs.Run()
     train, network = data.two_spirals(2000, FLAGS.seed), MLP((16, 16))
     energy, keys = network.apply, jax.random.split(jax.random.key(FLAGS.seed), 4)
-    params, persistent = trained_with_chains(
-        energy, plane.init(network, FLAGS.seed), train, FLAGS.samples, keys[0]
-    )
+    start = plane.init(network, FLAGS.seed)
+    params, persistent = trained_with_chains(energy, start, train, FLAGS.samples, keys[0])
     exact_samples, expected = ideal(energy, params, FLAGS.samples, keys[1])
     kernel = sampler(energy, params)
     start = kernel.init(plane.uniform(keys[2], FLAGS.samples))

@@ -8,9 +8,9 @@ energy E(x, y, z) = |y - g(x, z)|^2, with a network g and an angle z, learns the
 free energy over z is a basin along the ellipse at zero temperature (min over z) and a smoother one
 at beta = 1; at the centre of the true ellipse it agrees with the Bessel closed form
 3.125 - log I_0(0.875 beta) / beta. Trained on few points, zero temperature overfits: only the
-nearest point of the curve answers for a training point and nothing holds the rest. At finite beta every z shares in
-every point, which ties the curve together and does better on held-out points; too warm, all z share
-alike and the curve shrinks towards the mean, the regression's answer.
+nearest point of the curve answers for a training point and nothing holds the rest. At finite beta
+every z shares in every point, which ties the curve together and does better on held-out points; too
+warm, all z share alike and the curve shrinks towards the mean, the regression's answer.
 
     python -m experiments.questions.one_to_many --workdir=runs/one_to_many
 
