@@ -1,6 +1,26 @@
 """What does maximum likelihood do to the energy of continuous y when the data lie on a curve?
 
-HEAD
+The question: y is continuous and the data lie on a curve, the unit circle. How sharp does maximum
+likelihood make the energy, and what keeps it smooth?
+
+The claim: E = k d^2 / 2 across the curve has the likelihood's optimum at k* = 1 / (beta sigma^2), with
+sigma the spread of the data across it. A network trained on the exact likelihood learns this
+curvature, within a factor 1.5 for every beta and sigma. Without spread there is no optimum: however
+near y' is to the curve, the likelihood gains from pushing it up, and the steepest slope of the
+energy grows as a power of the number of updates (exponent above 0.4 in the last quarter). The hinge
+and the square-square loss are satisfied at their margin and stop (exponent below 0.1);
+a penalty on |grad E|^2 keeps the likelihood's steepest slope below a tenth of what it is without.
+It does not stop the growth within these updates (exponents 0.66 and 0.45): that it has a bound is
+shown for E = k d^2 / 2 alone, in ``objectives.penalties``.
+The integral is over polar cells 0.003 wide at the curve: a thinner ridge would escape it.
+
+    python -m experiments.questions.sharp_edges --workdir=runs/sharp_edges
+
+Expected (seed 0, 2026-11-23, 60 s of processor time): curvature
+over theory 0.77 to 1.13 for nine pairs of beta and sigma, log-log rate 1.016. Without spread the
+steepest slope ends at 1044, 588, 148 for beta = 0.5, 1, 4, growing with exponent 0.68, 1.11, 1.01;
+hinge 19.7 (exponent 0.00), square-square 11.2 (0.09), likelihood with a penalty of weight 0.01
+23.0 (0.66) and of weight 0.1 8.9 (0.45).
 """
 
 import functools
@@ -175,8 +195,11 @@ def sharp_edges() -> None:
             "max_slope_bounded": {n: float(h["max_slope"][-1]) for n, h in bounded.items()},
             "likelihood_keeps_growing": min(exponents.values()) > 0.4,
             "margin_losses_stop": max(stopped["hinge"], stopped["square_square"]) < 0.1,
-            "penalised_likelihood_grows_less": max(list(stopped.values())[2:])
-            < 0.5 * exponents["beta 1"],
+            "penalised_likelihood_is_flatter": all(
+                history["max_slope"][-1] < 0.1 * thin[1.0]["max_slope"][-1]
+                for name, history in bounded.items()
+                if name.startswith("likelihood")
+            ),
             "curvature_follows_theory": bool((abs(np.log(ratio)) < np.log(1.5)).all()),
         }
     )
