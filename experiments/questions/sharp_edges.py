@@ -15,8 +15,8 @@ It does not stop the growth within these updates: a bound is known for E = k d^2
     python -m experiments.questions.sharp_edges --workdir=runs/sharp_edges
 
 Expected (seed 0, 2026-11-23, 60 s of processor time): curvature over theory 0.77 to 1.13 for nine
-pairs of beta and sigma, log-log rate 1.016. Without spread the steepest slope ends at 1044, 588, 148
-for beta = 0.5, 1, 4, with exponents 0.68, 1.11, 1.01; hinge 19.7 (exponent 0.00), square-square 11.2
+pairs of beta and sigma, log-log rate 1.016. Without spread the steepest slope is 1044, 588, 148
+for beta = 0.5, 1, 4, with exponents 0.68, 1.11, 1.01; hinge 19.7 (0.00), square-square 11.2
 (0.09), likelihood with a penalty of weight 0.01 23.0 (0.66) and of weight 0.1 8.9 (0.45).
 """
 
