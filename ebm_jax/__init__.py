@@ -14,6 +14,7 @@ from ebm_jax import (
     networks,
     objectives,
     samplers,
+    sparse_coding,
     training,
 )
 from ebm_jax.compilation import jit
@@ -35,5 +36,6 @@ __all__ = [
     "networks",
     "objectives",
     "samplers",
+    "sparse_coding",
     "training",
 ]

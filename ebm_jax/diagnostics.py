@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ebm_jax import _checks
 from ebm_jax.samplers._batch import chain_sum, value_and_gradient
 from ebm_jax.types import Array, Energy, Metrics, Params, Position
 
@@ -61,6 +62,46 @@ def gradient_norms(energy: Energy, position: Position) -> Array:
     """
     _, gradient = value_and_gradient(energy, position)
     return jnp.sqrt(chain_sum([g**2 for g in gradient]))
+
+
+def low_energy_volume(energies, data_energies, *, mass=0.95, log_weights=None) -> Array:
+    r"""Return the share of all space that is no higher in energy than the data.
+
+        V = sum_s w_s 1[E(s) <= q] / sum_s w_s,     q = the mass-quantile of the data's energies
+
+    1 means collapse: the energy tells nothing from anything. No energy can have less than the
+    volume of the smallest region that holds this mass of the data, and the data's own density
+    reaches it. Unchanged by any increasing function of the energy, temperature included.
+    Source: LeCun (2022), A path towards autonomous machine intelligence, for the volume of low
+    energy as what regularised methods limit; minimum-volume sets: Polonik (1997),
+    Stochastic Processes and their Applications 69(1).
+
+    Args:
+        energies: (n,), the energy of points that fill the space: a grid, or uniform draws.
+        data_energies: (m,), the energy of data, best held out.
+        mass: in [0, 1], the share of the data that q covers.
+        log_weights: (n,), log cell volumes; None for equal ones.
+
+    Returns:
+        (), in [0, 1]; NaN where an energy of the data is NaN.
+
+    Raises:
+        TypeError: integer energies. ValueError: a mass outside [0, 1].
+
+    >>> import jax.numpy as jnp
+    >>> float(low_energy_volume(jnp.array([0.0, 1.0, 2.0, 3.0]), jnp.array([0.0, 0.5])))
+    0.25
+    >>> float(low_energy_volume(jnp.ones(4), jnp.ones(2)))  # flat
+    1.0
+    """
+    energies = _checks.floating("energies", energies)
+    data_energies = _checks.floating("data_energies", data_energies)
+    _checks.fraction("mass", mass)
+    # "higher" gives an energy of the data itself: interpolation could fall below a flat energy.
+    level = jnp.quantile(data_energies, mass, method="higher")
+    weights = jnp.ones(energies.shape) if log_weights is None else jax.nn.softmax(log_weights)
+    volume = jnp.sum(jnp.where(energies <= level, weights, 0.0)) / jnp.sum(weights)
+    return jnp.where(jnp.isnan(level), jnp.nan, volume)
 
 
 def _array_stats() -> Any:

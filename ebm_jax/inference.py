@@ -49,7 +49,7 @@ def _batch_size(name: str, batch: Position) -> int:
 
 
 def _row(batch: Position, index: Array) -> Position:
-    return jax.tree.map(lambda leaf: leaf[index], batch)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], batch)
 
 
 def argmin_over(energy: Energy, candidates: Position) -> tuple[Position, Array]:

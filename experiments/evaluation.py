@@ -74,3 +74,18 @@ def one_nn_accuracy(samples: np.ndarray, reference: np.ndarray) -> tuple[float, 
 def nearest_distances(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the distance of every x to its nearest neighbour in the reference, (n,)."""
     return NearestNeighbors(n_neighbors=1).fit(reference).kneighbors(x)[0][:, 0]
+
+
+def bias_and_variance(estimates: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+    """Return squared bias, variance and noise of an estimator, from repetitions (n, d) of it.
+
+        bias^2 = |mean - truth|^2 - variance / n,    variance = trace of the covariance
+
+    The last term is what chance adds, so that an absent bias gives 0 on average, with either
+    sign; ``noise`` is two standard errors of that.
+    """
+    estimates = np.asarray(estimates, np.float64)
+    covariance = np.cov(estimates.T) / len(estimates)
+    bias = ((estimates.mean(0) - truth) ** 2).sum() - np.trace(covariance)
+    noise = 2 * np.sqrt(2 * (covariance**2).sum())
+    return float(bias), float(np.trace(covariance) * len(estimates)), float(noise)

@@ -15,6 +15,9 @@ plt.rcParams.update(
         "figure.constrained_layout.use": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "legend.frameon": False,
+        "legend.fontsize": 8,
         "axes.prop_cycle": plt.cycler(
             color=["#2b6cb0", "#dd6b20", "#2f855a", "#b83280", "#6b46c1", "#718096"]
         ),

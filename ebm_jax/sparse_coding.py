@@ -1,0 +1,165 @@
+r"""A latent variable whose information is limited by an L1 prior: sparse coding.
+
+    E(y, z) = |y - W z|^2 / 2 + lambda |z|_1,      F(y) = min_z E(y, z)
+
+Low energy is what a few columns of the dictionary W explain. With lambda = 0 and enough columns
+every y is explained and F is flat; as lambda grows the code has less to say. The columns must
+keep a fixed length (``unit_columns``), or a longer W would buy a smaller |z|.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.types import Array
+
+
+def _check(dictionary, y, sparsity) -> tuple[Array, Array]:
+    dictionary, y = _checks.floating("dictionary", dictionary), _checks.floating("y", y)
+    if dictionary.ndim != 2 or y.shape != dictionary.shape[:1]:
+        raise ValueError(
+            "Sparse coding takes a dictionary (d, k) and one y (d,), got "
+            f"{dictionary.shape} and {y.shape}: vmap a batch."
+        )
+    _checks.nonnegative("sparsity", sparsity)
+    return dictionary, y
+
+
+def energy(dictionary, y, z, *, sparsity) -> Array:
+    r"""Return the energy of a code.
+
+        E(y, z) = |y - W z|^2 / 2 + lambda |z|_1
+
+    Source: Olshausen and Field (1996), Emergence of simple-cell receptive field properties by
+    learning a sparse code for natural images, Nature 381.
+
+    Args:
+        dictionary: W (d, k).
+        y: (d,).
+        z: the code (k,).
+        sparsity: lambda >= 0.
+
+    Returns:
+        ().
+
+    Raises:
+        TypeError: integers. ValueError: wrong shapes, a negative sparsity.
+
+    >>> import jax.numpy as jnp
+    >>> float(energy(jnp.eye(2), jnp.array([3.0, 0.0]), jnp.array([1.0, 0.0]), sparsity=0.5))
+    2.5
+    """
+    dictionary, y = _check(dictionary, y, sparsity)
+    z = jnp.asarray(z)
+    return jnp.sum((y - dictionary @ z) ** 2) / 2 + sparsity * jnp.sum(jnp.abs(z))
+
+
+def shrink(z, threshold) -> Array:
+    r"""Return the soft threshold, the proximal map of an L1 penalty.
+
+        sign(z) [|z| - t]+ = argmin_u |u - z|^2 / 2 + t |u|_1
+
+    Args:
+        z: any shape.
+        threshold: t >= 0, broadcasting.
+
+    Returns:
+        The shape of ``z``.
+
+    >>> import jax.numpy as jnp
+    >>> shrink(jnp.array([-3.0, 0.5, 3.0]), 1.0).tolist()
+    [-2.0, 0.0, 2.0]
+    """
+    return jnp.sign(z) * jax.nn.relu(jnp.abs(z) - threshold)
+
+
+def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = True) -> Array:
+    r"""Return the code z* = argmin_z E(y, z) by FISTA, or by ISTA where not ``accelerated``.
+
+        z_{t+1} = shrink(u - W^T (W u - y) / L, lambda / L),     L = largest eigenvalue of W^T W
+        ISTA:   u = z_t;    FISTA:   u = z_t + (a_{t-1} - 1) / a_t (z_t - z_{t-1})
+
+    After t steps E exceeds its minimum by at most L |z*|^2 / (2 t) with ISTA and
+    2 L |z*|^2 / (t + 1)^2 with FISTA. Source: Beck and Teboulle (2009), A fast iterative
+    shrinkage-thresholding algorithm for linear inverse problems, SIAM J. Imaging Sciences 2(1),
+    theorems 3.1 and 4.4.
+
+    Args:
+        dictionary: W (d, k).
+        y: (d,).
+        sparsity: lambda >= 0.
+        num_steps: iterations from z = 0, >= 1.
+        accelerated: FISTA if True, ISTA if False.
+
+    Returns:
+        z, (k,).
+
+    Raises:
+        TypeError: integers. ValueError: wrong shapes, a negative sparsity, num_steps < 1.
+
+    >>> import jax.numpy as jnp
+    >>> infer(jnp.eye(2), jnp.array([3.0, 0.2]), sparsity=0.5).tolist()
+    [2.5, 0.0]
+    """
+    dictionary, y = _check(dictionary, y, sparsity)
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    gram, linear = dictionary.T @ dictionary, dictionary.T @ y
+    smaller = gram if gram.shape[0] < len(y) else dictionary @ dictionary.T
+    lipschitz = jnp.linalg.eigvalsh(smaller)[-1]
+    lipschitz = jnp.where(lipschitz > 0, lipschitz, 1.0)
+
+    def iterate(carry, _):
+        z, u, a = carry
+        following = shrink(u - (gram @ u - linear) / lipschitz, sparsity / lipschitz)
+        a_following = (1 + jnp.sqrt(1 + 4 * a**2)) / 2
+        momentum = (a - 1) / a_following if accelerated else 0.0
+        return (following, following + momentum * (following - z), a_following), None
+
+    zero = jnp.zeros_like(linear)
+    (z, _, _), _ = jax.lax.scan(iterate, (zero, zero, jnp.ones_like(lipschitz)), length=num_steps)
+    return z
+
+
+def free_energy(dictionary, y, *, sparsity, num_steps: int = 100) -> Array:
+    r"""Return F(y) = min_z E(y, z), with the gradient of the envelope theorem.
+
+        grad F(y) = grad E(y, z) at z = z*,     z* a constant
+
+    Args:
+        dictionary: W (d, k).
+        y: (d,).
+        sparsity: lambda >= 0.
+        num_steps: iterations of FISTA, >= 1.
+
+    Returns:
+        (), at most |y|^2 / 2, which is the energy of z = 0.
+
+    Raises:
+        TypeError: integers. ValueError: wrong shapes, a negative sparsity, num_steps < 1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> F = lambda y: free_energy(jnp.eye(1), y, sparsity=1.0)  # the Huber loss
+    >>> float(F(jnp.array([0.5]))), float(F(jnp.array([3.0])))
+    (0.125, 2.5)
+    """
+    constants = jax.lax.stop_gradient((dictionary, y))
+    z = infer(*constants, sparsity=sparsity, num_steps=num_steps)
+    return energy(dictionary, y, jax.lax.stop_gradient(z), sparsity=sparsity)
+
+
+def unit_columns(dictionary) -> Array:
+    r"""Return the dictionary with columns of length 1.
+
+    Args:
+        dictionary: W (d, k), without a zero column.
+
+    Returns:
+        (d, k).
+
+    >>> import jax.numpy as jnp
+    >>> unit_columns(jnp.array([[3.0], [4.0]])).ravel().tolist()
+    [0.6000..., 0.800...]
+    """
+    dictionary = _checks.floating("dictionary", dictionary)
+    return dictionary / jnp.linalg.norm(dictionary, axis=0, keepdims=True)
