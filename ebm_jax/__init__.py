@@ -5,6 +5,7 @@ training is their composition under ``jax.jit``.
 """
 
 from ebm_jax import (
+    alignment,
     diagnostics,
     energies,
     gibbs,
@@ -25,6 +26,7 @@ __all__ = [
     "Energy",
     "Objective",
     "Sampler",
+    "alignment",
     "diagnostics",
     "energies",
     "gibbs",

@@ -1,0 +1,1 @@
+"""The homework's questions, one program each."""
