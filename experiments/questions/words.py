@@ -108,12 +108,10 @@ def train_reader(run: runs.Run, trainer, params, rng, *, jitter: bool, num_steps
     for longest, count in ((2, first), (4, num_steps - first))[first == 0 :]:
         size = min(5000 * longest, BATCH * count)
         images = render(rng, rng.integers(1, longest + 1, size), longest=4, jitter=jitter)
-        groups = data.batches(
-            tuple(images), batch_size=BATCH, num_steps=count, group=GROUP, seed=FLAGS.seed
-        )
-        state, _ = runs.train(
-            run, trainer, state, groups, key, num_steps=num_steps, gap="energy_gap"
-        )
+        options = {"batch_size": BATCH, "num_steps": count, "group": GROUP}
+        groups = data.batches(tuple(images), seed=FLAGS.seed, **options)
+        arguments = run, trainer, state, groups, key
+        state, _ = runs.train(*arguments, num_steps=num_steps, gap="energy_gap")
     return state.params
 
 
@@ -130,13 +128,8 @@ def compare(params, rng) -> dict[str, float]:
     state = state._replace(objective=(which, jnp.array([beta for _, beta in rows])))
     update = jit(jax.vmap(trainer.update, (0, None, None)))
     advance, close = runs.progress(FLAGS.table_steps, "every loss")
-    for batches in data.batches(
-        tuple(images),
-        batch_size=BATCH // 2,
-        num_steps=FLAGS.table_steps,
-        group=GROUP,
-        seed=FLAGS.seed,
-    ):
+    options = {"batch_size": BATCH // 2, "num_steps": FLAGS.table_steps, "group": GROUP}
+    for batches in data.batches(tuple(images), seed=FLAGS.seed, **options):
         state, _ = update(state, batches, key)
         advance(int(state.step[0]), "")
     close()
@@ -192,7 +185,7 @@ def program() -> None:
     schedule = optax.cosine_decay_schedule(5e-3, FLAGS.steps)
     trainer, reader = training.trainer(objective(nll), optax.adam(schedule)), jit(read)
     readings, summary = {}, {}
-    for name, steps in (("one_font", FLAGS.steps // 3), ("three_fonts", FLAGS.steps)):
+    for name, steps in (("one_font", max(FLAGS.steps // 3, 1)), ("three_fonts", FLAGS.steps)):
         jitter = name == "three_fonts"
         trained = train_reader(run, trainer, params, rng, jitter=jitter, num_steps=steps)
         images = render(rng, np.tile(LENGTHS, FLAGS.test_words), longest=4, jitter=jitter)
