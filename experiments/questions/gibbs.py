@@ -5,7 +5,11 @@ runs from uniform (beta = 0) to the winner (beta = inf), the accuracy is that of
 the calibration is best near one beta. But an energy need not be normalised to be composed: a
 constraint is an energy of +inf, and the sum and the soft minimum of two trained energies are the
 product ("both") and the mixture ("either") of what they describe, sampled without any new
-training. The sum of two log-softmaxes, in contrast, is not normalised: its constant is unknown.
+training; only the shares of a mixture need the partition functions.
+
+    python -m experiments.questions.gibbs --workdir=runs/gibbs
+
+EXPECTED
 """
 
 import functools
@@ -51,31 +55,26 @@ def classifier(run) -> dict:
     objective = likelihood.discriminative(network.apply, losses.nll)
     params = train(run, objective, params, (split.train_x, split.train_y))
     found = np.asarray(jax.vmap(network.apply, (None, 0))(params, split.test_x))
-    rows = []
-    for beta in BETAS:
-        log_p = np.asarray(gibbs.log_probs(found, beta=beta))
-        accuracy = (log_p.argmax(1) == split.test_y).mean() if beta else np.nan
-        rows.append(
-            {
-                "accuracy": float(accuracy),
-                "confidence": float(np.exp(log_p.max(1)).mean()),
-                "entropy": float(gibbs.entropy(found, beta=beta).mean()),
-                "ece": evaluation.calibration_error(log_p, split.test_y),
-            }
-        )
+    log_ps = [np.asarray(gibbs.log_probs(found, beta=beta)) for beta in BETAS]
+    rows = {
+        "accuracy": [(p.argmax(1) == split.test_y).mean() for p in log_ps],
+        "confidence": [np.exp(p.max(1)).mean() for p in log_ps],
+        "entropy": [gibbs.entropy(found, beta=beta).mean() for beta in BETAS],
+        "ece": [evaluation.calibration_error(p, split.test_y) for p in log_ps],
+    }
     # A constraint: told whether the digit is even, the answers of the other kind are forbidden.
     parity = (np.arange(10) - split.test_y[:, None]) % 2 == 0
-    constrained = np.where(parity, found, np.inf)
-    hard = np.random.default_rng(FLAGS.seed).normal(0, 0.5, split.test_x.shape)
-    noisy = np.asarray(jax.vmap(network.apply, (None, 0))(params, split.test_x + hard))
-    told = np.where(parity, noisy, np.inf)
+    told = np.where(parity, found, np.inf)
+    noise = np.random.default_rng(FLAGS.seed).normal(0, 0.5, split.test_x.shape)
+    noisy = np.asarray(jax.vmap(network.apply, (None, 0))(params, split.test_x + noise))
+    noisy_told = np.where(parity, noisy, np.inf)
     return {
         "energies": found,
-        "rows": {name: np.array([row[name] for row in rows]) for name in rows[0]},
+        "rows": {name: np.array(values) for name, values in rows.items()},
         "calibration": evaluation.calibration(found, split.test_y),
-        "accuracy_told_parity": float((constrained.argmin(1) == split.test_y).mean()),
+        "accuracy_told_parity": float((told.argmin(1) == split.test_y).mean()),
         "accuracy_noisy": float((noisy.argmin(1) == split.test_y).mean()),
-        "accuracy_noisy_told_parity": float((told.argmin(1) == split.test_y).mean()),
+        "accuracy_noisy_told_parity": float((noisy_told.argmin(1) == split.test_y).mean()),
     }
 
 
@@ -118,7 +117,6 @@ def compose(run) -> dict:
     """Train two energies; sample them, their product, their mixture and one with a constraint."""
     states = grid()
     one, other = (planar_energy(run, centres, states) for centres in CENTRES.values())
-
     # Nothing in an energy says how much of a mixture it is: that takes the two log Z.
     surfaces = [np.asarray(jax.vmap(energy)(states)) for energy in (one, other)]
     shares = jnp.stack([-gibbs.log_partition(surface) for surface in surfaces])
@@ -144,7 +142,7 @@ def compose(run) -> dict:
         found[name] = {
             "surface": surface.reshape(GRID, GRID),
             "points": points,
-            "distance": float(0.5 * np.abs(counts - mass).sum()),
+            "distance": float(0.5 * np.abs(counts - mass).sum()),  # total variation over 36 cells
             "share_at_common_centre": float(near.mean()),
         }
     return found
@@ -159,16 +157,14 @@ def figure(path, digits: dict, composed: dict) -> None:
     unsure = int(np.argmax(gibbs.entropy(digits["energies"])))
     p = np.array([gibbs.probs(digits["energies"][unsure], beta=b) for b in BETAS[finite]])
     left.plot(BETAS[finite], p[:, p.max(0) > 0.12], linewidth=1.3)
-    left.set_title("P(y | x) of the least certain digit", fontsize=10)
     for name in ("confidence", "accuracy"):
         middle.plot(BETAS[finite], digits["rows"][name][finite], label=name)
-    middle.set_title("mean confidence and accuracy", fontsize=10)
     middle.legend(frameon=False, fontsize=8)
     right.plot(BETAS[finite], digits["rows"]["ece"][finite])
-    right.set_title("expected calibration error", fontsize=10)
-    for axis in (left, middle, right):
-        axis.set_xscale("log")
-        axis.set_xlabel("beta")
+    titles = "P(y | x) of the least certain digit", "mean confidence", "calibration error (ECE)"
+    for axis, title in zip((left, middle, right), titles, strict=True):
+        axis.set(xscale="log", xlabel="beta")
+        axis.set_title(title, fontsize=10)
     for axis, (name, row) in zip(bottom.subplots(1, 5), composed.items(), strict=True):
         extent = (-EXTENT, EXTENT, -EXTENT, EXTENT)
         density = np.exp(row["surface"].min() - row["surface"])
@@ -182,21 +178,18 @@ def figure(path, digits: dict, composed: dict) -> None:
 def program() -> None:
     """Measure the classifier over beta, and the composed energies."""
     run = runs.Run()
-    digits = classifier(run)
-    composed = compose(run)
+    digits, composed = classifier(run), compose(run)
     figure(run.workdir / "gibbs.png", digits, composed)
     rows = digits["rows"]
     summary = {name: digits[name] for name in digits if name.startswith("accuracy")}
     summary |= digits["calibration"] | {"accuracy": float(rows["accuracy"][-1])}
     for name in ("confidence", "entropy"):
-        summary |= {
-            f"{name}_beta_0": float(rows[name][0]),
-            f"{name}_beta_inf": float(rows[name][-1]),
-        }
+        summary[f"{name}_beta_0"] = float(rows[name][0])
+        summary[f"{name}_beta_inf"] = float(rows[name][-1])
     for name, row in composed.items():
         short = name.split(":")[0]
-        summary |= {f"{short}_distance": row["distance"]}
-        summary |= {f"{short}_share_at_common_centre": row["share_at_common_centre"]}
+        for measured in ("distance", "share_at_common_centre"):
+            summary[f"{short}_{measured}"] = row[measured]
     run.finish(summary)
 
 

@@ -5,6 +5,10 @@ energy per letter (and one for the separator that follows each letter); a monoto
 window belongs to which letter; F(x, y) = min_z E(x, y, z) by Viterbi, or F_beta by the forward
 sum, and the answer is argmin_y F(x, y) over all words, by the same recursion. Trained on images
 of 1 and 2 letters and then of 1 to 4, knowing the words and never where the letters are.
+
+    python -m experiments.questions.words --workdir=runs/words
+
+EXPECTED
 """
 
 import jax
@@ -110,17 +114,18 @@ def train_reader(run: runs.Run, trainer, params, rng, *, jitter: bool, num_steps
         images = render(rng, rng.integers(1, longest + 1, size), longest=4, jitter=jitter)
         options = {"batch_size": BATCH, "num_steps": count, "group": GROUP}
         groups = data.batches(tuple(images), seed=FLAGS.seed, **options)
-        arguments = run, trainer, state, groups, key
-        state, _ = runs.train(*arguments, num_steps=num_steps, gap="energy_gap")
+        options = {"num_steps": num_steps, "gap": "energy_gap"}
+        state, _ = runs.train(run, trainer, state, groups, key, **options)
     return state.params
 
 
 def compare(params, rng) -> dict[str, float]:
     """Train with every loss, hard and soft, all at once under vmap; return the exact matches."""
     rows = [(n, b) for n in NAMES for b in (HARD, SOFT) if b == SOFT or n not in ("nll", "mee")]
-    training_lengths = rng.integers(1, 3, BATCH * FLAGS.table_steps // 2)
-    images = render(rng, training_lengths, longest=2, jitter=False)
-    test = render(rng, rng.permuted(np.repeat([1, 2], 200)), longest=2, jitter=False)
+    lengths = rng.integers(1, 3, BATCH * FLAGS.table_steps // 2)
+    images, test = (
+        render(rng, n, longest=2, jitter=False) for n in (lengths, np.tile([1, 2], 200))
+    )
     key = jax.random.key(FLAGS.seed)
     trainer = training.trainer(objective(any_loss), optax.adam(5e-3))
     state = jax.vmap(lambda _: trainer.init(params, key))(jnp.arange(len(rows)))
@@ -134,9 +139,8 @@ def compare(params, rng) -> dict[str, float]:
         advance(int(state.step[0]), "")
     close()
     letters, _ = jit(jax.vmap(read, (0, None)))(state.params, test)
-    kinds = {HARD: "hard", SOFT: "soft"}
-    rates = exact(letters, test).mean(axis=1)
-    return {f"{n}/{kinds[b]}": round(float(r), 4) for (n, b), r in zip(rows, rates, strict=True)}
+    rates = zip(rows, exact(letters, test).mean(axis=1), strict=True)
+    return {f"{n}/{'hard' if b == HARD else 'soft'}": float(rate) for (n, b), rate in rates}
 
 
 def show(axis, images: Images, index: int, letters, path) -> None:
@@ -159,9 +163,7 @@ def figure(path, readings: dict, table: dict) -> None:
         for row in range(4):
             index = 4 * column + 3 - row
             show(axis[row], images, index, letters[index], paths[index])
-    top.suptitle(
-        "the windows given to each letter: one font | three fonts with jitter", fontsize=10
-    )
+    top.suptitle("windows given to each letter: one font | three fonts, jitter", fontsize=10)
     left, right = bottom.subplots(1, 2, width_ratios=(1, 2.4))
     for name, (images, letters, _) in readings.items():
         correct = exact(letters, images)
@@ -192,9 +194,9 @@ def program() -> None:
         readings[name] = images, *map(np.asarray, reader(trained, images))
         correct = exact(readings[name][1], images)
         summary |= {f"{name}_{n}": float(correct[images.length == n].mean()) for n in LENGTHS}
-    table = compare(params, rng)
-    figure(run.workdir / "words.png", readings, table)
-    run.finish(summary | {"table": table})
+    summary["table"] = compare(params, rng)
+    figure(run.workdir / "words.png", readings, summary["table"])
+    run.finish(summary)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from experiments import lettering
 
 FEW = {
     "words": ["--steps=2", "--table_steps=1", "--test_words=12"],
-    "loss_gallery": ["--steps=2", "--seeds=2", "--losses=energy,nll"],
+    "loss_gallery": ["--steps=2", "--seeds=2", "--losses=energy", "--losses=nll"],
     "gibbs": ["--steps=2", "--langevin_steps=2"],
 }
 
