@@ -52,8 +52,8 @@ QUESTIONS = {
         "Hinge and log see only the difference E+ - E-. The log loss is a smooth hinge that is "
         "never exactly zero: it pushes at every margin, with a force that decays exponentially. "
         "Simple and square-square pull E+ to 0 and E- to m, each by itself; simple with a "
-        "constant force, which is robust to wrong labels, square-square with one that grows with "
-        "the violation and fades near the target. Not every loss has a margin: the margin "
+        "constant force, which a gross outlier cannot raise, square-square with one that grows "
+        "with the violation and fades near the target. Not every loss has a margin: the margin "
         "condition tells.",
     ),
     "nll_gradient": (

