@@ -3,8 +3,8 @@ r"""Can a word be read without cutting it into letters first?
 Claim: yes, with the alignment as a latent variable. A network gives every window of the image an
 energy per letter (and one for the separator that follows each letter); a monotone path says which
 window belongs to which letter; F(x, y) = min_z E(x, y, z) by Viterbi, or F_beta by the forward
-sum, and the answer is argmin_y F(x, y) over all words, by the same recursion. Trained on images
-of 1 and 2 letters and then of 1 to 4, knowing the words and never where the letters are.
+sum; the answer is argmin_y F(x, y) over all words, by the same recursion. Trained on 1 and 2, then
+1 to 4 letters, never told where they are.
 
     python -m experiments.questions.words --workdir=runs/words
 
@@ -124,8 +124,8 @@ def compare(params, rng) -> dict[str, float]:
     """Train with every loss, hard and soft, all at once under vmap; return the exact matches."""
     rows = [(n, b) for n in NAMES for b in (HARD, SOFT) if b == SOFT or n not in ("nll", "mee")]
     lengths = rng.integers(1, 3, BATCH * FLAGS.table_steps // 2)
-    both = lengths, np.tile([1, 2], 200)
-    images, test = (render(rng, n, longest=2, jitter=False) for n in both)
+    images = render(rng, lengths, longest=2, jitter=False)
+    test = render(rng, np.tile([1, 2], 200), longest=2, jitter=False)
     key = jax.random.key(FLAGS.seed)
     trainer = training.trainer(objective(any_loss), optax.adam(5e-3))
     state = jax.vmap(lambda _: trainer.init(params, key))(jnp.arange(len(rows)))
@@ -182,9 +182,8 @@ def program() -> None:
     """Train both readers and every loss; measure how many words are read exactly."""
     run, rng = runs.Run(), np.random.default_rng(FLAGS.seed)
     params = network.init(jax.random.key(FLAGS.seed), jnp.zeros((HEIGHT, WINDOW)))
-    schedule = optax.cosine_decay_schedule(5e-3, FLAGS.steps)
-    trainer, reader = training.trainer(objective(nll), optax.adam(schedule)), jit(read)
-    readings, summary = {}, {}
+    adam = optax.adam(optax.cosine_decay_schedule(5e-3, FLAGS.steps))
+    trainer, reader, readings, summary = training.trainer(objective(nll), adam), jit(read), {}, {}
     for name, steps in (("one_font", max(FLAGS.steps // 3, 1)), ("three_fonts", FLAGS.steps)):
         jitter = name == "three_fonts"
         trained = train_reader(run, trainer, params, rng, jitter=jitter, num_steps=steps)
