@@ -5,12 +5,14 @@ training is their composition under ``jax.jit``.
 """
 
 from ebm_jax import (
+    alignment,
     diagnostics,
     energies,
     gibbs,
     gradients,
     inference,
     losses,
+    margins,
     networks,
     objectives,
     samplers,
@@ -26,6 +28,7 @@ __all__ = [
     "Energy",
     "Objective",
     "Sampler",
+    "alignment",
     "diagnostics",
     "energies",
     "gibbs",
@@ -33,6 +36,7 @@ __all__ = [
     "inference",
     "jit",
     "losses",
+    "margins",
     "networks",
     "objectives",
     "samplers",

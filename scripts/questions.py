@@ -1,0 +1,165 @@
+r"""Run the eight programs of experiments/questions; write docs/questions.md from what they found.
+
+    python -m scripts.questions --workdir=runs/qs
+
+A program whose folder holds its summary.json is not run again. Give --programs to run some of
+them and --docs to write the page elsewhere.
+"""
+
+import datetime
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from experiments import runs
+
+QUESTIONS = {
+    "one_to_many": (
+        "Where one x has many right y, what does a regression learn, and what an energy?",
+        "A regression learns the conditional mean, and the mean of an ellipse is its centre, where "
+        "no answer lies. An energy with a latent variable z is low on the whole ellipse: y is "
+        "compatible if some z explains it. At zero temperature only the best z is moved for each "
+        "answer, so the surface bends to single points; a finite beta averages over z and smooths.",
+    ),
+    "collapse": (
+        "Why does training on right answers alone go flat, and what prevents it?",
+        "The energy loss pushes down and nothing pushes up: a constant energy is a minimum. Four "
+        "things prevent it: wrong answers to push up (contrastive losses), a normaliser (NLL), a "
+        "model too small to be low everywhere, or a latent variable that carries little "
+        "information. Each bounds the volume of low energy.",
+    ),
+    "three_ways": (
+        "Three ways to shape an energy: what does each surface look like?",
+        "Push down on data and bound the latent variable, regularise it (sparse coding), or push "
+        "up on contrastive answers. They give energies of different meaning at the same data; the "
+        "volume of low energy and the energy of held-out points make them comparable.",
+    ),
+    "sharp_edges": (
+        "What does maximum likelihood do to the energy around data on a curve?",
+        "The gradient of the NLL vanishes only where P(right) = 1, a limit that no finite energy "
+        "reaches, so nothing bounds the energy difference, and for continuous y that holds "
+        "however near the wrong answer is to the right one: the canyon gets ever narrower and "
+        "steeper. A margin or a penalty on the gradient bounds it.",
+    ),
+    "loss_gallery": (
+        "What does every loss pull on, and how hard?",
+        "Hinge and log see only the difference E+ - E-. The log loss is a smooth hinge that is "
+        "never exactly zero: it pushes at every margin, with a force that decays exponentially. "
+        "Simple and square-square pull E+ to 0 and E- to m, each by itself; simple with a "
+        "constant force, which a gross outlier cannot raise, square-square with one that grows "
+        "with the violation and fades near the target. Not every loss has a margin: the margin "
+        "condition tells.",
+    ),
+    "nll_gradient": (
+        "Why is the gradient of the NLL intractable, and what do samples make of it?",
+        "It holds an expectation over the model's own distribution. Where states can be "
+        "enumerated it is exact; ideal samples make it noisy and unbiased, short chains make it "
+        "biased, and persistent chains make the bias fade as they follow the model.",
+    ),
+    "gibbs": (
+        "What does beta do to P(y | x), and what can an energy say that a softmax cannot?",
+        "P(y | x) goes from uniform at beta = 0 to the winner alone at beta = inf; accuracy is "
+        "the same at each, calibration is not. An energy need not be normalised to be combined: a "
+        "constraint is an energy of +inf, a sum of energies is 'both' and a soft minimum is "
+        "'either', though how much of each a mixture holds takes the partition functions.",
+    ),
+    "words": (
+        "Can a word be read without cutting it into letters?",
+        "Yes: the alignment of windows with letters is a latent variable, minimised by Viterbi or "
+        "summed over by the forward recursion, and the word is found by the same recursion over "
+        "all words. A separator after every letter keeps 'll' apart from 'l'.",
+    ),
+}
+
+flags.DEFINE_list("programs", list(QUESTIONS), "Which programs.")
+flags.DEFINE_string("docs", "docs", "Folder of questions.md and figures/.")
+FLAGS = flags.FLAGS
+
+
+def run_program(name: str, folder: Path) -> str | None:
+    """Run one program unless it is finished; return its last lines if it failed."""
+    if (folder / "summary.json").exists():
+        return None
+    command = [sys.executable, "-m", f"experiments.questions.{name}"]
+    command += [f"--workdir={folder}", f"--seed={FLAGS.seed}"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if answer.returncode == 0:
+        return None
+    return "\n".join((answer.stderr or answer.stdout).strip().splitlines()[-15:])
+
+
+def shown(value) -> str:
+    """Return a number as a person writes it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def flatten(summary: dict, prefix: str = "") -> dict[str, str]:
+    """Return every measured value of a summary by a flat name."""
+    flat = {}
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}/")
+        elif isinstance(value, list):
+            flat[prefix + name] = ", ".join(map(shown, value))
+        else:
+            flat[prefix + name] = shown(value)
+    return flat
+
+
+def section(name: str, folder: Path, docs: Path) -> list[str]:
+    """Return the page's part on one question, and copy its figures."""
+    question, answer = QUESTIONS[name]
+    summary = json.loads((folder / "summary.json").read_text())
+    ran = datetime.date.fromtimestamp((folder / "summary.json").stat().st_mtime)
+    lines = [f"## {question}", "", answer, ""]
+    for figure in sorted(folder.glob("*.png")):
+        shutil.copy(figure, docs / "figures" / figure.name)
+        lines += [f"![{name}](figures/{figure.name})", ""]
+    lines += [f"Measured on {ran}, seed {FLAGS.seed}, {summary.get('seconds', '?')} s:", ""]
+    lines += ["```", f"python -m experiments.questions.{name} --workdir=runs/{name}", "```", ""]
+    lines += ["<details><summary>every number</summary>", "", "| measured | value |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in flatten(summary).items() if key != "seconds"]
+    return [*lines, "", "</details>", ""]
+
+
+def program() -> None:
+    """Run what is not finished, then write the page."""
+    if not FLAGS.workdir:
+        raise runs.UsageError("--workdir is not set: name a folder for what the runs write.")
+    for name in FLAGS.programs:
+        if name not in QUESTIONS:
+            raise runs.UsageError(f"--programs has {name!r}; choose from {', '.join(QUESTIONS)}.")
+        if not importlib.util.find_spec(f"experiments.questions.{name}"):
+            raise runs.UsageError(f"experiments/questions/{name}.py is not there.")
+    workdir, docs, started = Path(FLAGS.workdir), Path(FLAGS.docs), time.perf_counter()
+    (docs / "figures").mkdir(parents=True, exist_ok=True)
+    page = [
+        "# The homework's questions, answered by measurement",
+        "",
+        "Written by `python -m scripts.questions --workdir=runs/qs` from each run's summary.json.",
+        "",
+    ]
+    failed = []
+    for name in FLAGS.programs:
+        problem = run_program(name, workdir / name)
+        if problem:
+            failed.append(name)
+            print(f"failed: {name}\n{problem}", file=sys.stderr)
+        else:
+            page += section(name, workdir / name, docs)
+            print(f"{name} done, {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    (docs / "questions.md").write_text("\n".join(page))
+    done = len(FLAGS.programs) - len(failed)
+    print(json.dumps({"finished": done, "failed": failed}), flush=True)
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    runs.main(program)
