@@ -1,5 +1,6 @@
 """What every program does around its mathematics: flags, workdir, metrics, progress, training."""
 
+import functools
 import json
 import sys
 import time
@@ -68,8 +69,12 @@ class Run:
             self._metrics = (self.workdir / "metrics.jsonl").open("w")
         except OSError as error:
             raise UsageError(f"--workdir={self.workdir} cannot be written: {error}.") from error
-        self._board = SummaryWriter(str(self.workdir / "tensorboard"))
         self._started = time.perf_counter()
+
+    @functools.cached_property
+    def _board(self) -> SummaryWriter:
+        # Made when first written to: one that never was complains at exit, after the real error.
+        return SummaryWriter(str(self.workdir / "tensorboard"))
 
     def seconds(self) -> float:
         """Return the wall-clock seconds since the run began."""
