@@ -45,7 +45,8 @@ QUESTIONS = {
         "The gradient of the NLL vanishes only where P(right) = 1, a limit that no finite energy "
         "reaches, so nothing bounds the energy difference, and for continuous y that holds "
         "however near the wrong answer is to the right one: the canyon gets ever narrower and "
-        "steeper. A margin or a penalty on the gradient bounds it.",
+        "steeper. A margin bounds it. A penalty on the gradient makes it far flatter; a bound is "
+        "known for a quadratic energy alone, and in a network the slope still grows.",
     ),
     "loss_gallery": (
         "What does every loss pull on, and how hard?",
