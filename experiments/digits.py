@@ -31,13 +31,13 @@ flags.DEFINE_integer("hidden", 256, "Width of the two hidden layers.", lower_bou
 flags.DEFINE_float("learning_rate", 3e-3, "Peak learning rate of Adam.", lower_bound=0)
 flags.DEFINE_float("generative_weight", 1.0, "Weight of the generative part.", lower_bound=0)
 flags.DEFINE_integer("langevin_steps", 20, "MALA steps between updates.", lower_bound=1)
-flags.DEFINE_float("step_size", 0.012, "MALA step size, in squared grey levels of [0, 1].")
-flags.DEFINE_integer("chains", 512, "Chains run at every update.", lower_bound=1)
-flags.DEFINE_integer("capacity", 5120, "Persistent chains.", lower_bound=1)
+flags.DEFINE_float("step_size", 0.008, "MALA step size, in squared grey levels of [0, 1].")
+flags.DEFINE_integer("chains", 256, "Chains run at every update.", lower_bound=1)
+flags.DEFINE_integer("capacity", 2560, "Persistent chains.", lower_bound=1)
 flags.DEFINE_float("restart", 0.005, "Fraction of drawn chains restarted from noise.")
-flags.DEFINE_float("data_noise", 0.16, "Standard deviation of the noise on the data modelled.")
+flags.DEFINE_float("data_noise", 0.13, "Standard deviation of the noise on the data modelled.")
 flags.DEFINE_integer("sample_steps", 2000, "MALA steps of the samples from noise.", lower_bound=10)
-flags.DEFINE_float("sample_beta", 1.0, "Inverse temperature of the samples.")
+flags.DEFINE_float("sample_beta", 0.8, "Inverse temperature of the samples.")
 flags.DEFINE_integer("hold_out_class", -1, "Train without this digit and score it as an outlier.")
 FLAGS = flags.FLAGS
 
