@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags, logging
 
-SUITES = ("langevin", "mlp", "conv", "train", "scaling")
+SUITES = ("langevin", "mlp", "conv", "train", "scaling", "efficiency")
 PEERS = ("blackjax", "torchebm", "ebmkit")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")

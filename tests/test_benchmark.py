@@ -21,6 +21,7 @@ KEYS = {
     "conv": {"conv_vs_lax"},
     "train": {"train_over_parts"},
     "scaling": {"exponent_chains", "exponent_steps"},
+    "efficiency": {"ess_gaussian", "ess_funnel"},
 }
 
 

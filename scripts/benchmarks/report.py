@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks.suites import Suite
+from scripts.benchmarks.suite import Suite
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 

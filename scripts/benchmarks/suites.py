@@ -1,11 +1,9 @@
 """The suites: each measures its cases, interleaved, and names the ratios of their medians.
 
-A suite is ``(peers, repetitions, quick) -> Suite``. Speed ratios are theirs / ours in seconds, so
-that more than 1 means ours is faster; a ratio named ``..._over_...`` is our time / that time.
+A suite is ``(peers, repetitions, quick) -> Suite``.
 """
 
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,32 +15,12 @@ from ebm_jax import networks, training
 from ebm_jax.objectives import contrastive_divergence as cd
 from ebm_jax.samplers import langevin
 from scripts.benchmarks import devices, measure, workloads
+from scripts.benchmarks.efficiency import run_efficiency
 from scripts.benchmarks.peers import Peers
+from scripts.benchmarks.suite import Suite
 
 ULA = functools.partial(langevin.ula, step_size=workloads.STEP_SIZE)
 MALA = functools.partial(langevin.mala, step_size=workloads.STEP_SIZE)
-
-
-class Suite(NamedTuple):
-    """What a suite found.
-
-    Attributes:
-        work: the work in words.
-        chain_steps: chains x steps of it, or None where the cases differ.
-        ratios: the ones of the last line; None where a peer is missing.
-        peers: further ratios, theirs / ours, by case.
-        times: seconds of every repetition by case.
-        first: seconds of every case's first call, which compiles it.
-        facts: anything else.
-    """
-
-    work: str
-    chain_steps: int | None
-    ratios: dict[str, float | None]
-    peers: dict[str, float | None]
-    times: dict[str, list[float]]
-    first: dict[str, float]
-    facts: dict[str, Any]
 
 
 def _against(times: dict, ours: str, others) -> dict[str, float | None]:
@@ -265,4 +243,5 @@ SUITES = {
     "conv": run_conv,
     "train": run_train,
     "scaling": run_scaling,
+    "efficiency": run_efficiency,
 }
