@@ -28,6 +28,7 @@ def clip(gradient: list, limit) -> tuple[list, Array, Array]:
 
 
 def check(step_size, beta, noise_scale, max_gradient_norm, box) -> None:
+    """Refuse options whose known values are not allowed, with a sentence that says which are."""
     if not callable(step_size):
         _checks.positive("step_size", step_size)
     if beta is not None and noise_scale is not None:
