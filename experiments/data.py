@@ -87,6 +87,8 @@ def batches(
     """
     rng = np.random.default_rng(seed)
     size = len(arrays[0])
+    if not size:
+        raise ValueError("There is nothing to make batches of: the arrays have 0 examples.")
     epochs = -(-num_steps * batch_size // size)
     order = np.concatenate([rng.permutation(size) for _ in range(epochs)])
     for first in range(0, num_steps, group):

@@ -80,7 +80,8 @@ def run_efficiency(peers: Peers, repetitions: int, quick: bool) -> Suite:
     work = (
         f"MALA, {num_chains} chains x {steps:,} steps, effective samples of the slowest coordinate"
     )
-    return Suite(work, num_chains * steps, ratios, {}, times, first, facts)
+    peers_found = {f"blackjax.mala, {name}": ratios[f"ess_{name}"] for name in TARGETS}
+    return Suite(work, num_chains * steps, ratios, peers_found, times, first, facts)
 
 
 def _position(state, info):

@@ -1,5 +1,6 @@
 """Interleaved repetitions: every case once, then every case again; the median of each counts."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -21,12 +22,18 @@ def case(function: Callable, *args) -> Case:
 
 
 def interleaved(cases: dict[str, Case], repetitions: int) -> tuple[dict, dict]:
-    """Return the seconds of every case's first call (it compiles) and of its repetitions."""
+    """Return the seconds of every case's first call (it compiles) and of its repetitions.
+
+    Every repetition has an order of its own, so that no case always runs in another's wake
+    (its warm caches, its threads that have not gone to sleep).
+    """
     first = {name: run() for name, run in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
+    order, shuffle = list(cases), random.Random(0).shuffle
     for _ in range(repetitions):
-        for name, run in cases.items():
-            times[name].append(run())
+        shuffle(order)
+        for name in order:
+            times[name].append(cases[name]())
     return first, times
 
 

@@ -98,8 +98,10 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
         "# Benchmarks",
         "",
         f"Written by `python -m scripts.benchmark --docs={path.as_posix()}`: {known}.",
-        "Medians of interleaved repetitions; a PyTorch peer has a process of its own. Speed ratios "
-        "are their time / ours (above 1 ours is faster); `..._over_...` is our time / that time.",
+        "Medians of interleaved repetitions, each in an order of its own; a PyTorch peer has a "
+        "process of its own. Speed ratios are their time / ours (above 1 ours is faster); "
+        "`..._over_...` is our time / that time. A JAX peer is compiled by `jax.jit` where it says "
+        "default flags, and otherwise by `ebm_jax.jit`, with the options that ours has.",
         "",
         "The PyTorch peers need an interpreter of their own, with the CPU build of PyTorch "
         "installed first:",
@@ -111,7 +113,7 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
         "python -m scripts.benchmark --torch_python=torch_env/bin/python",
         "```",
         "",
-        f"![Time of every peer over ours]({figure.name})",
+        f"![Time of every peer over ours, by method]({figure.name})",
     ]
     for name, suite in suites.items():
         lines += ["", f"## {name}", "", f"{suite.work}.", ""]
@@ -131,16 +133,15 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
     from matplotlib import pyplot as plt
 
     bars = {
-        f"{name}: {case}": statistics.median(seconds) / statistics.median(suite.times["ours"])
+        f"{name}: {case}": ratio
         for name, suite in suites.items()
-        if "ours" in suite.times
-        for case, seconds in suite.times.items()
-        if case != "ours"
+        for case, ratio in suite.peers.items()
+        if ratio is not None
     }
     figure, axes = plt.subplots(figsize=(8, 1 + 0.25 * len(bars)), layout="constrained")
     axes.barh(np.arange(len(bars)), list(bars.values()), color="tab:blue")
     axes.axvline(1, color="black", linewidth=1)
-    axes.set(xscale="log", xlabel="time / ours (right of the line is slower than ours)")
+    axes.set(xscale="log", xlabel="their time / ours, the same method (1: as fast as ours)")
     axes.set_yticks(np.arange(len(bars)), list(bars))
     axes.invert_yaxis()
     figure.savefig(path, metadata={"Date": None})

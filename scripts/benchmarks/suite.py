@@ -14,7 +14,8 @@ class Suite(NamedTuple):
         work: the work in words.
         chain_steps: chains x steps of it, or None where the cases differ.
         ratios: the ones of the last line; None where a peer is missing.
-        peers: further ratios, theirs / ours, by case.
+        peers: theirs / ours for every case of a peer, against the same method of ours: what the
+            plot shows.
         times: seconds of every repetition by case.
         first: seconds of every case's first call, which compiles it.
         facts: anything else.

@@ -68,11 +68,13 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
         "two_devices": measure.ratio(two["times"], "one device", "two devices"),
     }
     times |= {f"ours, {name} of two": seconds for name, seconds in two["times"].items()}
+    ula = [name for name in cases if name.startswith("blackjax.sgld")]
+    mala = [name for name in cases if name.startswith("blackjax.mala")]
     return Suite(
         f"mixture of 8 Gaussians in the plane, {chains:,} chains x {steps:,} steps",
         chains * steps,
         ratios,
-        _against(times, "ours", torch),
+        _against(times, "ours", [*ula, *torch]) | _against(times, "ours, MALA", mala),
         times,
         first,
         {"two_devices_identical": two["identical"]},
@@ -84,8 +86,8 @@ def _network_suite(work, network, shape, chains, steps, peers, repetitions, extr
     args = (params, jax.random.key(0), jax.random.normal(jax.random.key(1), (chains, *shape)))
     energy = network.apply
 
-    def loop(step):
-        return measure.case(ebm_jax.jit(workloads.loop(step, steps)), *args)
+    def loop(step, compiled=ebm_jax.jit):
+        return measure.case(compiled(workloads.loop(step, steps)), *args)
 
     cases = {
         "ours": measure.case(ebm_jax.jit(workloads.ours(ULA, energy, steps)), *args),
@@ -93,11 +95,14 @@ def _network_suite(work, network, shape, chains, steps, peers, repetitions, extr
         "noise only": loop(workloads.noise_step),
     } | extra(steps, args)
     if "blackjax" in peers:
+        vmapped, batch = (
+            workloads.blackjax_sgld(energy, whole_batch=whole) for whole in (False, True)
+        )
         cases |= {
-            "blackjax.sgld, scan(vmap)": loop(workloads.blackjax_sgld(energy, whole_batch=False)),
-            "blackjax.sgld, the batch as one": loop(
-                workloads.blackjax_sgld(energy, whole_batch=True)
-            ),
+            "blackjax.sgld, scan(vmap), default flags": loop(vmapped, jax.jit),
+            "blackjax.sgld, the batch as one, default flags": loop(batch, jax.jit),
+            "blackjax.sgld, scan(vmap)": loop(vmapped),
+            "blackjax.sgld, the batch as one": loop(batch),
         }
     torch = peers.torch_cases(work, chains=chains, steps=steps)
     first, times = measure.interleaved(cases | torch, repetitions)

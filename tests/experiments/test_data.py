@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from experiments import data
 
@@ -47,3 +48,8 @@ def test_batches_are_epochs_of_permutations():
     seen = np.concatenate([g[0].ravel() for g in groups])
     assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
     np.testing.assert_array_equal(np.concatenate([g[1].ravel() for g in groups]), -seen)
+
+
+def test_no_data_is_refused():
+    with pytest.raises(ValueError, match="0 examples"):
+        next(data.batches((np.zeros((0, 2)),), batch_size=4, num_steps=1, group=1, seed=0))
