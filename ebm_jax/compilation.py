@@ -1,9 +1,8 @@
-"""One front for ``jax.jit``: the same function, with the options XLA:CPU lacks by default.
+"""One front for ``jax.jit``: the same function, without XLA:CPU's slow small reductions.
 
 From jax 0.12 the CPU backend hands small reductions, such as the sums of a closed-form energy,
-to a library that is several times slower on them: one option keeps that library to single
-matrix products, where it is faster. Another allows vectors of 512 bits where the processor has
-them. Only a top-level jit may carry options.
+to a library that is several times slower on them. A compiler option keeps that library to
+single matrix products, where it is faster, but only a top-level jit may carry it.
 """
 
 import functools
@@ -14,23 +13,16 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-_CPU_OPTIONS: dict[str, str | int] = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
-    "xla_cpu_prefer_vector_width": 512,
-}
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
 @functools.cache
-def _options() -> dict[str, str | int]:
-    """Return the options that this jaxlib knows."""
-    known: dict[str, str | int] = {}
-    for name, value in _CPU_OPTIONS.items():
-        try:
-            jax.jit(lambda: jnp.zeros(()), compiler_options={name: value})()
-        except Exception:  # an older or newer jaxlib: its error type is its own
-            continue
-        known[name] = value
-    return known
+def _option_is_known() -> bool:
+    try:
+        jax.jit(lambda: jnp.zeros(()), compiler_options=_CPU_OPTIONS)()
+    except Exception:  # an older or newer jaxlib: its error type is its own
+        return False
+    return True
 
 
 _probe = jax.jit(lambda: jnp.zeros(()))
@@ -44,13 +36,18 @@ def _at_top_level() -> bool:
 def jit(fun: Callable, **kwargs) -> Any:
     """Compile ``fun`` as ``jax.jit`` does, at the speed the CPU backend can have.
 
-    The options are applied on CPU, at top level, those that this jaxlib knows; everywhere else
+    The option is applied on CPU, at top level, where this jaxlib knows it; everywhere else
     (GPU, TPU, under another transformation) this is ``jax.jit``. The numbers are the same
     up to the order of summation.
 
+    Where the processor has AVX-512, ``compiler_options={"xla_cpu_prefer_vector_width": 512}``
+    makes the samplers faster still (docs/benchmarks.md says by how much). It is not the default:
+    the last bits of a chain would then depend on the number of devices, unless each has a
+    multiple of 16 chains.
+
     Args:
         fun: the function.
-        kwargs: whatever ``jax.jit`` takes; ``compiler_options`` are added to these.
+        kwargs: whatever ``jax.jit`` takes; ``compiler_options`` are added to this one.
 
     Returns:
         The compiled function, with the ``lower`` and ``trace`` of ``jax.jit``.
@@ -60,17 +57,14 @@ def jit(fun: Callable, **kwargs) -> Any:
     5.0
     """
     plain = jax.jit(fun, **kwargs)
-    own = kwargs.pop("compiler_options", None) or {}
-
-    @functools.cache
-    def tuned() -> Any:
-        return jax.jit(fun, compiler_options=_options() | own, **kwargs)
+    options = _CPU_OPTIONS | (kwargs.pop("compiler_options", None) or {})
+    tuned = jax.jit(fun, compiler_options=options, **kwargs)
 
     def choose(args, kw) -> Any:
-        if jax.default_backend() == "cpu" and _at_top_level():
+        if jax.default_backend() == "cpu" and _at_top_level() and _option_is_known():
             leaves = jax.tree.leaves((args, kw))
             if not any(isinstance(leaf, Tracer) for leaf in leaves):
-                return tuned()
+                return tuned
         return plain
 
     @functools.wraps(fun)

@@ -98,10 +98,11 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
         "# Benchmarks",
         "",
         f"Written by `python -m scripts.benchmark --docs={path.as_posix()}`: {known}.",
-        "Medians of interleaved repetitions, each in an order of its own; a PyTorch peer has a "
-        "process of its own. Speed ratios are their time / ours (above 1 ours is faster); "
-        "`..._over_...` is our time / that time. A JAX peer is compiled by `jax.jit` where it says "
-        "default flags, and otherwise by `ebm_jax.jit`, with the options that ours has.",
+        "Medians of interleaved repetitions, each in an order of its own, every case right after "
+        "an untimed run of itself; a PyTorch peer has a process of its own. Speed ratios are their "
+        "time / ours (above 1 ours is faster); `..._over_...` is our time / that time. A JAX peer "
+        "is compiled by `jax.jit` where it says default flags, and otherwise by `ebm_jax.jit`, "
+        "with the options that ours has.",
         "",
         "The PyTorch peers need an interpreter of their own, with the CPU build of PyTorch "
         "installed first:",

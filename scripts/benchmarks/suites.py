@@ -39,8 +39,13 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
         return measure.case(compiled(function), *args)
 
     gradient = workloads.gradient_step(energy)
+    wide = {"xla_cpu_prefer_vector_width": 512}
     cases = {
         "ours": case(workloads.ours(ULA, energy, steps)),
+        "ours, vectors of 512 bits": case(
+            workloads.ours(ULA, energy, steps),
+            functools.partial(ebm_jax.jit, compiler_options=wide),
+        ),
         "ours, MALA": case(workloads.ours(MALA, energy, steps)),
         "gradient only": case(workloads.loop(gradient, steps)),
         "noise only": case(workloads.loop(workloads.noise_step, steps)),
