@@ -10,12 +10,13 @@ import jax
 Case = Callable[[], float]  # does the work once and returns the seconds it took
 
 
-def case(function: Callable, *args) -> Case:
+def case(function: Callable, *args, calls: int = 1) -> Case:
     """Return a case that calls a compiled JAX function and waits for what it returns."""
 
     def run() -> float:
         start = time.perf_counter()
-        jax.block_until_ready(function(*args))
+        for _ in range(calls):
+            jax.block_until_ready(function(*args))
         return time.perf_counter() - start
 
     return run

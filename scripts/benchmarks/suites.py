@@ -157,11 +157,11 @@ def run_conv(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
 
 def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
-    """One update of persistent contrastive divergence on the convolutional energy."""
-    chains, steps, capacity = (4, 2, 16) if quick else (64, 40, 10_000)
+    """Updates of persistent contrastive divergence on the convolutional energy."""
+    chains, steps, capacity, updates = (4, 2, 16, 1) if quick else (64, 40, 10_000, 5)
     network, key = networks.ConvEnergy((32, 64, 64)), jax.random.key(0)
     params = network.init(key, jnp.zeros((28, 28, 1)))
-    data = jax.random.normal(jax.random.key(1), (1, chains, 28, 28, 1))
+    data = jax.random.normal(jax.random.key(1), (updates, chains, 28, 28, 1))
     objective = cd.persistent(
         network.apply,
         ULA,
@@ -177,19 +177,21 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
         energies = jax.vmap(network.apply, (None, 0))
         return jnp.mean(energies(params, positives)) - jnp.mean(energies(params, negatives))
 
+    run, gradient = workloads.ours(ULA, network.apply, steps), jax.grad(contrast)
     cases = {
         "ours": measure.case(trainer.update, state, data, key),
-        "its chains": measure.case(
-            ebm_jax.jit(workloads.ours(ULA, network.apply, steps)), params, key, data[0]
+        "its chains": measure.case(ebm_jax.jit(run), params, key, data[0], calls=updates),
+        "its gradient": measure.case(
+            ebm_jax.jit(gradient), params, data[0], -data[0], calls=updates
         ),
-        "its gradient": measure.case(ebm_jax.jit(jax.grad(contrast)), params, data[0], -data[0]),
     }
     torch = peers.torch_cases(
-        "train", only=("ebmkit",), chains=chains, steps=steps, capacity=capacity
+        "train", only=("ebmkit",), chains=chains, steps=steps, capacity=capacity, updates=updates
     )
     first, times = measure.interleaved(cases | torch, repetitions)
     return Suite(
-        f"one PCD update, {chains} chains x {steps} steps of {capacity:,} persistent, conv energy",
+        f"{updates} PCD updates, {chains} chains x {steps} steps of {capacity:,} persistent, "
+        "conv energy",
         None,
         {"train_over_parts": measure.ratio(times, "ours", "its chains", "its gradient")},
         _against(times, "ours", torch),

@@ -120,7 +120,8 @@ def do(request):
     if request["work"] == "train":
         update = ebmkit_training(request["steps"], request["capacity"])
         start = time.perf_counter()
-        update(x)
+        for _ in range(request["updates"]):
+            update(x)
         return time.perf_counter() - start
     make = {"torchebm": torchebm_chains, "ebmkit": ebmkit_chains}[request["peer"]]
     chains = make(request["work"])
