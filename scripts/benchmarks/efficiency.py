@@ -77,9 +77,7 @@ def run_efficiency(peers: Peers, repetitions: int, quick: bool) -> Suite:
         else None
         for name in TARGETS
     }
-    work = (
-        f"MALA, {num_chains} chains x {steps:,} steps, effective samples of the slowest coordinate"
-    )
+    work = f"MALA, {num_chains} chains x {steps:,} steps: effective samples a second"
     peers_found = {f"blackjax.mala, {name}": ratios[f"ess_{name}"] for name in TARGETS}
     return Suite(work, num_chains * steps, ratios, peers_found, times, first, facts)
 

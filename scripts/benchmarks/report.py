@@ -114,7 +114,7 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
         "python -m scripts.benchmark --torch_python=torch_env/bin/python",
         "```",
         "",
-        f"![Time of every peer over ours, by method]({figure.name})",
+        f"![How many times faster than each peer]({figure.name})",
     ]
     for name, suite in suites.items():
         lines += ["", f"## {name}", "", f"{suite.work}.", ""]
@@ -133,17 +133,49 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    bars = {
-        f"{name}: {case}": ratio
-        for name, suite in suites.items()
-        for case, ratio in suite.peers.items()
-        if ratio is not None
-    }
-    figure, axes = plt.subplots(figsize=(8, 1 + 0.25 * len(bars)), layout="constrained")
-    axes.barh(np.arange(len(bars)), list(bars.values()), color="tab:blue")
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set(xscale="log", xlabel="their time / ours, the same method (1: as fast as ours)")
-    axes.set_yticks(np.arange(len(bars)), list(bars))
-    axes.invert_yaxis()
+    groups = [
+        (suite.work, {case: ratio for case, ratio in suite.peers.items() if ratio is not None})
+        for suite in suites.values()
+    ]
+    groups = [(work, ratios) for work, ratios in groups if ratios] or [("no peer was measured", {})]
+    counts = [len(ratios) for _, ratios in groups]
+    figure, axes = plt.subplots(
+        len(groups),
+        sharex=True,
+        squeeze=False,
+        figsize=(8, 0.8 + 0.5 * len(groups) + 0.22 * sum(counts)),
+        height_ratios=[count + 0.5 for count in counts],
+        layout="constrained",
+    )
+    for row, (work, ratios) in zip(axes[:, 0], groups, strict=True):
+        _draw(row, work, ratios)
+    found = [value for _, ratios in groups for value in ratios.values()]
+    ticks = [0.5, 1, 2, 5, 10, 20, 50]
+    last = axes[-1, 0]
+    last.set(xscale="log", xlabel="times faster than the peer (1: as fast)")
+    last.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    last.minorticks_off()
+    last.set_xlim(0.9 * min([0.8, *found]), 1.5 * max([2, *found]))
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+def _draw(axes, work: str, ratios: dict[str, float]) -> None:
+    heights, values = np.arange(len(ratios)), list(ratios.values())
+    axes.axvline(1, color="black", linewidth=1)
+    axes.hlines(heights, 1, values, color="tab:blue", linewidth=3)
+    axes.plot(values, heights, "o", color="tab:blue")
+    for height, value in zip(heights, values, strict=True):
+        axes.annotate(
+            f"{value:.3g}",
+            (max(value, 1), height),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+        )
+    axes.set_title(work, loc="left", fontsize="small")
+    axes.set_yticks(heights, list(ratios), fontsize="small")
+    axes.set_ylim(len(ratios) - 0.4, -0.6)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
