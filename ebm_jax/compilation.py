@@ -41,9 +41,9 @@ def jit(fun: Callable, **kwargs) -> Any:
     up to the order of summation.
 
     Where the processor has AVX-512, ``compiler_options={"xla_cpu_prefer_vector_width": 512}``
-    makes the samplers faster still (docs/benchmarks.md says by how much). It is not the default:
-    the last bits of a chain would then depend on the number of devices, unless each has a
-    multiple of 16 chains.
+    can make a sampler faster still (docs/benchmarks.md measures one). It is not the default: the
+    last bits of a chain would then depend on the number of devices, unless each has a multiple
+    of 16 chains.
 
     Args:
         fun: the function.
