@@ -94,10 +94,12 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
     figure = path.with_suffix(".svg")
     _plot(figure, suites)
     known = ", ".join(f"{k} {v}" for k, v in (found["machine"] | found["peers"]).items())
+    repetitions = {len(times) for suite in suites.values() for times in suite.times.values()}
     lines = [
         "# Benchmarks",
         "",
-        f"Written by `python -m scripts.benchmark --docs={path.as_posix()}`: {known}.",
+        f"Written by `python -m scripts.benchmark --docs={path.as_posix()} "
+        f"--repetitions={max(repetitions)}`: {known}.",
         "Medians of interleaved repetitions, each in an order of its own, every case right after "
         "an untimed run of itself; a PyTorch peer has a process of its own. Speed ratios are their "
         "time / ours (above 1 ours is faster); `..._over_...` is our time / that time. A JAX peer "
@@ -156,7 +158,8 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
     last.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     last.minorticks_off()
     last.set_xlim(0.9 * min([0.8, *found]), 1.5 * max([2, *found]))
-    figure.savefig(path, metadata={"Date": None})
+    with plt.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
