@@ -2,27 +2,49 @@
 
 An energy is a function; a loss is a function of energies; a sampler is a pair of functions;
 training is their composition under ``jax.jit``.
+
+A room is imported when it is first touched: Flax is needed by ``networks`` alone, optax by
+``inference`` and ``training``.
 """
 
-from ebm_jax import (
-    alignment,
-    diagnostics,
-    energies,
-    gibbs,
-    gradients,
-    inference,
-    losses,
-    margins,
-    networks,
-    objectives,
-    samplers,
-    sparse_coding,
-    training,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ebm_jax.compilation import jit
 from ebm_jax.types import Energy, Objective, Sampler
 
+if TYPE_CHECKING:
+    from ebm_jax import (
+        diagnostics,
+        energies,
+        gibbs,
+        inference,
+        losses,
+        objectives,
+        samplers,
+        training,
+    )
+    from ebm_jax.energies import networks
+    from ebm_jax.inference import alignment, sparse_coding
+    from ebm_jax.losses import gradients, margins
+
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "alignment": "inference.alignment",
+    "diagnostics": "diagnostics",
+    "energies": "energies",
+    "gibbs": "gibbs",
+    "gradients": "losses.gradients",
+    "inference": "inference",
+    "losses": "losses",
+    "margins": "losses.margins",
+    "networks": "energies.networks",
+    "objectives": "objectives",
+    "samplers": "samplers",
+    "sparse_coding": "inference.sparse_coding",
+    "training": "training",
+}
 
 __all__ = [
     "Energy",
@@ -43,3 +65,13 @@ __all__ = [
     "sparse_coding",
     "training",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"ebm_jax.{_ROOMS[name]}")
+    raise AttributeError(f"module 'ebm_jax' has no attribute {name!r}.")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,7 +2,7 @@
 
     energy(params, x, ...) -> ()                  one configuration in, one number out
     loss(energies, ...) -> (batch,)               energies in, one loss per example out
-    sampler = Sampler(init, step)                 a batch of chains, one key
+    sampler = Sampler(init, step, refresh)        a batch of chains, one key
     objective = Objective(init, loss)             what training minimises
 
 Low energy means compatible. Temperature is written as the inverse temperature beta: the
@@ -24,15 +24,21 @@ Metrics = dict[str, Array]
 
 
 class Sampler(NamedTuple):
-    """A Markov kernel over a batch of chains, in the two functions blackjax also uses.
+    """A Markov kernel over a batch of chains: the two functions blackjax also uses, and a third.
 
     ``init(positions) -> state`` takes chains on the leading axis of every leaf;
     ``step(key, state) -> (state, info)`` advances all of them once. The state has a field
-    ``position`` and the info says what happened, chain by chain.
+    ``position``; state and info describe the position after the step, chain by chain.
+
+    ``refresh(state) -> state`` is for a state whose energy, or part of whose position, was
+    changed from outside: it computes anew what depends on them (a cached energy, a gradient) and
+    keeps the rest (a velocity, replicas, a step count). None stands for
+    ``init(state.position)``, all that blackjax's kernels have: call ``chains.refresh``.
     """
 
     init: Callable[[Position], Any]
     step: Callable[[Key, Any], tuple[Any, Any]]
+    refresh: Callable[[Any], Any] | None = None
 
 
 class Objective(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 import ebm_jax
 from ebm_jax import losses
-from ebm_jax.networks import JointMLP
+from ebm_jax.energies.networks import JointMLP
 from ebm_jax.samplers import chains, langevin
 
 

@@ -85,6 +85,30 @@ def run(
     return state, collected
 
 
+def refresh(sampler: Sampler, state: Any) -> Any:
+    r"""Return the state for a sampler whose energy has changed since, or whose position has.
+
+    What depends on the energy is computed anew; what a chain needs to go on is kept: persistent
+    chains call it at every update, annealing at every temperature.
+
+    Args:
+        sampler: the sampler that goes on; blackjax's kernels too, which know no ``refresh`` and
+            start again at ``init(state.position)``.
+        state: where the chains are, from a sampler of the same kind.
+
+    Returns:
+        The state.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> old, new = (langevin.mala(lambda x, k=k: k * x**2 / 2, step_size=0.1) for k in (1.0, 3.0))
+    >>> refresh(new, old.init(jnp.ones(2))).energy.tolist()
+    [1.5, 1.5]
+    """
+    own = getattr(sampler, "refresh", None)
+    return sampler.init(state.position) if own is None else own(state)
+
+
 def mean_info(state: Any, info: Any) -> Metrics:
     r"""Return the mean over chains of every field of a sampler's info, for ``collect``.
 

@@ -31,7 +31,7 @@ from absl import flags
 from sklearn.cluster import KMeans
 
 from ebm_jax import losses
-from ebm_jax.networks import JointMLP
+from ebm_jax.energies.networks import JointMLP
 from ebm_jax.objectives import likelihood
 from experiments import data, plots, runs
 from experiments.questions import plane

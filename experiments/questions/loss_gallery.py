@@ -22,7 +22,7 @@ import optax
 from absl import flags
 
 from ebm_jax import gradients, jit, losses, networks, training
-from ebm_jax.margins import margin_condition
+from ebm_jax.losses.margins import margin_condition
 from ebm_jax.objectives import likelihood
 from experiments import data, evaluation, plots, runs
 

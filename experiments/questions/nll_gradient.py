@@ -32,7 +32,7 @@ from jax.flatten_util import ravel_pytree
 
 import ebm_jax
 from ebm_jax import gibbs
-from ebm_jax.networks import MLP
+from ebm_jax.energies.networks import MLP
 from ebm_jax.objectives import likelihood
 from ebm_jax.samplers import chains, langevin
 from ebm_jax.training import trainer

@@ -30,7 +30,7 @@ from scipy.special import ive
 
 import ebm_jax
 from ebm_jax import inference
-from ebm_jax.networks import JointMLP
+from ebm_jax.energies.networks import JointMLP
 from experiments import data, plots, runs
 from experiments.questions import plane
 

@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import ebm_jax
 from ebm_jax import diagnostics, losses, sparse_coding
-from ebm_jax.networks import MLP
+from ebm_jax.energies.networks import MLP
 from ebm_jax.objectives import likelihood
 from ebm_jax.training import Trainer, raise_if_diverged, trainer
 from ebm_jax.types import Energy, Objective

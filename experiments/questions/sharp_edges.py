@@ -30,7 +30,7 @@ from absl import flags
 
 import ebm_jax
 from ebm_jax import diagnostics, losses
-from ebm_jax.networks import MLP
+from ebm_jax.energies.networks import MLP
 from ebm_jax.objectives import likelihood, penalties, weighted_sum
 from experiments import plots, runs
 from experiments.questions import plane

@@ -20,7 +20,7 @@ import optax
 from absl import flags
 
 from ebm_jax import alignment, jit, losses, networks, training
-from ebm_jax.alignment import Word
+from ebm_jax.inference.alignment import Word
 from ebm_jax.types import Objective
 from experiments import data, plots, runs
 from experiments.lettering import ALPHABET, HEIGHT, STRIDE, WINDOW, Images, num_windows, render

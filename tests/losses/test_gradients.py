@@ -5,7 +5,7 @@ import oracles
 import pytest
 
 from ebm_jax import gradients, losses
-from ebm_jax.networks import JointMLP
+from ebm_jax.energies.networks import JointMLP
 
 M = 0.75
 OPTIONS = {

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import gibbs
-from ebm_jax import losses as _losses
+from ebm_jax.losses.candidates import _candidates, _pick, winner
+from ebm_jax.losses.pairwise import _pair
 from ebm_jax.types import Array, PyTree
 
 
@@ -21,7 +22,7 @@ def _indicator(condition: Array, like: Array) -> Array:
 
 
 def _broadcast(positive, negative) -> tuple[Array, Array]:
-    positive, negative = jnp.broadcast_arrays(*_losses._pair(positive, negative))
+    positive, negative = jnp.broadcast_arrays(*_pair(positive, negative))
     dtype = jnp.result_type(positive, negative)
     return positive.astype(dtype), negative.astype(dtype)
 
@@ -125,8 +126,8 @@ def perceptron(energies, label) -> Array:
     >>> perceptron(jnp.array([3.0, 1.0, 2.0]), 0).tolist()
     [1.0, -1.0, 0.0]
     """
-    energies, label = _losses._candidates(energies, label)
-    return _one_hot(label, energies) - _one_hot(_losses.winner(energies, label), energies)
+    energies, label = _candidates(energies, label)
+    return _one_hot(label, energies) - _one_hot(winner(energies, label), energies)
 
 
 def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
@@ -136,7 +137,7 @@ def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     >>> nll(jnp.zeros(4), 1).tolist()
     [-0.25, 0.75, -0.25, -0.25]
     """
-    energies, label = _losses._candidates(energies, label)
+    energies, label = _candidates(energies, label)
     p = gibbs.probs(energies, beta=beta, where=where, log_weights=log_weights)
     return _one_hot(label, energies) - p
 
@@ -148,9 +149,9 @@ def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     >>> mee(jnp.zeros(2), 0).tolist()
     [0.25, -0.25]
     """
-    energies, label = _losses._candidates(energies, label)
+    energies, label = _candidates(energies, label)
     p = gibbs.probs(energies, beta=beta, where=where, log_weights=log_weights)
-    right = _losses._pick(p, label)[..., None]
+    right = _pick(p, label)[..., None]
     beta = jnp.asarray(beta, energies.dtype)[..., None]
     # At beta = inf the probabilities are a step function: flat wherever they are differentiable.
     return jnp.where(beta == jnp.inf, 0.0, beta) * right * (_one_hot(label, energies) - p)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ebm_jax import alignment
-from ebm_jax.alignment import Word
+from ebm_jax.inference.alignment import Word
 
 SIZES = [(1, 1), (4, 1), (3, 3), (6, 3), (8, 4)]
 BETAS = [1e-6, 0.3, 1.0, 40.0]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ebm_jax import losses
-from ebm_jax.margins import margin_condition
+from ebm_jax.losses.margins import margin_condition
 
 
 def over_two(loss):

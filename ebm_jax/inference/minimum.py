@@ -1,12 +1,4 @@
-r"""From energies to answers: minimise over y, and minimise or marginalise over a latent z.
-
-    y* = argmin_y F(x, y)
-    F_inf(x, y)  = min_z E(x, y, z)
-    F_beta(x, y) = -1/beta log sum_z w_z exp(-beta E(x, y, z))
-
-``minimize_over`` and ``marginalize_over`` turn an energy with a latent variable into one
-without: energy -> energy.
-"""
+r"""From energies to answers, y* = argmin_y F(x, y): over a finite set, or by descent."""
 
 from typing import NamedTuple
 
@@ -14,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ebm_jax import _checks, gibbs
+from ebm_jax import _checks
 from ebm_jax.types import Array, Energy, Position
 
 
@@ -137,94 +129,3 @@ def minimize(
         gradient_norms=norms,
         positions=positions,
     )
-
-
-def minimize_over(
-    energy: Energy,
-    candidates: Position,
-    *,
-    optimizer: optax.GradientTransformation | None = None,
-    num_steps: int = 500,
-) -> Energy:
-    r"""Turn E(..., z) into its zero-temperature free energy.
-
-        F_inf(...) = min_z E(..., z),    grad F_inf = grad E(..., z) at z = z*
-
-    The gradient is the envelope theorem's: z* is a constant to it. On a finite or grid z the
-    minimum is exact. With an optimizer the candidates are starting points, each descended.
-    Source: LeCun et al. (2006), eq. 4.
-
-    Args:
-        energy: E(..., z) -> (), with the latent variable as last positional argument.
-        candidates: pytree with the values of z on the leading axis.
-        optimizer: an optax transformation, for a continuous z; None keeps to the candidates.
-        num_steps: updates of every start, where there is an optimizer.
-
-    Returns:
-        An energy of the remaining arguments.
-
-    Raises:
-        ValueError: candidates without a common leading axis, num_steps < 1.
-
-    >>> import jax, jax.numpy as jnp
-    >>> F = minimize_over(lambda y, z: (y - z) ** 2, jnp.array([-1.0, 1.0]))
-    >>> float(F(0.75)), float(jax.grad(F)(0.75))
-    (0.0625, -0.5)
-    """
-    _batch_size("candidates", candidates)
-
-    def free_energy(*args) -> Array:
-        def of_z(z):
-            return energy(*jax.lax.stop_gradient(args), z)
-
-        if optimizer is None:
-            best, _ = argmin_over(of_z, candidates)
-        else:
-            best = minimize(of_z, candidates, optimizer=optimizer, num_steps=num_steps).position
-        return energy(*args, jax.lax.stop_gradient(best))
-
-    return free_energy
-
-
-def marginalize_over(
-    energy: Energy,
-    candidates: Position,
-    *,
-    beta=1.0,
-    log_weights=None,
-    mean: bool = False,
-) -> Energy:
-    r"""Turn E(..., z) into its free energy at inverse temperature beta.
-
-        F_beta(...) = -1/beta log sum_z w_z exp(-beta E(..., z))
-
-    Exact on a finite z; on a grid, the integral that the cell volumes in ``log_weights``
-    make of it. Its gradient is the posterior expectation sum_z P(z | ...) grad E(..., z).
-    Source: LeCun et al. (2006), eq. 5.
-
-    Args:
-        energy: E(..., z) -> (), with the latent variable as last positional argument.
-        candidates: pytree with the values of z on the leading axis.
-        beta: inverse temperature >= 0; inf gives the minimum.
-        log_weights: log w_z, (n,); None for w = 1.
-        mean: divide the sum by the total weight (see ``gibbs.free_energy``).
-
-    Returns:
-        An energy of the remaining arguments.
-
-    Raises:
-        ValueError: candidates without a common leading axis, a negative beta.
-
-    >>> import jax.numpy as jnp
-    >>> F = marginalize_over(lambda y, z: y * z, jnp.array([0.0, 2.0]), beta=0.0, mean=True)
-    >>> float(F(3.0))
-    3.0
-    """
-    _batch_size("candidates", candidates)
-    _checks.nonnegative("beta", beta)
-
-    def free_energy(*args) -> Array:
-        energies = jax.vmap(lambda z: energy(*args, z))(candidates)
-        return gibbs.free_energy(energies, beta=beta, log_weights=log_weights, mean=mean)
-
-    return free_energy

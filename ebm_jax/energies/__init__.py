@@ -1,0 +1,59 @@
+"""Energies in closed form, combinators of energies, and networks that give energies (Flax)."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ebm_jax.energies.closed_forms import (
+    DoubleWell,
+    Funnel,
+    Gaussian,
+    GaussianMixture,
+    Ring,
+    Rosenbrock,
+    double_well,
+    funnel,
+    gaussian,
+    gaussian_mixture,
+    log_partition_funnel,
+    log_partition_gaussian,
+    log_partition_gaussian_mixture,
+    log_partition_ring,
+    log_partition_rosenbrock,
+    ring,
+    rosenbrock,
+)
+from ebm_jax.energies.combinators import condition, mixture, product, temper
+
+if TYPE_CHECKING:
+    from ebm_jax.energies import networks
+
+__all__ = [
+    "DoubleWell",
+    "Funnel",
+    "Gaussian",
+    "GaussianMixture",
+    "Ring",
+    "Rosenbrock",
+    "condition",
+    "double_well",
+    "funnel",
+    "gaussian",
+    "gaussian_mixture",
+    "log_partition_funnel",
+    "log_partition_gaussian",
+    "log_partition_gaussian_mixture",
+    "log_partition_ring",
+    "log_partition_rosenbrock",
+    "mixture",
+    "networks",
+    "product",
+    "ring",
+    "rosenbrock",
+    "temper",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "networks":  # the one module that needs Flax
+        return importlib.import_module("ebm_jax.energies.networks")
+    raise AttributeError(f"module 'ebm_jax.energies' has no attribute {name!r}.")

@@ -1,0 +1,219 @@
+r"""Pairwise losses, ``loss(positive, negative, *, ...)``: elementwise and broadcasting.
+
+E+ = F(x, y) is the energy of the right answer, E- = F(x, y') that of a wrong one. [.]+ has
+derivative 0 at 0 (``jax.nn.relu``; ``jnp.maximum`` would give 1/2).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.types import Array
+
+
+def _pair(positive, negative) -> tuple[Array, Array]:
+    positive = _checks.floating("positive", positive)
+    negative = _checks.floating("negative", negative)
+    _checks.broadcastable(positive=positive, negative=negative)
+    return positive, negative
+
+
+def _margin(name: str, value, *energies: Array) -> Array:
+    """Check a margin (>= 0, broadcasting) and give it the energies' type."""
+    _checks.nonnegative(name, value)
+    value = jnp.asarray(value, jnp.result_type(*energies))
+    _checks.broadcastable(**{"positive": energies[0], "negative": energies[1], name: value})
+    return value
+
+
+def energy(positive, negative) -> Array:
+    r"""Return the energy loss, which pushes down and never up: it collapses.
+
+        l = E+                                             margin: none
+
+    Source: LeCun et al. (2006), eq. 6.
+
+    Args:
+        positive: energy of the right answer, any shape.
+        negative: energy of a wrong answer, broadcasting; only its shape matters.
+    Returns:
+        The broadcast shape.
+    Raises:
+        TypeError: integer energies. ValueError: shapes that do not broadcast.
+
+    >>> float(energy(2.0, 5.0))
+    2.0
+    """
+    positive, negative = _pair(positive, negative)
+    return jnp.broadcast_to(positive, jnp.broadcast_shapes(positive.shape, negative.shape))
+
+
+def hinge(positive, negative, *, margin=1.0) -> Array:
+    r"""Return the hinge loss: zero once the wrong answer lies a margin above the right one.
+
+        l = [m + E+ - E-]+                                 margin: m
+
+    Source: LeCun et al. (2006), eq. 11.
+
+    Args:
+        positive: energy of the right answer, any shape.
+        negative: energy of a wrong answer, broadcasting.
+        margin: m >= 0 in units of energy, broadcasting: an array is a margin m(y, y').
+    Returns:
+        The broadcast shape.
+    Raises:
+        TypeError: integer energies. ValueError: a negative margin, shapes that do not broadcast.
+
+    >>> float(hinge(1.0, 1.5, margin=1.0)), float(hinge(1.0, 3.0, margin=1.0))
+    (0.5, 0.0)
+    """
+    positive, negative = _pair(positive, negative)
+    return jax.nn.relu(_margin("margin", margin, positive, negative) + positive - negative)
+
+
+def log(positive, negative) -> Array:
+    r"""Return the log loss, a smooth hinge that is never exactly zero.
+
+        l = log(1 + exp(E+ - E-))                          margin: > 0
+
+    It pushes at every margin, with a force sigma(E+ - E-) that decays exponentially.
+    Source: LeCun et al. (2006), eq. 12.
+
+    Args:
+        positive: energy of the right answer, any shape.
+        negative: energy of a wrong answer, broadcasting.
+    Returns:
+        The broadcast shape.
+    Raises:
+        TypeError: integer energies. ValueError: shapes that do not broadcast.
+
+    >>> round(float(log(0.0, 0.0)), 4), float(log(1e4, 0.0))
+    (0.6931, 10000.0)
+    """
+    positive, negative = _pair(positive, negative)
+    return jax.nn.softplus(positive - negative)
+
+
+def lvq2(positive, negative, *, ceiling=1.0) -> Array:
+    r"""Return the LVQ2 loss, a perceptron whose force stops for hopeless examples.
+
+        l = min(M, [E+ - E-]+)                             margin: 0
+
+    The derivative is 0 at both kinks. Source: Driancourt et al. (1991), as in LeCun et al.
+    (2006), eq. 13.
+
+    Args:
+        positive: energy of the right answer, any shape.
+        negative: energy of a wrong answer, broadcasting.
+        ceiling: M >= 0 in units of energy, broadcasting.
+    Returns:
+        The broadcast shape.
+    Raises:
+        TypeError: integer energies. ValueError: a negative ceiling, shapes that do not broadcast.
+
+    >>> [float(lvq2(d, 0.0)) for d in (-1.0, 0.5, 7.0)]
+    [0.0, 0.5, 1.0]
+    """
+    positive, negative = _pair(positive, negative)
+    ceiling = _margin("ceiling", ceiling, positive, negative)
+    violation = positive - negative
+    return jnp.where(violation >= ceiling, ceiling, jax.nn.relu(violation))
+
+
+def mce(positive, negative) -> Array:
+    r"""Return the minimum classification error loss, a smooth count of errors.
+
+        l = sigma(E+ - E-)                                 margin: > 0
+
+    Source: Juang et al. (1997), as in LeCun et al. (2006), eq. 14.
+
+    Args:
+        positive: energy of the right answer, any shape.
+        negative: energy of a wrong answer, broadcasting.
+    Returns:
+        The broadcast shape, in (0, 1).
+    Raises:
+        TypeError: integer energies. ValueError: shapes that do not broadcast.
+
+    >>> float(mce(1.0, 1.0))
+    0.5
+    """
+    positive, negative = _pair(positive, negative)
+    return jax.nn.sigmoid(positive - negative)
+
+
+def simple(positive, negative, *, margin=1.0) -> Array:
+    r"""Return the simple loss, a constant force towards two absolute levels.
+
+        l = [E+]+ + [m - E-]+                              margin: m
+
+    It pulls E+ down to 0 and E- up to m, each by itself, with a force that does not grow with
+    the violation: robust to outliers. Source: the homework; cf. LeCun et al. (2006), eq. 15.
+
+    Args:
+        positive: energy of the right answer, any shape.
+        negative: energy of a wrong answer, broadcasting.
+        margin: m >= 0, the level of wrong answers in units of energy, broadcasting.
+    Returns:
+        The broadcast shape.
+    Raises:
+        TypeError: integer energies. ValueError: a negative margin, shapes that do not broadcast.
+
+    >>> float(simple(0.5, 0.25, margin=1.0))
+    1.25
+    """
+    positive, negative = _pair(positive, negative)
+    margin = _margin("margin", margin, positive, negative)
+    return jax.nn.relu(positive) + jax.nn.relu(margin - negative)
+
+
+def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> Array:
+    r"""Return the square-square loss, a force that grows with the violation.
+
+        l = ([E+]+)^2 + ([m - E-]+)^2      one_sided=True, the homework's form    margin: m
+        l = (E+)^2 + ([m - E-]+)^2         one_sided=False, LeCun et al. (2006), eq. 15
+
+    The two agree for energies that cannot be negative.
+
+    Args:
+        positive: energy of the right answer, any shape.
+        negative: energy of a wrong answer, broadcasting.
+        margin: m >= 0, the level of wrong answers in units of energy, broadcasting.
+        one_sided: whether a right answer below energy 0 is left alone.
+    Returns:
+        The broadcast shape, in energy squared.
+    Raises:
+        TypeError: integer energies. ValueError: a negative margin, shapes that do not broadcast.
+
+    >>> float(square_square(-2.0, 0.5)), float(square_square(-2.0, 0.5, one_sided=False))
+    (0.25, 4.25)
+    """
+    positive, negative = _pair(positive, negative)
+    margin = _margin("margin", margin, positive, negative)
+    pull = jax.nn.relu(positive) if one_sided else positive
+    return pull**2 + jax.nn.relu(margin - negative) ** 2
+
+
+def square_exponential(positive, negative, *, gamma=1.0) -> Array:
+    r"""Return the square-exponential loss: wrong answers are pushed up for ever.
+
+        l = (E+)^2 + gamma exp(-E-)                        margin: > 0
+
+    A wrong answer at a very negative energy overflows to inf, as the formula does.
+    Source: Osadchy et al. (2005), as in LeCun et al. (2006), eq. 16.
+
+    Args:
+        positive: energy of the right answer, any shape.
+        negative: energy of a wrong answer, broadcasting.
+        gamma: weight >= 0 of the wrong answer, broadcasting.
+    Returns:
+        The broadcast shape.
+    Raises:
+        TypeError: integer energies. ValueError: a negative gamma, shapes that do not broadcast.
+
+    >>> float(square_exponential(2.0, 0.0, gamma=3.0))
+    7.0
+    """
+    positive, negative = _pair(positive, negative)
+    gamma = _margin("gamma", gamma, positive, negative)
+    return positive**2 + gamma * jnp.exp(-negative)
