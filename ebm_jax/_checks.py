@@ -1,5 +1,6 @@
 """Refusals: each names what was given and what is allowed. Values unknown under jit pass."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -7,15 +8,26 @@ from jax.core import Tracer
 from ebm_jax.types import Array
 
 
+def array(name: str, value) -> Array:
+    """Return ``value`` as an array of real numbers, or raise TypeError."""
+    try:
+        given = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array of numbers, got {value!r}.") from None
+    if not (jnp.issubdtype(given.dtype, jnp.number) or given.dtype == bool):
+        raise TypeError(f"{name} must be an array of numbers, got {given.dtype}.")
+    return given
+
+
 def floating(name: str, value) -> Array:
     """Return ``value`` as an array, or raise TypeError where it is not floating point."""
-    array = jnp.asarray(value)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
+    given = array(name, value)
+    if not jnp.issubdtype(given.dtype, jnp.floating):
         raise TypeError(
-            f"{name} must be floating point (float32, bfloat16, float64), got {array.dtype}: "
-            "an integer energy has no gradient."
+            f"{name} must be floating point (float16, bfloat16, float32, float64), got "
+            f"{given.dtype}: an energy is a real number that has a gradient."
         )
-    return array
+    return given
 
 
 def concrete(value) -> np.ndarray | None:
@@ -23,23 +35,37 @@ def concrete(value) -> np.ndarray | None:
     return None if isinstance(value, Tracer) else np.asarray(value)
 
 
+def _real(name: str, value) -> np.ndarray | None:
+    """Return a known real number or array of them; None where it is known only at run time."""
+    if isinstance(value, Tracer):
+        return None
+    try:
+        known = np.asarray(value)
+        # bfloat16 is no number to NumPy; float64 holds every float there is.
+        if not jnp.issubdtype(known.dtype, jnp.complexfloating):
+            return known.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{name} must be a real number, or an array of them, got {value!r}.")
+
+
 def nonnegative(name: str, value) -> None:
     """Raise ValueError where a known value is negative or NaN."""
-    known = concrete(value)
+    known = _real(name, value)
     if known is not None and not np.all(known >= 0):
         raise ValueError(f"{name} must be >= 0, got {known}.")
 
 
 def positive(name: str, value) -> None:
     """Raise ValueError where a known value is not finite and > 0."""
-    known = concrete(value)
+    known = _real(name, value)
     if known is not None and not (np.all(known > 0) and np.all(np.isfinite(known))):
         raise ValueError(f"{name} must be finite and > 0, got {known}.")
 
 
 def fraction(name: str, value) -> None:
     """Raise ValueError where a known value lies outside [0, 1]."""
-    known = concrete(value)
+    known = _real(name, value)
     if known is not None and not np.all((known >= 0) & (known <= 1)):
         raise ValueError(f"{name} must be in [0, 1], got {known}.")
 
@@ -54,16 +80,20 @@ def broadcastable(**arrays: Array) -> tuple[int, ...]:
 
 
 def labels(label, energies: Array) -> Array:
-    """Check labels against energies of shape (..., n): integer, one per row, in [0, n)."""
-    array = jnp.asarray(label)
-    if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"label must be an integer array, got {array.dtype}.")
+    """Check labels against energies of shape (..., n): integer, one per row, in [0, n).
+
+    They come back as int32 (their own type may be too narrow to count to n), and as -1 where
+    they are out of range and that was not known when traced.
+    """
+    given = array("label", label)
+    if not jnp.issubdtype(given.dtype, jnp.integer):
+        raise TypeError(f"label must be an integer array, got {given.dtype}.")
     if energies.ndim == 0:
         raise ValueError("energies must have the candidates on the last axis, got a scalar.")
-    if array.shape != energies.shape[:-1]:
+    if given.shape != energies.shape[:-1]:
         raise ValueError(
             f"label must have the shape of energies without its last axis, "
-            f"{energies.shape[:-1]}, got {array.shape}."
+            f"{energies.shape[:-1]}, got {given.shape}."
         )
     known = concrete(label)
     n = energies.shape[-1]
@@ -72,4 +102,27 @@ def labels(label, energies: Array) -> Array:
             f"label must be in [0, {n}) for {n} candidates, got values from "
             f"{known.min()} to {known.max()}."
         )
-    return array
+    wide = given if given.dtype.itemsize >= 4 else given.astype(jnp.int32)
+    return jnp.where((wide >= 0) & (wide < n), wide.astype(jnp.int32), -1)
+
+
+def one_key(key) -> None:
+    """Refuse anything but one key: a batch of keys would make a batch of everything."""
+    typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    shape = getattr(key, "shape", None)
+    raw = hasattr(key, "dtype") and key.dtype == jnp.uint32 and shape in ((2,), (4,))
+    if typed and shape != ():
+        raise ValueError(f"key must be one key, got keys of the shape {shape}: vmap over them.")
+    if not (typed or raw):
+        raise TypeError(f"key must be a key of jax.random.key, got {key!r}.")
+
+
+def count(name: str, value, least: int = 1) -> int:
+    """Return an integer that is known when traced and at least ``least``, or refuse it."""
+    if isinstance(value, Tracer):
+        raise TypeError(f"{name} must be known when traced (it sets a loop's length), got {value}.")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}.")
+    return int(value)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax import _checks
-from ebm_jax.samplers._batch import chain_sum, value_and_gradient
+from ebm_jax._trees import chain_sum, value_and_gradient
 from ebm_jax.types import Array, Energy, Metrics, Params, Position
 
 

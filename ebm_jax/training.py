@@ -1,18 +1,20 @@
 r"""An objective and an optax optimiser, as one compiled update.
 
     training = trainer(objective, optax.adam(1e-3))
-    state = training.init(params, key)
-    state, metrics = training.update(state, batches, key)
+    state = training.init(params, init_key)
+    state, metrics = training.update(state, batches, train_key, num_updates)
 
 The policy on divergence, so that no NaN is hidden and none spreads:
 
-* a non-finite loss or gradient skips that update: parameters, optimiser and average stay as
-  they are (the chains go on); ``skipped`` of that step is 1 and ``skipped_total`` counts;
+* an update whose loss, gradient, step, new parameters or new optimiser state is not finite is
+  skipped: parameters, optimiser and average stay as they are (the chains go on); ``skipped`` of
+  that step is 1 and ``skipped_total`` counts;
 * the loss and the gradient norm are reported as they were, NaN included;
 * chains are the objective's affair: non-finite ones restart and are counted;
 * ``raise_if_diverged`` stops a run that skipped too many updates in a row.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,8 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ebm_jax import _checks
+from ebm_jax._trees import chain_norm, explicit_axes
 from ebm_jax.compilation import jit
 from ebm_jax.types import Array, Key, Metrics, Objective, Params, PyTree
+
+
+class Skipped(NamedTuple):
+    """How many updates were skipped, in a row until now and in all, ()."""
+
+    in_row: Array
+    total: Array
 
 
 class TrainingState(NamedTuple):
@@ -30,9 +41,11 @@ class TrainingState(NamedTuple):
 
     Attributes:
         params: the parameters.
-        average: their exponential moving average (the parameters themselves without one).
-        optimizer: the state of the optimiser and of its finite-update guard.
+        average: their exponential moving average, at least in float32 (without one, the
+            parameters themselves).
+        optimizer: the state of the optimiser.
         objective: the state of the objective: its persistent chains, say.
+        skipped: how many updates were not finite.
         step: how many updates were tried, ().
     """
 
@@ -40,14 +53,21 @@ class TrainingState(NamedTuple):
     average: Params
     optimizer: Any
     objective: Any
+    skipped: Skipped
     step: Array
 
 
 class Trainer(NamedTuple):
-    """``init(params, key) -> state`` and ``update(state, batches, key) -> (state, metrics)``."""
+    """How to begin, one update on one batch, and many updates compiled into one.
+
+    ``init(params, key) -> state``; ``step(state, batch, key) -> (state, metrics)`` is not
+    compiled: it nests in any transformation; ``update(state, batches, key, num_updates) ->
+    (state, metrics)`` makes ``num_updates`` of them, on batches stacked on the leading axis.
+    """
 
     init: Callable[[Params, Key], TrainingState]
-    update: Callable[[TrainingState, PyTree, Key], tuple[TrainingState, Metrics]]
+    step: Callable[[TrainingState, PyTree, Key], tuple[TrainingState, Metrics]]
+    update: Callable[[TrainingState, PyTree, Key, int], tuple[TrainingState, Metrics]]
 
 
 class DivergedError(FloatingPointError):
@@ -59,82 +79,144 @@ def trainer(
     optimizer: optax.GradientTransformation,
     *,
     average_decay: float | None = None,
+    donate: bool = False,
 ) -> Trainer:
-    r"""Return (init, update) for an objective; the update is one jit, chains and all.
+    r"""Return (init, step, update) for an objective; the update is one jit, chains and all.
 
         g = grad L(params),   params <- params + optimizer(g),
         average <- d average + (1 - d) params,   d = min(decay, (1 + t) / (10 + t))
 
-    ``update`` makes one update per batch on the leading axis of ``batches``, in one dispatch.
-    Update t uses the key ``fold_in(key, t)``: pass the same key to every call, and a run is the
-    same however its batches are grouped.
+    Update t uses the key ``fold_in(key, t)``: pass the same key to every call, another than to
+    ``init``, and a run is the same however its batches are grouped.
 
     Args:
         objective: what to minimise.
         optimizer: an optax transformation.
         average_decay: decay in [0, 1) of the average of the parameters; None for no average.
+        donate: whether ``update`` may write into the memory of the state it is given, which is
+            then gone: large persistent chains are not copied.
 
     Returns:
-        A ``Trainer``. Metrics are stacked over the updates of the call: those of the objective,
-        and ``loss_total``, ``gradient_norm``, ``skipped``, ``skipped_in_row``,
+        A ``Trainer``. Metrics, stacked over the updates of a call of ``update``: those of the
+        objective, and ``loss_total``, ``gradient_norm``, ``skipped``, ``skipped_in_row``,
         ``skipped_total``, ``step``.
 
     Raises:
-        ValueError: a decay outside [0, 1).
+        ValueError: a decay outside [0, 1); batches whose leading axis is not ``num_updates``
+            (one batch that is not stacked, say). TypeError: parameters that are not all arrays.
 
     >>> import jax, jax.numpy as jnp, optax
-    >>> objective = Objective(lambda key: (), lambda p, s, batch, key: ((p - batch) ** 2, (s, {})))
+    >>> objective = Objective(
+    ...     lambda p, key: (), lambda p, s, batch, key: ((p - batch) ** 2, (s, {})))
     >>> training = trainer(objective, optax.sgd(0.5))
-    >>> key = jax.random.key(0)
-    >>> state, metrics = training.update(training.init(0.0, key), jnp.array([4.0]), key)
+    >>> init_key, train_key = jax.random.split(jax.random.key(0))
+    >>> state = training.init(0.0, init_key)
+    >>> state, metrics = training.update(state, jnp.array([4.0]), train_key, 1)
     >>> float(state.params)
     4.0
     """
     if average_decay is not None and not 0 <= average_decay < 1:
         raise ValueError(f"average_decay must be in [0, 1) or None, got {average_decay}.")
-    guarded = optax.apply_if_finite(optimizer, max_consecutive_errors=np.iinfo(np.int32).max - 1)
 
     def init(params: Params, key: Key) -> TrainingState:
-        params, inner = _strong(params), _strong(objective.init(key))
-        return TrainingState(params, params, guarded.init(params), inner, jnp.zeros((), jnp.int32))
+        _checks.one_key(key)
+        params = average = _arrays(params)
+        if average_decay is not None:
+            average = jax.tree.map(_at_least_float32, average)
+        # Copies, each with memory of its own: the state may be donated.
+        inner, optimizer_state = objective.init(params, key), optimizer.init(params)
+        zero: Any = np.int32(0)
+        skipped = Skipped(zero, zero)
+        return _arrays(TrainingState(params, average, optimizer_state, inner, skipped, zero))
 
-    def one(state: TrainingState, batch: PyTree, key: Key) -> tuple[TrainingState, Metrics]:
+    def step(state: TrainingState, batch: PyTree, key: Key) -> tuple[TrainingState, Metrics]:
+        _checks.one_key(key)
+        _refuse_explicit(batch)
         step_key = jax.random.fold_in(key, state.step)
         value_and_grad = jax.value_and_grad(objective.loss, has_aux=True)
         (loss, (inner, metrics)), gradient = value_and_grad(
             state.params, state.objective, batch, step_key
         )
-        finite = jnp.isfinite(loss)
-        # A non-finite loss may have a finite gradient: it must not pass the guard either.
-        guarded_gradient = jax.tree.map(lambda g: jnp.where(finite, g, jnp.nan), gradient)
-        optimizer_state: Any
-        updates, optimizer_state = guarded.update(guarded_gradient, state.optimizer, state.params)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        average = _average(params, state, average_decay)
-        applied = optimizer_state.last_finite
-        average = jax.tree.map(
-            lambda new, old: jnp.where(applied, new, old), average, state.average
+        new: Any = (params, _average(params, state, average_decay), optimizer_state)
+        old = (state.params, state.average, state.optimizer)
+        applied = _finite((loss, gradient, updates)) & _stays_finite(old, new)
+        params, average, optimizer_state = jax.tree.map(
+            lambda a, b: jnp.where(applied, a, b), new, old
+        )
+        skipped = Skipped(
+            jnp.where(applied, 0, state.skipped.in_row + 1), state.skipped.total + ~applied
         )
         metrics = metrics | {
             "loss_total": loss,
-            "gradient_norm": optax.tree.norm(gradient),
+            "gradient_norm": _norm(gradient),
             "skipped": ~applied,
-            "skipped_in_row": optimizer_state.notfinite_count,
-            "skipped_total": optimizer_state.total_notfinite,
+            "skipped_in_row": skipped.in_row,
+            "skipped_total": skipped.total,
             "step": state.step,
         }
-        return TrainingState(params, average, optimizer_state, inner, state.step + 1), metrics
+        state = TrainingState(params, average, optimizer_state, inner, skipped, state.step + 1)
+        return state, metrics
 
-    @jit
-    def update(state: TrainingState, batches: PyTree, key: Key) -> tuple[TrainingState, Metrics]:
-        return jax.lax.scan(lambda s, batch: one(s, batch, key), state, batches)
+    @functools.partial(jit, static_argnums=3, donate_argnums=(0,) if donate else ())
+    def several(state: TrainingState, batches: PyTree, key: Key, num_updates: int):
+        def one(state: TrainingState, batch: PyTree) -> tuple[TrainingState, Metrics]:
+            return step(state, batch, key)
 
-    return Trainer(init, update)
+        return jax.lax.scan(one, state, batches, length=num_updates)
+
+    def update(
+        state: TrainingState, batches: PyTree, key: Key, num_updates: int
+    ) -> tuple[TrainingState, Metrics]:
+        _check_batches(batches, _checks.count("num_updates", num_updates))
+        _checks.one_key(key)
+        return several(state, batches, key, num_updates)
+
+    return Trainer(init, step, update)
 
 
-def _strong(tree: PyTree) -> PyTree:
-    """Return arrays of definite type: a weak one would compile the update a second time."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), tree)
+def _check_batches(batches: PyTree, num_updates: int) -> None:
+    """Refuse what is not stacked: one batch would be taken for many of one example each."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
+    if any(shape[:1] != (num_updates,) for shape in shapes):
+        raise ValueError(
+            f"batches must be stacked, num_updates={num_updates} on the leading axis of every "
+            f"leaf, got the shapes {shapes}. One batch is for Trainer.step."
+        )
+
+
+def _refuse_explicit(batch: PyTree) -> None:
+    """Refuse batches over Explicit axes: how a gradient sums over them is not JAX's to guess."""
+    if axes := explicit_axes(batch):
+        raise ValueError(
+            f"The batches are sharded over Explicit mesh axes {sorted(axes)}: training needs Auto "
+            "ones, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,))."
+        )
+
+
+def _arrays(tree: PyTree) -> PyTree:
+    """Return copies, of definite type: a weak one would compile the update a second time."""
+
+    def copy(leaf):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(
+                jnp.array(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+            )
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
+            raise TypeError(
+                f"Parameters and states must be arrays, got {leaf!r}. A module with functions in "
+                "it is to be parted first: equinox.partition(module, equinox.is_array), nnx.split."
+            )
+        return jnp.array(leaf, jnp.result_type(leaf), copy=True)
+
+    return jax.tree.map(copy, tree)
+
+
+def _at_least_float32(leaf: Array) -> Array:
+    # An average in bfloat16 would not move: its steps are below the rounding.
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if floating else leaf
 
 
 def _average(params: Params, state: TrainingState, decay: float | None) -> Params:
@@ -142,7 +224,34 @@ def _average(params: Params, state: TrainingState, decay: float | None) -> Param
         return params
     # Early on the average forgets faster, or it would remember the initial parameters.
     d = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return optax.incremental_update(params, state.average, 1 - d)
+
+    def mix(new: Array, old: Array) -> Array:
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        return ((1 - d) * new.astype(old.dtype) + d * old).astype(old.dtype)
+
+    return jax.tree.map(mix, params, state.average)
+
+
+def _floats(tree: PyTree) -> list[Array]:
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def _finite(tree: PyTree) -> Array:
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in _floats(tree)]))
+
+
+def _stays_finite(old: PyTree, new: PyTree) -> Array:
+    """Whether nothing that was finite is no longer: an optimiser may begin with infinities."""
+    pairs = zip(_floats(old), _floats(new), strict=True)
+    return jnp.all(jnp.array([jnp.all(~jnp.isfinite(a) | jnp.isfinite(b)) for a, b in pairs]))
+
+
+def _norm(gradient: PyTree) -> Array:
+    """Return the Euclidean norm, of a gradient whose squares may overflow too."""
+    leaves = [jnp.ravel(leaf)[None] for leaf in _floats(gradient) if leaf.size]
+    return chain_norm(leaves)[0] if leaves else jnp.zeros(())
 
 
 def raise_if_diverged(metrics: Metrics, *, limit: int = 20) -> None:
@@ -155,7 +264,8 @@ def raise_if_diverged(metrics: Metrics, *, limit: int = 20) -> None:
         limit: how many skipped updates in a row are too many, >= 1.
 
     Raises:
-        DivergedError: naming the step, the last finite values and the likely causes.
+        DivergedError: naming the step, the values there, the last finite ones and the likely
+            causes.
 
     >>> import jax.numpy as jnp
     >>> raise_if_diverged({"skipped_in_row": jnp.array([0, 1, 0])}, limit=2)
@@ -164,15 +274,34 @@ def raise_if_diverged(metrics: Metrics, *, limit: int = 20) -> None:
     if in_row.max() < limit:
         return
     where = int(np.argmax(in_row >= limit))
-    step = int(np.atleast_1d(np.asarray(metrics["step"]))[where])
-    values = ", ".join(
-        f"{name}={np.atleast_1d(np.asarray(metrics[name]))[where]:.4g}"
-        for name in sorted(metrics)
-        if name.split("/")[-1] in ("loss_total", "gradient_norm", "energy_gap", "chains_nonfinite")
-    )
+    rows = {name: np.atleast_1d(np.asarray(value)) for name, value in metrics.items()}
+    finite = np.flatnonzero(in_row[:where] == 0)
+    before = "none of this call was finite"
+    if finite.size:
+        before = f"the last finite, at step {rows['step'][finite[-1]]}: {_shown(rows, finite[-1])}"
     raise DivergedError(
-        f"Training diverged at step {step}: {int(in_row[where])} updates in a row had a non-finite "
-        f"loss or gradient and were skipped ({values}). Likely causes: a learning rate that is "
-        "too high, a sampler step size too large for the energy's curvature, no energy penalty "
-        "or weight decay to bound the energies, or non-finite data."
+        f"Training diverged at step {int(rows['step'][where])}: {int(in_row[where])} updates in a "
+        f"row were not finite and were skipped ({_shown(rows, where)}; {before}). Likely causes: "
+        f"{_causes(rows, where)}."
+    )
+
+
+_WATCHED = ("loss_total", "gradient_norm", "energy_gap", "chains_nonfinite", "chains_ready")
+
+
+def _shown(rows: dict[str, np.ndarray], where: int) -> str:
+    names = [name for name in sorted(rows) if name.split("/")[-1] in _WATCHED]
+    return ", ".join(f"{name}={rows[name][where]:.4g}" for name in names)
+
+
+def _causes(rows: dict[str, np.ndarray], where: int) -> str:
+    ready = [values[where] for name, values in rows.items() if name.endswith("chains_ready")]
+    if 0 in ready:
+        return (
+            "no chain counts as a negative (chains_ready=0): they turn non-finite (a sampler step "
+            "size too large for the energy's curvature), or restart before they have burnt in"
+        )
+    return (
+        "a learning rate that is too high, a sampler step size too large for the energy's "
+        "curvature, no energy penalty or weight decay to bound the energies, or non-finite data"
     )

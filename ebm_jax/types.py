@@ -44,8 +44,9 @@ class Sampler(NamedTuple):
 class Objective(NamedTuple):
     """What training minimises, with whatever it remembers between steps (its chains, say).
 
-    ``init(key) -> state``; ``loss(params, state, batch, key) -> (scalar, (state, metrics))``.
+    ``init(params, key) -> state``, the parameters those of the first update;
+    ``loss(params, state, batch, key) -> (scalar, (state, metrics))``.
     """
 
-    init: Callable[[Key], Any]
+    init: Callable[[Params, Key], Any]
     loss: Callable[[Params, Any, PyTree, Key], tuple[Array, tuple[Any, Metrics]]]

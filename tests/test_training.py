@@ -16,14 +16,14 @@ def noisy_quadratic(params, state, batch, key):
     return loss, (state + 1, {"draw": draw})
 
 
-OBJECTIVE = Objective(lambda key: jnp.zeros((), jnp.int32), noisy_quadratic)
+OBJECTIVE = Objective(lambda params, key: jnp.zeros((), jnp.int32), noisy_quadratic)
 PARAMS = {"p": jnp.array(0.0)}
 
 
 def test_update_is_gradient_descent_written_out(key):
     trainer = training.trainer(OBJECTIVE, optax.sgd(0.1))
     batches = jnp.array([1.0, 2.0, 3.0])
-    state, metrics = trainer.update(trainer.init(PARAMS, key), batches, key)
+    state, metrics = trainer.update(trainer.init(PARAMS, key), batches, key, len(batches))
     p = 0.0
     for t, b in enumerate(batches):
         draw = jax.random.normal(jax.random.fold_in(key, t))
@@ -40,10 +40,10 @@ def test_update_is_gradient_descent_written_out(key):
 def test_grouping_of_batches_does_not_matter(key):
     trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
     batches = jnp.arange(6.0)
-    together, _ = trainer.update(trainer.init(PARAMS, key), batches, key)
+    together, _ = trainer.update(trainer.init(PARAMS, key), batches, key, len(batches))
     apart = trainer.init(PARAMS, key)
     for group in (batches[:1], batches[1:4], batches[4:]):
-        apart, _ = trainer.update(apart, group, key)
+        apart, _ = trainer.update(apart, group, key, len(group))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), together, apart)
 
 
@@ -52,23 +52,23 @@ def test_average(key):
     state = trainer.init(PARAMS, key)
     average = 0.0
     for t in range(8):
-        state, _ = trainer.update(state, jnp.ones(1), key)
+        state, _ = trainer.update(state, jnp.ones(1), key, 1)
         decay = min(0.8, (1 + t) / (10 + t))
         average = decay * average + (1 - decay) * float(state.params["p"])
     np.testing.assert_allclose(state.average["p"], average, rtol=1e-5)
     without = training.trainer(OBJECTIVE, optax.sgd(0.1))
-    state, _ = without.update(without.init(PARAMS, key), jnp.ones(3), key)
+    state, _ = without.update(without.init(PARAMS, key), jnp.ones(3), key, 3)
     assert state.average["p"] == state.params["p"]
 
 
 def test_a_nonfinite_update_is_skipped_counted_and_shown(key):
     """Parameters, optimiser and average keep every bit; the chains go on; the loss shows NaN."""
     trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
-    state, _ = trainer.update(trainer.init(PARAMS, key), jnp.ones(3), key)
-    after, metrics = trainer.update(state, jnp.array([jnp.nan, jnp.inf]), key)
+    state, _ = trainer.update(trainer.init(PARAMS, key), jnp.ones(3), key, 3)
+    after, metrics = trainer.update(state, jnp.array([jnp.nan, jnp.inf]), key, 2)
     for before_leaf, after_leaf in zip(
-        jax.tree.leaves((state.params, state.average, state.optimizer.inner_state)),
-        jax.tree.leaves((after.params, after.average, after.optimizer.inner_state)),
+        jax.tree.leaves((state.params, state.average, state.optimizer)),
+        jax.tree.leaves((after.params, after.average, after.optimizer)),
         strict=True,
     ):
         np.testing.assert_array_equal(before_leaf, after_leaf)
@@ -76,7 +76,7 @@ def test_a_nonfinite_update_is_skipped_counted_and_shown(key):
     assert metrics["skipped_in_row"].tolist() == [1, 2]
     assert not np.isfinite(metrics["loss_total"]).any()
     assert int(after.objective) == 5
-    healed, metrics = trainer.update(after, jnp.ones(1), key)
+    healed, metrics = trainer.update(after, jnp.ones(1), key, 1)
     assert int(metrics["skipped_in_row"][0]) == 0
     assert int(metrics["skipped_total"][0]) == 2
     assert healed.params["p"] != state.params["p"]
@@ -84,10 +84,10 @@ def test_a_nonfinite_update_is_skipped_counted_and_shown(key):
 
 def test_a_nan_loss_with_a_finite_gradient_is_skipped_too(key):
     objective = Objective(
-        lambda key: (), lambda p, s, b, key: (p + jax.lax.stop_gradient(b), (s, {}))
+        lambda p, key: (), lambda p, s, b, key: (p + jax.lax.stop_gradient(b), (s, {}))
     )
     trainer = training.trainer(objective, optax.sgd(0.1))
-    state, metrics = trainer.update(trainer.init(1.0, key), jnp.array([jnp.nan]), key)
+    state, metrics = trainer.update(trainer.init(1.0, key), jnp.array([jnp.nan]), key, 1)
     assert float(state.params) == 1.0
     assert metrics["skipped"].tolist() == [True]
 
@@ -95,12 +95,24 @@ def test_a_nan_loss_with_a_finite_gradient_is_skipped_too(key):
 def test_too_many_in_a_row_stop_the_run(key):
     trainer = training.trainer(OBJECTIVE, optax.sgd(0.1))
     batches = jnp.array([1.0, *[jnp.nan] * 5])
-    _, metrics = trainer.update(trainer.init(PARAMS, key), batches, key)
+    _, metrics = trainer.update(trainer.init(PARAMS, key), batches, key, len(batches))
     training.raise_if_diverged(metrics, limit=6)
+    last = float(metrics["loss_total"][0])
     with pytest.raises(
-        training.DivergedError, match=r"at step 3: 3 updates in a row.*learning rate"
+        training.DivergedError,
+        match=rf"at step 3: 3 updates in a row.*last finite, at step 0: .*loss_total={last:.4g}"
+        ".*learning rate",
     ):
         training.raise_if_diverged(metrics, limit=3)
+    with pytest.raises(training.DivergedError, match="none of this call was finite"):
+        training.raise_if_diverged(jax.tree.map(lambda m: m[3:], metrics), limit=3)
+
+
+def test_when_no_chain_counts_it_is_not_the_learning_rate():
+    metrics = {"skipped_in_row": [1, 2], "step": [0, 1], "generative/chains_ready": [0.0, 0.0]}
+    with pytest.raises(training.DivergedError, match="no chain counts") as error:
+        training.raise_if_diverged(metrics, limit=2)
+    assert "learning rate" not in str(error.value)
 
 
 def test_one_compilation(key):
@@ -108,7 +120,7 @@ def test_one_compilation(key):
     trainer = training.trainer(Objective(OBJECTIVE.init, counted), optax.sgd(0.1))
     state = trainer.init(PARAMS, key)
     for i in range(3):
-        state, _ = trainer.update(state, jnp.full(2, float(i)), jax.random.key(i))
+        state, _ = trainer.update(state, jnp.full(2, float(i)), jax.random.key(i), 2)
     assert int(state.step) == 6
 
 
@@ -116,3 +128,122 @@ def test_bad_decay():
     for decay in (1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match=r"average_decay must be in \[0, 1\)"):
             training.trainer(OBJECTIVE, optax.sgd(0.1), average_decay=decay)
+
+
+def plain(loss):
+    return Objective(lambda params, key: (), lambda p, s, batch, key: (loss(p, batch), (s, {})))
+
+
+def test_one_step_is_one_update(key):
+    trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
+    state = trainer.init(PARAMS, key)
+    many, metrics = trainer.update(state, jnp.array([2.0]), key, 1)
+    one, single = jax.jit(trainer.step)(state, jnp.array(2.0), key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one, many)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[0], rtol=1e-6), single, metrics)
+    # It nests: several trainings side by side, each with its own key.
+    keys = jax.random.split(key, 3)
+    states = jax.vmap(lambda k: trainer.init(PARAMS, k))(keys)
+    side_by_side, _ = jax.vmap(trainer.step, (0, None, 0))(states, jnp.array(2.0), keys)
+    alone, _ = trainer.step(trainer.init(PARAMS, keys[1]), jnp.array(2.0), keys[1])
+    np.testing.assert_allclose(side_by_side.params["p"][1], alone.params["p"], rtol=1e-6)
+
+
+def test_one_batch_is_not_taken_for_many(key):
+    """A batch (256, 2) would train on 256 batches of two scalars."""
+    trainer = training.trainer(plain(lambda p, b: jnp.mean((b - p) ** 2)), optax.sgd(0.1))
+    state, batch = trainer.init(jnp.zeros(2), key), jnp.ones((256, 2))
+    with pytest.raises(
+        ValueError, match=r"num_updates=1 on the leading .*\(256, 2\)"
+    ):
+        trainer.update(state, batch, key, 1)
+    with pytest.raises(ValueError, match=r"num_updates=3 .*\(3, 5\), \(2,\)"):
+        trainer.update(state, (jnp.ones((3, 5)), jnp.ones(2)), key, 3)
+    state, _ = trainer.update(state, batch[None], key, 1)
+    assert int(state.step) == 1
+
+
+def test_an_objective_without_data(key):
+    trainer = training.trainer(plain(lambda p, b: p**2), optax.sgd(0.25))
+    state, _ = trainer.update(trainer.init(1.0, key), (), key, 3)
+    assert float(state.params) == 0.125
+
+
+def test_several_keys_are_refused(key):
+    trainer, keys = training.trainer(OBJECTIVE, optax.sgd(0.1)), jax.random.split(key)
+    state = trainer.init(PARAMS, key)
+    for call in (
+        lambda: trainer.init(PARAMS, keys),
+        lambda: trainer.update(state, jnp.ones(1), keys, 1),
+        lambda: trainer.step(state, jnp.array(1.0), keys),
+    ):
+        with pytest.raises(ValueError, match=r"one key, .* shape \(2,\)"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slope"),
+    [
+        (optax.sgd(1e38), 10.0),  # the step overflows
+        (optax.adam(0.1), 1e20),  # the second moment overflows, and would stay infinite
+        (optax.sgd(1.0, momentum=0.9), jnp.inf),
+    ],
+)
+def test_nothing_that_was_finite_becomes_infinite(optimizer, slope, key):
+    trainer = training.trainer(plain(lambda p, b: slope * p), optimizer)
+    state = trainer.init(1.0, key)
+    after, metrics = trainer.update(state, jnp.zeros(2), key, 2)
+    assert metrics["skipped_total"].tolist() == [1, 2]
+    assert float(after.params) == 1.0
+    for leaf in jax.tree.leaves(after.optimizer):
+        assert np.isfinite(leaf).all()
+    np.testing.assert_allclose(metrics["gradient_norm"], slope, rtol=1e-6)
+
+
+def test_an_optimiser_that_begins_with_an_infinity_works(key):
+    """reduce_on_plateau remembers the best value so far, at first inf."""
+
+    def init(params):
+        return jnp.asarray(jnp.inf)
+
+    def update(gradient, best, params=None):
+        return jax.tree.map(lambda g: -0.5 * g, gradient), jnp.minimum(best, 3.0)
+
+    trainer = training.trainer(plain(lambda p, b: p**2), optax.GradientTransformation(init, update))
+    state, metrics = trainer.update(trainer.init(1.0, key), (), key, 2)
+    assert not metrics["skipped"].any()
+    assert float(state.optimizer) == 3.0
+
+
+def test_the_average_of_bfloat16_parameters_moves(key):
+    """In bfloat16 a step of 1 / 1000 of 1.0 would be rounded away."""
+    objective = plain(lambda p, b: -p.astype(jnp.float32))
+    trainer = training.trainer(objective, optax.sgd(2.0**-3), average_decay=0.999)
+    state = trainer.init(jnp.ones((), jnp.bfloat16), key)
+    state, _ = trainer.update(state, (), key, 40)
+    assert state.params.dtype == jnp.bfloat16
+    assert state.average.dtype == jnp.float32
+    p, average = 1.0, 1.0
+    for t in range(40):
+        p += 2.0**-3
+        d = min(0.999, (1 + t) / (10 + t))
+        average = d * average + (1 - d) * p
+    np.testing.assert_allclose(state.average, average, rtol=1e-5)
+
+
+def test_a_donated_state_is_gone_and_its_parameters_were_a_copy(key):
+    params = {"p": jnp.array(0.0)}
+    trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9, donate=True)
+    kept = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
+    first = trainer.init(params, key)
+    after, _ = trainer.update(first, jnp.ones(3), key, 3)
+    assert first.params["p"].is_deleted()
+    assert float(params["p"]) == 0.0
+    same, _ = kept.update(kept.init(params, key), jnp.ones(3), key, 3)
+    jax.tree.map(np.testing.assert_array_equal, after, same)
+
+
+def test_a_module_given_whole_is_refused_with_what_helps(key):
+    trainer = training.trainer(OBJECTIVE, optax.sgd(0.1))
+    with pytest.raises(TypeError, match=r"must be arrays, got <.*equinox\.partition"):
+        trainer.init({"p": jnp.array(0.0), "activation": jax.nn.relu}, key)

@@ -27,9 +27,10 @@ def weighted_sum(**terms: Term) -> Objective:
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.types import Objective
-    >>> square = Objective(lambda key: (), lambda p, s, b, key: (p * jnp.sum(b), (s, {})))
+    >>> square = Objective(lambda p, key: (), lambda p, s, b, key: (p * jnp.sum(b), (s, {})))
     >>> total = weighted_sum(a=(1.0, square, lambda batch: batch), b=(2.0, square, lambda b: b[:1]))
-    >>> float(total.loss(1.0, total.init(jax.random.key(0)), jnp.ones(3), jax.random.key(1))[0])
+    >>> state = total.init(1.0, jax.random.key(0))
+    >>> float(total.loss(1.0, state, jnp.ones(3), jax.random.key(1))[0])
     5.0
     """
     if not terms:
@@ -37,9 +38,9 @@ def weighted_sum(**terms: Term) -> Objective:
     for name, (weight, _, _) in terms.items():
         _checks.nonnegative(f"The weight of {name}", weight)
 
-    def init(key):
+    def init(params, key):
         keys = jax.random.split(key, len(terms))
-        return {n: t[1].init(k) for (n, t), k in zip(terms.items(), keys, strict=True)}
+        return {n: t[1].init(params, k) for (n, t), k in zip(terms.items(), keys, strict=True)}
 
     def loss(params, state, batch, key):
         total: Any = 0.0

@@ -43,7 +43,7 @@ def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], A
         metrics = {"loss": value, "energy_right": right.mean(), "energy_gap": gap.mean()}
         return value, (state, metrics)
 
-    return Objective(lambda key: (), batch_loss)
+    return Objective(lambda params, key: (), batch_loss)
 
 
 def maximum_likelihood(
@@ -91,4 +91,33 @@ def maximum_likelihood(
         }
         return value, (state, metrics)
 
-    return Objective(lambda key: (), batch_loss)
+    return Objective(lambda params, key: (), batch_loss)
+
+
+def push_down(energy: Energy) -> Objective:
+    r"""Return the mean energy of the batch: right answers alone, and nothing pushed up.
+
+        L(params) = mean_i E(x_i)
+
+    It trains an energy whose volume of low energy is limited by something else, its capacity or
+    a latent variable; any other it makes flat. Source: LeCun et al. (2006), eq. 6.
+
+    Args:
+        energy: (params, x) -> ().
+
+    Returns:
+        An ``Objective`` without state, of batches x; metric ``loss``.
+
+    >>> import jax, jax.numpy as jnp
+    >>> objective = push_down(lambda params, x: params * x)
+    >>> value, _ = objective.loss(2.0, (), jnp.array([1.0, 3.0]), jax.random.key(0))
+    >>> float(value)
+    4.0
+    """
+
+    def batch_loss(params, state, batch, key):
+        del key
+        value = jnp.mean(jax.vmap(energy, (None, 0))(params, batch))
+        return value, (state, {"loss": value})
+
+    return Objective(lambda params, key: (), batch_loss)

@@ -2,7 +2,7 @@ r"""Regularisers as objectives, to be added to others with ``weighted_sum``."""
 
 import jax.numpy as jnp
 
-from ebm_jax.samplers._batch import chain_sum, value_and_gradient
+from ebm_jax._trees import chain_sum, value_and_gradient
 from ebm_jax.types import Energy, Objective
 
 
@@ -37,4 +37,4 @@ def gradient_penalty(energy: Energy) -> Objective:
         value = jnp.mean(chain_sum([jnp.square(g) for g in gradient]))
         return value, (state, {"loss": value})
 
-    return Objective(lambda key: (), batch_loss)
+    return Objective(lambda params, key: (), batch_loss)

@@ -1,5 +1,5 @@
-"""Samplers: a pair (init, step) over a batch of chains, and running them."""
+"""Samplers: functions (init, step, refresh) over a batch of chains, and running them."""
 
-from ebm_jax.samplers import adaptation, chains, langevin, tempering, underdamped
+from ebm_jax.samplers import adaptation, chains, langevin, schedules, tempering, underdamped
 
-__all__ = ["adaptation", "chains", "langevin", "tempering", "underdamped"]
+__all__ = ["adaptation", "chains", "langevin", "schedules", "tempering", "underdamped"]

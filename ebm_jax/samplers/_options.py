@@ -1,95 +1,216 @@
-"""The options that the samplers of continuous positions share: schedules, temperature, clips."""
+"""The options that the samplers of continuous positions share, and the one rule they obey.
+
+An option is a number; some may be an array of one configuration (broadcasting to it), beta may
+have one value a chain; each may be a schedule of these, step () -> value. Values are checked when
+the sampler is made, a schedule's at step 0, shapes when it first steps. A value that only running
+shows to be out of range turns all chains NaN, which nobody can overlook, instead of leaving them
+where they stand.
+"""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ebm_jax import _checks
-from ebm_jax.samplers._batch import chain_sum, per_chain
-from ebm_jax.types import Array
+from ebm_jax._noise import standard_normal
+from ebm_jax._trees import chain_sum, per_chain
+from ebm_jax.types import Array, Key
 
 Schedule = Callable[[Array], Array]
 
 
-def at(value, step: Array):
-    """Return a schedule's value at a step, or the constant itself."""
-    return value(step) if callable(value) else value
+class Options(NamedTuple):
+    """What ula, sgld, mala and baoab take, as given."""
+
+    step_size: Any
+    beta: Any = None
+    noise_scale: Any = None
+    max_gradient_norm: Any = None
+    box: Any = None
 
 
-def clip(gradient: list, limit) -> tuple[list, Array, Array]:
-    """Scale every chain's gradient to norm <= limit; return it, the norms, what was clipped."""
-    norm = jnp.sqrt(chain_sum([jnp.square(g) for g in gradient]))
-    if limit is None:
-        return gradient, norm, jnp.zeros(norm.shape, bool)
-    clipped = norm > limit
-    # where, not minimum(1, limit / norm): a small gradient keeps every bit.
-    factor = jnp.where(clipped, limit / jnp.where(clipped, norm, 1.0), 1.0)
-    return [g * per_chain(factor, g).astype(g.dtype) for g in gradient], norm, clipped
+class Now(NamedTuple):
+    """The options of one step; an invalid one has made ``step_size`` NaN."""
+
+    step_size: Array  # (), or broadcasting to one configuration
+    noise: list  # the standard deviation of the noise, for every moving leaf
+    beta: Array  # the effective one
+    max_gradient_norm: Array | None  # ()
+    box: tuple[Array, Array] | None
+    valid: Array  # ()
 
 
-def check(step_size, beta, noise_scale, max_gradient_norm, box) -> None:
-    """Refuse options whose known values are not allowed, with a sentence that says which are."""
-    if not callable(step_size):
-        _checks.positive("step_size", step_size)
-    if beta is not None and noise_scale is not None:
+# name: (whether a value is allowed, the words for it)
+_RANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "step_size": (lambda v: (v > 0) & (v < np.inf), "finite and > 0"),
+    "beta": (lambda v: v > 0, "> 0 (inf is gradient descent, 0 would be infinite noise)"),
+    "noise_scale": (lambda v: (v >= 0) & (v < np.inf), ">= 0 and finite"),
+    "max_gradient_norm": (lambda v: (v > 0) & (v < np.inf), "finite and > 0"),
+    "mass": (lambda v: (v > 0) & (v < np.inf), "finite and > 0"),
+    "friction": (lambda v: (v >= 0) & (v < np.inf), ">= 0 and finite"),
+}
+
+
+def _value(name: str, value, step) -> Array:
+    """Return an option at a step, or refuse one that is no real number and no array of them."""
+    value = value(step) if callable(value) else value
+    array = _checks.array(name, value)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating) or array.dtype == bool:
+        raise TypeError(f"{name} must be a real number or an array of them, got {value!r}.")
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def _known(name: str, value) -> np.ndarray | None:
+    """Return an option's value, a schedule's at step 0, or None where only running tells."""
+    # Inside a trace, too: what the value is made of may be known there.
+    with jax.ensure_compile_time_eval():
+        return _checks.concrete(_value(name, value, jnp.zeros((), jnp.int32)))
+
+
+def check(name: str, value) -> None:
+    """Refuse a value that is known not to be allowed; a schedule's value at step 0."""
+    known = _known(name, value)
+    allowed, words = _RANGES[name]
+    if known is not None and not np.all(allowed(known)):
+        when = " at step 0" if callable(value) else ""
+        raise ValueError(f"{name} must be {words}, got {known}{when}.")
+
+
+def check_all(options: Options) -> None:
+    """Refuse options that are known not to be allowed."""
+    if options.beta is not None and options.noise_scale is not None:
         raise ValueError(
-            f"Give beta ({beta}) or noise_scale ({noise_scale}), not both: noise_scale sets the "
-            "effective beta = 2 step_size / noise_scale^2."
+            f"Give beta ({options.beta}) or noise_scale ({options.noise_scale}), not both: "
+            "noise_scale sets the effective beta = 2 step_size / noise_scale^2."
         )
-    if beta is not None and not callable(beta):
-        known = _checks.concrete(beta)
-        if known is not None and not (known > 0).all():
-            raise ValueError(
-                f"beta must be > 0 (inf is gradient descent), got {known}: "
-                "at beta = 0 the noise would be infinite."
-            )
-    if noise_scale is not None and not callable(noise_scale):
-        _checks.nonnegative("noise_scale", noise_scale)
-    if max_gradient_norm is not None:
-        _checks.positive("max_gradient_norm", max_gradient_norm)
-    if box is not None:
-        low, high = (_checks.concrete(side) for side in box)
+    for name, value in options._asdict().items():
+        if value is not None and name != "box":
+            check(name, value)
+    if options.box is not None:
+        if not isinstance(options.box, tuple | list) or len(options.box) != 2:
+            raise ValueError(f"box must be a pair (low, high), got {options.box!r}.")
+        low, high = (_known("box", side) for side in options.box)
         if low is not None and high is not None and not (low < high).all():
             raise ValueError(f"box must be (low, high) with low < high, got ({low}, {high}).")
 
 
-def kernel(step_size, beta, noise_scale):
-    """Return step -> (h, noise standard deviation, effective beta), as arrays."""
-
-    def kernel_at(step: Array) -> tuple[Array, Array, Array]:
-        h = jnp.asarray(at(step_size, step))
-        if noise_scale is None:
-            b = jnp.asarray(1.0 if beta is None else at(beta, step))
-            return h, jnp.sqrt(2 * h / b), b
-        noise = jnp.asarray(at(noise_scale, step))
-        return h, noise, 2 * h / jnp.square(noise)
-
-    return kernel_at
+def one_number(reason: str, options: Options) -> None:
+    """Refuse a step size or a noise that is an array."""
+    first = jnp.zeros((), jnp.int32)
+    shapes = [jnp.shape(_value("step_size", options.step_size, first))]
+    shapes += [jnp.shape(_value("noise_scale", options.noise_scale, first))]
+    if shapes != [(), ()]:
+        raise ValueError(
+            f"{reason}, so step_size and noise_scale must be one number each, got the shapes "
+            f"{shapes[0]} and {shapes[1]}: give beta instead."
+        )
 
 
-def noiseless(beta, noise_scale) -> bool:
+def scalar(name: str, value, step) -> Array:
+    """Return an option that is one number, at a step."""
+    array = _value(name, value, step)
+    if array.ndim:
+        raise ValueError(f"{name} must be one number, got the shape {array.shape}.")
+    return array
+
+
+def configuration(name: str, value, step, moving: list) -> Array:
+    """Return an option that is a number or broadcasts to one configuration of every leaf."""
+    array = _value(name, value, step)
+    for leaf in moving:
+        one = leaf.shape[1:]
+        tail = one[len(one) - array.ndim :]
+        if array.ndim > len(one) or any(
+            v not in (1, o) for v, o in zip(array.shape, tail, strict=False)
+        ):
+            raise ValueError(
+                f"{name} must be a scalar or broadcast to one configuration of shape {one}, "
+                f"got the shape {array.shape}."
+            )
+    return array
+
+
+def chains(name: str, value, step, moving: list) -> Array:
+    """Return an option that is a number, or one number a chain."""
+    array = _value(name, value, step)
+    if array.shape not in ((), moving[0].shape[:1]):
+        raise ValueError(
+            f"{name} must be one number, or one a chain {moving[0].shape[:1]}, got the shape "
+            f"{array.shape}."
+        )
+    return array
+
+
+def valid(name: str, array: Array) -> Array:
+    """Whether all of an option is allowed, ()."""
+    return jnp.all(_RANGES[name][0](array))
+
+
+def now(options: Options, step: Array, moving: list) -> Now:
+    """Return the options of a step, their shapes checked."""
+    h = configuration("step_size", options.step_size, step, moving)
+    fine = valid("step_size", h)
+    if options.noise_scale is None:
+        beta = chains("beta", 1.0 if options.beta is None else options.beta, step, moving)
+        fine &= valid("beta", beta)
+        noise = [
+            jnp.sqrt(2 * h / (per_chain(beta, leaf) if beta.ndim else beta)) for leaf in moving
+        ]
+    else:
+        scale = configuration("noise_scale", options.noise_scale, step, moving)
+        fine &= valid("noise_scale", scale)
+        noise, beta = [scale for _ in moving], 2 * h / jnp.square(scale)
+    limit = None
+    if options.max_gradient_norm is not None:
+        limit = scalar("max_gradient_norm", options.max_gradient_norm, step)
+        fine &= valid("max_gradient_norm", limit)
+    box = options.box
+    if box is not None:
+        low, high = (configuration("box", side, step, moving) for side in box)
+        fine &= jnp.all(low < high)
+        box = low, high
+    return Now(jnp.where(fine, h, jnp.nan).astype(h.dtype), noise, beta, limit, box, fine)
+
+
+def noiseless(options: Options) -> bool:
     """Whether the noise is known to be zero before anything runs."""
-    value, zero = (beta, jnp.inf) if noise_scale is None else (noise_scale, 0.0)
-    if value is None or callable(value):
-        return False
-    known = _checks.concrete(value)
+    value, zero = options.noise_scale, 0.0
+    if value is None:
+        value, zero = options.beta, jnp.inf
+    known = None if value is None or callable(value) else _known("beta", value)
     return known is not None and bool((known == zero).all())
+
+
+def longer(norm: Array, limit: Array | None) -> Array:
+    """Whether gradients are longer than the limit, and so clipped, (chains,)."""
+    return jnp.zeros(norm.shape, bool) if limit is None else norm > limit
+
+
+def clip(gradient: list, norm: Array, limit: Array | None) -> tuple[list, Array]:
+    """Scale every chain's gradient to norm <= limit; return it, and which were longer."""
+    clipped = longer(norm, limit)
+    if limit is None:
+        return gradient, clipped
+    # where, not minimum(1, limit / norm): a small gradient keeps every bit. Divided by the norm
+    # first: the factor limit / norm may be too small for a number.
+    unit = jnp.where(clipped, norm, 1.0)
+    scaled = [(limit * (g / per_chain(unit, g))).astype(g.dtype) for g in gradient]
+    kept = zip(scaled, gradient, strict=True)
+    return [jnp.where(per_chain(clipped, g), s, g) for s, g in kept], clipped
 
 
 def project(moving: list, box) -> tuple[list, Array]:
     """Return the positions clipped to the box, and the fraction of each chain's clipped."""
-    inside = [jnp.clip(x, *box) for x in moving]
+    inside = [jnp.clip(x, *box).astype(x.dtype) for x in moving]
     stopped = [(x != y).astype(jnp.float32) for x, y in zip(moving, inside, strict=True)]
-    return inside, chain_sum(stopped) / sum(x[0].size for x in moving)
+    return inside, chain_sum(stopped) / sum(x.size // x.shape[0] for x in moving)
 
 
-def fits(name: str, value: Array, moving: list) -> None:
-    """Refuse a value that does not broadcast to one configuration of every leaf."""
-    for leaf in moving:
-        one = leaf.shape[1:]
-        tail = one[len(one) - value.ndim :]
-        if value.ndim > len(one) or any(v not in (1, o) for v, o in zip(value.shape, tail)):  # noqa: B905
-            raise ValueError(
-                f"{name} must be a scalar or broadcast to one configuration of shape {one}, "
-                f"got the shape {value.shape}."
-            )
+def shifts(key: Key, moving: list, noise: list, silent: bool) -> list:
+    """Return the noise of a step, one flat draw for all chains; zeros where it is known to be."""
+    if silent:
+        return [jnp.zeros((), x.dtype) for x in moving]
+    return [s * xi for s, xi in zip(noise, standard_normal(key, moving), strict=True)]

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax.types import Array, Key, Position, PyTree, Sampler
+from ebm_jax.types import Array, Key, Position, Sampler
 
 _REACH, _DELAY, _DECAY = 0.05, 10.0, 0.75  # gamma, t_0, kappa of the source
 
@@ -34,13 +35,13 @@ class Tuned(NamedTuple):
 
 def step_size(
     key: Key,
-    make_sampler: Callable[..., Sampler],
+    make_sampler: Callable[[Array], Sampler],
     position: Position,
     num_steps: int,
     *,
-    initial,
+    initial: ArrayLike,
     target: float = 0.574,
-    acceptance: Callable[[Any], PyTree] = lambda info: info.acceptance,
+    acceptance: Callable[[Any], Array] = lambda info: info.acceptance,
 ) -> Tuned:
     r"""Return the step size at which the chains' mean acceptance is ``target``.
 
@@ -51,8 +52,8 @@ def step_size(
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        make_sampler: (step_size=h) -> ``Sampler``, whose state does not depend on h:
-            ``functools.partial(langevin.mala, energy)``.
+        make_sampler: h -> ``Sampler``, whose state does not depend on h:
+            ``lambda h: langevin.mala(energy, step_size=h)``.
         position: where the chains start, the chains on the leading axis.
         num_steps: steps of warm-up, >= 1; some hundreds.
         initial: step size > 0 to start from. Where it is an array per dimension, their ratios
@@ -65,19 +66,20 @@ def step_size(
         ``Tuned``: the step size, the positions, the history of the acceptance.
 
     Raises:
-        ValueError: initial <= 0 or NaN, a target outside (0, 1), num_steps < 1.
+        ValueError: initial <= 0 or NaN, a target outside (0, 1), num_steps < 1, several keys.
+        TypeError: a sampler that accepts everything: its info has no acceptance.
 
-    >>> import functools, jax, jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
-    >>> make_sampler = functools.partial(langevin.mala, lambda x: jnp.sum(x**2) / 2)
+    >>> make_sampler = lambda h: langevin.mala(lambda x: jnp.sum(x**2) / 2, step_size=h)
     >>> start = jax.random.normal(jax.random.key(0), (100, 10))
     >>> tuned = step_size(jax.random.key(1), make_sampler, start, 200, initial=1e-3)
     >>> bool(jnp.abs(tuned.acceptance[100:].mean() - 0.574) < 0.05)
     True
     """
+    _checks.one_key(key)
     _checks.positive("initial", initial)
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    num_steps = _checks.count("num_steps", num_steps)
     if not 0 < target < 1:
         raise ValueError(f"target must be in (0, 1), got {target}.")
     initial = jnp.asarray(initial)
@@ -85,9 +87,9 @@ def step_size(
 
     def one(carry, _):
         state, t, log_factor, error, average = carry
-        sampler = make_sampler(step_size=initial * jnp.exp(log_factor))
-        state, info = sampler.step(jax.random.fold_in(key, t), state)
-        accepted = jnp.mean(acceptance(info))
+        sampler = make_sampler(initial * jnp.exp(log_factor))
+        state, info = sampler.step(jax.random.fold_in(key, t.astype(jnp.int32)), state)
+        accepted = jnp.mean(_acceptance(acceptance, info))
         t = t + 1
         error = error + target - jnp.where(jnp.isnan(accepted), 0.0, accepted)
         log_factor = centre - jnp.sqrt(t) / (_REACH * (t + _DELAY)) * error
@@ -95,7 +97,25 @@ def step_size(
         average = weight * log_factor + (1 - weight) * average
         return (state, t, log_factor, error, average), accepted
 
-    zero = jnp.zeros(())
-    start = (make_sampler(step_size=initial).init(position), zero, zero, zero, zero)
-    (state, _, _, _, average), history = jax.lax.scan(one, start, length=num_steps)
+    state = make_sampler(initial).init(position)
+    zero = _zero_that_varies_as(state)
+    (state, _, _, _, average), history = jax.lax.scan(
+        one, (state, zero, zero, zero, zero), length=num_steps
+    )
     return Tuned(initial * jnp.exp(average), state.position, history)
+
+
+def _acceptance(read: Callable[[Any], Array], info: Any) -> Array:
+    try:
+        return read(info)
+    except AttributeError as error:
+        raise TypeError(
+            f"step_size needs a sampler that accepts or refuses; {type(info).__name__} has no "
+            "acceptance. Say where it is: acceptance=lambda info: info.acceptance_rate."
+        ) from error
+
+
+def _zero_that_varies_as(state: Any) -> Array:
+    """Return 0, under shard_map one a device where the chains are: each finds its own step size."""
+    leaf = jnp.ravel(jax.tree.leaves(state)[0])[0]
+    return jnp.where(leaf == leaf, 0.0, 0.0)

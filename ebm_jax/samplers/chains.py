@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
-from ebm_jax.samplers._batch import check_chains, per_chain
+from ebm_jax._trees import chain_axes, check_chains, put_chains, select_chains, take_chains
 from ebm_jax.types import Array, Key, Metrics, Position, PyTree, Sampler
 
 
@@ -45,7 +45,8 @@ def run(
         The last state, and what was collected (None if nothing).
 
     Raises:
-        ValueError: num_steps < 1, or not a multiple of thin.
+        TypeError: positions instead of a state, no key, a number of steps that is no integer or
+            is traced. ValueError: several keys, num_steps < 1, or not a multiple of thin.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
@@ -56,10 +57,12 @@ def run(
     >>> history.shape
     (10, 4, 2)
     """
-    if thin < 1 or num_steps < 1 or num_steps % thin:
-        raise ValueError(
-            f"num_steps must be a positive multiple of thin, got {num_steps} steps, thin={thin}."
-        )
+    _checks.one_key(key)
+    num_steps, thin = _checks.count("num_steps", num_steps), _checks.count("thin", thin)
+    if num_steps % thin:
+        raise ValueError(f"num_steps must be a multiple of thin={thin}, got {num_steps}.")
+    if not hasattr(state, "position"):
+        _check_state(sampler, key, state)
 
     # The step number is carried, not scanned over: an arange would grow with the run.
     def one(carry, _):
@@ -83,6 +86,17 @@ def run(
 
     (state, _), collected = jax.lax.scan(several, start, length=num_steps // thin)
     return state, collected
+
+
+def _check_state(sampler: Sampler, key: Key, state: Any) -> None:
+    """Refuse what is no state of the sampler: positions, most likely."""
+    try:
+        jax.eval_shape(sampler.step, key, state)
+    except AttributeError as error:
+        raise TypeError(
+            "chains.run takes a state, sampler.init(positions), where chains go on from; got "
+            f"{type(state).__name__} ({error})."
+        ) from error
 
 
 def refresh(sampler: Sampler, state: Any) -> Any:
@@ -113,6 +127,7 @@ def mean_info(state: Any, info: Any) -> Metrics:
     r"""Return the mean over chains of every field of a sampler's info, for ``collect``.
 
     What fraction was accepted, clipped, stopped by the box; the energies, as ``chain_energy``.
+    Fields that are pytrees of their own (the trajectories of blackjax's NUTS) are left out.
 
     Args:
         state: not used.
@@ -120,6 +135,9 @@ def mean_info(state: Any, info: Any) -> Metrics:
 
     Returns:
         A dict by field, each ().
+
+    Raises:
+        TypeError: an info that is no NamedTuple.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
@@ -130,17 +148,59 @@ def mean_info(state: Any, info: Any) -> Metrics:
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     del state
-    means = {k: jnp.mean(jnp.asarray(v, jnp.float32)) for k, v in info._asdict().items()}
+    if not hasattr(info, "_asdict"):
+        raise TypeError(f"mean_info takes an info that is a NamedTuple, got {type(info).__name__}.")
+    fields = {name: value for name, value in info._asdict().items() if hasattr(value, "dtype")}
+    means = {name: jnp.mean(value.astype(jnp.float32)) for name, value in fields.items()}
     return {"chain_energy" if k == "energy" else k: v for k, v in means.items()}
 
 
-def draw(key: Key, chains: Position, num: int) -> tuple[Array, Position]:
+def axes(sampler: Sampler, position: Position) -> PyTree:
+    r"""Return where the chains are in a sampler's state: the axis of every leaf, or -1.
+
+    Found from the shapes of ``sampler.init`` with one chain more; nothing is computed.
+
+    Args:
+        sampler: the sampler.
+        position: positions, the chains on the leading axis.
+
+    Returns:
+        A pytree like the state, of integers: -1 for a leaf without chains, such as a step count.
+
+    >>> import jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> found = axes(langevin.ula(lambda x: jnp.sum(x**2), step_size=0.1), jnp.zeros((5, 2)))
+    >>> found.position, found.step
+    (0, -1)
+    """
+    return chain_axes(sampler.init, position)
+
+
+def _leading(chains: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: 0, chains)
+
+
+def _capacity(chains: PyTree, where: PyTree) -> int:
+    """Return the number of chains, or refuse leaves that disagree."""
+    pairs = zip(jax.tree.leaves(chains), jax.tree.leaves(where), strict=True)
+    sizes = {jnp.shape(leaf)[axis : axis + 1] for leaf, axis in pairs if axis >= 0}
+    if len(sizes) != 1 or not all(sizes) or sizes == {(0,)}:
+        raise ValueError(
+            "Chains must have one common axis, the leading one if no axes are given, of at least "
+            f"1; got the shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(chains)]}."
+        )
+    return sizes.pop()[0]
+
+
+def draw(key: Key, chains: PyTree, num: int, *, axes: PyTree | None = None) -> tuple[Array, PyTree]:
     r"""Draw ``num`` different slots of the persistent chains, every slot equally likely.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        chains: pytree with the slots on the leading axis.
+        chains: pytree with the slots on the leading axis, or where ``axes`` says.
         num: how many, from 1 to the number of slots.
+        axes: the axis of the slots in every leaf, -1 for none: ``chains.axes`` of a sampler's
+            state. None for positions.
 
     Returns:
         The indices (num,), without repetition, and the chains in those slots. Give the
@@ -154,59 +214,115 @@ def draw(key: Key, chains: Position, num: int) -> tuple[Array, Position]:
     >>> sorted(indices.tolist())
     [0, 1, 2, 3, 4]
     """
-    capacity = check_chains(chains)
+    _checks.one_key(key)
+    where = _leading(chains) if axes is None else axes
+    capacity, num = _capacity(chains, where), _checks.count("num", num, least=0)
     if not 1 <= num <= capacity:
         raise ValueError(f"num must be from 1 to the {capacity} slots there are, got {num}.")
     # The num largest of capacity numbers: a permutation would sort them all. Two of the 2^23
     # values are seldom equal, and then the lower slot wins.
     _, indices = jax.lax.top_k(jax.random.uniform(key, (capacity,)), num)
-    return indices, jax.tree.map(lambda leaf: leaf[indices], chains)
+    return indices, take_chains(chains, indices, where)
 
 
-def write_back(chains: Position, indices: Array, moved: Position) -> Position:
+def write_back(
+    chains: PyTree, indices: Array, moved: PyTree, *, axes: PyTree | None = None
+) -> PyTree:
     r"""Return the persistent chains with ``moved`` in the slots ``indices``.
 
     Args:
-        chains: pytree with the slots on the leading axis.
-        indices: (num,), from ``draw``.
-        moved: pytree with ``num`` chains on the leading axis.
+        chains: pytree with the slots on the leading axis, or where ``axes`` says.
+        indices: (num,), from ``draw``: all different. What only running shows to be no slot is
+            not written.
+        moved: pytree with ``num`` chains, otherwise shaped like ``chains``.
+        axes: as in ``draw``; a leaf without chains is taken from ``moved``.
 
     Returns:
         The chains; every other slot is untouched.
+
+    Raises:
+        ValueError: indices that are known to be no slots or to repeat, ``moved`` of another
+            structure or shape.
 
     >>> import jax.numpy as jnp
     >>> write_back(jnp.zeros(4), jnp.array([2]), jnp.array([7.0])).tolist()
     [0.0, 0.0, 7.0, 0.0]
     """
-    return jax.tree.map(lambda slots, new: slots.at[indices].set(new), chains, moved)
+    where = _leading(chains) if axes is None else axes
+    capacity, known = _capacity(chains, where), _checks.concrete(indices)
+    if jnp.ndim(indices) != 1 or (
+        known is not None and (len(set(known.tolist())) < len(known) or not known.size)
+    ):
+        raise ValueError(f"indices must be one or more different slots, (num,), got {indices}.")
+    if known is not None and not ((known >= 0) & (known < capacity)).all():
+        raise ValueError(f"indices must be slots from 0 to {capacity - 1}, got {known}.")
+    _same_chains("moved", moved, chains, where, len(indices))
+    return put_chains(chains, indices, moved, where)
 
 
-def restart(key: Key, chains: Position, fresh: Position, fraction) -> tuple[Position, Array]:
-    r"""Restart each chain with probability ``fraction``, from a new position of its own.
+def _same_chains(name: str, given: PyTree, chains: PyTree, where: PyTree, num: int) -> None:
+    """Refuse chains of another structure, or of other shapes than ``num`` of these have."""
 
-    A chain with a NaN or infinite coordinate always restarts.
+    def wanted(axis: int, leaf: Array) -> tuple[int, ...]:
+        shape = jnp.shape(leaf)
+        return shape if axis < 0 else (*shape[:axis], num, *shape[axis + 1 :])
+
+    shapes = [wanted(*pair) for pair in zip(*map(jax.tree.leaves, (where, chains)), strict=True)]
+    found = [jnp.shape(leaf) for leaf in jax.tree.leaves(given)]
+    if jax.tree.structure(given) != jax.tree.structure(chains) or found != shapes:
+        raise ValueError(
+            f"{name} must be {num} chains of the same structure, of the shapes {shapes}; got "
+            f"{found} in {jax.tree.structure(given)}."
+        )
+
+
+def restart(
+    key: Key, chains: PyTree, fresh: PyTree, fraction, *, axes: PyTree | None = None
+) -> tuple[PyTree, Array]:
+    r"""Restart each chain with probability ``fraction``, from a new state of its own.
+
+    A chain with a NaN always restarts, and so does one with an infinite coordinate.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        chains: pytree with the chains on the leading axis.
-        fresh: new positions of the same structure, independent of the old ones.
+        chains: pytree with the chains on the leading axis, or where ``axes`` says.
+        fresh: new ones of the same structure, independent of the old.
         fraction: in [0, 1].
+        axes: as in ``draw``; a leaf without chains is kept.
 
     Returns:
         The chains, and which of them restarted, (n,) booleans.
 
     Raises:
-        ValueError: a fraction outside [0, 1].
+        ValueError: a fraction outside [0, 1], fresh chains of another structure or shape.
 
     >>> import jax, jax.numpy as jnp
     >>> chains = jnp.array([[1.0], [jnp.nan]])
     >>> restart(jax.random.key(0), chains, jnp.zeros((2, 1)), 0.0)[0].tolist()
     [[1.0], [0.0]]
     """
+    _checks.one_key(key)
     _checks.fraction("fraction", fraction)
-    num = check_chains(chains)
-    chosen = jax.random.bernoulli(key, fraction, (num,)) | ~finite(chains)
-    return jax.tree.map(lambda a, b: jnp.where(per_chain(chosen, a), b, a), chains, fresh), chosen
+    if jnp.ndim(fraction):
+        raise ValueError(f"fraction must be one number, got the shape {jnp.shape(fraction)}.")
+    where = _leading(chains) if axes is None else axes
+    num = _capacity(chains, where)
+    _same_chains("fresh", fresh, chains, where, num)
+    broken = ~finite(getattr(chains, "position", chains))
+    if axes is not None:
+        broken |= _has_nan(chains, where, num)
+    chosen = jax.random.bernoulli(key, fraction, (num,)) | broken
+    return select_chains(chosen, fresh, chains, where), chosen
+
+
+def _has_nan(chains: PyTree, where: PyTree, num: int) -> Array:
+    """Return which chains have a NaN anywhere in their state, (n,) booleans."""
+    found = jnp.zeros(num, bool)
+    for leaf, axis in zip(jax.tree.leaves(chains), jax.tree.leaves(where), strict=True):
+        if axis >= 0 and jnp.issubdtype(leaf.dtype, jnp.floating):
+            others = tuple(i for i in range(leaf.ndim) if i != axis)
+            found |= jnp.any(jnp.isnan(leaf), axis=others)
+    return found
 
 
 def finite(chains: Position) -> Array:
@@ -216,8 +332,7 @@ def finite(chains: Position) -> Array:
     >>> finite(jnp.array([[1.0, 2.0], [jnp.inf, 0.0]])).tolist()
     [True, False]
     """
-    rows = [
-        jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1)
-        for leaf in jax.tree.leaves(chains)
-    ]
+    check_chains(chains)
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(chains)]
+    rows = [jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))) for x in leaves]
     return jnp.all(jnp.stack(rows), axis=0)

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ebm_jax import _checks
+from ebm_jax._trees import chain_axes, check_chains, check_energy, explicit_mesh
 from ebm_jax.samplers import chains as _chains
-from ebm_jax.samplers._batch import check_chains
-from ebm_jax.types import Array, Energy, Key, Position, Sampler
+from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
 
 
 class TemperingState(NamedTuple):
@@ -47,8 +48,8 @@ class TemperingInfo(NamedTuple):
     swapped: Array
 
 
-def _check_ladder(betas) -> Array:
-    betas = jnp.asarray(betas)
+def _check_ladder(betas: ArrayLike) -> Array:
+    betas = _checks.array("betas", betas)
     known = _checks.concrete(betas)
     if betas.ndim != 1 or betas.shape[0] < 2:
         raise ValueError(f"betas must be a ladder of at least 2 values, got {betas.shape}.")
@@ -61,8 +62,8 @@ def _check_ladder(betas) -> Array:
 
 def replica_exchange(
     energy: Energy,
-    make_sampler: Callable[..., Sampler],
-    betas,
+    make_sampler: Callable[[Array], Sampler],
+    betas: ArrayLike,
     *,
     steps_per_swap: int = 1,
 ) -> Sampler:
@@ -74,16 +75,15 @@ def replica_exchange(
 
     Every chain has replicas and swaps of its own. The swaps leave the product of the replicas'
     targets as it is; where a state holds more than positions (an energy, a velocity in thermal
-    units) all that has the chains on its leading axis moves along with its chain.
+    units) all of it that belongs to a chain moves along with its chain.
     Source: Syed et al. (2022), Non-reversible parallel tempering: a scalable highly parallel
     MCMC scheme, JRSS B 84(2); Okabe et al. (2001).
 
     Args:
         energy: E(x) -> (), one configuration in.
-        make_sampler: (energy, beta=b) -> ``Sampler``, whose state has a field ``position``:
-            ``functools.partial(langevin.mala, step_size=0.1)``, or with a step size of its own
-            for each temperature, ``lambda e, beta: langevin.mala(e, step_size=0.1 / beta,
-            beta=beta)``.
+        make_sampler: beta () -> ``Sampler``, whose state has a field ``position``: any of ours,
+            with a step size for all temperatures or one of its own for each,
+            ``lambda beta: langevin.mala(energy, step_size=0.1 / beta, beta=beta)``.
         betas: inverse temperatures > 0, (temperatures,), increasing; the last is the target's.
         steps_per_swap: steps of the sampler between swaps, >= 1.
 
@@ -94,47 +94,60 @@ def replica_exchange(
     Raises:
         ValueError: betas that do not increase or are <= 0, fewer than two, steps_per_swap < 1.
 
-    >>> import functools, jax, jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
-    >>> sampler = replica_exchange(lambda x: jnp.sum((x**2 - 4) ** 2),
-    ...     functools.partial(langevin.mala, step_size=0.01), betas=jnp.array([0.1, 0.3, 1.0]))
+    >>> energy = lambda x: jnp.sum((x**2 - 4) ** 2)
+    >>> sampler = replica_exchange(energy, betas=[0.1, 0.3, 1.0],
+    ...     make_sampler=lambda beta: langevin.mala(energy, step_size=0.01, beta=beta))
     >>> state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
     >>> state.position.shape, info.acceptance.shape
     ((5, 2), (2, 5))
     """
     ladder = _check_ladder(betas)
-    if steps_per_swap < 1:
-        raise ValueError(f"steps_per_swap must be at least 1, got {steps_per_swap}.")
+    steps_per_swap = _checks.count("steps_per_swap", steps_per_swap)
     energies = jax.vmap(jax.vmap(energy))
 
     def init(position: Position) -> TemperingState:
         check_chains(position)
         position = jax.tree.map(jnp.asarray, position)
-        replicas = jax.vmap(lambda b: make_sampler(energy, beta=b).init(position))(ladder)
+        check_energy(energy, position)
+        with explicit_mesh(position):
+            replicas = jax.vmap(lambda b: make_sampler(b).init(position))(ladder)
         return TemperingState(replicas, jnp.zeros((), jnp.int32))
 
+    def refresh(state: TemperingState) -> TemperingState:
+        def one(b: Array, replica: Any) -> Any:
+            return _chains.refresh(make_sampler(b), replica)
+
+        return state._replace(replicas=jax.vmap(one)(ladder, state.replicas))
+
     def step(key: Key, state: TemperingState) -> tuple[TemperingState, TemperingInfo]:
+        _checks.one_key(key)
         move_key, swap_key = jax.random.split(key)
 
         def move(key: Key, b: Array, replica: Any) -> Any:
-            sampler = make_sampler(energy, beta=b)
-            return _chains.run(key, sampler, replica, steps_per_swap)[0]
+            return _chains.run(key, make_sampler(b), replica, steps_per_swap)[0]
 
         keys = jax.random.split(move_key, ladder.shape[0])
         replicas = jax.vmap(move)(keys, ladder, state.replicas)
         values = energies(replicas.position)
-        pairs = ladder[:-1] - ladder[1:]
-        log_ratio = pairs[:, None] * (values[:-1] - values[1:])
-        acceptance = jnp.exp(jnp.minimum(jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio), 0.0))
-        tried = jnp.arange(pairs.shape[0]) % 2 == state.step % 2
+        acceptance = _acceptance(ladder, values)
+        tried = jnp.arange(ladder.shape[0] - 1) % 2 == state.step % 2
         swapped = tried[:, None] & (jax.random.uniform(swap_key, acceptance.shape) < acceptance)
         source = _sources(swapped)
-        replicas = jax.tree.map(lambda leaf: _permute(leaf, source), replicas)
+        axes = chain_axes(make_sampler(ladder[-1]).init, state.position)
+        replicas = _permute(replicas, source, axes)
         energy_at_target = jnp.take_along_axis(values, source, axis=0)[-1]
         info = TemperingInfo(energy_at_target, acceptance, swapped)
         return TemperingState(replicas, state.step + 1), info
 
-    return Sampler(init, step)
+    return Sampler(init, step, refresh)
+
+
+def _acceptance(ladder: Array, values: Array) -> Array:
+    """Return the probability that each pair of neighbours swaps, (temperatures - 1, chains)."""
+    log_ratio = (ladder[:-1] - ladder[1:])[:, None] * (values[:-1] - values[1:])
+    return jnp.exp(jnp.minimum(jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio), 0.0))
 
 
 def _sources(swapped: Array) -> Array:
@@ -145,15 +158,22 @@ def _sources(swapped: Array) -> Array:
     return jnp.arange(up.shape[0])[:, None] + up - down
 
 
-def _permute(leaf: Array, source: Array) -> Array:
-    """Move what belongs to a chain, (temperatures, chains, ...); leave step counts alone."""
-    if leaf.shape[:2] != source.shape:
-        return leaf
-    index = source.reshape(source.shape + (1,) * (leaf.ndim - 2))
-    return jnp.take_along_axis(leaf, index, axis=0)
+def _permute(replicas: PyTree, source: Array, axes: PyTree) -> PyTree:
+    """Move what belongs to a chain among its replicas; leave the rest, step counts say, alone."""
+
+    def move(axis: int, leaf: Array) -> Array:
+        if axis < 0:
+            return leaf
+        # The temperatures lie before the axes of one replica's state.
+        index = source.reshape(
+            source.shape[:1] + (1,) * axis + source.shape[1:] + (1,) * (leaf.ndim - axis - 2)
+        )
+        return jnp.take_along_axis(leaf, index, axis=0)
+
+    return jax.tree.map(move, axes, replicas)
 
 
-def adapt_ladder(betas, acceptance) -> Array:
+def adapt_ladder(betas: ArrayLike, acceptance: ArrayLike) -> Array:
     r"""Return a ladder between the same ends on which all neighbours swap equally often.
 
         new b_k solves  Lambda(b_k) = Lambda(b_max) k / (temperatures - 1)
@@ -177,7 +197,7 @@ def adapt_ladder(betas, acceptance) -> Array:
     >>> adapt_ladder(jnp.array([0.0625, 0.5, 1.0]), jnp.array([0.5, 0.5])).tolist()
     [0.0625, 0.5, 1.0]
     """
-    ladder, acceptance = _check_ladder(betas), jnp.asarray(acceptance)
+    ladder, acceptance = _check_ladder(betas), _checks.array("acceptance", acceptance)
     if acceptance.shape != (ladder.shape[0] - 1,):
         raise ValueError(
             f"acceptance must have one value a pair, ({ladder.shape[0] - 1},), got "

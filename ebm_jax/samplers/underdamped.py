@@ -5,24 +5,23 @@ r"""Underdamped Langevin dynamics: chains with a velocity, by the BAOAB splittin
 The stationary distribution is exp(-beta [E(x) + m |v|^2 / 2]), so that of x is exp(-beta E).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
+from ebm_jax._noise import standard_normal
+from ebm_jax._trees import chain_norm, check_chains, partition, per_chain, value_and_gradient
 from ebm_jax.samplers import _options
-from ebm_jax.samplers._batch import (
-    check_chains,
-    partition,
-    standard_normal,
-    value_and_gradient,
-)
+from ebm_jax.samplers._options import Options, longer
+from ebm_jax.samplers.langevin import Option
 from ebm_jax.types import Array, Energy, Key, Position, Sampler
 
 
 class UnderdampedState(NamedTuple):
-    """Chains, their velocities, energy and (clipped) gradient, and the step count.
+    """Chains, their velocities, energy and gradient, and the step count.
 
     ``velocity`` has one array per moving leaf, in thermal units, v sqrt(beta m): a standard
     normal at equilibrium, whatever the temperature. (At beta = inf it is v sqrt(m).)
@@ -37,14 +36,14 @@ class UnderdampedState(NamedTuple):
 
 
 class UnderdampedInfo(NamedTuple):
-    """What happened in a step; arrays are (chains,).
+    """Where the chains are after a step; arrays are (chains,).
 
     Attributes:
-        energy: E(x) after the step.
-        gradient_norm: |grad E| there, before clipping.
+        energy: E(x).
+        gradient_norm: |grad E(x)|, before clipping.
         clipped: whether that gradient was clipped.
-        at_box: the fraction of coordinates that the box stopped in this step.
-        beta: inverse temperature, ().
+        at_box: the fraction of coordinates that the box stopped.
+        beta: inverse temperature, () or (chains,).
     """
 
     energy: Array
@@ -57,12 +56,12 @@ class UnderdampedInfo(NamedTuple):
 def baoab(
     energy: Energy,
     *,
-    step_size,
-    friction,
-    mass=1.0,
-    beta=None,
-    max_gradient_norm=None,
-    box=None,
+    step_size: Option,
+    friction: Option,
+    mass: Option = 1.0,
+    beta: Option | None = None,
+    max_gradient_norm: Option | None = None,
+    box: tuple[Option, Option] | None = None,
 ) -> Sampler:
     r"""Return the underdamped Langevin sampler in the order kick, drift, friction, drift, kick.
 
@@ -76,11 +75,12 @@ def baoab(
 
     Args:
         energy: E(x) -> (), one configuration in.
-        step_size: h > 0, a time, x sqrt(m / energy): a scalar, or a schedule: step () -> ().
-        friction: >= 0, in 1 / time.
-        mass: m > 0, a scalar or an array per dimension (broadcasting to one configuration):
+        step_size: h > 0, a time, x sqrt(m / energy): one number; like all of these it may be a
+            schedule, step () -> value, as ``langevin`` says.
+        friction: >= 0, in 1 / time, one number.
+        mass: m > 0, a number or an array per dimension (broadcasting to one configuration):
             a diagonal preconditioner.
-        beta: inverse temperature > 0, 1 if not given; inf has no noise; or a schedule.
+        beta: inverse temperature > 0, 1 if not given; inf has no noise; or one a chain.
         max_gradient_norm: a chain's longer gradients are scaled to this norm.
         box: (low, high): coordinates outside are projected back and lose their velocity.
 
@@ -98,15 +98,14 @@ def baoab(
     >>> state.position.shape, info.energy.shape
     ((5, 2), (5,))
     """
-    _options.check(step_size, beta, None, max_gradient_norm, box)
-    _checks.nonnegative("friction", friction)
-    _checks.positive("mass", mass)
-    kernel = _options.kernel(step_size, beta, None)
+    options = Options(step_size, beta, None, max_gradient_norm, box)
+    _options.check_all(options)
+    _options.check("friction", friction)
+    _options.check("mass", mass)
 
     def evaluate(position: Position) -> tuple[Array, list, Array]:
         value, gradient = value_and_gradient(energy, position)
-        drift, norm, _ = _options.clip(gradient, max_gradient_norm)
-        return value, drift, norm
+        return value, gradient, chain_norm(gradient)
 
     def init(position: Position) -> UnderdampedState:
         check_chains(position)
@@ -114,38 +113,73 @@ def baoab(
         rest = [jnp.zeros_like(x) for x in partition(position)[0]]
         return UnderdampedState(position, rest, *evaluate(position), jnp.zeros((), jnp.int32))
 
+    def refresh(state: UnderdampedState) -> UnderdampedState:
+        value, gradient, norm = evaluate(state.position)
+        return state._replace(energy=value, gradient=gradient, gradient_norm=norm)
+
     def step(key: Key, state: UnderdampedState) -> tuple[UnderdampedState, UnderdampedInfo]:
+        _checks.one_key(key)
         moving, fixed, merge = partition(state.position)
-        h, _, b = kernel(state.step)
-        if h.ndim:
-            raise ValueError(f"step_size must be a scalar, give mass instead: got {h.shape}.")
-        m = jnp.asarray(mass)
-        _options.fits("mass", m, moving)
-        cold = b == jnp.inf
-        unit = jax.lax.rsqrt(jnp.where(cold, 1.0, b) * m)  # one thermal velocity
-        keep = jnp.exp(-friction * h)
-        fresh = jnp.where(cold, 0.0, jnp.sqrt(-jnp.expm1(-2 * friction * h)))
-
-        def kick(u: list, gradient: list) -> list:
-            return [v - (h / 2) * g / (m * unit) for v, g in zip(u, gradient, strict=True)]
-
-        def drift(x: list, u: list) -> list:
-            return [y + (h / 2) * unit * v for y, v in zip(x, u, strict=True)]
-
-        u = kick(state.velocity, state.gradient)
-        x = drift(moving, u)
-        u = [keep * v + fresh * xi for v, xi in zip(u, standard_normal(key, moving), strict=True)]
-        x = [y.astype(x0.dtype) for y, x0 in zip(drift(x, u), moving, strict=True)]
+        now = _options.now(options, state.step, moving)
+        motion = _motion(now, friction, mass, state.step, moving)
+        limit = now.max_gradient_norm
+        drift, _ = _options.clip(state.gradient, state.gradient_norm, limit)
+        u = motion.kick(state.velocity, drift)
+        x = motion.drift(moving, u)
+        u = motion.mix(u, standard_normal(key, moving))
+        x = [y.astype(x0.dtype) for y, x0 in zip(motion.drift(x, u), moving, strict=True)]
         at_box = jnp.zeros(state.energy.shape)
-        if box is not None:
+        if now.box is not None:
             free = x
-            x, at_box = _options.project(free, box)
+            x, at_box = _options.project(free, now.box)
             u = [jnp.where(y == z, v, 0.0) for y, z, v in zip(x, free, u, strict=True)]
         position = merge(x, fixed)
         value, gradient, norm = evaluate(position)
-        u = [v.astype(y.dtype) for v, y in zip(kick(u, gradient), x, strict=True)]
-        limit = jnp.inf if max_gradient_norm is None else max_gradient_norm
-        info = UnderdampedInfo(value, norm, norm > limit, at_box, b)
+        u = motion.kick(u, _options.clip(gradient, norm, limit)[0])
+        u = [v.astype(y.dtype) for v, y in zip(u, x, strict=True)]
+        info = UnderdampedInfo(value, norm, longer(norm, limit), at_box, now.beta)
         return UnderdampedState(position, u, value, gradient, norm, state.step + 1), info
 
-    return Sampler(init, step)
+    return Sampler(init, step, refresh)
+
+
+class _Motion(NamedTuple):
+    """The three maps of a step, of lists of arrays: velocities u in thermal units, positions x."""
+
+    kick: Callable[[list, list], list]  # B: (u, gradient) -> u
+    drift: Callable[[list, list], list]  # A: (x, u) -> x
+    mix: Callable[[list, list], list]  # O: (u, xi) -> u
+
+
+def _motion(now: _options.Now, friction, mass, step: Array, moving: list) -> _Motion:
+    """Return the maps at the options of one step."""
+    h = now.step_size
+    if h.ndim:
+        raise ValueError(f"step_size must be one number, give mass instead: got {h.shape}.")
+    friction = _options.scalar("friction", friction, step)
+    m = _options.configuration("mass", mass, step, moving)
+    fine = _options.valid("friction", friction) & _options.valid("mass", m)
+    h = jnp.where(fine, h, jnp.nan)
+    cold = now.beta == jnp.inf
+    warm = jnp.where(cold, 1.0, now.beta)
+    keep, fresh = jnp.exp(-friction * h), jnp.sqrt(-jnp.expm1(-2 * friction * h))
+    fresh = jnp.where(cold, 0.0, fresh)
+
+    def each(value: Array, leaf: Array) -> Array:
+        return per_chain(value, leaf) if value.ndim else value
+
+    # One thermal velocity, 1 / sqrt(beta m).
+    units = [jax.lax.rsqrt(each(warm, leaf) * m) for leaf in moving]
+    half = h / 2
+
+    def kick(u: list, gradient: list) -> list:
+        terms = zip(u, gradient, units, strict=True)
+        return [v - half * g / (m * unit) for v, g, unit in terms]
+
+    def drift(x: list, u: list) -> list:
+        return [y + half * unit * v for y, v, unit in zip(x, u, units, strict=True)]
+
+    def mix(u: list, xi: list) -> list:
+        return [keep * v + each(fresh, v) * noise for v, noise in zip(u, xi, strict=True)]
+
+    return _Motion(kick, drift, mix)

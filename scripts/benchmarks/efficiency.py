@@ -47,7 +47,9 @@ def run_efficiency(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
         @ebm_jax.jit
         def tune(key, x, energy=energy):
-            make = functools.partial(langevin.mala, energy)
+            def make(step_size):
+                return langevin.mala(energy, step_size=step_size)
+
             return adaptation.step_size(key, make, x, warm_up, initial=0.01)
 
         tuned = tune(jax.random.key(2), start)

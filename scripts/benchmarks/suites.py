@@ -11,8 +11,7 @@ import numpy as np
 import optax
 
 import ebm_jax
-from ebm_jax import networks, training
-from ebm_jax.objectives import contrastive_divergence as cd
+from ebm_jax import networks, objectives, training
 from ebm_jax.samplers import langevin
 from scripts.benchmarks import devices, measure, workloads
 from scripts.benchmarks.efficiency import run_efficiency
@@ -162,13 +161,13 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
     network, key = networks.ConvEnergy((32, 64, 64)), jax.random.key(0)
     params = network.init(key, jnp.zeros((28, 28, 1)))
     data = jax.random.normal(jax.random.key(1), (updates, chains, 28, 28, 1))
-    objective = cd.persistent(
+    objective = objectives.persistent(
         network.apply,
-        ULA,
+        lambda params: ULA(functools.partial(network.apply, params)),
         num_steps=steps,
         num_chains=chains,
         capacity=capacity,
-        initial=lambda key, slots: jax.random.normal(key, (len(slots), 28, 28, 1)),
+        initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 28, 28, 1)),
     )
     trainer = training.trainer(objective, optax.adam(1e-4))
     state = trainer.init(params, key)
@@ -179,7 +178,7 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
     run, gradient = workloads.ours(ULA, network.apply, steps), jax.grad(contrast)
     cases = {
-        "ours": measure.case(trainer.update, state, data, key),
+        "ours": measure.case(trainer.update, state, data, key, updates),
         "its chains": measure.case(ebm_jax.jit(run), params, key, data[0], calls=updates),
         "its gradient": measure.case(
             ebm_jax.jit(gradient), params, data[0], -data[0], calls=updates

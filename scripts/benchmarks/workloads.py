@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from ebm_jax._noise import standard_normal
 from ebm_jax.samplers import chains
-from ebm_jax.samplers._batch import standard_normal
 from ebm_jax.types import Energy, Sampler
 
 STEP_SIZE = 0.01

@@ -1,7 +1,5 @@
 """Step-size adaptation reaches its target; blackjax's dual averaging is the independent answer."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,11 +16,12 @@ def energy(x):
     return jnp.sum((x / SCALES) ** 2) / 2
 
 
-MALA = functools.partial(langevin.mala, energy)
+def mala(step_size):
+    return langevin.mala(energy, step_size=step_size)
 
 
 def mean_acceptance(key, step_size, position):
-    sampler = MALA(step_size=step_size)
+    sampler = mala(step_size)
     _, accepted = chains.run(
         key, sampler, sampler.init(position), 50, collect=lambda s, i: jnp.mean(i.acceptance)
     )
@@ -36,7 +35,7 @@ def test_the_step_size_found_accepts_as_often_as_asked(initial, target):
 
     @ebm_jax.jit
     def tune(key, initial):
-        return adaptation.step_size(key, MALA, start, 400, initial=initial, target=target)
+        return adaptation.step_size(key, mala, start, 400, initial=initial, target=target)
 
     tuned = tune(jax.random.key(1), initial)
     found = jax.jit(mean_acceptance)(jax.random.key(2), tuned.step_size, tuned.position)
@@ -47,7 +46,7 @@ def test_the_step_size_found_accepts_as_often_as_asked(initial, target):
 def test_an_array_keeps_its_ratios():
     start = SCALES * jax.random.normal(jax.random.key(0), (500, 3))
     tune = jax.jit(
-        lambda key: adaptation.step_size(key, MALA, start, 300, initial=1e-3 * SCALES**2)
+        lambda key: adaptation.step_size(key, mala, start, 300, initial=1e-3 * SCALES**2)
     )
     tuned = tune(jax.random.key(1))
     np.testing.assert_allclose(tuned.step_size / tuned.step_size[0], SCALES**2, rtol=1e-5)
@@ -63,7 +62,7 @@ def test_the_recursion_is_that_of_blackjax():
 
     def make_sampler(step_size):
         return Sampler(
-            lambda x: langevin.ULAState(x, jnp.zeros((), jnp.int32)),
+            lambda x: langevin.SGLDState(x, jnp.zeros((), jnp.int32)),
             lambda key, state: (state, acceptance(jnp.log(step_size))),
         )
 

@@ -19,7 +19,7 @@ SAMPLERS = {
     "mala": functools.partial(langevin.mala, step_size=0.1),
     "baoab": functools.partial(underdamped.baoab, step_size=0.1, friction=1.0),
     "tempered": lambda energy: tempering.replica_exchange(
-        energy, functools.partial(langevin.mala, step_size=0.1), [0.3, 1.0]
+        energy, lambda beta: langevin.mala(energy, step_size=0.1, beta=beta), [0.3, 1.0]
     ),
 }
 
@@ -63,7 +63,9 @@ def test_one_compilation_whatever_the_ladder():
     @jax.jit
     @chex.assert_max_traces(n=1)
     def run(key, x, betas):
-        make = functools.partial(langevin.mala, step_size=0.1)
+        def make(beta):
+            return langevin.mala(energy, step_size=0.1, beta=beta)
+
         sampler = tempering.replica_exchange(energy, make, betas)
         return chains.run(key, sampler, sampler.init(x), 3)[0].position
 
@@ -71,40 +73,95 @@ def test_one_compilation_whatever_the_ladder():
         run(jax.random.key(0), jnp.zeros((5, 2)), jnp.asarray(betas))
 
 
-def test_two_devices_make_the_same_chains_to_the_bit():
-    program = """
-        import jax, jax.numpy as jnp, numpy as np
-        from jax.sharding import Mesh, NamedSharding, PartitionSpec
-        import ebm_jax
-        from ebm_jax.samplers import chains, langevin, underdamped
-
-        assert len(jax.devices()) == 2
-        centres = 4 * jax.random.normal(jax.random.key(2), (8, 2))
-
-        def energy(x):
-            return -jax.nn.logsumexp(-jnp.sum((x - centres) ** 2, axis=-1) / 2)
-
-        x = jax.random.normal(jax.random.key(1), (512, 2))
-        halves = jax.device_put(
-            x, NamedSharding(Mesh(np.array(jax.devices()), ("chains",)), PartitionSpec("chains"))
-        )
-        for sampler in (
-            langevin.ula(energy, step_size=0.1),
-            langevin.mala(energy, step_size=0.1),
-            underdamped.baoab(energy, step_size=0.1, friction=1.0),
-        ):
-            run = lambda key, x: chains.run(key, sampler, sampler.init(x), 100)[0].position
-            one, two = (ebm_jax.jit(run)(jax.random.key(0), start) for start in (x, halves))
-            assert len(two.sharding.device_set) == 2, two.sharding
-            np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
-            program = jax.jit(run).lower(jax.random.key(0), halves).compile().as_text()
-            for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
-                assert collective not in program, collective
-    """
+def in_two_devices(program):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
     subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [sys.executable, "-c", textwrap.dedent(SETUP) + textwrap.dedent(program)],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         check=True,
         timeout=300,
     )
+
+
+SETUP = """
+    import functools
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+    import ebm_jax
+    from ebm_jax.samplers import adaptation, chains, langevin, tempering, underdamped
+
+    assert len(jax.devices()) == 2
+    centres = 4 * jax.random.normal(jax.random.key(2), (8, 2))
+
+    def energy(x):
+        return -jax.nn.logsumexp(-jnp.sum((x - centres) ** 2, axis=-1) / 2)
+
+    def mala(beta):
+        return langevin.mala(energy, step_size=0.1, beta=beta)
+
+    x = jax.random.normal(jax.random.key(1), (512, 2))
+
+    def halves(axis_type):
+        mesh = jax.make_mesh((2,), ("chains",), axis_types=(axis_type,))
+        return jax.device_put(x, NamedSharding(mesh, PartitionSpec("chains")))
+
+    samplers = (
+        langevin.ula(energy, step_size=0.1, box=(-9.0, 9.0)),
+        mala(1.0),
+        langevin.sgld(lambda key, x: jax.grad(energy)(x), step_size=0.1),
+        underdamped.baoab(energy, step_size=0.1, friction=1.0),
+        tempering.replica_exchange(energy, mala, [0.5, 1.0]),
+    )
+"""
+
+
+def test_two_devices_make_the_same_chains_to_the_bit():
+    in_two_devices("""
+        for sampler in samplers:
+            run = lambda key, x: chains.run(key, sampler, sampler.init(x), 100)[0].position
+            split = halves(AxisType.Auto)
+            one, two = (ebm_jax.jit(run)(jax.random.key(0), start) for start in (x, split))
+            assert len(two.sharding.device_set) == 2, two.sharding
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
+            program = jax.jit(run).lower(jax.random.key(0), split).compile().as_text()
+            for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
+                assert collective not in program, collective
+    """)
+
+
+def test_explicit_axes_and_shard_map():
+    """Explicit meshes, jitted or not; in training they are refused; adaptation by device."""
+    in_two_devices("""
+        import optax
+        from ebm_jax import objectives, training
+
+        split = halves(AxisType.Explicit)
+        for sampler in samplers:
+            run = lambda key, x: chains.run(key, sampler, sampler.init(x), 5)[0].position
+            expected = run(jax.random.key(0), x)
+            for found in (run(jax.random.key(0), split), jax.jit(run)(jax.random.key(0), split)):
+                assert len(found.sharding.device_set) == 2
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+        trainer = training.trainer(objectives.push_down(lambda p, x: p @ x), optax.sgd(0.1))
+        state = trainer.init(jnp.zeros(2), jax.random.key(0))
+        try:
+            trainer.step(state, split, jax.random.key(0))
+        except ValueError as error:
+            assert "Explicit mesh axes ['chains']: training needs Auto" in str(error)
+        else:
+            raise AssertionError
+
+        def tune(key, x):
+            make = lambda h: langevin.mala(energy, step_size=h)
+            return adaptation.step_size(key, make, x, 50, initial=0.1).step_size[None]
+
+        mesh = jax.make_mesh((2,), ("chains",), axis_types=(AxisType.Auto,))
+        by_chains = PartitionSpec("chains")
+        each = jax.shard_map(
+            tune, mesh=mesh, in_specs=(PartitionSpec(), by_chains), out_specs=by_chains
+        )
+        found = jax.jit(each)(jax.random.key(0), x)
+        for half, step_size in zip((x[:256], x[256:]), found):
+            np.testing.assert_allclose(step_size, tune(jax.random.key(0), half)[0], rtol=1e-3)
+    """)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ebm_jax.samplers import _batch
+from ebm_jax import _noise
 
 NUM = 400_000
 
 
 def draw(key, chains, *shape, dtype=jnp.float32):
-    return np.asarray(_batch.standard_normal(key, [jnp.zeros((chains, *shape), dtype)])[0])
+    return np.asarray(_noise.standard_normal(key, [jnp.zeros((chains, *shape), dtype)])[0])
 
 
 def assert_uncorrelated(a, b):
@@ -28,8 +28,28 @@ def assert_uncorrelated(a, b):
 def test_words_are_threefry():
     """Known answers of threefry2x32 with 20 rounds (Random123's kat_vectors)."""
     zeros = jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32))
-    words = [int(w[0]) for w in _batch._words(zeros, 1)]
+    words = [int(w[0]) for w in _noise._words(zeros, 1, domain=np.uint32(0))]
     assert words == [0x6B200159, 0x99BA4EFE]
+
+
+def test_no_word_is_a_key_derived_from_the_same_key():
+    """fold_in(key, t), split(key)[t] and the bits of jax.random are made of other words."""
+    key, num = jax.random.key(0), 2000
+    words = np.stack([np.asarray(w) for w in _noise._words(key, num)], axis=1)
+    folded = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(num))
+    derived = [jax.random.key_data(folded), jax.random.key_data(jax.random.split(key, num))]
+    pairs = {tuple(row) for keys in derived for row in np.asarray(keys).tolist()}
+    assert len(pairs) >= num
+    assert not pairs & {tuple(row) for row in words.tolist()}
+    bits = np.asarray(jax.random.bits(key, (num,)))
+    # Two sets of 2,000 of 2^32 words share one with a probability of 1e-3, for fixed keys never.
+    assert not set(bits.tolist()) & set((words[:, 0] ^ words[:, 1]).tolist())
+
+
+def test_without_the_primitive_it_is_the_generator_of_jax(monkeypatch):
+    monkeypatch.setattr(_noise, "threefry2x32_p", None)
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(draw(key, 3, 2), jax.random.normal(key, (6,)).reshape(3, 2))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -56,7 +76,7 @@ def test_no_correlation_across_words_chains_steps_and_keys():
 
 
 def test_leaves_are_independent():
-    a, b = _batch.standard_normal(jax.random.key(0), [jnp.zeros((NUM, 2)), jnp.zeros(NUM)])
+    a, b = _noise.standard_normal(jax.random.key(0), [jnp.zeros((NUM, 2)), jnp.zeros(NUM)])
     assert a.shape == (NUM, 2)
     assert_uncorrelated(np.asarray(a[:, 0]), np.asarray(b))
     assert_uncorrelated(np.asarray(a[:, 1]), np.asarray(b))
@@ -75,7 +95,7 @@ def test_typed_and_raw_keys_agree():
 
 def test_under_vmap_every_key_draws_its_own():
     keys = jax.random.split(jax.random.key(0), 3)
-    many = jax.vmap(lambda key: _batch.standard_normal(key, [jnp.zeros((5, 3))])[0])(keys)
+    many = jax.vmap(lambda key: _noise.standard_normal(key, [jnp.zeros((5, 3))])[0])(keys)
     for key, one in zip(keys, many, strict=True):
         np.testing.assert_array_equal(one, draw(key, 5, 3))
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ebm_jax.samplers import adaptation, chains, langevin, tempering, underdamped
+from ebm_jax.samplers import adaptation, chains, langevin, schedules, tempering, underdamped
 
 
 def energy(x):
@@ -36,6 +36,10 @@ SAMPLERS = {
         ({"step_size": 0.1, "beta": -1.0}, r"beta must be > 0 .* got -1\.0"),
         ({"step_size": 0.1, "box": (1.0, 0.0)}, "box must be .* low < high"),
         ({"step_size": 0.1, "max_gradient_norm": 0.0}, "max_gradient_norm must be"),
+        ({"step_size": float("inf")}, "step_size must be finite and > 0"),
+        ({"step_size": jnp.array([0.1, 0.0])}, "step_size must be finite and > 0"),
+        ({"step_size": 0.1, "beta": 0.0}, "beta must be > 0"),
+        ({"step_size": 0.1, "beta": float("nan")}, "beta must be > 0"),
     ],
 )
 def test_options(make, options, message):
@@ -68,8 +72,16 @@ def test_a_step_size_or_schedule_of_the_wrong_length(name, step_size):
         sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
 
 
+@pytest.mark.parametrize("name", ["ula", "mala", "sgld"])
+def test_noise_or_temperature(name):
+    with pytest.raises(ValueError, match="noise_scale must be >= 0 and finite, got -1"):
+        SAMPLERS[name](step_size=0.1, noise_scale=-1.0)
+    with pytest.raises(ValueError, match="not both"):
+        SAMPLERS[name](step_size=0.1, beta=1.0, noise_scale=0.1)
+
+
 def test_underdamped():
-    with pytest.raises(ValueError, match="friction must be >= 0"):
+    with pytest.raises(ValueError, match="friction must be >= 0 and finite, got -1"):
         underdamped.baoab(energy, step_size=0.1, friction=-1.0)
     with pytest.raises(ValueError, match="mass must be finite and > 0"):
         underdamped.baoab(energy, step_size=0.1, friction=1.0, mass=0.0)
@@ -97,7 +109,7 @@ def test_sgld_gradients_of_another_shape():
 )
 def test_levels(arguments, message):
     with pytest.raises(ValueError, match=message):
-        langevin.levels(*arguments)
+        schedules.levels(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +123,9 @@ def test_levels(arguments, message):
     ],
 )
 def test_ladders(betas, message):
-    make = functools.partial(langevin.mala, step_size=0.1)
+    def make(beta):
+        return langevin.mala(energy, step_size=0.1, beta=beta)
+
     with pytest.raises(ValueError, match=message):
         tempering.replica_exchange(energy, make, betas)
     with pytest.raises(ValueError, match=message):
@@ -119,7 +133,9 @@ def test_ladders(betas, message):
 
 
 def test_tempering_and_adaptation():
-    make = functools.partial(langevin.mala, step_size=0.1)
+    def make(beta):
+        return langevin.mala(energy, step_size=0.1, beta=beta)
+
     with pytest.raises(ValueError, match="steps_per_swap must be at least 1"):
         tempering.replica_exchange(energy, make, [0.5, 1.0], steps_per_swap=0)
     with pytest.raises(ValueError, match=r"one value a pair, \(1,\), got \(2,\)"):
@@ -127,7 +143,9 @@ def test_tempering_and_adaptation():
     with pytest.raises(ValueError, match=r"acceptance must be in \[0, 1\]"):
         tempering.adapt_ladder([0.5, 1.0], [1.5])
     tune = functools.partial(
-        adaptation.step_size, jax.random.key(0), functools.partial(langevin.mala, energy)
+        adaptation.step_size,
+        jax.random.key(0),
+        lambda step_size: langevin.mala(energy, step_size=step_size),
     )
     x = jnp.zeros((3, 2))
     for given, message in (
@@ -139,8 +157,121 @@ def test_tempering_and_adaptation():
             tune(x, **given)
 
 
-def test_run():
+@pytest.mark.parametrize(
+    ("steps", "thin", "error", "message"),
+    [
+        (0, 1, ValueError, "num_steps must be at least 1, got 0"),
+        (10, 0, ValueError, "thin must be at least 1, got 0"),
+        (10, 3, ValueError, "num_steps must be a multiple of thin=3, got 10"),
+        (10.0, 1, TypeError, r"num_steps must be an integer, got 10\.0"),
+    ],
+)
+def test_numbers_of_steps(steps, thin, error, message):
     sampler = langevin.ula(energy, step_size=0.1)
-    for steps, thin in ((0, 1), (10, 3), (10, 0)):
-        with pytest.raises(ValueError, match="num_steps must be a positive multiple of thin"):
-            chains.run(jax.random.key(0), sampler, sampler.init(jnp.zeros(3)), steps, thin=thin)
+    with pytest.raises(error, match=message):
+        chains.run(jax.random.key(0), sampler, sampler.init(jnp.zeros(3)), steps, thin=thin)
+
+
+def test_a_traced_number_of_steps():
+    sampler = langevin.ula(energy, step_size=0.1)
+    with pytest.raises(TypeError, match="num_steps must be known when traced"):
+        jax.jit(lambda n: chains.run(jax.random.key(0), sampler, sampler.init(jnp.zeros(3)), n))(3)
+
+
+@pytest.mark.parametrize("state", [jnp.zeros((3, 2)), {"x": jnp.zeros((3, 2))}])
+def test_positions_instead_of_a_state(state):
+    sampler = langevin.mala(energy, step_size=0.1)
+    with pytest.raises(TypeError, match=r"takes a state, sampler\.init\(positions\)"):
+        chains.run(jax.random.key(0), sampler, state, 3)
+
+
+KEYS = {
+    "several": (jax.random.split(jax.random.key(0), 3), ValueError, r"one key, .* shape \(3,\)"),
+    "a seed": (0, TypeError, "a key of jax.random.key, got 0"),
+}
+
+
+@pytest.mark.parametrize(("key", "error", "message"), KEYS.values(), ids=KEYS)
+def test_everything_takes_one_key(key, error, message):
+    def tempered(beta):
+        return langevin.mala(energy, step_size=0.1, beta=beta)
+
+    x = jnp.zeros((3, 2))
+    samplers = {name: make(step_size=0.1) for name, make in SAMPLERS.items()}
+    samplers["tempering"] = tempering.replica_exchange(energy, tempered, [0.5, 1.0])
+    for sampler in samplers.values():
+        for function in (sampler.step, lambda k, s, f=sampler: chains.run(k, f, s, 1)):
+            with pytest.raises(error, match=message):
+                function(key, sampler.init(x))
+    for call in (
+        lambda: adaptation.step_size(key, tempered, x, 3, initial=0.1),
+        lambda: chains.draw(key, x, 2),
+        lambda: chains.restart(key, x, x, 0.5),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_persistent_chains():
+    x = jnp.zeros((5, 2))
+    for indices, moved, message in (
+        (jnp.array([5]), x[:1], "slots from 0 to 4, got"),
+        (jnp.array([-1]), x[:1], "slots from 0 to 4, got"),
+        (jnp.array([1, 1]), x[:2], "different slots"),
+        (jnp.array([1, 2]), x[:1], r"moved must be 2 chains .*\(2, 2\)"),
+        (jnp.array([1]), {"x": x[:1]}, "moved must be 1 chains of the same structure"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            chains.write_back(x, indices, moved)
+    with pytest.raises(ValueError, match="fresh must be 5 chains of the same structure"):
+        chains.restart(jax.random.key(0), x, x[:1], 0.5)
+    with pytest.raises(ValueError, match=r"fraction must be one number, got the shape \(5,\)"):
+        chains.restart(jax.random.key(0), x, x, jnp.zeros(5))
+
+
+@pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beta": jnp.ones((3, 1))}, ValueError, r"beta must be one number, or one a chain \(3,\)"),
+        ({"beta": jnp.ones(2)}, ValueError, r"one a chain \(3,\), got the shape \(2,\)"),
+        ({"beta": lambda t: jnp.ones((3, 1))}, ValueError, r"one a chain \(3,\)"),
+        ({"max_gradient_norm": jnp.ones(3)}, ValueError, "max_gradient_norm must be one number"),
+        ({"max_gradient_norm": lambda t: jnp.ones(3)}, ValueError, "max_gradient_norm must be one"),
+        ({"box": (jnp.zeros((3, 1)), 1.0)}, ValueError, "box must be a scalar or broadcast to one"),
+        ({"box": (0.0, lambda t: jnp.ones((3, 2)))}, ValueError, "box must be a scalar or broadc"),
+        ({"box": (0.0,)}, ValueError, r"box must be a pair \(low, high\)"),
+        ({"box": (0.0, 1.0, 2.0)}, ValueError, r"box must be a pair \(low, high\)"),
+        ({"beta": "warm"}, TypeError, "beta must be an array of numbers, got 'warm'"),
+        ({"step_size": 1j}, TypeError, "step_size must be a real number"),
+        ({"step_size": lambda t: -1.0}, ValueError, r"step_size must be .*, got -1\.0 at step 0"),
+        ({"beta": lambda t: 0.0 * t}, ValueError, "beta must be > 0 .* at step 0"),
+    ],
+)
+def test_options_of_the_wrong_kind(make, options, error, message):
+    def step():
+        sampler = make(**{"step_size": 0.1} | options)
+        return sampler.step(jax.random.key(0), sampler.init(jnp.zeros((3, 2))))
+
+    with pytest.raises(error, match=message):
+        step()
+    with pytest.raises(error, match=message):
+        jax.jit(step)()
+
+
+@pytest.mark.parametrize("noise_scale", [0.1, lambda t: jnp.full(2, 0.1)])
+@pytest.mark.parametrize("step_size", [jnp.full(2, 0.1), lambda t: jnp.full(2, 0.1)])
+def test_mala_has_one_beta_for_all_dimensions(step_size, noise_scale):
+    with pytest.raises(ValueError, match="one beta for all dimensions in MALA"):
+        langevin.mala(energy, step_size=step_size, noise_scale=noise_scale)
+
+
+def test_adaptation_needs_an_acceptance():
+    with pytest.raises(TypeError, match="ULAInfo has no acceptance"):
+        adaptation.step_size(
+            jax.random.key(0),
+            lambda h: langevin.ula(energy, step_size=h),
+            jnp.zeros((3, 2)),
+            10,
+            initial=0.1,
+        )

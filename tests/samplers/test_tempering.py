@@ -1,6 +1,7 @@
 """Parallel tempering against closed forms; z-scores are refused beyond 5, the keys are fixed."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,11 @@ import pytest
 
 import ebm_jax
 from ebm_jax.samplers import chains, langevin, tempering, underdamped
+from ebm_jax.types import Sampler
 
-MALA = functools.partial(langevin.mala, step_size=0.1)
+
+def mala(energy, step_size=0.1):
+    return lambda beta: langevin.mala(energy, step_size=step_size, beta=beta)
 
 
 def wells(x):
@@ -18,15 +22,15 @@ def wells(x):
     return -jnp.logaddexp(jnp.log(0.3) - (x + 5) ** 2 / 2, jnp.log(0.7) - (x - 5) ** 2 / 2)
 
 
-def mala_by_temperature(energy, beta):
-    return langevin.mala(energy, step_size=0.5 / beta, beta=beta)
+def mala_by_temperature(beta):
+    return langevin.mala(wells, step_size=0.5 / beta, beta=beta)
 
 
 @pytest.mark.parametrize(
     "make",
     [
         mala_by_temperature,
-        lambda e, beta: underdamped.baoab(e, step_size=0.5, friction=0.3, beta=beta),
+        lambda beta: underdamped.baoab(wells, step_size=0.5, friction=0.3, beta=beta),
     ],
     ids=["mala", "baoab"],
 )
@@ -39,7 +43,7 @@ def test_finds_the_weights_of_modes_that_chains_alone_cannot_reach(make):
         tempered = tempering.replica_exchange(wells, make, betas, steps_per_swap=2)
         start = -5 * jnp.ones(4000)
         state, _ = chains.run(sampler_key, tempered, tempered.init(start), 600)
-        alone = make(wells, beta=1.0)
+        alone = make(1.0)
         stuck, _ = chains.run(sampler_key, alone, alone.init(start), 600)
         return jnp.mean(state.position > 0), jnp.mean(stuck.position > 0)
 
@@ -55,10 +59,10 @@ def test_swap_rates_of_gaussians_in_the_plane():
     def energy(x):
         return jnp.sum(x**2) / 2
 
-    sampler = tempering.replica_exchange(energy, MALA, betas)
+    sampler = tempering.replica_exchange(energy, mala(energy), betas)
     state = sampler.init(jnp.zeros((n, 2)))
     exact = jax.random.normal(jax.random.key(0), (3, n, 2)) / jnp.sqrt(betas)[:, None, None]
-    replicas = jax.vmap(lambda b, x: MALA(energy, beta=b).init(x))(jnp.asarray(betas), exact)
+    replicas = jax.vmap(lambda b, x: mala(energy)(b).init(x))(jnp.asarray(betas), exact)
     _, info = jax.jit(sampler.step)(jax.random.key(1), state._replace(replicas=replicas))
     expected = 2 * betas[:-1] / (betas[:-1] + betas[1:])
     # Acceptances lie in [0, 1]: their standard deviation is at most 1/2.
@@ -67,7 +71,11 @@ def test_swap_rates_of_gaussians_in_the_plane():
 
 def test_swaps_are_even_then_odd_and_carry_everything():
     betas = jnp.array([0.2, 0.4, 0.6, 0.8, 1.0])
-    sampler = tempering.replica_exchange(lambda x: jnp.sum(x**2) / 2, MALA, betas)
+
+    def energy(x):
+        return jnp.sum(x**2) / 2
+
+    sampler = tempering.replica_exchange(energy, mala(energy), betas)
     state = sampler.init(jax.random.normal(jax.random.key(0), (50, 3)))
     for step in range(4):
         state, info = jax.jit(sampler.step)(jax.random.key(step), state)
@@ -109,7 +117,74 @@ def test_integer_leaves_travel_with_their_chain():
     def energy(x):
         return (x["x"] - x["label"]) ** 2 / 2
 
-    sampler = tempering.replica_exchange(energy, MALA, [0.3, 1.0])
+    sampler = tempering.replica_exchange(energy, mala(energy), [0.3, 1.0])
     start = {"x": jnp.zeros(20), "label": jnp.arange(20)}
     state, _ = chains.run(jax.random.key(0), sampler, sampler.init(start), 50)
     np.testing.assert_array_equal(state.position["label"], np.arange(20))
+
+
+def test_what_only_has_the_size_of_the_chains_stays_where_it_is():
+    """As many dimensions as chains: a leaf per dimension is no leaf per chain."""
+    n = 4
+
+    def make_sampler(beta):
+        inner = langevin.mala(lambda x: jnp.sum(x**2) / 2, step_size=0.1, beta=beta)
+        return Sampler(
+            lambda x: Scaled(x, inner.init(x), beta * jnp.arange(float(n))),
+            functools.partial(scaled_step, inner),
+        )
+
+    sampler = tempering.replica_exchange(lambda x: jnp.sum(x**2) / 2, make_sampler, [0.9, 1.0])
+    state = sampler.init(jnp.zeros((n, n)))
+    swapped = 0
+    for t in range(6):
+        state, info = sampler.step(jax.random.key(t), state)
+        swapped += int(info.swapped.sum())
+    assert swapped > 0
+    np.testing.assert_allclose(state.replicas.scales, np.outer([0.9, 1.0], np.arange(n)))
+
+
+class Scaled(NamedTuple):
+    position: Any
+    inner: Any
+    scales: Any  # (dimensions,), not (chains,)
+
+
+def scaled_step(inner, key, state):
+    moved, info = inner.step(key, state.inner)
+    return Scaled(moved.position, moved, state.scales), info
+
+
+@pytest.mark.parametrize("kind", ["ula", "mala", "baoab", "sgld"])
+def test_every_sampler_of_ours_can_be_tempered(kind):
+    def energy(x):
+        return jnp.sum(x**2) / 2
+
+    makers = {
+        "ula": lambda b: langevin.ula(energy, step_size=0.05, beta=b),
+        "mala": lambda b: langevin.mala(energy, step_size=0.5, beta=b),
+        "baoab": lambda b: underdamped.baoab(energy, step_size=0.5, friction=1.0, beta=b),
+        "sgld": lambda b: langevin.sgld(lambda key, x: x, step_size=0.05, beta=b),
+    }
+    betas, n = np.array([0.25, 0.5, 1.0]), 4000
+    sampler = tempering.replica_exchange(energy, makers[kind], betas)
+    run = ebm_jax.jit(lambda k: chains.run(k, sampler, sampler.init(jnp.zeros((n, 2))), 150)[0])
+    x = np.asarray(run(jax.random.key(0)).replicas.position, np.float64)
+    # ULA's own bias at this step is 1 / (1 - 0.025); z-scores beyond 5 are refused.
+    bias = 1 / (1 - 0.025) if kind in ("ula", "sgld") else 1.0
+    score = ((x**2).mean((1, 2)) * betas / bias - 1) * np.sqrt(n)
+    assert np.abs(score).max() < 5 + (0.01 * np.sqrt(n) if bias > 1 else 0)
+
+
+def test_swaps_are_in_detailed_balance():
+    """A pair's flow there equals its flow back: pi(x, y) A(x, y) = pi(y, x) A(y, x)."""
+    betas = jnp.array([0.3, 1.0])
+    x, y = np.random.default_rng(0).normal(size=(2, 100)) * 3
+    there, back = (
+        np.asarray(tempering._acceptance(betas, jnp.stack([e, f])), np.float64)[0]
+        for e, f in ((x, y), (y, x))
+    )
+    b, c = 0.3, 1.0
+    np.testing.assert_allclose(
+        np.exp(-b * x - c * y) * there, np.exp(-b * y - c * x) * back, rtol=1e-4
+    )

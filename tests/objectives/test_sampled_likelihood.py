@@ -7,16 +7,21 @@ import optax
 import pytest
 
 from ebm_jax import energies, training
-from ebm_jax.objectives import contrastive_divergence as cd
-from ebm_jax.samplers import chains, langevin
+from ebm_jax import objectives as cd
+from ebm_jax.samplers import chains, langevin, tempering, underdamped
 from ebm_jax.types import Sampler
 
-make_ula = functools.partial(langevin.ula, step_size=0.1)
-make_mala = functools.partial(langevin.mala, step_size=0.3)
 
-
-def noise(key, slots):
+def noise(params, key, slots):
     return jax.random.normal(key, (len(slots), 2))
+
+
+def make_ula(params):
+    return langevin.ula(functools.partial(energy, params), step_size=0.1)
+
+
+def make_mala(params):
+    return langevin.mala(functools.partial(energies.gaussian, params), step_size=0.3)
 
 
 def energy(params, x):
@@ -33,7 +38,7 @@ def statistics(x):
 
 
 def run_from(key, start, num_steps):
-    sampler = make_ula(functools.partial(energy, PARAMS))
+    sampler = make_ula(PARAMS)
     return chains.run(key, sampler, sampler.init(start), num_steps)[0].position
 
 
@@ -60,14 +65,14 @@ def test_short_run_gradient_and_its_two_keys(key):
     """The start and the chains use different keys: the first noise is not the start again."""
     objective = cd.short_run(energy, make_ula, num_steps=5, num_chains=32, initial=noise)
     start_key, run_key = jax.random.split(key)
-    negatives = run_from(run_key, noise(start_key, jnp.arange(32)), 5)
+    negatives = run_from(run_key, noise(PARAMS, start_key, jnp.arange(32)), 5)
     assert_is_data_minus_chains(gradient_of(objective, (), key), negatives)
     # With a flat energy and unit noise, one step is start + noise: the variance doubles (it
     # would be four times as large if both were the same draw).
     seen = []
 
-    def spy(bound):
-        sampler = langevin.ula(lambda x: 0.0 * bound(x), step_size=0.5)
+    def spy(params):
+        sampler = langevin.ula(lambda x: 0.0 * energy(params, x), step_size=0.5)
         return Sampler(sampler.init, lambda k, s: seen.append(sampler.step(k, s)) or seen[-1])
 
     with jax.disable_jit():
@@ -87,16 +92,17 @@ def test_persistent_chains_go_on_in_their_own_slots(key):
         initial=noise,
         restart_fraction=0.0,
     )
-    before = objective.init(key)
-    np.testing.assert_array_equal(before.chains, noise(key, jnp.arange(12)))
+    before = objective.init(PARAMS, key)
+    np.testing.assert_array_equal(before.chains.position, noise(PARAMS, key, jnp.arange(12)))
     step_key = jax.random.key(9)
     _, (after, metrics) = objective.loss(PARAMS, before, BATCH, step_key)
     draw_key, _, _, run_key = jax.random.split(step_key, 4)
-    indices, (drawn, _) = chains.draw(draw_key, before, 4)
+    old, new = before.chains.position, after.chains.position
+    indices, drawn = chains.draw(draw_key, old, 4)
     moved = run_from(run_key, drawn, 3)
-    np.testing.assert_allclose(after.chains[indices], moved, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(new[indices], moved, rtol=1e-5, atol=1e-6)
     untouched = np.setdiff1d(np.arange(12), indices)
-    np.testing.assert_array_equal(after.chains[untouched], before.chains[untouched])
+    np.testing.assert_array_equal(new[untouched], old[untouched])
     np.testing.assert_array_equal(after.age, np.isin(np.arange(12), indices))
     assert float(metrics["chains_restarted"]) == 0
     assert_is_data_minus_chains(gradient_of(objective, before, step_key), moved)
@@ -112,13 +118,13 @@ def test_every_slot_is_used_and_restarts_are_counted(key):
         initial=noise,
         restart_fraction=0.25,
     )
-    state = start = objective.init(key)
+    state = start = objective.init(PARAMS, key)
     step = jax.jit(objective.loss)
     restarted = []
     for i in range(60):
         _, (state, metrics) = step(PARAMS, state, BATCH, jax.random.key(i))
         restarted.append(float(metrics["chains_restarted"]))
-    assert (np.asarray(state.chains) != np.asarray(start.chains)).any(1).all()
+    assert (np.asarray(state.chains.position) != np.asarray(start.chains.position)).any(1).all()
     assert abs(np.mean(restarted) - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 480)
 
 
@@ -134,42 +140,45 @@ def test_burning_in_chains_run_but_do_not_count(key):
         restart_fraction=0.0,
         burn_in=5,
     )
-    first = objective.init(key)
+    first = objective.init(PARAMS, key)
     assert (np.asarray(first.age) == 5).all()
     state = first._replace(age=jnp.array([0, 9, 4, 3, 5, 1]))
     step_key = jax.random.key(9)
     draw_key, _, _, run_key = jax.random.split(step_key, 4)
-    indices, (drawn, _) = chains.draw(draw_key, state, 6)
+    indices, drawn = chains.draw(draw_key, state.chains.position, 6)
     moved = run_from(run_key, drawn, 3)
     ready = np.isin(indices, [1, 2, 4])
     assert_is_data_minus_chains(gradient_of(objective, state, step_key), moved[ready])
     _, (after, _) = objective.loss(PARAMS, state, BATCH, step_key)
     assert after.age.tolist() == [1, 10, 5, 4, 6, 2]
-    np.testing.assert_allclose(after.chains[indices], moved, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after.chains.position[indices], moved, rtol=1e-5, atol=1e-6)
 
 
 def test_a_slot_keeps_what_its_number_says(key):
     """Restarts move a chain, not its class: the share of every class never drifts."""
 
-    def initial(key, slots):
-        return {"x": noise(key, slots), "y": slots % 3}
+    def joint(params, c):
+        return energy(params, c["x"]) + c["y"]
+
+    def initial(params, key, slots):
+        return {"x": noise(PARAMS, key, slots), "y": slots % 3}
 
     objective = cd.persistent(
-        lambda params, c: energy(params, c["x"]) + c["y"],
-        make_ula,
+        joint,
+        lambda params: langevin.ula(functools.partial(joint, params), step_size=0.1),
         num_steps=1,
         num_chains=4,
         capacity=9,
         initial=initial,
         restart_fraction=0.5,
     )
-    state = objective.init(key)
+    state = objective.init(PARAMS, key)
     step = jax.jit(objective.loss)
     for i in range(20):
         _, (state, _) = step(
             PARAMS, state, {"x": BATCH, "y": jnp.zeros(16, int)}, jax.random.key(i)
         )
-    assert state.chains["y"].tolist() == [0, 1, 2] * 3
+    assert state.chains.position["y"].tolist() == [0, 1, 2] * 3
 
 
 def test_energy_penalty(key):
@@ -186,31 +195,37 @@ def test_energy_penalty(key):
 
 def test_broken_chains_are_counted_and_left_out(key):
     """One chain at NaN changes neither the loss nor the gradient of the others."""
-    still = functools.partial(langevin.ula, step_size=1e-3, noise_scale=0.0)
-    state = cd.PersistentState(jnp.ones((4, 2)).at[2].set(jnp.nan), jnp.zeros(4, jnp.int32))
+
+    def still(params):
+        return langevin.ula(functools.partial(energy, params), step_size=1e-3, noise_scale=0.0)
+
     objective = cd.persistent(
         energy, still, num_steps=1, num_chains=4, capacity=4, initial=noise, restart_fraction=0.0
     )
+    state = objective.init(PARAMS, key)
+    broken = state.chains.position.at[2].set(jnp.nan)
+    state = state._replace(chains=state.chains._replace(position=broken))
 
     # A restart would replace the broken chain before it runs; break it while it runs instead.
-    def breaking(bound):
-        sampler = still(bound)
+    def breaking(params):
+        sampler = still(params)
 
         def step(key, state):
             state, info = sampler.step(key, state)
             return state._replace(position=state.position.at[0].set(jnp.inf)), info
 
-        return Sampler(sampler.init, step)
+        return sampler._replace(step=step)
 
     _, (after, metrics) = objective.loss(PARAMS, state, BATCH, key)
     assert float(metrics["chains_restarted"]) == 0.25
-    assert chains.finite(after.chains).all()
+    assert chains.finite(after.chains.position).all()
     objective = cd.contrastive_divergence(energy, breaking, num_steps=1)
     (value, (_, metrics)), gradient = jax.value_and_grad(objective.loss, has_aux=True)(
         PARAMS, (), BATCH, key
     )
     assert float(metrics["chains_nonfinite"]) == 1 / 16
-    sampler = still(functools.partial(energy, PARAMS))
+    assert float(metrics["chains_ready"]) == 15 / 16
+    sampler = still(PARAMS)
     rest = sampler.step(key, sampler.init(BATCH))[0].position[1:]
     assert_is_data_minus_chains(gradient, rest)
     assert np.isfinite(value)
@@ -244,7 +259,8 @@ def test_training_reaches_maximum_likelihood(kind, key):
     trainer = training.trainer(objective, optax.adam(0.03), average_decay=0.98)
     params = energies.Gaussian(jnp.zeros(2), jnp.ones(2))
     batches = jnp.array(data[np.random.default_rng(2).integers(0, 2000, (500, 500))], jnp.float32)
-    state, metrics = trainer.update(trainer.init(params, key), batches, key)
+    init_key, train_key = jax.random.split(key)
+    state, metrics = trainer.update(trainer.init(params, init_key), batches, train_key, 500)
     np.testing.assert_allclose(state.average.mean, data.mean(0), atol=0.06)
     np.testing.assert_allclose(1 / state.average.precision, data.var(0), rtol=0.12)
     assert float(metrics["accepted"].mean()) > 0.5
@@ -261,5 +277,96 @@ def test_bad_input():
     options = {"num_steps": 1, "initial": noise, "capacity": 4}
     with pytest.raises(ValueError, match=r"\[1, capacity=4\], got 5"):
         cd.persistent(energy, make_ula, num_chains=5, **options)
+    with pytest.raises(ValueError, match=r"restart_fraction=1\.0 and burn_in=1 leave 0 of"):
+        cd.persistent(energy, make_ula, num_chains=2, restart_fraction=1.0, burn_in=1, **options)
     with pytest.raises(ValueError, match=r"restart_fraction must be in \[0, 1\], got 2"):
         cd.persistent(energy, make_ula, num_chains=2, restart_fraction=2.0, **options)
+
+
+def persistent(make_sampler, **options):
+    defaults = {"num_steps": 3, "num_chains": 4, "capacity": 6, "restart_fraction": 0.0}
+    return cd.persistent(energy, make_sampler, initial=noise, **defaults | options)
+
+
+def tempered(params):
+    bound = functools.partial(energy, params)
+    return tempering.replica_exchange(
+        bound, lambda beta: langevin.mala(bound, step_size=0.1, beta=beta), [0.1, 0.4, 1.0]
+    )
+
+
+def test_tempering_keeps_its_ladder_from_update_to_update(key):
+    """The hot replicas of every slot go on: they are those of the update before."""
+    objective = persistent(tempered, num_chains=6, num_steps=1)
+    state = objective.init(PARAMS, key)
+    step = jax.jit(objective.loss)
+    for t in range(30):
+        _, (state, _) = step(PARAMS, state, BATCH, jax.random.key(t))
+    hot, cold = (np.asarray(state.chains.replicas.position)[i] for i in (0, -1))
+    assert (np.abs(hot - cold) > 0.5).any(1).mean() > 0.5  # not where the cold chain is
+    assert int(state.chains.step) == 30
+    # The parameters change: the cached energies of the next update are the new ones.
+    other = jax.tree.map(lambda p: 2 * p, PARAMS)
+    _, (after, _) = step(other, state, BATCH, key)
+    found = after.chains.replicas
+    expected = jax.vmap(jax.vmap(functools.partial(energy, other)))(found.position)
+    np.testing.assert_allclose(found.energy, expected, rtol=1e-5)
+
+
+def test_schedules_and_velocities_go_on(key):
+    seen = []
+
+    def warming(params):
+        return langevin.ula(
+            functools.partial(energy, params), step_size=0.1, beta=lambda step: 1.0 + step
+        )
+
+    objective = persistent(warming)
+    state = objective.init(PARAMS, key)
+    for t in range(3):
+        _, (state, metrics) = objective.loss(PARAMS, state, BATCH, jax.random.key(t))
+        seen.append(float(metrics["beta"]))
+    assert seen == [2.0, 5.0, 8.0]  # the means of 1 + step over steps 0-2, 3-5 and 6-8
+
+    def moving(params):
+        return underdamped.baoab(functools.partial(energy, params), step_size=0.1, friction=0.0)
+
+    objective = persistent(moving, num_chains=6)
+    state = objective.init(PARAMS, key)
+    for t in range(2):
+        before = state
+        _, (state, _) = objective.loss(PARAMS, state, BATCH, jax.random.key(t))
+    # Without friction or restarts the energy of every chain is kept, its velocity included.
+    kinetic, potential = (
+        [np.sum(np.square(s.chains.velocity[0]), 1) / 2 for s in (before, state)],
+        [np.asarray(s.chains.energy) for s in (before, state)],
+    )
+    assert np.abs(potential[1] - potential[0]).max() > 0.05
+    np.testing.assert_allclose(potential[0] + kinetic[0], potential[1] + kinetic[1], atol=2e-2)
+
+
+def test_a_restarted_chain_starts_with_all_its_state_new(key):
+    objective = persistent(tempered, num_chains=6, num_steps=1, restart_fraction=0.5)
+    state = objective.init(PARAMS, key)
+    far = jax.tree.map(lambda leaf: leaf, state.chains.replicas)._replace(
+        position=100 + state.chains.replicas.position
+    )
+    state = state._replace(chains=state.chains._replace(replicas=far))
+    _, (after, metrics) = objective.loss(PARAMS, state, BATCH, key)
+    x = np.asarray(after.chains.replicas.position)  # (temperatures, slots, 2)
+    restarted = np.asarray(after.age) == 0
+    assert 0 < restarted.sum() < 6
+    assert float(metrics["chains_restarted"]) == pytest.approx(restarted.mean())
+    assert (np.abs(x[:, restarted]) < 20).all()
+    assert (np.abs(x[:, ~restarted]) > 20).all()
+
+
+def test_a_replica_that_is_nan_restarts_its_chain(key):
+    objective = persistent(tempered, num_chains=6, num_steps=1)
+    state = objective.init(PARAMS, key)
+    hot = state.chains.replicas.position.at[0, 2].set(jnp.nan)
+    replicas = state.chains.replicas._replace(position=hot)
+    state = state._replace(chains=state.chains._replace(replicas=replicas))
+    _, (after, metrics) = objective.loss(PARAMS, state, BATCH, key)
+    assert np.isfinite(after.chains.replicas.position).all()
+    assert float(metrics["chains_restarted"]) == pytest.approx(1 / 6)

@@ -1,0 +1,63 @@
+"""Normal numbers for many chains in one flat draw, from both words of every threefry call."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+try:  # the primitive is not part of JAX's stable interface
+    from jax.extend.random import threefry2x32_p
+except ImportError:
+    threefry2x32_p = None
+
+from ebm_jax.types import Array, Key
+
+# The high word of our counters. fold_in(key, t), split(key) and jax.random's own draws count in
+# the low word with a high word of 0: none of our numbers is a key or a draw derived from the key.
+_DOMAIN = np.uint32(0x6E6F6973)
+
+
+def standard_normal(key: Key, leaves: list) -> list:
+    """Draw N(0, I) of the shapes of the leaves, all of them and all chains in one flat draw.
+
+    The numbers of a chain depend on the key, its index and the chain's size, not on how many
+    chains there are or on how many devices share them. bfloat16's own normal has 128 values:
+    narrow types are drawn in float32.
+    """
+    chains = leaves[0].shape[0]
+    sizes = [leaf.size // chains for leaf in leaves]
+    dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+    half = -(-sum(sizes) // 2)  # counters a chain: each gives two words of 32 bits
+    if dtype == jnp.float32 and _has_words(key) and chains * half < 2**32:
+        # The barrier keeps the draw out of the fusion of the update, whose last axis may be too
+        # short to vectorise.
+        words = jax.lax.optimization_barrier([_normal(w) for w in _words(key, chains * half)])
+        flat = jnp.concatenate([w.reshape(chains, half) for w in words], axis=1)
+    else:
+        flat = jax.random.normal(key, (chains * sum(sizes),), dtype)
+        flat = jax.lax.optimization_barrier(flat).reshape(chains, sum(sizes))
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    parts = [flat[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+
+
+def _has_words(key: Key) -> bool:
+    return threefry2x32_p is not None and str(jax.random.key_impl(key)) in ("threefry2x32", "fry")
+
+
+def _words(key: Key, num: int, domain: np.uint32 = _DOMAIN) -> list[Array]:
+    """Return both words of threefry at the counters 0 to num - 1 of a domain: 2 num words.
+
+    jax.random.bits combines the two into one word of 32 bits and so needs twice the calls.
+    """
+    first, second = jnp.moveaxis(jax.random.key_data(key), -1, 0)
+    counter = jax.lax.iota(jnp.uint32, num)
+    return threefry2x32_p.bind(first, second, jnp.full_like(counter, domain), counter)  # pyright: ignore
+
+
+def _normal(word: Array) -> Array:
+    """Return the normal quantile of 23 bits of each word, as jax.random.normal computes it."""
+    one_to_two = (word >> 9) | np.float32(1).view(np.uint32)
+    unit = jax.lax.bitcast_convert_type(one_to_two, jnp.float32) - 1
+    low = np.nextafter(np.float32(-1), np.float32(0))
+    uniform = jnp.maximum(low, unit * (np.float32(1) - low) + low)
+    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)

@@ -1,0 +1,165 @@
+"""Pytrees of arrays as a batch of chains, on the leading axis of every leaf of a position."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+
+from ebm_jax.types import Array, Energy, Position, PyTree
+
+
+def check_chains(position: Position) -> int:
+    """Return the number of chains, or refuse positions without a common leading axis."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(position)]
+    if not shapes or any(not s or s[0] != shapes[0][0] or s[0] == 0 for s in shapes):
+        raise ValueError(
+            "Positions must have the chains on the leading axis of every leaf, the same number "
+            f"(>= 1) each; got the shapes {shapes}."
+        )
+    return shapes[0][0]
+
+
+def partition(position: Position) -> tuple[list, list, Callable[[list, list], Position]]:
+    """Return (moving, fixed, merge): floating leaves move, the others are carried along."""
+    leaves, treedef = jax.tree.flatten(position)
+    moves = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
+    if not any(moves):
+        raise TypeError(
+            "Positions must have a floating-point leaf to move, got the types "
+            f"{[str(jnp.result_type(leaf)) for leaf in leaves]}. Scale integer data to floats "
+            "where the batches are made: images / 255, say."
+        )
+
+    def merge(moving: list, fixed: list) -> Position:
+        moving_iter, fixed_iter = iter(moving), iter(fixed)
+        merged = [next(moving_iter) if m else next(fixed_iter) for m in moves]
+        return jax.tree.unflatten(treedef, merged)
+
+    moving = [leaf for leaf, m in zip(leaves, moves, strict=True) if m]
+    fixed = [leaf for leaf, m in zip(leaves, moves, strict=True) if not m]
+    return moving, fixed, merge
+
+
+def check_energy(energy: Energy, position: Position) -> None:
+    """Refuse an energy that is not one floating number for one configuration."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), position)
+    found = jax.eval_shape(energy, one)
+    shape = jax.tree.map(lambda out: out.shape, found)
+    if shape != ():
+        raise ValueError(
+            f"The energy must take one configuration and return a scalar (); given one of "
+            f"{check_chains(position)} chains it returned the shape {shape}."
+        )
+    if not jnp.issubdtype(found.dtype, jnp.floating):
+        raise TypeError(f"The energy must be floating point, it returned {found.dtype}.")
+
+
+def value_and_gradient(energy: Energy, position: Position) -> tuple[Array, list]:
+    """Return E (chains,) and its gradient for the moving leaves; refuse one that is no scalar."""
+    moving, fixed, merge = partition(position)
+    check_energy(energy, position)
+    with explicit_mesh(moving):
+        return jax.vmap(jax.value_and_grad(lambda m, f: energy(merge(m, f))))(moving, fixed)
+
+
+def explicit_mesh(tree: PyTree) -> contextlib.AbstractContextManager:
+    """Enter the mesh of Explicit axes that arrays lie on: JAX wants it where nothing is traced."""
+    if not jax.sharding.get_abstract_mesh().empty:
+        return contextlib.nullcontext()
+    for leaf in jax.tree.leaves(tree):
+        sharding = None if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and AxisType.Explicit in sharding.mesh.axis_types:
+            return jax.set_mesh(sharding.mesh)
+    return contextlib.nullcontext()
+
+
+def explicit_axes(tree: PyTree) -> set[str]:
+    """Return the Explicit mesh axes over which anything is sharded."""
+    found: set[str] = set()
+    for leaf in jax.tree.leaves(tree):
+        sharding = getattr(jax.typeof(leaf), "sharding", None)
+        if sharding is not None and AxisType.Explicit in sharding.mesh.axis_types:
+            found |= {str(name) for name in sharding.spec if name is not None}
+    return found
+
+
+def chain_sum(leaves: list) -> Array:
+    """Sum the leaves over all axes but the chains': (chains,)."""
+    return sum(jnp.sum(leaf, axis=tuple(range(1, leaf.ndim))) for leaf in leaves)  # pyright: ignore
+
+
+def chain_norm(leaves: list) -> Array:
+    """Return the Euclidean norm over all axes but the chains', (chains,).
+
+    The squares of what is first divided by the largest entry neither overflow nor vanish.
+    """
+    largest = jnp.stack([jnp.max(jnp.abs(x), axis=tuple(range(1, x.ndim))) for x in leaves])
+    largest = jnp.max(largest, axis=0)
+    scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1.0)
+    scale = jax.lax.stop_gradient(scale)
+    squares = chain_sum([jnp.square(x / per_chain(scale, x)) for x in leaves])
+    # The derivative at 0 is 0, as that of an absolute value.
+    return scale * jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
+
+
+def per_chain(value: Array, leaf: Array, axis: int = 0) -> Array:
+    """Return (chains,) shaped to broadcast against a leaf that has the chains on ``axis``."""
+    return value.reshape((1,) * axis + value.shape + (1,) * (leaf.ndim - axis - 1))
+
+
+def chain_axes(init: Callable[[Position], Any], position: Position) -> PyTree:
+    """Return for every leaf of ``init(position)`` the axis of the chains, -1 where it has none.
+
+    Found from the shapes with one chain more: a dimension that happens to equal the number of
+    chains is not taken for it. Nothing is computed.
+    """
+    chains = check_chains(position)
+
+    def shapes(num: int) -> PyTree:
+        def shaped(leaf):
+            return jax.ShapeDtypeStruct((num, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
+
+        return jax.eval_shape(init, jax.tree.map(shaped, position))
+
+    def axis(few: Array, many: Array) -> int:
+        grown = [i for i, (m, n) in enumerate(zip(few.shape, many.shape, strict=True)) if m != n]
+        if not grown:
+            return -1
+        if len(grown) > 1 or few.shape[grown[0]] != chains:
+            raise ValueError(
+                "A sampler's state must have the chains on one axis of each leaf; one has the "
+                f"shape {few.shape} for {chains} chains and {many.shape} for one more."
+            )
+        return grown[0]
+
+    return jax.tree.map(axis, shapes(chains), shapes(chains + 1))
+
+
+def select_chains(chosen: Array, new: PyTree, old: PyTree, axes: PyTree) -> PyTree:
+    """Return the new leaves for the chosen chains, the old for the rest and what has no chains."""
+
+    def select(axis: int, a: Array, b: Array) -> Array:
+        return b if axis < 0 else jnp.where(per_chain(chosen, b, axis), a, b)
+
+    return jax.tree.map(select, axes, new, old)
+
+
+def take_chains(tree: PyTree, indices: Array, axes: PyTree) -> PyTree:
+    """Return the chains at the indices; what has no chains as it is."""
+
+    def take(axis: int, leaf: Array) -> Array:
+        return leaf if axis < 0 else leaf[(slice(None),) * axis + (indices,)]
+
+    return jax.tree.map(take, axes, tree)
+
+
+def put_chains(tree: PyTree, indices: Array, new: PyTree, axes: PyTree) -> PyTree:
+    """Return the tree with the new chains at the indices; what has no chains is all new."""
+
+    def put(axis: int, leaf: Array, moved: Array) -> Array:
+        return moved if axis < 0 else leaf.at[(slice(None),) * axis + (indices,)].set(moved)
+
+    return jax.tree.map(put, axes, tree, new)

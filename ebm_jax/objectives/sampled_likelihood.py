@@ -1,0 +1,309 @@
+r"""Maximum likelihood with sampled negatives: CD-k, persistent chains, short runs from noise.
+
+    grad L = E_data[grad E(x)] - E_chains[grad E(x)]
+
+All three minimise ``mean E(x+) - mean E(stop_gradient(x-))``, whose gradient this is, and differ
+only in where the chains start. The value itself is not a likelihood: watch the energy gap.
+
+What they share:
+
+* ``energy``: (params, x) -> ().
+* ``make_sampler``: params -> ``Sampler``, of exp(-energy(params, .)) or of whatever the chains
+  are to follow: ``lambda params: langevin.ula(functools.partial(energy, params), step_size=0.01)``;
+  any sampler of ours, or blackjax's vmapped kernels. No gradient flows through it.
+* ``energy_penalty``: a >= 0, in 1/energy, of a (mean E(x+)^2 + mean E(x-)^2), which keeps the level
+  of the energies near zero (Du and Mordatch 2019).
+* batches x, on the leading axis; metrics ``loss``, ``energy_positive``, ``energy_negative``,
+  ``energy_gap``, the means of the sampler's info (its energy as ``chain_energy``),
+  ``chains_nonfinite``, and ``chains_ready``, the fraction of the chains that count.
+
+A chain that turns non-finite is left out of the loss and counted; a persistent one restarts the
+next time it is drawn. When none is left the loss is NaN, which training skips and counts.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.samplers import chains as _chains
+from ebm_jax.types import Array, Energy, Key, Metrics, Objective, Params, Position, PyTree, Sampler
+
+SamplerFactory = Callable[[Params], Sampler]
+Initial = Callable[[Params, Key, Array], Position]  # (params, key, slots (n,)) -> n positions
+
+
+class PersistentState(NamedTuple):
+    """The sampler's state of all persistent chains, and how often each was run.
+
+    Attributes:
+        chains: the sampler's state, ``chains.position`` with the slots on the leading axis.
+        age: draws since the last restart, (capacity,).
+    """
+
+    chains: Any
+    age: Array
+
+
+def _run(key: Key, sampler: Sampler, state: Any, num_steps: int) -> tuple[Any, Metrics]:
+    """Run the chains; return their last state, a constant, and the means of their info."""
+    state, info = _chains.run(key, sampler, state, num_steps, collect=_chains.mean_info)
+    return jax.lax.stop_gradient((state, jax.tree.map(jnp.mean, info)))
+
+
+def _contrast(
+    energy: Energy,
+    params: Params,
+    positives: Position,
+    negatives: Position,
+    penalty: float,
+    ready: Array | bool = True,
+) -> tuple[Array, Metrics]:
+    """Return mean E(x+) - mean E(x-) + penalty (mean E(x+)^2 + mean E(x-)^2).
+
+    Only chains that are ready and finite count; without any the result is 0 / 0, which
+    training skips.
+    """
+    energies = jax.vmap(energy, (None, 0))
+    alive = _chains.finite(negatives)
+    counted = alive & ready
+    # A configuration of NaN would reach the gradient even with weight zero.
+    stand_in = jax.tree.map(lambda n: jnp.where(jnp.isfinite(n), n, jnp.zeros_like(n)), negatives)
+    positive, negative = energies(params, positives), energies(params, stand_in)
+
+    def mean_negative(values):
+        return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.sum(counted)
+
+    gap = mean_negative(negative) - jnp.mean(positive)
+    value = -gap
+    if penalty:
+        value += penalty * (jnp.mean(positive**2) + mean_negative(negative**2))
+    metrics = {
+        "loss": value,
+        "energy_positive": jnp.mean(positive),
+        "energy_negative": mean_negative(negative),
+        "energy_gap": gap,
+        "chains_nonfinite": jnp.mean(~alive, dtype=jnp.float32),
+        "chains_ready": jnp.mean(counted, dtype=jnp.float32),
+    }
+    return value, metrics
+
+
+def _check(num_steps: int, energy_penalty: float) -> None:
+    _checks.count("num_steps", num_steps)
+    _checks.nonnegative("energy_penalty", energy_penalty)
+
+
+def contrastive_divergence(
+    energy: Energy,
+    make_sampler: SamplerFactory,
+    *,
+    num_steps: int,
+    energy_penalty: float = 0.0,
+) -> Objective:
+    r"""Return CD-k: the chains start at the batch and make k steps.
+
+        L = mean E(x+) - mean E(x-) + a (mean E(x+)^2 + mean E(x-)^2)
+
+    Source: Hinton (2002), Training products of experts by minimizing contrastive divergence,
+    Neural Computation 14(8).
+
+    Args:
+        energy: (params, x) -> ().
+        make_sampler: params -> ``Sampler``.
+        num_steps: k >= 1.
+        energy_penalty: a.
+
+    Returns:
+        An ``Objective`` without state.
+
+    Raises:
+        ValueError: num_steps < 1, a negative penalty.
+
+    >>> import functools, jax, jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> energy = lambda params, x: params * jnp.sum(x**2)
+    >>> objective = contrastive_divergence(energy, num_steps=2,
+    ...     make_sampler=lambda k: langevin.ula(functools.partial(energy, k), step_size=0.1))
+    >>> value, (_, metrics) = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
+    >>> float(value) == -float(metrics["energy_gap"])
+    True
+    """
+    _check(num_steps, energy_penalty)
+
+    def loss(params, state, batch, key):
+        sampler = make_sampler(jax.lax.stop_gradient(params))
+        end, info = _run(key, sampler, sampler.init(batch), num_steps)
+        value, metrics = _contrast(energy, params, batch, end.position, energy_penalty)
+        return value, (state, info | metrics)
+
+    return Objective(lambda params, key: (), loss)
+
+
+def short_run(
+    energy: Energy,
+    make_sampler: SamplerFactory,
+    *,
+    num_steps: int,
+    num_chains: int,
+    initial: Initial,
+    energy_penalty: float = 0.0,
+) -> Objective:
+    r"""Return the short-run objective: fresh chains from noise at every update.
+
+        L = mean E(x+) - mean E(x-) + a (mean E(x+)^2 + mean E(x-)^2)
+
+    The chains do not reach the Gibbs distribution: what is learnt is the short run itself.
+    Source: Nijkamp et al. (2019), Learning non-convergent non-persistent short-run MCMC.
+
+    Args:
+        energy: (params, x) -> ().
+        make_sampler: params -> ``Sampler``.
+        num_steps: length of the runs, >= 1.
+        num_chains: chains a step, >= 1.
+        initial: (params, key, slots (n,)) -> n starting positions on the leading axis; the slots
+            are the chains' numbers, for what belongs to a chain, such as its class.
+        energy_penalty: a.
+
+    Returns:
+        An ``Objective`` without state.
+
+    Raises:
+        ValueError: num_steps < 1, num_chains < 1, a negative penalty.
+
+    >>> import functools, jax, jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> energy = lambda params, x: params * jnp.sum(x**2)
+    >>> objective = short_run(energy, num_steps=2, num_chains=4,
+    ...     make_sampler=lambda k: langevin.ula(functools.partial(energy, k), step_size=0.1),
+    ...     initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)))
+    >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
+    >>> value.shape
+    ()
+    """
+    _check(num_steps, energy_penalty)
+    _checks.count("num_chains", num_chains)
+
+    def loss(params, state, batch, key):
+        start_key, run_key = jax.random.split(key)
+        frozen = jax.lax.stop_gradient(params)
+        sampler, start = make_sampler(frozen), initial(frozen, start_key, jnp.arange(num_chains))
+        end, info = _run(run_key, sampler, sampler.init(start), num_steps)
+        value, metrics = _contrast(energy, params, batch, end.position, energy_penalty)
+        return value, (state, info | metrics)
+
+    return Objective(lambda params, key: (), loss)
+
+
+def persistent(
+    energy: Energy,
+    make_sampler: SamplerFactory,
+    *,
+    num_steps: int,
+    num_chains: int,
+    capacity: int,
+    initial: Initial,
+    restart_fraction: float = 0.05,
+    burn_in: int = 0,
+    energy_penalty: float = 0.0,
+) -> Objective:
+    r"""Return PCD: chains that go on from update to update, some of them restarted.
+
+        L = mean E(x+) - mean E(x-) + a (mean E(x+)^2 + mean E(x-)^2)
+
+    Every update draws ``num_chains`` of ``capacity`` slots without repetition, restarts the
+    stated fraction, runs them, and writes them back to the slots they came from. What is kept is
+    the sampler's state: replicas, velocities and the step count, which all chains share, go on.
+    Source: Tieleman (2008), Training restricted Boltzmann machines using approximations to the
+    likelihood gradient; restarts from Du and Mordatch (2019).
+
+    Args:
+        energy: (params, x) -> ().
+        make_sampler: params -> ``Sampler``.
+        num_steps: steps of the chains between two updates, >= 1.
+        num_chains: chains a step, from 1 to capacity.
+        capacity: number of persistent chains.
+        initial: (params, key, slots (n,)) -> starting positions of these slots on the leading
+            axis, for the first chains and for restarts. What a slot carries, such as its class,
+            should depend on its number: then the share of every class stays what it is.
+        restart_fraction: probability in [0, 1] that a drawn chain restarts.
+        burn_in: how many draws a restarted chain makes before it counts as a negative, >= 0:
+            until then it has not forgotten its start. The first chains count at once.
+        energy_penalty: a.
+
+    Returns:
+        An ``Objective`` whose state is a ``PersistentState``; metrics also ``chains_restarted``.
+
+    Raises:
+        ValueError: num_steps < 1, num_chains outside [1, capacity], a fraction outside [0, 1],
+            a negative burn-in or penalty, restarts so frequent that no chain gets to count.
+
+    >>> import functools, jax, jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> energy = lambda params, x: params * jnp.sum(x**2)
+    >>> objective = persistent(energy, num_steps=2, num_chains=4, capacity=16,
+    ...     make_sampler=lambda k: langevin.ula(functools.partial(energy, k), step_size=0.1),
+    ...     initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)))
+    >>> state = objective.init(1.0, jax.random.key(0))
+    >>> value, (state, _) = objective.loss(1.0, state, jnp.ones((8, 2)), jax.random.key(1))
+    >>> state.chains.position.shape
+    (16, 2)
+    """
+    _check(num_steps, energy_penalty)
+    if not 1 <= _checks.count("num_chains", num_chains, 0) <= capacity:
+        raise ValueError(f"num_chains must be in [1, capacity={capacity}], got {num_chains}.")
+    _checks.fraction("restart_fraction", restart_fraction)
+    _checks.count("burn_in", burn_in, 0)
+    # A chain counts when its last ``burn_in`` draws did not restart it.
+    counting = num_chains * (1 - restart_fraction) ** burn_in
+    if counting < 1:
+        raise ValueError(
+            f"restart_fraction={restart_fraction} and burn_in={burn_in} leave {counting:.2g} of "
+            f"num_chains={num_chains} chains to count, on average: lower one of the two."
+        )
+
+    leading: Any = 0
+
+    def init(params, key):
+        params = jax.lax.stop_gradient(params)
+        start = initial(params, key, jnp.arange(capacity))
+        chains = _start(make_sampler(params), start, num_chains)
+        return PersistentState(chains, jnp.full((capacity,), burn_in, jnp.int32))
+
+    def loss(params, state, batch, key):
+        draw_key, restart_key, fresh_key, run_key = jax.random.split(key, 4)
+        frozen = jax.lax.stop_gradient(params)
+        sampler = make_sampler(frozen)
+        axes: Any = PersistentState(_chains.axes(sampler, state.chains.position), age=leading)
+        indices, (drawn, age) = _chains.draw(draw_key, state, num_chains, axes=axes)
+        # All that depends on the energy is computed by ``refresh``, for old and new together.
+        fresh = sampler.init(initial(frozen, fresh_key, indices))
+        start, restarted = _chains.restart(
+            restart_key, drawn, fresh, restart_fraction, axes=axes.chains
+        )
+        start = _chains.refresh(sampler, start)
+        end, info = _run(run_key, sampler, start, num_steps)
+        age = jnp.where(restarted, 0, age + 1)
+        state = _chains.write_back(state, indices, PersistentState(end, age), axes=axes)
+        value, metrics = _contrast(
+            energy, params, batch, end.position, energy_penalty, age >= burn_in
+        )
+        metrics["chains_restarted"] = jnp.mean(restarted, dtype=jnp.float32)
+        return value, (state, info | metrics)
+
+    return Objective(init, loss)
+
+
+def _start(sampler: Sampler, position: Position, block: int) -> PyTree:
+    """Return ``sampler.init(position)``, in blocks: never all chains in memory at once."""
+
+    def one(x: Position) -> Any:
+        return sampler.init(jax.tree.map(lambda leaf: leaf[None], x))
+
+    def place(axis: int, leaf: Array) -> Array:
+        return leaf[0] if axis < 0 else jnp.moveaxis(jnp.squeeze(leaf, axis + 1), 0, axis)
+
+    states = jax.lax.map(one, position, batch_size=block)
+    return jax.tree.map(place, _chains.axes(sampler, position), states)

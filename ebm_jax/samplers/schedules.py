@@ -1,0 +1,81 @@
+"""Schedules, step () -> value (), for any option of a sampler: temperatures and step sizes."""
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ebm_jax import _checks
+from ebm_jax.samplers._options import Schedule
+from ebm_jax.types import Array
+
+
+def levels(steps_each: int, *values: ArrayLike) -> tuple[Schedule, ...]:
+    r"""Return schedules that stay ``steps_each`` steps at each value, and at the last for ever.
+
+    Annealed Langevin dynamics is a sampler with such a schedule of step size and temperature;
+    any other function of the step, an optax schedule say, will do as well.
+    Source: Song and Ermon (2019), Generative modeling by estimating gradients of the data
+    distribution, algorithm 1.
+
+    Args:
+        steps_each: steps at every level, >= 1.
+        values: arrays of one value > 0 a level, all of the same length.
+
+    Returns:
+        One schedule, step () -> value (), for each of the arrays.
+
+    Raises:
+        ValueError: steps_each < 1, no level, levels <= 0 or NaN, arrays of different lengths.
+
+    >>> from ebm_jax.samplers import langevin
+    >>> step_size, beta = levels(100, [0.1, 0.01], [1.0, 10.0])
+    >>> sampler = langevin.ula(lambda x: x**2 / 2, step_size=step_size, beta=beta)
+    >>> float(beta(99)), float(beta(100)), float(beta(1000))
+    (1.0, 10.0, 10.0)
+    """
+    arrays = tuple(_checks.array("levels", value) for value in values)
+    shapes = [value.shape for value in arrays]
+    if not shapes or any(len(s) != 1 or s != shapes[0] or s[0] == 0 for s in shapes):
+        raise ValueError(
+            "Levels must be arrays of one dimension with one value a level, of the same length "
+            f"(>= 1), got the shapes {shapes}."
+        )
+    steps_each = _checks.count("steps_each", steps_each)
+    for value in arrays:
+        known = _checks.concrete(value)
+        if known is not None:  # inf is gradient descent
+            _checks.positive("levels", known[known != jnp.inf])
+
+    def schedule(value: Array) -> Schedule:
+        return lambda step: value[jnp.minimum(step // steps_each, value.shape[0] - 1)]
+
+    return tuple(schedule(value) for value in arrays)
+
+
+def geometric(start: ArrayLike, end: ArrayLike, num_steps: int) -> Schedule:
+    r"""Return a schedule that goes from start to end by a constant factor a step, then stays.
+
+        v(t) = start (end / start)^min(t / T, 1)
+
+    With beta rising so, the chains cross between modes first and settle later: simulated
+    annealing. Source: Kirkpatrick et al. (1983), Optimization by simulated annealing, Science 220.
+
+    Args:
+        start: the value at step 0, > 0 and finite.
+        end: the value from step T on, > 0 and finite.
+        num_steps: T >= 1.
+
+    Returns:
+        step () -> value ().
+
+    Raises:
+        ValueError: values that are not finite and > 0, num_steps < 1.
+
+    >>> beta = geometric(0.01, 1.0, 100)
+    >>> [round(float(beta(t)), 4) for t in (0, 50, 100, 1000)]
+    [0.01, 0.1, 1.0, 1.0]
+    """
+    for name, value in (("start", start), ("end", end)):
+        _checks.positive(name, value)
+    num_steps = _checks.count("num_steps", num_steps)
+    first, ratio = jnp.asarray(start), jnp.asarray(end) / jnp.asarray(start)
+    return lambda step: first * ratio ** jnp.minimum(step / num_steps, 1.0)
