@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding
+from jax.core import Tracer
+from jax.sharding import AxisType, Mesh, NamedSharding
 
 from ebm_jax.types import Array, Energy, Position, PyTree
 
@@ -70,9 +71,10 @@ def explicit_mesh(tree: PyTree) -> contextlib.AbstractContextManager:
     if not jax.sharding.get_abstract_mesh().empty:
         return contextlib.nullcontext()
     for leaf in jax.tree.leaves(tree):
-        sharding = None if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
-        if isinstance(sharding, NamedSharding) and AxisType.Explicit in sharding.mesh.axis_types:
-            return jax.set_mesh(sharding.mesh)
+        sharding = None if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
+        mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+        if isinstance(mesh, Mesh) and AxisType.Explicit in mesh.axis_types:
+            return jax.set_mesh(mesh)
     return contextlib.nullcontext()
 
 

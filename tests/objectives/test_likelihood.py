@@ -53,6 +53,17 @@ def test_training_recovers_a_gaussian(x64, key):
     np.testing.assert_allclose(1 / state.params.precision, data.var(0), rtol=1e-3)
 
 
+def test_push_down_is_the_mean_energy(x64, key):
+    data = np.random.default_rng(0).normal(size=(7, 2))
+    objective = objectives.push_down(lambda p, x: p[0] * x[0] ** 2 + p[1] * x[1])
+    value, slope = jax.value_and_grad(lambda p: objective.loss(p, (), data, key)[0])(
+        jnp.array([2.0, -3.0])
+    )
+    statistics = np.mean([data[:, 0] ** 2, data[:, 1]], axis=1)
+    np.testing.assert_allclose(value, statistics @ [2.0, -3.0])
+    np.testing.assert_allclose(slope, statistics)
+
+
 def test_discriminative_is_the_mean_of_the_loss(key):
     energy = np.array([[0.3, -1.0, 2.0], [1.0, 0.2, 4.0]], np.float32)
     labels = np.array([0, 1])

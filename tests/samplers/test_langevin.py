@@ -211,3 +211,40 @@ def test_refresh_takes_the_new_energy_and_keeps_the_rest(make, key):
     assert int(after.step) == 3
     if make is BAOAB:
         np.testing.assert_array_equal(after.velocity[0], state.velocity[0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+def test_every_sampler_keeps_the_type_of_the_positions(dtype, key, x64):
+    """Schedules, arrays and clips included; what is carried keeps its own type."""
+    options = {"beta": lambda t: 1.0 + t, "max_gradient_norm": 3.0, "box": (-2.0, np.full(2, 2.0))}
+    position = {"x": jnp.zeros((5, 2), dtype), "n": jnp.arange(5, dtype=jnp.int8)}
+
+    def energy(c):
+        return jnp.sum(c["x"] ** 2)
+
+    def gradient(key, c):
+        return {"x": 2 * c["x"], "n": c["n"]}
+
+    samplers = [
+        langevin.ula(energy, step_size=np.full(2, 0.1), **options),
+        langevin.mala(energy, step_size=np.full(2, 0.1), **options),
+        langevin.sgld(gradient, step_size=0.1, **options),
+        BAOAB(energy, step_size=0.1, mass=np.full(2, 2.0), **options),
+    ]
+    for sampler in samplers:
+        state, _ = jax.jit(lambda k, s=sampler: chains.run(k, s, s.init(position), 4))(key)
+        assert state.position["x"].dtype == dtype
+        assert state.position["n"].dtype == jnp.int8
+        assert np.isfinite(np.asarray(state.position["x"], np.float64)).all()
+        assert (state.position["x"] != 0).all()
+        for name in ("energy", "gradient", "velocity"):
+            for leaf in jax.tree.leaves(getattr(state, name, [])):
+                assert leaf.dtype == dtype
+
+
+def test_double_precision_is_double_throughout(key, x64):
+    """ULA at beta = inf is 50 steps of gradient descent, to the last bits of float64."""
+    for make in (langevin.ula, langevin.mala):
+        sampler = make(lambda x: jnp.sum(x**2) / 2, step_size=0.1, beta=jnp.inf)
+        state, _ = chains.run(key, sampler, sampler.init(jnp.full((1, 1), 1 / 3)), 50)
+        np.testing.assert_allclose(state.position, 0.9**50 / 3, rtol=1e-14)

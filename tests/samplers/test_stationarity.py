@@ -268,3 +268,35 @@ def test_levels_anneal():
     assert_variance(hot, 1 / (0.25 * (1 - 0.25)))
     cold = run(sampler, jnp.zeros(CHAINS), 120).position
     assert_variance(cold, 1 / (1 - 0.05))
+
+
+def test_sgld_with_a_noisy_gradient_has_the_variance_of_its_recursion():
+    """x' = (1 - h k) x - h s zeta + sqrt(2 h / beta) xi, zeta the same for all chains.
+
+    Across chains the noise of the gradient cancels; along the run their mean has its variance. The
+    mean of an AR(1) over T steps has T (1 - r) / (1 + r) independent squares, r = (1 - h k)^2.
+    """
+    h, k, s, beta, steps = 0.5, 1.0, 2.0, 2.0, 20_000
+
+    def gradient(key, x):
+        return k * x + s * jax.random.normal(key)
+
+    sampler = langevin.sgld(gradient, step_size=h, beta=beta)
+
+    @ebm_jax.jit
+    def run(key):
+        start, _ = chains.run(key, sampler, sampler.init(jnp.zeros(400)), 50)
+        return chains.run(
+            jax.random.fold_in(key, 1),
+            sampler,
+            start,
+            steps,
+            collect=lambda s, i: (s.position.mean(), s.position.var(ddof=1)),
+        )[1]
+
+    means, variances = (np.asarray(x, np.float64) for x in run(jax.random.key(0)))
+    r = (1 - h * k) ** 2
+    across, along = 2 * h / beta / (1 - r), (h * s) ** 2 / (1 - r)
+    independent = steps * (1 - r) / (1 + r)
+    assert abs(variances.mean() / across - 1) < 5 * np.sqrt(2 / (399 * independent))
+    assert abs((means**2).mean() / (along + across / 400) - 1) < 5 * np.sqrt(2 / independent)

@@ -1,0 +1,28 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ebm_jax.samplers import langevin, schedules
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.01, 1.0), (5.0, 0.2), (3.0, 3.0)])
+def test_geometric_is_a_line_in_the_logarithm(start, end):
+    steps = np.arange(0, 150, 7)
+    found = jax.vmap(schedules.geometric(start, end, 100))(steps)
+    line = np.interp(steps, [0, 100], np.log([start, end]))
+    np.testing.assert_allclose(np.log(found), line, atol=1e-5)
+
+
+def test_geometric_is_an_option_of_a_sampler(key):
+    sampler = langevin.ula(lambda x: 0.0 * x, step_size=0.5, beta=schedules.geometric(4.0, 1.0, 2))
+    state, betas = sampler.init(jnp.zeros(3)), []
+    for _ in range(4):
+        state, info = sampler.step(key, state)
+        betas.append(float(info.beta))
+    np.testing.assert_allclose(betas, [4.0, 2.0, 1.0, 1.0], rtol=1e-6)
+
+
+def test_levels_stay_and_end():
+    (values,) = schedules.levels(3, [1.0, 5.0])
+    assert [float(values(t)) for t in (0, 2, 3, 5, 6, 99)] == [1, 1, 5, 5, 5, 5]
