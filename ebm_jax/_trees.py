@@ -149,19 +149,45 @@ def select_chains(chosen: Array, new: PyTree, old: PyTree, axes: PyTree) -> PyTr
     return jax.tree.map(select, axes, new, old)
 
 
-def take_chains(tree: PyTree, indices: Array, axes: PyTree) -> PyTree:
-    """Return the chains at the indices; what has no chains as it is."""
+def take_chains(tree: PyTree, indices: Array, axes: PyTree, groups: int = 1) -> PyTree:
+    """Return the chains at the indices; what has no chains as it is.
+
+    With groups, equally many indices lie in each block of neighbouring slots, in the order of the
+    blocks: no index leaves its block, nor, where devices hold whole blocks, its device.
+    """
 
     def take(axis: int, leaf: Array) -> Array:
-        return leaf if axis < 0 else leaf[(slice(None),) * axis + (indices,)]
+        if axis < 0:
+            return leaf
+        blocks, local = _blocks(leaf, axis, indices, groups)
+        where = (slice(None),) * axis
+        taken = jax.vmap(lambda block, i: block[(*where, i)], (axis, 0), axis)(blocks, local)
+        return taken.reshape(leaf.shape[:axis] + indices.shape + leaf.shape[axis + 1 :])
 
     return jax.tree.map(take, axes, tree)
 
 
-def put_chains(tree: PyTree, indices: Array, new: PyTree, axes: PyTree) -> PyTree:
+def put_chains(tree: PyTree, indices: Array, new: PyTree, axes: PyTree, groups: int = 1) -> PyTree:
     """Return the tree with the new chains at the indices; what has no chains is all new."""
 
     def put(axis: int, leaf: Array, moved: Array) -> Array:
-        return moved if axis < 0 else leaf.at[(slice(None),) * axis + (indices,)].set(moved)
+        if axis < 0:
+            return moved
+        blocks, local = _blocks(leaf, axis, indices, groups)
+        arrivals = moved.reshape((*leaf.shape[:axis], *local.shape, *leaf.shape[axis + 1 :]))
+        where = (slice(None),) * axis
+
+        def one(block: Array, i: Array, arriving: Array) -> Array:
+            return block.at[(*where, i)].set(arriving)
+
+        put_in = jax.vmap(one, (axis, 0, axis), axis)(blocks, local, arrivals)
+        return put_in.reshape(leaf.shape)
 
     return jax.tree.map(put, axes, tree, new)
+
+
+def _blocks(leaf: Array, axis: int, indices: Array, groups: int) -> tuple[Array, Array]:
+    """Return a leaf with its slots in blocks, on two axes, and the indices within their blocks."""
+    size = leaf.shape[axis] // groups
+    blocks = leaf.reshape((*leaf.shape[:axis], groups, size, *leaf.shape[axis + 1 :]))
+    return blocks, indices.reshape(groups, -1) - size * jnp.arange(groups)[:, None]

@@ -207,6 +207,7 @@ def persistent(
     initial: Initial,
     restart_fraction: float = 0.05,
     burn_in: int = 0,
+    groups: int = 1,
     energy_penalty: float = 0.0,
 ) -> Objective:
     r"""Return PCD: chains that go on from update to update, some of them restarted.
@@ -231,6 +232,8 @@ def persistent(
         restart_fraction: probability in [0, 1] that a drawn chain restarts.
         burn_in: how many draws a restarted chain makes before it counts as a negative, >= 0:
             until then it has not forgotten its start. The first chains count at once.
+        groups: draw as many from each of so many blocks of neighbouring slots: with a multiple
+            of the number of devices that share the slots, every chain stays on its device.
         energy_penalty: a.
 
     Returns:
@@ -277,7 +280,7 @@ def persistent(
         frozen = jax.lax.stop_gradient(params)
         sampler = make_sampler(frozen)
         axes: Any = PersistentState(_chains.axes(sampler, state.chains.position), age=leading)
-        indices, (drawn, age) = _chains.draw(draw_key, state, num_chains, axes=axes)
+        indices, (drawn, age) = _chains.draw(draw_key, state, num_chains, axes=axes, groups=groups)
         # All that depends on the energy is computed by ``refresh``, for old and new together.
         fresh = sampler.init(initial(frozen, fresh_key, indices))
         start, restarted = _chains.restart(
@@ -286,7 +289,9 @@ def persistent(
         start = _chains.refresh(sampler, start)
         end, info = _run(run_key, sampler, start, num_steps)
         age = jnp.where(restarted, 0, age + 1)
-        state = _chains.write_back(state, indices, PersistentState(end, age), axes=axes)
+        state = _chains.write_back(
+            state, indices, PersistentState(end, age), axes=axes, groups=groups
+        )
         value, metrics = _contrast(
             energy, params, batch, end.position, energy_penalty, age >= burn_in
         )

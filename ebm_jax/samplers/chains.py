@@ -192,7 +192,9 @@ def _capacity(chains: PyTree, where: PyTree) -> int:
     return sizes.pop()[0]
 
 
-def draw(key: Key, chains: PyTree, num: int, *, axes: PyTree | None = None) -> tuple[Array, PyTree]:
+def draw(
+    key: Key, chains: PyTree, num: int, *, axes: PyTree | None = None, groups: int = 1
+) -> tuple[Array, PyTree]:
     r"""Draw ``num`` different slots of the persistent chains, every slot equally likely.
 
     Args:
@@ -201,13 +203,15 @@ def draw(key: Key, chains: PyTree, num: int, *, axes: PyTree | None = None) -> t
         num: how many, from 1 to the number of slots.
         axes: the axis of the slots in every leaf, -1 for none: ``chains.axes`` of a sampler's
             state. None for positions.
+        groups: draw as many from each of so many blocks of neighbouring slots. A multiple of the
+            number of devices that hold the slots keeps every chain on its device.
 
     Returns:
         The indices (num,), without repetition, and the chains in those slots. Give the
         indices to ``write_back``: the slots drawn are the slots written.
 
     Raises:
-        ValueError: more chains than slots.
+        ValueError: more chains than slots, groups that divide either unequally.
 
     >>> import jax, jax.numpy as jnp
     >>> indices, drawn = draw(jax.random.key(0), jnp.arange(5.0)[:, None], 5)
@@ -219,14 +223,29 @@ def draw(key: Key, chains: PyTree, num: int, *, axes: PyTree | None = None) -> t
     capacity, num = _capacity(chains, where), _checks.count("num", num, least=0)
     if not 1 <= num <= capacity:
         raise ValueError(f"num must be from 1 to the {capacity} slots there are, got {num}.")
-    # The num largest of capacity numbers: a permutation would sort them all. Two of the 2^23
-    # values are seldom equal, and then the lower slot wins.
-    _, indices = jax.lax.top_k(jax.random.uniform(key, (capacity,)), num)
-    return indices, take_chains(chains, indices, where)
+    _check_groups(groups, num, capacity)
+    # The num largest of capacity numbers, on one device faster than a permutation, which sorts
+    # them all; but a sort stays on the devices that hold its rows. Two of the 2^23 values are
+    # seldom equal, and then the lower slot wins.
+    uniform = jax.random.uniform(key, (capacity,)).reshape(groups, -1)
+    if groups == 1:
+        _, local = jax.lax.top_k(uniform, num)
+    else:
+        local = jnp.argsort(-uniform, axis=1)[:, : num // groups]
+    indices = (local + uniform.shape[1] * jnp.arange(groups)[:, None]).reshape(-1)
+    return indices, take_chains(chains, indices, where, groups)
+
+
+def _check_groups(groups: int, num: int, capacity: int) -> None:
+    """Refuse groups that do not divide the chains drawn and the slots equally."""
+    if num % _checks.count("groups", groups) or capacity % groups:
+        raise ValueError(
+            f"groups={groups} must divide the {num} chains drawn and the {capacity} slots."
+        )
 
 
 def write_back(
-    chains: PyTree, indices: Array, moved: PyTree, *, axes: PyTree | None = None
+    chains: PyTree, indices: Array, moved: PyTree, *, axes: PyTree | None = None, groups: int = 1
 ) -> PyTree:
     r"""Return the persistent chains with ``moved`` in the slots ``indices``.
 
@@ -236,6 +255,7 @@ def write_back(
             not written.
         moved: pytree with ``num`` chains, otherwise shaped like ``chains``.
         axes: as in ``draw``; a leaf without chains is taken from ``moved``.
+        groups: as in ``draw``, from which the indices must come.
 
     Returns:
         The chains; every other slot is untouched.
@@ -257,7 +277,8 @@ def write_back(
     if known is not None and not ((known >= 0) & (known < capacity)).all():
         raise ValueError(f"indices must be slots from 0 to {capacity - 1}, got {known}.")
     _same_chains("moved", moved, chains, where, len(indices))
-    return put_chains(chains, indices, moved, where)
+    _check_groups(groups, len(indices), capacity)
+    return put_chains(chains, jnp.asarray(indices), moved, where, groups)
 
 
 def _same_chains(name: str, given: PyTree, chains: PyTree, where: PyTree, num: int) -> None:

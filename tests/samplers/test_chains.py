@@ -75,6 +75,26 @@ def test_draws_have_no_repetition_and_reach_every_slot(key):
     assert positions.min() > 60  # every slot in every place
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_groups_draw_and_write_as_many_from_each_block(key, axis):
+    """Slots 0-5 and 6-11: three of each, every slot in the end, and back where they were."""
+    slots = jnp.moveaxis(jnp.arange(24.0).reshape(12, 2), 0, axis)
+    options = {"axes": axis, "groups": 2}
+    seen = set()
+    for t in range(30):
+        indices, drawn = chains.draw(jax.random.fold_in(key, t), slots, 6, **options)
+        assert (np.asarray(indices[:3]) < 6).all()
+        assert (np.asarray(indices[3:]) >= 6).all()
+        assert len(set(indices.tolist())) == 6
+        np.testing.assert_array_equal(drawn, np.take(np.asarray(slots), indices, axis))
+        after = chains.write_back(slots, indices, drawn + 100, **options)
+        expected = np.array(slots)
+        expected[(slice(None),) * axis + (np.asarray(indices),)] += 100
+        np.testing.assert_array_equal(after, expected)
+        seen |= set(indices.tolist())
+    assert seen == set(range(12))
+
+
 def test_write_back_goes_to_the_slots_drawn_and_no_other(key):
     slots = jnp.arange(10.0)[:, None]
     indices, drawn = chains.draw(key, slots, 4)

@@ -165,3 +165,51 @@ def test_explicit_axes_and_shard_map():
         for half, step_size in zip((x[:256], x[256:]), found):
             np.testing.assert_allclose(step_size, tune(jax.random.key(0), half)[0], rtol=1e-3)
     """)
+
+
+def test_persistent_chains_stay_on_the_devices_that_hold_them():
+    """Training over two devices: the gradient is summed over them and no chain travels.
+
+    With a learning rate of 0 the chains are those of one device to the bit.
+    """
+    in_two_devices("""
+        import re
+        import optax
+        from ebm_jax import objectives, training
+
+        def shifted(params, x):
+            return energy(x - params)
+
+        objective = objectives.persistent(
+            shifted,
+            lambda params: langevin.mala(functools.partial(shifted, params), step_size=0.1),
+            num_steps=3,
+            num_chains=64,
+            capacity=512,
+            groups=2,
+            initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)),
+            restart_fraction=0.05,
+        )
+        trainer = training.trainer(objective, optax.sgd(0.0))
+        state = trainer.init(jnp.zeros(2), jax.random.key(0))
+        mesh = jax.make_mesh((2,), ("chains",), axis_types=(AxisType.Auto,))
+
+        def share(leaf):
+            spec = PartitionSpec("chains") if leaf.shape[:1] == (512,) else PartitionSpec()
+            return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+        split, batches = jax.tree.map(share, state), x[None].repeat(20, 0)
+        shared = jax.device_put(batches, NamedSharding(mesh, PartitionSpec(None, "chains")))
+
+        def several(state, batches, key):
+            return jax.lax.scan(lambda s, b: trainer.step(s, b, key), state, batches)[0]
+
+        compiled = jax.jit(several).lower(split, shared, jax.random.key(1)).compile()
+        kinds = set(re.findall(r"(all-gather|all-to-all|collective-permute)", compiled.as_text()))
+        assert not kinds, kinds
+        assert "all-reduce" in compiled.as_text()
+        one = jax.jit(several)(state, batches, jax.random.key(1)).objective
+        two = compiled(split, shared, jax.random.key(1)).objective
+        assert two.chains.position.sharding.spec == PartitionSpec("chains")
+        jax.tree.map(np.testing.assert_array_equal, one, two)
+    """)

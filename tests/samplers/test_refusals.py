@@ -223,6 +223,8 @@ def test_persistent_chains():
     ):
         with pytest.raises(ValueError, match=message):
             chains.write_back(x, indices, moved)
+    with pytest.raises(ValueError, match="groups=2 must divide the 3 chains drawn and the 4 slots"):
+        chains.draw(jax.random.key(0), jnp.zeros((4, 1)), 3, groups=2)
     with pytest.raises(ValueError, match="fresh must be 5 chains of the same structure"):
         chains.restart(jax.random.key(0), x, x[:1], 0.5)
     with pytest.raises(ValueError, match=r"fraction must be one number, got the shape \(5,\)"):
