@@ -1,1 +1,4 @@
-"""Programs that answer a question each; run one with ``python -m experiments.NAME --help``."""
+"""Programs that answer a question each.
+
+``python -m experiments`` lists them; run one with ``python -m experiments.NAME --help``.
+"""

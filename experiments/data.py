@@ -1,11 +1,22 @@
-"""The data the experiments train on, as NumPy arrays."""
+"""The data the experiments train on, as NumPy arrays, and their batches by number."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+from ebm_jax.types import PyTree
+
+SHUFFLE, NOISE = 1, 2  # streams; NumPy's generator of [seed, 0, 0] is that of the seed alone
+
+
+def stream(seed: int, which: int, number: int) -> np.random.Generator:
+    """Return the generator of one epoch's order or one batch's noise, none like another."""
+    return np.random.default_rng([seed, which, number])
 
 
 class Split(NamedTuple):
@@ -78,20 +89,25 @@ def ellipses(num: int, seed: int, noise: float = 1 / 20) -> tuple[np.ndarray, np
     return x, ellipse(x, angle) + noise * rng.standard_normal((num, 2)).astype(np.float32)
 
 
-def batches(
-    arrays: tuple[np.ndarray, ...], *, batch_size: int, num_steps: int, group: int, seed: int
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield groups of batches, (group, batch_size, ...), ``num_steps`` batches in all.
+def batches(examples: PyTree, *, batch_size: int, seed: int) -> Callable[[int], PyTree]:
+    """Return t -> batch t of the examples, a pytree with ``batch_size`` of them on every leaf.
 
-    Every epoch is a new permutation of the data; an incomplete batch takes from the next one.
+    Every epoch is a new permutation, and an incomplete batch takes from the next one; what batch
+    t holds depends on the seed and t alone.
     """
-    rng = np.random.default_rng(seed)
-    size = len(arrays[0])
-    if not size:
-        raise ValueError("There is nothing to make batches of: the arrays have 0 examples.")
-    epochs = -(-num_steps * batch_size // size)
-    order = np.concatenate([rng.permutation(size) for _ in range(epochs)])
-    for first in range(0, num_steps, group):
-        count = min(group, num_steps - first)
-        chosen = order[first * batch_size : (first + count) * batch_size]
-        yield tuple(a[chosen.reshape(count, batch_size)] for a in arrays)
+    sizes = {len(leaf) for leaf in jax.tree.leaves(examples)}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(f"Batches need leaves of one length >= 1, got {sorted(sizes)} examples.")
+    (size,) = sizes
+
+    @functools.lru_cache(maxsize=2)
+    def permutation(epoch: int) -> np.ndarray:
+        return stream(seed, SHUFFLE, epoch).permutation(size)
+
+    def batch(t: int) -> PyTree:
+        epochs, places = np.divmod(np.arange(t * batch_size, (t + 1) * batch_size), size)
+        parts = [permutation(int(e))[places[epochs == e]] for e in np.unique(epochs)]
+        chosen = np.concatenate(parts)
+        return jax.tree.map(lambda leaf: leaf[chosen], examples)
+
+    return batch

@@ -1,7 +1,7 @@
-"""The energy of ``digits``: its network, its chains and how samples are drawn from it."""
+"""The energy of ``digits``: its network, its objective and how samples are drawn from it."""
 
 import functools
-import inspect
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import ebm_jax
-from ebm_jax import losses
+from ebm_jax import inference, objectives
 from ebm_jax.energies.networks import JointMLP
-from ebm_jax.samplers import chains, langevin
+from ebm_jax.samplers import chains, langevin, schedules
+from ebm_jax.types import Objective
 
 
 class Model(NamedTuple):
@@ -21,7 +22,6 @@ class Model(NamedTuple):
     network: JointMLP
     classes: Callable  # (params, x) -> (n,)
     joint: Callable  # (params, {"x", "y"}) -> ()
-    free: Callable  # (params, x) -> ()
 
 
 def make_model(train_x: np.ndarray, num_classes: int, hidden: int, noise: float) -> Model:
@@ -40,17 +40,7 @@ def make_model(train_x: np.ndarray, num_classes: int, hidden: int, noise: float)
     def joint(params, configuration):
         return classes(params, configuration["x"])[configuration["y"]]
 
-    return Model(network, classes, joint, ebm_jax.networks.free_energy(classes))
-
-
-def make_loss(name: str, margin: float) -> Callable:
-    """Return a loss of the table over candidates; pairwise ones meet the most offending class."""
-    loss = getattr(losses, name)
-    options = {"margin", "ceiling", "gamma"} & set(inspect.signature(loss).parameters)
-    loss = functools.partial(loss, **dict.fromkeys(options, margin))
-    if name in losses.CANDIDATES:
-        return loss
-    return lambda energies, label: loss(*losses.most_offending(energies, label))
+    return Model(network, classes, joint)
 
 
 def from_noise(train_y: np.ndarray, capacity: int) -> Callable:
@@ -60,42 +50,81 @@ def from_noise(train_y: np.ndarray, capacity: int) -> Callable:
     """
     quantiles = (np.arange(capacity) + 0.5) / capacity * len(train_y)
     classes = jnp.asarray(np.sort(train_y)[quantiles.astype(int)])
-    return lambda key, slots: {"x": jax.random.uniform(key, (len(slots), 64)), "y": classes[slots]}
+
+    def initial(params, key, slots):
+        del params
+        return {"x": jax.random.uniform(key, (len(slots), 64)), "y": classes[slots]}
+
+    return initial
+
+
+def make_objective(
+    model: Model,
+    loss: Callable,
+    *,
+    initial: Callable,
+    generative_weight: float,
+    step_size: float,
+    langevin_steps: int,
+    num_chains: int,
+    capacity: int,
+    restart_fraction: float,
+) -> Objective:
+    """Return a loss over the classes plus the likelihood of (image, class) by persistent chains.
+
+    Batches are {"labelled": (x, y), "configuration": {"x", "y"}}.
+    """
+
+    def make_sampler(params):
+        return langevin.mala(functools.partial(model.joint, params), step_size=step_size)
+
+    generative = objectives.persistent(
+        model.joint,
+        make_sampler,
+        num_steps=langevin_steps,
+        num_chains=num_chains,
+        capacity=capacity,
+        initial=initial,
+        restart_fraction=restart_fraction,
+        burn_in=25,
+    )
+    discriminative = objectives.discriminative(model.classes, loss)
+    return objectives.weighted_sum(
+        discriminative=(1.0, discriminative, lambda batch: batch["labelled"]),
+        generative=(generative_weight, generative, lambda batch: batch["configuration"]),
+    )
+
+
+class Samples(NamedTuple):
+    """Images (n, 64) with their classes (n,), and the way to them from noise (frames, n, 64)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    film: np.ndarray
+    num_steps: int
+    beta: float
 
 
 def generate(
     key,
-    model: Model,
-    params,
+    energy: Callable,
     labels: np.ndarray,
     *,
     num_steps: int,
     step_size: float,
     beta: float,
     noise: float,
-):
-    """Draw images of the given classes from noise: (samples, film (frames, n, 64)).
+) -> Samples:
+    """Draw images of the given classes from noise, of an energy of {"x", "y"}.
 
-    MALA on F(., y), beta rising tenfold to ``beta`` over the first half of the run. The
-    film and the samples are denoised by Tweedie's formula, x - noise^2 grad E(x): the data were
-    noisy too.
+    MALA on F(., y), beta rising tenfold to ``beta`` over the first half of the run; its steps
+    are a multiple of 10. Film and samples are denoised: the data were noisy too.
     """
-    half = num_steps // 2
-
-    def rising(step):
-        return beta * 0.1 ** jnp.maximum(0.0, 1 - step / half)
-
-    sampler = langevin.mala(
-        functools.partial(model.joint, params),
-        step_size=lambda step: step_size * rising(step),
-        beta=rising,
-    )
+    rising = schedules.geometric(0.1 * beta, beta, num_steps // 2)
+    sampler = langevin.mala(energy, step_size=lambda step: step_size * rising(step), beta=rising)
 
     def denoise(position):
-        gradient = jax.vmap(
-            jax.grad(lambda x, y: model.joint(params, {"x": x, "y": y})), in_axes=(0, 0)
-        )(position["x"], position["y"])
-        return jnp.clip(position["x"] - noise**2 * gradient, 0, 1)
+        return jnp.clip(inference.denoise(energy, position, noise=noise)["x"], 0, 1)
 
     @ebm_jax.jit
     def sample(key):
@@ -107,8 +136,9 @@ def generate(
             sampler.init(start),
             num_steps,
             collect=lambda state, info: denoise(state.position),
-            thin=num_steps // 10,
+            thin=num_steps // math.gcd(num_steps, 40),
         )
         return denoise(state.position), jnp.concatenate([start["x"][None], film])
 
-    return sample(key)
+    images, film = sample(key)
+    return Samples(np.asarray(images), labels, np.asarray(film), num_steps, beta)

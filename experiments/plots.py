@@ -1,5 +1,6 @@
-"""The figures the programs share. Every function writes one PNG."""
+"""The figures the programs share: matplotlib's are written as PNG, pictures of images returned."""
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -8,6 +9,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 plt.rcParams.update(
     {
@@ -32,15 +34,33 @@ def save(figure, path: Path) -> None:
 
 
 def tile(images: np.ndarray, *, gap: int = 1) -> np.ndarray:
-    """Return (rows, columns, height, width) images as one picture with white gaps."""
-    padded = np.pad(images, ((0, 0), (0, 0), (gap, gap), (gap, gap)), constant_values=1.0)
+    """Return (rows, columns, height, width) of ink in [0, 1] as one picture with empty gaps."""
+    padded = np.pad(images, ((0, 0), (0, 0), (gap, gap), (gap, gap)))
     rows, columns, height, width = padded.shape
     return padded.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
 
 
-def image_rows(
-    path: Path, panels: dict[str, np.ndarray], labels: list[str], below: str = ""
-) -> None:
+def _paper(images: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.uint8(np.round(255 * (1 - tile(images)))))
+
+
+def png(images: np.ndarray) -> bytes:
+    """Return (rows, columns, height, width) of ink in [0, 1] as a PNG, a pixel a pixel."""
+    file = io.BytesIO()
+    _paper(images).save(file, "png")
+    return file.getvalue()
+
+
+def gif(frames: np.ndarray, *, milliseconds: int, last: int) -> bytes:
+    """Return (frames, rows, columns, height, width) of ink as a GIF that repeats for ever."""
+    first, *rest = map(_paper, frames)
+    file = io.BytesIO()
+    durations = [milliseconds] * len(rest) + [last]
+    first.save(file, "gif", save_all=True, append_images=rest, duration=durations, loop=0)
+    return file.getvalue()
+
+
+def image_rows(path: Path, panels: dict[str, np.ndarray], labels: list[str]) -> None:
     """Write panels of (rows, columns, height, width) images in [0, 1], the rows labelled."""
     counts = [p.shape[1] for p in panels.values()]
     rows = len(labels)
@@ -53,34 +73,30 @@ def image_rows(
     )
     for axis, (title, images) in zip(axes[0], panels.items(), strict=True):
         height = images.shape[2] + 2
-        axis.imshow(1 - tile(1 - images), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        axis.imshow(tile(images), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(title, fontsize=10)
         axis.set_xticks([])
         axis.set_yticks([height * (i + 0.5) for i in range(rows)], labels, fontsize=9)
         axis.tick_params(length=0)
         for side in axis.spines.values():
             side.set_visible(False)
-    if below:
-        figure.supxlabel(below, fontsize=9)
     save(figure, path)
 
 
-def curves(path: Path, step: np.ndarray, panels: dict[str, dict[str, np.ndarray]]) -> None:
-    """Write one panel of curves over training steps for every title."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 2.8), squeeze=False)
-    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
-        for name, values in lines.items():
-            axis.plot(step, values, label=name, linewidth=1.2)
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("update")
-        if len(lines) > 1:
-            axis.legend(frameon=False, fontsize=8)
+def curves(path: Path, title: str, step: np.ndarray, lines: dict[str, np.ndarray]) -> None:
+    """Write curves over training steps."""
+    figure, axis = plt.subplots(figsize=(4, 2.8))
+    for name, values in lines.items():
+        axis.plot(step, values, label=name, linewidth=1.2)
+    axis.set(title=title, xlabel="update")
+    if len(lines) > 1:
+        axis.legend()
     save(figure, path)
 
 
 def histograms(path: Path, values: dict[str, np.ndarray], xlabel: str) -> None:
     """Write the distributions of several samples on one axis."""
-    figure, axis = plt.subplots(figsize=(6, 3))
+    figure, axis = plt.subplots(figsize=(4.6, 2.8))
     every = np.concatenate(list(values.values()))
     edges = np.linspace(*np.quantile(every, [0.001, 0.999]), 60)
     for name, sample in values.items():

@@ -1,44 +1,79 @@
-"""What every program does around its mathematics: flags, workdir, metrics, progress, training."""
+"""What every program does around its mathematics: flags, exit codes, workdir, metrics, progress.
+
+A program ends with code 0; 1 after bad usage, 2 when training diverged or learnt nothing, 3 when
+it finished and something it claims is false. Each but 0 comes with a sentence.
+"""
 
 import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import jax
-import numpy as np
 from absl import app, flags, logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
-
-from ebm_jax.training import DivergedError, Trainer, TrainingState, raise_if_diverged
 
 flags.DEFINE_string("workdir", None, "Folder for everything the run writes; made if missing.")
-flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0)
+flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
+flags.disclaim_key_flags()  # those defined below belong to the program that asks for them
 FLAGS = flags.FLAGS
+
+USAGE, DIVERGED, FALSE_CLAIM = 1, 2, 3
 
 
 class UsageError(ValueError):
     """Something the user can put right; shown as one sentence, without a traceback."""
 
 
+class FalseClaimError(Exception):
+    """The run finished, and something the program claims did not come out."""
+
+
+def define_float(
+    name: str, default: float, meaning: str, low: float, high: float = sys.float_info.max
+) -> None:
+    """Define a flag of a number in [low, high]: finite unless ``high`` is infinite, never NaN."""
+    flags.DEFINE_float(name, default, meaning)
+    within = f"from {low:g} to {high:g}" if high < sys.float_info.max else f">= {low:g}"
+    kind = "a number" if high > sys.float_info.max else "a finite number"
+    flags.register_validator(name, lambda value: low <= value <= high, f"must be {kind} {within}.")
+
+
 def main(program: Callable[[], None]) -> None:
-    """Run a program under absl: bad usage and divergence end it with a sentence and code 1."""
+    """Run a program under absl; what the user must know ends it with a sentence and its code."""
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return FLAGS(argv)
+        except flags.Error as error:
+            _leave(f"{str(error).rstrip('.')}; --help lists the flags.", USAGE)
+        except SystemExit:  # absl leaves with 1 after its help
+            sys.exit(0)
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
-            sys.exit(f"error: unknown argument {argv[1]!r}; every option is a --flag=value.")
+            _leave(f"unknown argument {argv[1]!r}; every option is a --flag=value.", USAGE)
         logging.set_verbosity(logging.WARNING)  # jax tells of every backend it does not find
         try:
             program()
-        except (UsageError, DivergedError) as error:
-            sys.exit(f"error: {error}")
+        except UsageError as error:
+            _leave(str(error), USAGE)
+        except FloatingPointError as error:
+            _leave(str(error), DIVERGED)
+        except FalseClaimError as error:
+            _leave(str(error), FALSE_CLAIM)
 
-    app.run(guarded)
+    for name in ("workdir", "seed"):
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # --help shows them too
+    app.run(guarded, flags_parser=parse)
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _flag_text() -> str:
@@ -49,31 +84,38 @@ def _flag_text() -> str:
     return "".join(f"{line}\n" for line in lines if line)
 
 
+def start() -> "Run":
+    """Return the run that the flags describe; a program's ``main`` calls it before any work."""
+    if not FLAGS.workdir:
+        raise UsageError("--workdir is not set: name a folder for what the run writes.")
+    return Run(Path(FLAGS.workdir), _flag_text())
+
+
 class Run:
     """The workdir of one run: flags.txt, metrics.jsonl, TensorBoard events, summary.json."""
 
-    def __init__(self) -> None:
-        """Make or take the workdir that --workdir names, or refuse it before any work."""
-        if not FLAGS.workdir:
-            raise UsageError("--workdir is not set: name a folder for what the run writes.")
-        self.workdir = Path(FLAGS.workdir)
-        flag_file = self.workdir / "flags.txt"
+    def __init__(self, workdir: Path, flag_text: str = "") -> None:
+        """Make or take the workdir, or refuse it."""
+        self.workdir, self.flag_text = workdir, flag_text
+        flag_file = workdir / "flags.txt"
         try:
-            self.workdir.mkdir(parents=True, exist_ok=True)
-            if flag_file.exists() and flag_file.read_text() != _flag_text():
+            workdir.mkdir(parents=True, exist_ok=True)
+            if flag_file.exists() and flag_file.read_text() != flag_text:
                 raise UsageError(
-                    f"--workdir={self.workdir} holds a run with other flags (see {flag_file}): "
+                    f"--workdir={workdir} holds a run with other flags (see {flag_file}): "
                     "choose another folder, or delete this one."
                 )
-            flag_file.write_text(_flag_text())
-            self._metrics = (self.workdir / "metrics.jsonl").open("w")
+            flag_file.write_text(flag_text)
+            self._metrics = (workdir / "metrics.jsonl").open("w")
         except OSError as error:
-            raise UsageError(f"--workdir={self.workdir} cannot be written: {error}.") from error
+            raise UsageError(f"--workdir={workdir} cannot be written: {error}.") from error
         self._started = time.perf_counter()
 
     @functools.cached_property
-    def _board(self) -> SummaryWriter:
+    def _board(self):
         # Made when first written to: one that never was complains at exit, after the real error.
+        from tensorboardX import SummaryWriter
+
         return SummaryWriter(str(self.workdir / "tensorboard"))
 
     def seconds(self) -> float:
@@ -91,17 +133,31 @@ class Run:
         """Write a text file into the workdir."""
         (self.workdir / name).write_text(text)
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Write summary.json and print it as the last line."""
+    def finish(self, summary: dict[str, Any], claims: dict[str, bool] | None = None) -> None:
+        """Write summary.json and print it as the last line.
+
+        Raises FalseClaimError where a claim is false: the program then ends with code 3.
+        """
+        if claims:
+            summary = summary | {"claims": {name: bool(holds) for name, holds in claims.items()}}
         summary = summary | {"seconds": round(self.seconds(), 1)}
         self.write("summary.json", json.dumps(summary, indent=2) + "\n")
         self._metrics.close()
         self._board.close()
         print(json.dumps(summary), flush=True)
+        wrong = false_claims(summary)
+        if wrong:
+            raise FalseClaimError(f"this does not hold: {'; '.join(wrong)}.")
+
+
+def false_claims(summary: dict[str, Any]) -> list[str]:
+    """Return in words the claims of a summary that are false."""
+    claims = summary.get("claims", {})
+    return [name.replace("_", " ") for name, holds in claims.items() if not holds]
 
 
 def progress(total: int, describe: str) -> tuple[Callable[[int, str], None], Callable[[], None]]:
-    """Return (advance, close): a bar with ETA on a terminal, a line every tenth elsewhere."""
+    """Return (advance, close): a bar with ETA on a terminal, now and then a line elsewhere."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (
@@ -114,44 +170,14 @@ def progress(total: int, describe: str) -> tuple[Callable[[int, str], None], Cal
         task = bar.add_task(describe, total=total, note="")
         bar.start()
         return lambda done, note: bar.update(task, completed=done, note=note), bar.stop
-    started, printed = time.perf_counter(), [0]
+    started = printed = time.perf_counter()
 
     def advance(done: int, note: str) -> None:
-        if done * 10 // total > printed[0] * 10 // total or done == total:
-            printed[0] = done
-            left = (time.perf_counter() - started) * (total - done) / done
+        nonlocal printed
+        now = time.perf_counter()
+        if now - printed > 5 or done == total:
+            printed = now
+            left = (now - started) * (total - done) / done
             print(f"{describe} {done}/{total}, {left:.0f} s left, {note}", file=sys.stderr)
 
     return advance, lambda: None
-
-
-def train(
-    run: Run,
-    trainer: Trainer,
-    state: TrainingState,
-    groups: Iterable[Any],
-    key: jax.Array,
-    *,
-    num_steps: int,
-    gap: str,
-) -> tuple[TrainingState, dict[str, np.ndarray]]:
-    """Train on groups of batches; log the mean of each group; stop when it diverges.
-
-    Returns the last state and the history of every metric, one value a group. ``gap`` is the
-    metric shown live.
-    """
-    advance, close = progress(num_steps, "training")
-    history: list[dict[str, float]] = []
-    try:
-        for group in groups:
-            state, stacked = trainer.update(state, group, key)
-            stacked = jax.device_get(stacked)
-            means = {name: float(np.mean(value)) for name, value in stacked.items()}
-            means["step"] = done = int(stacked["step"][-1]) + 1
-            history.append(means)
-            run.log(done, {name: value for name, value in means.items() if name != "step"})
-            raise_if_diverged(stacked)
-            advance(done, f"energy gap {means[gap]:+.3f}")
-    finally:
-        close()
-    return state, {name: np.array([row[name] for row in history]) for name in history[0]}

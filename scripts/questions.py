@@ -2,12 +2,12 @@ r"""Run the eight programs of experiments/questions; write docs/questions.md fro
 
     python -m scripts.questions --workdir=runs/qs
 
-A program whose folder holds its summary.json is not run again. Give --programs to run some of
-them and --docs to write the page elsewhere.
+A program whose folder holds its summary.json is not run again. One that claims something that its
+run does not show has failed, and so has the command. Give --programs to run some of them and
+--docs to write the page elsewhere.
 """
 
 import datetime
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -83,16 +83,17 @@ flags.DEFINE_string("docs", "docs", "Folder of questions.md and figures/.")
 FLAGS = flags.FLAGS
 
 
-def run_program(name: str, folder: Path) -> str | None:
-    """Run one program unless it is finished; return its last lines if it failed."""
-    if (folder / "summary.json").exists():
-        return None
-    command = [sys.executable, "-m", f"experiments.questions.{name}"]
-    command += [f"--workdir={folder}", f"--seed={FLAGS.seed}"]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    if answer.returncode == 0:
-        return None
-    return "\n".join((answer.stderr or answer.stdout).strip().splitlines()[-15:])
+def run_program(name: str, folder: Path, seed: int) -> str | None:
+    """Run one program unless it is finished; return why it failed, if it did."""
+    written = folder / "summary.json"
+    if not written.exists():
+        command = [sys.executable, "-m", f"experiments.questions.{name}"]
+        command += [f"--workdir={folder}", f"--seed={seed}"]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        if answer.returncode not in (0, runs.FALSE_CLAIM):
+            return "\n".join((answer.stderr or answer.stdout).strip().splitlines()[-15:])
+    wrong = runs.false_claims(json.loads(written.read_text()))
+    return f"this does not hold: {'; '.join(wrong)}." if wrong else None
 
 
 def shown(value) -> str:
@@ -113,31 +114,43 @@ def flatten(summary: dict, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def section(name: str, folder: Path, docs: Path) -> list[str]:
+def section(name: str, folder: Path, docs: Path, seed: int) -> list[str]:
     """Return the page's part on one question, and copy its figures."""
     question, answer = QUESTIONS[name]
     summary = json.loads((folder / "summary.json").read_text())
+    claims, seconds = summary.pop("claims", {}), summary.pop("seconds", "?")
     ran = datetime.date.fromtimestamp((folder / "summary.json").stat().st_mtime)
     lines = [f"## {question}", "", answer, ""]
     for figure in sorted(folder.glob("*.png")):
         shutil.copy(figure, docs / "figures" / figure.name)
         lines += [f"![{name}](figures/{figure.name})", ""]
-    lines += [f"Measured on {ran}, seed {FLAGS.seed}, {summary.get('seconds', '?')} s:", ""]
+    lines += [f"Measured on {ran}, seed {seed}, {seconds} s:", ""]
     lines += ["```", f"python -m experiments.questions.{name} --workdir=runs/{name}", "```", ""]
-    lines += ["<details><summary>every number</summary>", "", "| measured | value |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in flatten(summary).items() if key != "seconds"]
+    lines += ["| claim | holds |", "|---|---|"]
+    lines += [f"| {claim.replace('_', ' ')} | {holds} |" for claim, holds in claims.items()]
+    lines += [
+        "",
+        "<details><summary>every number</summary>",
+        "",
+        "| measured | value |",
+        "|---|---|",
+    ]
+    lines += [f"| {escaped(key)} | {value} |" for key, value in flatten(summary).items()]
     return [*lines, "", "</details>", ""]
 
 
-def program() -> None:
+def escaped(name: str) -> str:
+    """Return a name that may hold bars, for a table."""
+    return name.replace("|", "\\|")
+
+
+def main() -> None:
     """Run what is not finished, then write the page."""
     if not FLAGS.workdir:
         raise runs.UsageError("--workdir is not set: name a folder for what the runs write.")
-    for name in FLAGS.programs:
-        if name not in QUESTIONS:
-            raise runs.UsageError(f"--programs has {name!r}; choose from {', '.join(QUESTIONS)}.")
-        if not importlib.util.find_spec(f"experiments.questions.{name}"):
-            raise runs.UsageError(f"experiments/questions/{name}.py is not there.")
+    unknown = [name for name in FLAGS.programs if name not in QUESTIONS]
+    if unknown:
+        raise runs.UsageError(f"--programs has {unknown[0]!r}; choose from {', '.join(QUESTIONS)}.")
     workdir, docs, started = Path(FLAGS.workdir), Path(FLAGS.docs), time.perf_counter()
     (docs / "figures").mkdir(parents=True, exist_ok=True)
     page = [
@@ -148,12 +161,12 @@ def program() -> None:
     ]
     failed = []
     for name in FLAGS.programs:
-        problem = run_program(name, workdir / name)
+        problem = run_program(name, workdir / name, FLAGS.seed)
         if problem:
             failed.append(name)
             print(f"failed: {name}\n{problem}", file=sys.stderr)
-        else:
-            page += section(name, workdir / name, docs)
+        if (workdir / name / "summary.json").exists():
+            page += section(name, workdir / name, docs, FLAGS.seed)
             print(f"{name} done, {time.perf_counter() - started:.0f} s", file=sys.stderr)
     (docs / "questions.md").write_text("\n".join(page))
     done = len(FLAGS.programs) - len(failed)
@@ -163,4 +176,4 @@ def program() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(program)
+    runs.main(main)

@@ -17,23 +17,18 @@ A wrong answer is a point farther than 0.2 from all training data. The volume kn
 of energies: the flat energy keeps some order, at 1/300 of the hinge's height.
 
     python -m experiments.questions.collapse --workdir=runs/collapse
-
-Expected (seed 0, 2026-11-23, 90 s of processor time): the standard deviation falls from 0.455 to
-0.0057. Volumes: energy loss 0.52, perceptron and LVQ2 0.38; losses with a margin 0.23 to 0.30;
-likelihood 0.23; k-means with 64 centres 0.24, PCA 1 0.66, PCA 2 1.00, bottleneck 1 0.55 and 2 0.31;
-sparse code 0.42, 0.28, 1.00 at a weight of 0.001, 0.01, 1. The data need 0.22.
 """
 
+import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from absl import flags
 from sklearn.cluster import KMeans
 
-from ebm_jax import losses
+from ebm_jax import objectives
 from ebm_jax.energies.networks import JointMLP
-from ebm_jax.objectives import likelihood
-from experiments import data, plots, runs
+from experiments import data, loop, loss_table, plots, runs
 from experiments.questions import plane
 
 flags.DEFINE_integer("steps", 400, "Updates of every network.", lower_bound=1)
@@ -41,45 +36,46 @@ flags.DEFINE_integer("code_steps", 80, "Updates of every sparse code.", lower_bo
 FLAGS = flags.FLAGS
 
 NO_MARGIN = ("energy", "perceptron", "lvq2")
+CONTRASTS = (*loss_table.NAMES, "likelihood")
 CENTRES = (1, 4, 16, 64, 256)
 WIDTHS = (0, 1, 2)
 SPARSITIES = (0.001, 0.01, 0.1, 0.3, 0.6, 1.0)
 
 
-def contrastive(run, train, record):
+def contrastive(run, train, record, key, *, steps: int, seed: int):
     """Train one network by every loss of the table, and by the exact likelihood."""
     energy = plane.positive_energy
     evaluate = plane.evaluator(energy)
     points, log_volumes = plane.grid()
     # A point is wrong where no training point is near. Every right answer gets 16 of them.
-    wrong = plane.far_from(points, train, 0.2)
-    candidates = plane.against(train, wrong, 16, FLAGS.seed)
-    params = plane.init(plane.NETWORK, FLAGS.seed)
+    candidates = plane.against(train, plane.far_from(points, train, 0.2), 16, seed)
+    init_key, *keys = jax.random.split(key, 1 + len(CONTRASTS))
+    params = plane.init(plane.NETWORK, init_key)
 
     def spread(fitted):
         return {"std": float(evaluate(fitted, points).std())}
 
     spreads = {}
-    for name in (*losses.PAIRWISE, *losses.CANDIDATES, "likelihood"):
+    for name, fit_key in zip(CONTRASTS, keys, strict=True):
         if name == "likelihood":
-            objective = likelihood.maximum_likelihood(energy, points, log_weights=log_volumes)
-            arrays = (train,)
+            examples = train
+            objective = objectives.maximum_likelihood(energy, points, log_weights=log_volumes)
         else:
-            objective, arrays = plane.contrast(name), candidates
-        fitted, history = plane.fit(
-            run, name, objective, params, arrays, steps=FLAGS.steps, batch_size=128, measure=spread
+            examples, objective = candidates, plane.contrast(name)
+        batch = data.batches(examples, batch_size=128, seed=seed)
+        fitted, history = loop.fit(
+            run, name, objective, params, batch, fit_key, steps=steps, measure=spread
         )
-        start = spread(params)["std"]
-        spreads[name] = np.append(start, history["std"])
-        updates = np.append(0, history["update"])
+        spreads[name] = np.append(spread(params)["std"], history["std"])
+        updates = np.append(0, history["step"])
         record(name, lambda y, fitted=fitted: evaluate(fitted, y))
     return updates, spreads
 
 
-def limited_capacity(run, train, record):
-    """Fit what can only be low in few places: k centres, a plane's lines, a narrow network."""
+def without_training(train, record, seed: int):
+    """Fit what can only be low in few places: k centres, or the lines of a plane."""
     for k in CENTRES:
-        centres = KMeans(k, n_init=1, random_state=FLAGS.seed).fit(train).cluster_centers_
+        centres = KMeans(k, n_init=1, random_state=seed).fit(train).cluster_centers_
         record(
             f"k-means {k}",
             lambda y, c=centres: ((y[:, None] - c) ** 2).sum(-1).min(1).astype(np.float32),
@@ -93,26 +89,30 @@ def limited_capacity(run, train, record):
             f"PCA {rank}",
             lambda y, kept=kept: ((y - mean - (y - mean) @ kept) ** 2).sum(1).round(6),
         )
-    for width in WIDTHS[1:]:
+
+
+def bottlenecks(run, train, record, key, *, steps: int, seed: int):
+    """Train networks that can only be low where a narrow layer can lead."""
+    batch = data.batches(train, batch_size=256, seed=seed)
+    for width, width_key in zip(WIDTHS[1:], jax.random.split(key, len(WIDTHS) - 1), strict=True):
         encoder, decoder = (JointMLP((64, 64), n, jnp.sin) for n in (width, 2))
 
         def energy(params, y, encoder=encoder, decoder=decoder):
             return ((y - decoder.apply(params[1], encoder.apply(params[0], y))) ** 2).sum()
 
-        params = plane.init(encoder, FLAGS.seed), plane.init(decoder, FLAGS.seed + 1, width)
-        name = f"bottleneck {width}"
-        fitted, _ = plane.fit(
-            run, name, plane.push_down(energy), params, (train,), steps=2 * FLAGS.steps
-        )
+        encoder_key, decoder_key, fit_key = jax.random.split(width_key, 3)
+        params = plane.init(encoder, encoder_key), plane.init(decoder, decoder_key, width)
+        name, objective = f"bottleneck {width}", objectives.push_down(energy)
+        fitted, _ = loop.fit(run, name, objective, params, batch, fit_key, steps=steps)
         record(name, lambda y, e=energy, fitted=fitted: plane.evaluator(e)(fitted, y))
 
 
-def limited_information(run, train, record):
+def sparse_codes(run, train, record, key, *, steps: int, seed: int):
     """Train a sparse code for every weight of its L1 prior."""
     evaluate = plane.evaluator(plane.sparse_energy)
-    for sparsity in SPARSITIES:
+    for sparsity, fit_key in zip(SPARSITIES, jax.random.split(key, len(SPARSITIES)), strict=True):
         name = f"sparse {sparsity:g}"
-        fitted = plane.fit_code(run, name, train, sparsity, FLAGS.code_steps)
+        fitted = plane.fit_code(run, name, train, sparsity, fit_key, steps=steps, seed=seed)
         record(name, lambda y, fitted=fitted: evaluate(fitted, y).round(6))
 
 
@@ -132,7 +132,7 @@ def draw(path, surfaces, volumes, least, updates, spreads):
     axes["S"].set(xlabel="update", ylabel="standard deviation of E over the plane")
     axes["S"].legend()
     tables = {
-        "V": (*losses.PAIRWISE, *losses.CANDIDATES, "likelihood"),
+        "V": CONTRASTS,
         "C": tuple(n for n in volumes if n.split()[0] in ("k-means", "PCA", "bottleneck")),
     }
     for letter, names in tables.items():
@@ -155,10 +155,33 @@ def draw(path, surfaces, volumes, least, updates, spreads):
     plots.save(figure, path)
 
 
-def collapse() -> None:
+def summarise(volumes, spreads) -> tuple[dict, dict]:
+    """Return what was measured, and whether what is claimed of it holds."""
+    start, end = (float(spreads["energy"][at]) for at in (0, -1))
+    code = [volumes[f"sparse {s:g}"] for s in SPARSITIES]
+    margin = [name for name in CONTRASTS if name not in (*NO_MARGIN, "likelihood")]
+    measured = {
+        "std_start": start,
+        "std_energy_loss": end,
+        "volumes": {n: round(v, 3) for n, v in volumes.items()},
+        "best_sparsity": SPARSITIES[int(np.argmin(code))],
+    }
+    claims = {
+        "positives_only_is_flat": end < 0.05 * start,
+        "losses_with_a_margin_escape": all(
+            volumes[n] < min(volumes[m] for m in NO_MARGIN) for n in margin
+        ),
+        "likelihood_escapes": volumes["likelihood"] < 0.5 * volumes["energy"],
+        "capacity_escapes": volumes["k-means 64"] < 0.5 < volumes["PCA 2"],
+        "sparsity_has_an_optimum": min(code[0], code[-1]) > 1.25 * min(code),
+    }
+    return measured, claims
+
+
+def main() -> None:
     """Answer the question."""
-    run = runs.Run()
-    train, held_out = data.two_spirals(2000, FLAGS.seed), data.two_spirals(1000, FLAGS.seed + 1)
+    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
+    train, held_out = data.two_spirals(2000, seed), data.two_spirals(1000, seed + 1)
     points, _ = plane.grid()
     surfaces, volumes = {}, {}
 
@@ -166,31 +189,16 @@ def collapse() -> None:
         surfaces[name] = energy(points)
         volumes[name] = plane.volume(surfaces[name], energy(held_out))
 
-    updates, spreads = contrastive(run, train, record)
-    limited_capacity(run, train, record)
-    limited_information(run, train, record)
-    least = plane.least_volume(data.two_spirals(1_000_000, FLAGS.seed + 2))
+    keys = jax.random.split(jax.random.key(seed), 3)
+    updates, spreads = contrastive(run, train, record, keys[0], steps=steps, seed=seed)
+    without_training(train, record, seed)
+    bottlenecks(run, train, record, keys[1], steps=2 * steps, seed=seed)
+    sparse_codes(run, train, record, keys[2], steps=FLAGS.code_steps, seed=seed)
+    least = plane.least_volume(data.two_spirals(1_000_000, seed + 2))
     draw(run.workdir / "collapse.png", surfaces, volumes, least, updates, spreads)
-
-    margin = [n for n in (*losses.PAIRWISE, *losses.CANDIDATES) if n not in NO_MARGIN]
-    code = [volumes[f"sparse {s:g}"] for s in SPARSITIES]
-    run.finish(
-        {
-            "least_volume": least,
-            "std_start": float(spreads["energy"][0]),
-            "std_energy_loss": float(spreads["energy"][-1]),
-            "volumes": {n: round(v, 3) for n, v in volumes.items()},
-            "best_sparsity": SPARSITIES[int(np.argmin(code))],
-            "positives_only_is_flat": bool(spreads["energy"][-1] < 0.05 * spreads["energy"][0]),
-            "losses_with_a_margin_escape": all(
-                volumes[n] < min(volumes[m] for m in NO_MARGIN) for n in margin
-            ),
-            "likelihood_escapes": volumes["likelihood"] < 0.5 * volumes["energy"],
-            "capacity_escapes": volumes["k-means 64"] < 0.5 < volumes["PCA 2"],
-            "sparsity_has_an_optimum": min(code[0], code[-1]) > 1.25 * min(code),
-        }
-    )
+    measured, claims = summarise(volumes, spreads)
+    run.finish({"least_volume": least} | measured, claims)
 
 
 if __name__ == "__main__":
-    runs.main(collapse)
+    runs.main(main)

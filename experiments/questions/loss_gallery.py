@@ -6,55 +6,41 @@ exponentially, the hinge's is zero past its margin. Square-square's force grows 
 and fades near its target, simple's is constant: a wrong label pulls harder on square-square.
 
     python -m experiments.questions.loss_gallery --workdir=runs/loss_gallery
-
-Measured (seed 0, 2026-11-23): log's force is 0.007 at a gap of 5, hinge's 0. Accuracy, right/wrong
-labels: energy 0.10, 0.12; hinge 0.962, 0.951; simple 0.967, 0.952; square-square 0.969, 0.949
-(hard margin 0.950, 0.936); nll 0.966, 0.958: the intervals of the four seeds overlap.
 """
-
-import functools
 
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 from absl import flags
 
-from ebm_jax import gradients, jit, losses, networks, training
+from ebm_jax import gradients, jit, networks, objectives
 from ebm_jax.losses.margins import margin_condition
-from ebm_jax.objectives import likelihood
-from experiments import data, evaluation, plots, runs
+from ebm_jax.types import Objective
+from experiments import data, evaluation, loop, loss_table, plots, runs
 
-WITH_MARGIN = ("hinge", "simple", "square_square")
-ALL = (*losses.PAIRWISE, *losses.CANDIDATES)
-
-flags.DEFINE_multi_enum("losses", ALL, ALL, "The losses that train, one flag each.")
+flags.DEFINE_multi_enum(
+    "losses", loss_table.NAMES, loss_table.NAMES, "The losses that train, one flag each."
+)
 flags.DEFINE_integer("steps", 400, "Updates of every classifier.", lower_bound=1)
 flags.DEFINE_integer("seeds", 4, "Classifiers of every loss, trained together.", lower_bound=2)
-flags.DEFINE_float("mislabelled", 0.1, "Share of wrong labels.", lower_bound=0, upper_bound=1)
-flags.DEFINE_float("margin", 1.0, "Margin of the losses that have one.", lower_bound=0)
-flags.DEFINE_float("hard_margin", 10.0, "The larger margin they are compared at.", lower_bound=0)
+runs.define_float("mislabelled", 0.1, "Share of wrong labels.", 0, 1)
+runs.define_float("margin", 1.0, "Margin of the losses that have one.", 0)
+runs.define_float("hard_margin", 10.0, "The larger margin they are compared at.", 0)
 FLAGS = flags.FLAGS
 
+COLUMNS = 6
 network = networks.JointMLP((64,), 10)
 
 
-def over_candidates(name: str, margin: float):
-    """Return any loss of the table as a function of the energies of all answers."""
-    options = {"margin": margin} if name in WITH_MARGIN else {}
-    loss = functools.partial(getattr(losses, name), **options)
-    if name in losses.CANDIDATES:
-        return loss
-    return lambda energies, label: loss(*losses.most_offending(energies, label))
-
-
-def pairwise(name: str):
+def pairwise(name: str, margin: float):
     """Return any loss of the table as a function of (E+, E-): the only two answers there are."""
+    over_candidates = loss_table.named(name, margin)
 
+    @jit
     def loss(right, wrong):
         both = jnp.stack(jnp.broadcast_arrays(right, wrong), axis=-1)
-        return over_candidates(name, FLAGS.margin)(both, jnp.zeros(both.shape[:-1], jnp.int32))
+        return over_candidates(both, jnp.zeros(both.shape[:-1], jnp.int32))
 
     return loss
 
@@ -71,27 +57,50 @@ def forces() -> dict[str, float]:
     return {name: float(force) for name, force in found.items()}
 
 
-def train(name: str, margin: float, split: data.Split, labels: np.ndarray) -> np.ndarray:
-    """Train a classifier for every seed and row of labels; return their energies of the test."""
-    objective = likelihood.discriminative(network.apply, over_candidates(name, margin))
-    trainer = training.trainer(objective, optax.adam(3e-3))
-    seeds = FLAGS.seed + np.arange(len(labels)) % FLAGS.seeds
-    keys = jax.vmap(jax.random.key)(seeds)
-    state = jax.vmap(lambda k: trainer.init(network.init(k, split.train_x[0]), k))(keys)
-    take = functools.partial(data.batches, batch_size=64, num_steps=FLAGS.steps, group=FLAGS.steps)
-    orders = [next(take((split.train_x, y), seed=k)) for k, y in zip(seeds, labels, strict=True)]
-    batches = tuple(np.stack(arrays) for arrays in zip(*orders, strict=True))
-    state, _ = jit(jax.vmap(trainer.update))(state, batches, keys)
+def together(objective: Objective) -> Objective:
+    """Return the sum of an objective over rows of parameters and of the batch: all its trainings.
+
+    Adam moves every number by itself, so that each is trained as if it were alone.
+    """
+
+    def loss(params, state, batch, key):
+        values, (_, metrics) = jax.vmap(objective.loss, (0, None, 0, None))(params, (), batch, key)
+        return jnp.sum(values), (state, jax.tree.map(jnp.mean, metrics))
+
+    return Objective(lambda params, key: (), loss)
+
+
+def train(
+    run, title: str, loss, split: data.Split, labels: np.ndarray, seeds: np.ndarray, steps: int
+) -> np.ndarray:
+    """Train a classifier for every row of labels and its seed; return their energies of the test.
+
+    Rows of one seed have the same start and the same order of examples.
+    """
+    init_keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 0))(seeds)
+    params = jax.vmap(network.init, (0, None))(init_keys, split.train_x[0])
+    rows = [
+        data.batches((split.train_x, y), batch_size=64, seed=int(seed))
+        for y, seed in zip(labels, seeds, strict=True)
+    ]
+
+    def batch(t: int):
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *(row(t) for row in rows))
+
+    objective = together(objectives.discriminative(network.apply, loss))
+    key = jax.random.fold_in(jax.random.key(seeds[0]), 1)
+    options = {"steps": steps, "learning_rate": 3e-3, "decay": False}
+    params, _ = loop.fit(run, title, objective, params, batch, key, **options)
     predict = jax.vmap(jax.vmap(network.apply, (None, 0)), (0, None))
-    return np.asarray(predict(state.params, split.test_x))
+    return np.asarray(predict(params, split.test_x))
 
 
-def mislabel(labels: np.ndarray) -> np.ndarray:
-    """Return the labels once for every seed, a share of them moved to another digit."""
-    rng = np.random.default_rng(FLAGS.seed)
-    copies = np.tile(labels, (FLAGS.seeds, 1))
-    moved = (copies + rng.integers(1, 10, copies.shape)) % 10
-    return np.where(rng.random(copies.shape) < FLAGS.mislabelled, moved, copies)
+def mislabel(labels: np.ndarray, share: float, copies: int, seed: int) -> np.ndarray:
+    """Return copies of the labels (copies, n), a share of each moved to another digit."""
+    rng = np.random.default_rng(seed)
+    tiled = np.tile(labels, (copies, 1))
+    moved = (tiled + rng.integers(1, 10, tiled.shape)) % 10
+    return np.where(rng.random(tiled.shape) < share, moved, tiled)
 
 
 def measure(energies: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -107,94 +116,158 @@ def measure(energies: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def compare(run) -> dict[str, dict[str, np.ndarray]]:
-    """Train with every loss on right labels and on noisy ones, and at the hard margin."""
+def settings(names, margin: float, hard_margin: float) -> dict[str, tuple[str, float]]:
+    """Return title -> (loss, margin): every loss, and those with a margin at the hard one too."""
+    soft = {name: (name, margin) for name in names}
+    return soft | {
+        f"{name}, hard margin": (name, hard_margin)
+        for name in names
+        if name in loss_table.WITH_MARGIN
+    }
+
+
+def compare(
+    run, chosen: dict[str, tuple[str, float]], *, steps: int, seeds: np.ndarray, mislabelled: float
+) -> dict[str, dict[str, np.ndarray]]:
+    """Train with every loss on right labels and on noisy ones; return what each is worth."""
     split, rows = data.digits(), {}
-    clean = np.tile(split.train_y, (FLAGS.seeds, 1))
-    labels = np.concatenate([clean, mislabel(split.train_y)]).astype(np.int32)
-    hard = [name for name in WITH_MARGIN if name in FLAGS.losses]
-    chosen = [(name, FLAGS.margin, name) for name in FLAGS.losses]
-    chosen += [(name, FLAGS.hard_margin, f"{name}, hard margin") for name in hard]
-    for number, (name, margin, title) in enumerate(chosen):
-        found = train(name, margin, split, labels)
+    clean = np.tile(split.train_y, (len(seeds), 1))
+    noisy = mislabel(split.train_y, mislabelled, len(seeds), int(seeds[0]))
+    labels = np.concatenate([clean, noisy]).astype(np.int32)
+    for title, (name, margin) in chosen.items():
+        loss = loss_table.named(name, margin)
+        found = train(run, title, loss, split, labels, np.tile(seeds, 2), steps)
         row, bad = (measure(part, split.test_y) for part in np.split(found, 2))
         rows[title] = row | {f"{key}_noisy": value for key, value in bad.items()}
-        run.log(number, {"accuracy": float(row["accuracy"].mean())})
     return rows
 
 
-def surfaces(figure, table: dict) -> None:
-    """Draw every loss over (E+, E-), where -gradient points, the line E+ = E- and the margin."""
-    fine, coarse, axes = np.linspace(-2, 3, 81), np.linspace(-1.75, 2.75, 9), figure.subplots(2, 6)
-    for axis, (name, (_, margin)) in zip(axes.ravel(), table.items(), strict=False):
-        loss = pairwise(name)
-        right, wrong = np.meshgrid(fine, fine)
-        axis.contourf(right, wrong, np.minimum(loss(right, wrong), 8), 24, cmap="Blues")
-        right, wrong = (jnp.asarray(a) for a in np.meshgrid(coarse, coarse))
-        down, up = jax.grad(lambda a, b, f=loss: f(a, b).sum(), (0, 1))(right, wrong)
-        size = np.maximum(np.hypot(down, up), 1e-9)
-        shown = np.tanh(size) / size
-        arrows = right, wrong, -down * shown, -up * shown
-        axis.quiver(*arrows, color="#dd6b20", scale=12, width=0.008)
-        axis.plot(fine, fine, color="black", linewidth=0.8)
-        if 0 < margin < np.inf:
-            axis.plot(fine, fine + margin, "--", color="black", linewidth=0.8)
-        label = {0: "none", np.inf: "any"}.get(margin, f"{margin:g}")
-        axis.set_title(f"{name}, margin: {label}", fontsize=8)
-        axis.set(xlim=(-2, 3), ylim=(-2, 3), xticks=[0], yticks=[0], aspect="equal")
+def surface(axis, name: str, loss, margin: float) -> None:
+    """Draw a loss over (E+, E-), where -gradient points, the line E+ = E- and the margin."""
+    fine, coarse = np.linspace(-2, 3, 81), np.linspace(-1.75, 2.75, 9)
+    right, wrong = np.meshgrid(fine, fine)
+    axis.contourf(right, wrong, np.minimum(loss(right, wrong), 8), 24, cmap="Blues")
+    right, wrong = (jnp.asarray(a) for a in np.meshgrid(coarse, coarse))
+    down, up = jit(jax.grad(lambda a, b: loss(a, b).sum(), (0, 1)))(right, wrong)
+    size = np.maximum(np.hypot(down, up), 1e-9)
+    shown = np.tanh(size) / size
+    axis.quiver(right, wrong, -down * shown, -up * shown, color="#dd6b20", scale=12, width=0.008)
+    axis.plot(fine, fine, color="black", linewidth=0.8)
+    if 0 < margin < np.inf:
+        axis.plot(fine, fine + margin, "--", color="black", linewidth=0.8)
+    label = {0: "none", np.inf: "any"}.get(margin, f"{margin:g}")
+    axis.set_title(f"{name}, margin: {label}", fontsize=8)
+    axis.set(xlim=(-2, 3), ylim=(-2, 3), xticks=[0], yticks=[0], aspect="equal")
+
+
+def surfaces(figure, table: dict[str, tuple]) -> None:
+    """Draw every loss of the table: name -> (loss, the margin that the condition finds)."""
+    rows = -(-len(table) // COLUMNS)
+    for number, (name, (loss, margin)) in enumerate(table.items(), 1):
+        surface(figure.add_subplot(rows, COLUMNS, number), name, loss, margin)
     title = "above the line the right answer wins, above the dashed one by the margin"
     figure.suptitle(f"{title}; arrows are -gradient", fontsize=10)
     figure.supxlabel("E+", fontsize=9)
     figure.supylabel("E−", fontsize=9)
-    axes[-1, -1].remove()
 
 
-def figure(path, table: dict, rows: dict) -> None:
-    """Draw the surfaces, the forces, accuracy with and without wrong labels, and the gaps."""
-    drawing = plt.figure(figsize=(12, 8.6))
-    top, bottom = drawing.subfigures(2, 1, height_ratios=(1, 1.05))
-    surfaces(top, table)
-    left, middle, right = bottom.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
+def force_curves(axis) -> None:
+    """Draw the force on E+ of four losses."""
     violation = jnp.linspace(-6, 3, 200)
     for name, style in (("hinge", "-"), ("log", "-"), ("simple", "--"), ("square_square", "--")):
         force = getattr(gradients, name)(violation, 0.0 * violation)[0]
-        left.plot(violation, force, style, label=name)
-    left.set(xlabel="E+, where E− = 0", title="force on E+", ylim=(-0.1, 4))
-    left.legend(frameon=False, fontsize=8)
+        axis.plot(violation, force, style, label=name)
+    axis.set(xlabel="E+, where E− = 0", title="force on E+", ylim=(-0.1, 4))
+    axis.legend(frameon=False, fontsize=8)
+
+
+def accuracy_intervals(axis, rows: dict) -> None:
+    """Draw the accuracy of every loss with and without wrong labels, and its 95 % interval."""
     place = np.arange(len(rows))
     for shift, key in ((-0.15, "accuracy"), (0.15, "accuracy_noisy")):
         values = [row[key] for row in rows.values()]
         means = [v.mean() for v in values]
         widths = [1.96 * v.std(ddof=1) / np.sqrt(len(v)) for v in values]
         label = "noisy labels" if shift > 0 else "right labels"
-        middle.errorbar(means, place + shift, xerr=widths, fmt="o", ms=4, label=label)
-    middle.set_yticks(place, list(rows), fontsize=8)
-    middle.set(title=f"accuracy ({next(iter(rows))}, noisy: {means[0]:.2f})", xlim=(0.75, 1))
-    middle.invert_yaxis()
-    middle.legend(frameon=False, fontsize=8, loc="lower left")
+        axis.errorbar(means, place + shift, xerr=widths, fmt="o", ms=4, label=label)
+    axis.set_yticks(place, list(rows), fontsize=8)
+    axis.set(title=f"accuracy ({next(iter(rows))}, noisy: {means[0]:.2f})", xlim=(0.75, 1))
+    axis.invert_yaxis()
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
+
+
+def gap_boxes(axis, rows: dict) -> None:
+    """Draw how far apart the right answer and its rival lie."""
     gaps = [row["gap"].ravel() for row in rows.values()]
-    right.boxplot(gaps, orientation="horizontal", showfliers=False, whis=(5, 95))
-    right.axvline(0, color="black", linewidth=0.8)
-    right.set_xscale("symlog", linthresh=1)
-    right.set_yticks(place + 1, [])
-    right.set_title("energy gap E− − E+ of test digits", fontsize=10)
-    right.invert_yaxis()
+    axis.boxplot(gaps, orientation="horizontal", showfliers=False, whis=(5, 95))
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set_yticks(np.arange(len(rows)) + 1, [])
+    axis.set_title("energy gap E− − E+ of test digits", fontsize=10)
+    axis.invert_yaxis()
+
+
+def figure(path, table: dict[str, tuple], rows: dict) -> None:
+    """Draw the surfaces, the forces, accuracy with and without wrong labels, and the gaps."""
+    drawing = plt.figure(figsize=(12, 8.6))
+    top, bottom = drawing.subfigures(2, 1, height_ratios=(1, 1.05))
+    surfaces(top, table)
+    left, middle, right = bottom.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
+    force_curves(left)
+    accuracy_intervals(middle, rows)
+    gap_boxes(right, rows)
     plots.save(drawing, path)
 
 
-def program() -> None:
+def shifted(loss) -> float:
+    """Return how much a loss changes at most when both energies rise by 3."""
+    energies = np.linspace(-2, 2, 9, dtype=np.float32)
+    right, wrong = np.meshgrid(energies, energies)
+    return float(np.abs(loss(right + 3, wrong + 3) - loss(right, wrong)).max())
+
+
+def claim(table: dict[str, tuple], force: dict, rows: dict, margin: float) -> dict[str, bool]:
+    """Return whether what is claimed holds; of the trained losses only those there are."""
+    without = {name for name, (_, found) in table.items() if found == 0}
+    accuracy = {name: row["accuracy"].mean() for name, row in rows.items() if name in table}
+    decay = force["log_force_at_gap_20"] / force["log_force_at_gap_10"]
+    see = {name: shifted(table[name][0]) < 1e-5 for name in ("hinge", "log", "simple")}
+    return {
+        "hinge_and_log_see_only_the_difference": see["hinge"] and see["log"],
+        "simple_pulls_each_to_a_level": not see["simple"],
+        "the_force_of_the_hinge_ends_at_its_margin": force["hinge_force_at_gap_2"] == 0,
+        "the_force_of_the_log_loss_decays_exponentially": abs(decay * np.exp(10) - 1) < 0.01,
+        "the_force_of_simple_is_constant": (
+            force["simple_force_at_0.1"] == force["simple_force_at_10"] == 1
+        ),
+        "the_force_of_square_square_grows": force["square_square_force_at_10"] == 20,
+        "three_losses_have_no_margin": without == {"energy", "perceptron", "lvq2"},
+        "the_margin_is_the_one_asked_for": all(
+            table[name][1] == margin for name in loss_table.WITH_MARGIN
+        ),
+        "the_energy_loss_learns_nothing": accuracy.get("energy", 0) < 0.2,
+        "every_other_loss_classifies": all(
+            value > 0.9 for name, value in accuracy.items() if name != "energy"
+        ),
+    }
+
+
+def main() -> None:
     """Check the margins and the forces, then train with every loss."""
-    run = runs.Run()
-    table = {name: margin_condition(pairwise(name)) for name in ALL}
-    rows = compare(run)
+    run = runs.start()
+    seeds = FLAGS.seed + np.arange(FLAGS.seeds)
+    pairs = {name: pairwise(name, FLAGS.margin) for name in loss_table.NAMES}
+    table = {name: (loss, margin_condition(loss).margin) for name, loss in pairs.items()}
+    chosen = settings(FLAGS.losses, FLAGS.margin, FLAGS.hard_margin)
+    rows = compare(run, chosen, steps=FLAGS.steps, seeds=seeds, mislabelled=FLAGS.mislabelled)
     figure(run.workdir / "loss_gallery.png", table, rows)
-    summary = {f"margin_{n}": m if m < np.inf else "any" for n, (_, m) in table.items()}
-    summary |= forces()
+    force = forces()
+    measured = {f"margin_{n}": m if m < np.inf else "any" for n, (_, m) in table.items()} | force
     for title, row in rows.items():
         short = title.replace(", ", "_").replace(" ", "_")
-        summary |= {f"{short}_{key}": round(float(v.mean()), 4) for key, v in row.items()}
-    run.finish(summary)
+        measured |= {f"{short}_{key}": round(float(v.mean()), 4) for key, v in row.items()}
+    run.finish(measured, claim(table, force, rows, FLAGS.margin))
 
 
 if __name__ == "__main__":
-    runs.main(program)
+    runs.main(main)

@@ -11,12 +11,6 @@ the gradient itself below thousands of samples. The bias is |mean - exact|^2 les
 chance adds, over repetitions; the exact expectation is a sum over 40,000 cells of the plane.
 
     python -m experiments.questions.nll_gradient --workdir=runs/nll_gradient
-
-Expected (seed 0, 2026-11-23, 45 s of processor time), in units of |exact gradient|^2 = 0.045^2:
-slopes of the variance -1.015 (exact samples), -0.990 (short run), -0.985 (persistent); the error is
-as large as the gradient at N = 8,000; squared bias 0.02 +- 0.09 (exact), 18.6 (short run of 30
-steps: from N = 500 on it outweighs the variance), 0.52 (persistent). Enumerating 18 bits takes some
-hundred times as long as 10 bits and as 1,000 samples; the seconds depend on the machine.
 """
 
 import functools
@@ -31,12 +25,11 @@ from absl import flags
 from jax.flatten_util import ravel_pytree
 
 import ebm_jax
-from ebm_jax import gibbs
+from ebm_jax import gibbs, objectives, training
 from ebm_jax.energies.networks import MLP
-from ebm_jax.objectives import likelihood
 from ebm_jax.samplers import chains, langevin
-from ebm_jax.training import trainer
-from experiments import data, evaluation, plots, runs
+from ebm_jax.types import Objective
+from experiments import data, evaluation, loop, plots, runs
 from experiments.questions import plane
 
 flags.DEFINE_integer("steps", 200, "Exact updates before the gradient is looked at.", lower_bound=1)
@@ -45,42 +38,58 @@ flags.DEFINE_integer("chain_steps", 30, "Langevin steps of a short run.", lower_
 flags.DEFINE_integer("max_bits", 18, "Enumerate states of up to so many bits.", lower_bound=3)
 FLAGS = flags.FLAGS
 
+NETWORK = MLP((16, 16))
+
 
 def sampler(energy, params):
     """Return Metropolis-adjusted Langevin for the energy with these parameters, in the square."""
     box = (-plane.HALF_WIDTH, plane.HALF_WIDTH)
-    return langevin.mala(lambda x: energy(params, x), step_size=0.02, box=box)
+    return langevin.mala(functools.partial(energy, params), step_size=0.02, box=box)
 
 
-def trained_with_chains(energy, params, train, count: int, key):
-    """Train on the exact gradient; persistent chains follow, one Langevin step an update."""
-    points, log_volumes = plane.grid(size=40)
-    objective = likelihood.maximum_likelihood(energy, points, log_weights=log_volumes)
-    training = trainer(objective, optax.adam(1e-2))
-    state = training.init(params, key)
+def followed(energy, count: int) -> Objective:
+    """Return the exact likelihood, its state being chains that make one step an update."""
+    points, log_volumes = plane.grid(cells=40)
+    exact = objectives.maximum_likelihood(energy, points, log_weights=log_volumes)
 
-    @ebm_jax.jit
-    def follow(key, params, positions):
-        kernel = sampler(energy, params)
-        return chains.run(key, kernel, kernel.init(positions), 1)[0].position
+    def init(params, key):
+        return sampler(energy, params).init(plane.uniform(key, count))
 
-    positions = plane.uniform(jax.random.fold_in(key, 0), count)
-    for (batch,) in data.batches(
-        (train,), batch_size=len(train), num_steps=FLAGS.steps, group=1, seed=FLAGS.seed
-    ):
-        state, _ = training.update(state, batch, key)
-        positions = follow(jax.random.fold_in(key, state.step), state.params, positions)
-    return state.params, positions
+    def loss(params, state, batch, key):
+        chain_key, exact_key = jax.random.split(key)
+        kernel = sampler(energy, jax.lax.stop_gradient(params))
+        state, _ = chains.run(chain_key, kernel, chains.refresh(kernel, state), 1)
+        value, (_, metrics) = exact.loss(params, (), batch, exact_key)
+        return value, (state, metrics)
+
+    return Objective(init, loss)
 
 
-def ideal(energy, params, count: int, key, size: int = 200):
+def trained_with_chains(run, energy, params, train, count: int, key, *, steps: int, seed: int):
+    """Train on the exact gradient; return the parameters and where persistent chains are."""
+    init_key, train_key = jax.random.split(key)
+    trainer = training.trainer(followed(energy, count), optax.adam(1e-2))
+    state, _ = loop.train(
+        run,
+        "",
+        trainer,
+        trainer.init(params, init_key),
+        data.batches(train, batch_size=len(train), seed=seed),
+        train_key,
+        num_steps=steps,
+        group=-(-steps // 20),
+    )
+    return state.params, state.objective.position
+
+
+def ideal(energy, params, count: int, key, cells: int = 200):
     """Return exact samples, of a fine grid's cells and uniform within one, and E_P[grad E]."""
-    points, log_volumes = plane.grid(size=size)
+    points, log_volumes = plane.grid(cells=cells)
     energies = plane.evaluator(energy)(params, points)
     cell_key, jitter_key = jax.random.split(key)
     probs = gibbs.probs(energies, log_weights=log_volumes)
-    cells = jax.random.choice(cell_key, len(points), (count,), p=probs)
-    width = 2 * plane.HALF_WIDTH / size
+    chosen = jax.random.choice(cell_key, len(points), (count,), p=probs)
+    width = 2 * plane.HALF_WIDTH / cells
     jitter = width * (jax.random.uniform(jitter_key, (count, 2)) - 0.5)
 
     def mean_energy(params):
@@ -88,7 +97,7 @@ def ideal(energy, params, count: int, key, size: int = 200):
         all_energies = jax.vmap(energy, (None, 0))(params, points)
         return gibbs.free_energy(all_energies, log_weights=log_volumes)
 
-    return jnp.asarray(points)[cells] + jitter, ravel_pytree(jax.grad(mean_energy)(params))[0]
+    return jnp.asarray(points)[chosen] + jitter, ravel_pytree(jax.grad(mean_energy)(params))[0]
 
 
 def mean_gradient(energy, params, points):
@@ -97,10 +106,11 @@ def mean_gradient(energy, params, points):
     return ravel_pytree(gradient(params))[0]
 
 
-def errors(energy, params, samples, expected, sizes) -> dict[str, np.ndarray]:
-    """Return squared bias, variance and noise of mean grad E over N samples, for each N."""
-    one = functools.partial(mean_gradient, energy, params)
-    estimate = ebm_jax.jit(lambda groups: jax.lax.map(one, groups))
+def errors(estimate, samples, expected, sizes) -> dict[str, np.ndarray]:
+    """Return squared bias, variance and noise of mean grad E over N samples, for each N.
+
+    ``estimate`` takes groups of points (repetitions, N, 2), each to its mean of grad E.
+    """
     rows = []
     for size in sizes:
         repetitions = min(2000, len(samples) // size)
@@ -109,7 +119,7 @@ def errors(energy, params, samples, expected, sizes) -> dict[str, np.ndarray]:
     return dict(zip(("bias", "variance", "noise"), np.array(rows).T, strict=True))
 
 
-def enumeration_seconds(bits: range) -> tuple[list[float], float]:
+def enumeration_seconds(bits: range, key) -> tuple[list[float], float]:
     """Return the seconds of an exact gradient over 2^n states, and of one from 1,000 samples."""
 
     def seconds(energy, params, states) -> float:
@@ -120,13 +130,12 @@ def enumeration_seconds(bits: range) -> tuple[list[float], float]:
             timeit.repeat(lambda: jax.block_until_ready(gradient(params)), number=1, repeat=6)
         )
 
-    network = MLP((16, 16))
     exact = []
-    for n in bits:
+    for n, init_key in zip(bits, jax.random.split(key, len(bits)), strict=True):
         states = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(np.float32)
-        params = plane.init(network, FLAGS.seed, n)
-        exact.append(seconds(network.apply, params, states))
-    return exact, seconds(network.apply, params, np.resize(states, (1000, n)))
+        params = plane.init(NETWORK, init_key, n)
+        exact.append(seconds(NETWORK.apply, params, states))
+    return exact, seconds(NETWORK.apply, params, np.resize(states, (1000, n)))
 
 
 def draw(path, found, sizes, bits, seconds, sampled):
@@ -152,49 +161,78 @@ def draw(path, found, sizes, bits, seconds, sampled):
     plots.save(figure, path)
 
 
-def nll_gradient() -> None:
-    """Answer the question."""
-    run = runs.Run()
-    train, network = data.two_spirals(2000, FLAGS.seed), MLP((16, 16))
-    energy, keys = network.apply, jax.random.split(jax.random.key(FLAGS.seed), 4)
-    start = plane.init(network, FLAGS.seed)
-    params, persistent = trained_with_chains(energy, start, train, FLAGS.samples, keys[0])
-    exact_samples, expected = ideal(energy, params, FLAGS.samples, keys[1])
+def short_run(energy, params, count: int, key, *, steps: int):
+    """Return where chains are that made a few steps from noise."""
+    start_key, run_key = jax.random.split(key)
     kernel = sampler(energy, params)
-    start = kernel.init(plane.uniform(keys[2], FLAGS.samples))
-    short = ebm_jax.jit(lambda s: chains.run(keys[3], kernel, s, FLAGS.chain_steps)[0].position)
-    name = f"short run, {FLAGS.chain_steps} steps"
-    kinds = {"ideal": exact_samples, name: short(start), "persistent": persistent}
-    scale = float(jnp.sum((mean_gradient(energy, params, train) - expected) ** 2))
-    sizes = np.array([10**e for e in range(5) if 10**e <= FLAGS.samples // 10])
-    found = {}
-    for name, samples in kinds.items():
-        error = errors(energy, params, samples, expected, sizes)
-        found[name] = {kind: values / scale for kind, values in error.items()}
-    bits = range(2, FLAGS.max_bits + 1, 2)
-    seconds, sampled = enumeration_seconds(bits)
-    draw(run.workdir / "nll_gradient.png", found, sizes, bits, seconds, sampled)
+    start = kernel.init(plane.uniform(start_key, count))
+    return ebm_jax.jit(lambda s: chains.run(run_key, kernel, s, steps)[0].position)(start)
 
-    logs = {n: np.log(e["variance"]) for n, e in found.items()}
+
+def summarise(found, sizes, scale: float) -> tuple[dict, dict]:
+    """Return what was measured, in units of the gradient, and whether what is claimed holds."""
+    logs = {name: np.log(error["variance"]) for name, error in found.items()}
     slopes = {n: round(np.polyfit(np.log(sizes), v, 1)[0], 3) for n, v in logs.items()}
     unbiased, run_short, kept = found.values()
-    run.finish(
-        {
-            "variance_slope": slopes,
-            "bias_squared": {n: float(e["bias"][-1]) for n, e in found.items()},
-            "noise": {n: float(e["noise"][-1]) for n, e in found.items()},
-            "gradient_norm": scale**0.5,
-            "samples_for_an_error_as_large_as_the_gradient": float(unbiased["variance"][0]),
-            "samples_where_bias_equals_variance": run_short["variance"][0] / run_short["bias"][-1],
-            "seconds_enumeration": dict(zip(map(str, bits), seconds, strict=True)),
-            "seconds_1000_samples": sampled,
-            "variance_falls_as_one_over_n": all(abs(s + 1) < 0.1 for s in slopes.values()),
-            "ideal_is_unbiased": bool((np.abs(unbiased["bias"]) < 2 * unbiased["noise"]).all()),
-            "short_run_bias_stays": bool(run_short["bias"][-1] > 5 * run_short["noise"][-1]),
-            "persistent_bias_is_smaller": bool(kept["bias"][-1] < 0.5 * run_short["bias"][-1]),
-        }
+    measured = {
+        "variance_slope": slopes,
+        "bias_squared": {n: float(e["bias"][-1]) for n, e in found.items()},
+        "noise": {n: float(e["noise"][-1]) for n, e in found.items()},
+        "gradient_norm": scale**0.5,
+        "samples_for_an_error_as_large_as_the_gradient": float(unbiased["variance"][0]),
+        "samples_where_bias_equals_variance": run_short["variance"][0] / run_short["bias"][-1],
+    }
+    claims = {
+        "variance_falls_as_one_over_n": all(abs(s + 1) < 0.1 for s in slopes.values()),
+        "ideal_is_unbiased": (np.abs(unbiased["bias"]) < 2 * unbiased["noise"]).all(),
+        "short_run_bias_stays": run_short["bias"][-1] > 5 * run_short["noise"][-1],
+        "persistent_bias_is_smaller": kept["bias"][-1] < 0.5 * run_short["bias"][-1],
+        "thousands_of_samples_are_needed": unbiased["variance"][0] > 1000,
+    }
+    return measured, claims
+
+
+def main() -> None:
+    """Answer the question."""
+    run, seed, count = runs.start(), FLAGS.seed, FLAGS.samples
+    train, energy = data.two_spirals(2000, seed), NETWORK.apply
+    init_key, train_key, *keys = jax.random.split(jax.random.key(seed), 5)
+    params, persistent = trained_with_chains(
+        run,
+        energy,
+        plane.init(NETWORK, init_key),
+        train,
+        count,
+        train_key,
+        steps=FLAGS.steps,
+        seed=seed,
     )
+    exact_samples, expected = ideal(energy, params, count, keys[0])
+    kinds = {
+        "ideal": exact_samples,
+        f"short run, {FLAGS.chain_steps} steps": short_run(
+            energy, params, count, keys[1], steps=FLAGS.chain_steps
+        ),
+        "persistent": persistent,
+    }
+    one = functools.partial(mean_gradient, energy, params)
+    estimate = ebm_jax.jit(lambda groups: jax.lax.map(one, groups))
+    scale = float(jnp.sum((one(train) - expected) ** 2))
+    sizes = np.array([10**e for e in range(5) if 10**e <= count // 10])
+    found = {}
+    for name, samples in kinds.items():
+        error = errors(estimate, samples, expected, sizes)
+        found[name] = {kind: values / scale for kind, values in error.items()}
+    bits = range(2, FLAGS.max_bits + 1, 2)
+    seconds, sampled = enumeration_seconds(bits, keys[2])
+    draw(run.workdir / "nll_gradient.png", found, sizes, bits, seconds, sampled)
+    measured, claims = summarise(found, sizes, scale)
+    times = {
+        "seconds_enumeration": dict(zip(map(str, bits), seconds, strict=True)),
+        "seconds_1000_samples": sampled,
+    }
+    run.finish(measured | times, claims)
 
 
 if __name__ == "__main__":
-    runs.main(nll_gradient)
+    runs.main(main)

@@ -13,11 +13,6 @@ a penalty on |grad E|^2 keeps the likelihood's steepest slope below a tenth of w
 It does not stop the growth within these updates: a bound is known for E = k d^2 / 2 alone.
 
     python -m experiments.questions.sharp_edges --workdir=runs/sharp_edges
-
-Expected (seed 0, 2026-11-23, 60 s of processor time): curvature over theory 0.77 to 1.13 for nine
-pairs of beta and sigma, log-log rate 1.016. Without spread the steepest slope is 1044, 588, 148
-for beta = 0.5, 1, 4, with exponents 0.68, 1.11, 1.01; hinge 19.7 (0.00), square-square 11.2
-(0.09), likelihood with a penalty of weight 0.01 23.0 (0.66) and of weight 0.1 8.9 (0.45).
 """
 
 import functools
@@ -29,10 +24,9 @@ import numpy as np
 from absl import flags
 
 import ebm_jax
-from ebm_jax import diagnostics, losses
+from ebm_jax import diagnostics, objectives
 from ebm_jax.energies.networks import MLP
-from ebm_jax.objectives import likelihood, penalties, weighted_sum
-from experiments import plots, runs
+from experiments import data, loop, loss_table, plots, runs
 from experiments.questions import plane
 
 flags.DEFINE_integer(
@@ -43,12 +37,13 @@ FLAGS = flags.FLAGS
 BETAS = (0.5, 1.0, 4.0)
 SPREADS = (0.2, 0.1, 0.05)  # sigma, across the unit circle
 PENALTIES = (0.01, 0.1)
+MARGINS = ("hinge", "square_square")
 NETWORK = MLP((64, 64), jnp.tanh)
 
 
-def circle(num: int, spread: float) -> np.ndarray:
+def circle(num: int, spread: float, seed: int) -> np.ndarray:
     """Return points (num, 2) around the unit circle, with a normal spread of their radius."""
-    rng = np.random.default_rng(FLAGS.seed)
+    rng = np.random.default_rng(seed)
     angle = rng.uniform(0, 2 * np.pi, num)
     radius = 1 + spread * rng.standard_normal(num)
     return (radius * np.stack([np.cos(angle), np.sin(angle)])).T.astype(np.float32)
@@ -83,7 +78,9 @@ def sharpness(params) -> dict[str, jax.Array]:
     return {"curvature": jnp.mean(jax.vmap(across)(normal)), "max_slope": jnp.max(slopes)}
 
 
-def train(run, name: str, objective, arrays, *, decay: bool) -> dict[str, np.ndarray]:
+def train(
+    run, name: str, objective, params, batch, key, *, steps: int, decay: bool = False
+) -> dict[str, np.ndarray]:
     """Return the history of one training, the same start for all.
 
     Where the question is whether something stops growing, the learning rate may not end it.
@@ -92,56 +89,72 @@ def train(run, name: str, objective, arrays, *, decay: bool) -> dict[str, np.nda
     def measure(params):
         return {name: float(value) for name, value in sharpness(params).items()}
 
-    steps = FLAGS.steps // 2 if decay else FLAGS.steps
-    params = plane.init(NETWORK, FLAGS.seed)
-    return plane.fit(
-        run, name, objective, params, arrays, steps=steps, measure=measure, decay=decay
+    return loop.fit(
+        run, name, objective, params, batch, key, steps=steps, measure=measure, decay=decay
     )[1]
 
 
-def alternatives(run, data: np.ndarray, exact) -> dict[str, dict[str, np.ndarray]]:
-    """Train what ought to stay bounded on data without spread, beta = 1."""
+def alternatives(run, params, exact, key, *, steps: int, seed: int):
+    """Train what ought to stay bounded on data without spread, beta = 1; return the histories."""
+    on_curve = circle(2000, 0.0, seed)
     points, _ = polar_grid()
-    # The slope is held down everywhere, half of the points being near the curve's walls.
-    even = np.random.default_rng(FLAGS.seed).uniform(-2, 2, (len(data) // 2, 2))
-    around = np.concatenate([even.astype(np.float32), circle(len(data) // 2, 0.1)])
     wrong = points[abs(np.hypot(*points.T) - 1) > 0.2]
-    candidates = plane.against(data, wrong, 8, FLAGS.seed)
+    candidates = plane.against(on_curve, wrong, 8, seed)
+    keys = iter(jax.random.split(key, len(MARGINS) + len(PENALTIES)))
+    batch = data.batches(candidates, batch_size=256, seed=seed)
     found = {}
-    for name in ("hinge", "square_square"):
-        loss = getattr(losses, name)
-        objective = likelihood.discriminative(
-            jax.vmap(NETWORK.apply, (None, 0)),
-            lambda e, right, loss=loss: loss(*losses.most_offending(e, right)),
+    for name in MARGINS:
+        objective = objectives.discriminative(
+            jax.vmap(NETWORK.apply, (None, 0)), loss_table.named(name)
         )
-        found[name] = train(run, name, objective, candidates, decay=False)
+        found[name] = train(run, name, objective, params, batch, next(keys), steps=steps)
+    # The slope is held down everywhere, half of the points being near the curve's walls.
+    even = np.random.default_rng(seed).uniform(-2, 2, (1000, 2)).astype(np.float32)
+    around = np.concatenate([even, circle(1000, 0.1, seed)])
+    batch = data.batches({"data": on_curve, "around": around}, batch_size=256, seed=seed)
     for weight in PENALTIES:
-        objective = weighted_sum(
-            likelihood=(1.0, exact, lambda batch: batch[0]),
-            slope=(weight, penalties.gradient_penalty(NETWORK.apply), lambda batch: batch[1]),
+        slope = objectives.gradient_penalty(NETWORK.apply)
+        objective = objectives.weighted_sum(
+            likelihood=(1.0, exact, lambda batch: batch["data"]),
+            slope=(weight, slope, lambda batch: batch["around"]),
         )
         found[f"likelihood + {weight:g} |grad E|²"] = train(
-            run, f"penalty {weight:g}", objective, (data, around), decay=False
+            run, f"penalty {weight:g}", objective, params, batch, next(keys), steps=steps
         )
     return found
 
 
-def draw(path, thin, learned, theory, bounded):
+def by_likelihood(run, beta: float, params, exact, key, *, steps: int, seed: int):
+    """Train on data with every spread and with none: (learned, theory by spread), the growth."""
+    keys = jax.random.split(key, 1 + len(SPREADS))
+    rates, batch_size = {}, 256
+    for spread, spread_key in zip(SPREADS, keys[1:], strict=True):
+        points = circle(2000, spread, seed)
+        batch = data.batches(points, batch_size=batch_size, seed=seed)
+        name = f"beta {beta:g} spread {spread:g}"
+        history = train(run, name, exact, params, batch, spread_key, steps=steps // 2, decay=True)
+        theory = float(1 / (beta * np.hypot(*points.T).var()))
+        rates[beta, spread] = float(history["curvature"][-1]), theory
+    batch = data.batches(circle(2000, 0.0, seed), batch_size=batch_size, seed=seed)
+    return rates, train(run, f"beta {beta:g} spread 0", exact, params, batch, keys[0], steps=steps)
+
+
+def draw(path, thin, rates, bounded):
     """Write the growth, the rate against theory, and what stays bounded."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.7))
     for beta, history in thin.items():
-        axes[0].loglog(history["update"], history["max_slope"], "o-", ms=3, label=f"β = {beta:g}")
+        axes[0].loglog(history["step"], history["max_slope"], "o-", ms=3, label=f"β = {beta:g}")
     slope = {"xlabel": "update", "ylabel": "steepest slope of E"}
     axes[0].set(**slope, title="Likelihood, data without spread")
     for beta in BETAS:
-        at = [(theory[beta, s], learned[beta, s]) for s in SPREADS]
-        axes[1].loglog(*zip(*at, strict=True), "o", label=f"β = {beta:g}")
-    ends = np.array([min(theory.values()), max(theory.values())])
+        learned, theory = np.array([rates[beta, s] for s in SPREADS]).T
+        axes[1].loglog(theory, learned, "o", label=f"β = {beta:g}")
+    ends = np.array([f([theory for _, theory in rates.values()]) for f in (min, max)])
     axes[1].loglog(ends, ends, "--", color="0.5", label="equal")
     axes[1].set(xlabel="theory, 1 / (β σ²)", ylabel="curvature learned across the curve")
     axes[1].set_title("Likelihood, data with spread σ")
     for name, history in ({"likelihood": thin[1.0]} | bounded).items():
-        axes[2].loglog(history["update"], history["max_slope"], "o-", ms=3, label=name)
+        axes[2].loglog(history["step"], history["max_slope"], "o-", ms=3, label=name)
     axes[2].set(**slope, title="Without spread, β = 1: what holds it down", ylim=(1e-3, None))
     for axis in axes[:2]:
         axis.legend()
@@ -149,52 +162,59 @@ def draw(path, thin, learned, theory, bounded):
     plots.save(figure, path)
 
 
-def sharp_edges() -> None:
+def growth(history) -> float:
+    """Return the exponent of the steepest slope as a power of the updates, in the last quarter."""
+    tail = slice(3 * len(history["step"]) // 4 - 1, None)
+    update, slope = (np.log(history[k][tail]) for k in ("step", "max_slope"))
+    return float(np.polyfit(update, slope, 1)[0])
+
+
+def summarise(thin, rates, bounded) -> tuple[dict, dict]:
+    """Return what was measured, and whether what is claimed of it holds."""
+    learned, theory = np.array(list(rates.values())).T
+    ratio = np.maximum(learned, 1e-3) / theory
+    rate = np.polyfit(np.log(theory), np.log(theory * ratio), 1)[0]
+    last = {name: float(history["max_slope"][-1]) for name, history in bounded.items()}
+    steepest = {beta: float(history["max_slope"][-1]) for beta, history in thin.items()}
+    growing = {f"beta {beta:g}": growth(history) for beta, history in thin.items()}
+    stopped = {name: growth(history) for name, history in bounded.items()}
+    penalised = [slope for name, slope in last.items() if name not in MARGINS]
+    measured = {
+        "curvature_over_theory": {
+            f"beta {b:g}, sigma {s:g}": round(r, 3) for (b, s), r in zip(rates, ratio, strict=True)
+        },
+        "log_log_rate": float(rate),
+        "max_slope_no_spread": {f"{b:g}": v for b, v in steepest.items()},
+        "growth_exponent": {k: round(v, 3) for k, v in (growing | stopped).items()},
+        "max_slope_bounded": last,
+    }
+    claims = {
+        "likelihood_keeps_growing": min(growing.values()) > 0.4,
+        "margin_losses_stop": max(stopped[name] for name in MARGINS) < 0.1,
+        "penalised_likelihood_is_flatter": max(penalised) < 0.1 * steepest[1.0],
+        "curvature_follows_theory": (abs(np.log(ratio)) < np.log(1.5)).all(),
+    }
+    return measured, claims
+
+
+def main() -> None:
     """Answer the question."""
-    run = runs.Run()
+    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
+    init_key, other_key, *keys = jax.random.split(jax.random.key(seed), 2 + len(BETAS))
+    params = plane.init(NETWORK, init_key)
     points, log_areas = polar_grid()
-    thin, learned, theory = {}, {}, {}
-    for beta in BETAS:
-        exact = likelihood.maximum_likelihood(
+    thin, rates = {}, {}
+    for beta, key in zip(BETAS, keys, strict=True):
+        exact = objectives.maximum_likelihood(
             NETWORK.apply, points, beta=beta, log_weights=log_areas
         )
-        for spread in SPREADS:
-            data = circle(2000, spread)
-            history = train(run, f"beta {beta:g} spread {spread:g}", exact, (data,), decay=True)
-            learned[beta, spread] = float(history["curvature"][-1])
-            theory[beta, spread] = float(1 / (beta * np.hypot(*data.T).var()))
-        thin[beta] = train(run, f"beta {beta:g} spread 0", exact, (circle(2000, 0.0),), decay=False)
+        found, thin[beta] = by_likelihood(run, beta, params, exact, key, steps=steps, seed=seed)
+        rates |= found
         if beta == 1:
-            bounded = alternatives(run, circle(2000, 0.0), exact)
-    draw(run.workdir / "sharp_edges.png", thin, learned, theory, bounded)
-
-    ratio = np.array([max(learned[k], 1e-3) / theory[k] for k in learned])
-    log_theory = np.log(list(theory.values()))
-    rate = np.polyfit(log_theory, log_theory + np.log(ratio), 1)
-
-    def growth(history):
-        tail = slice(3 * len(history["update"]) // 4 - 1, None)
-        update, slope = (np.log(history[k][tail]) for k in ("update", "max_slope"))
-        return float(np.polyfit(update, slope, 1)[0])
-
-    last = [float(history["max_slope"][-1]) for history in bounded.values()]
-    steepest = {b: float(h["max_slope"][-1]) for b, h in thin.items()}
-    exponents = {f"beta {b:g}": growth(h) for b, h in thin.items()}
-    stopped = {n: growth(h) for n, h in bounded.items()}
-    run.finish(
-        {
-            "curvature_over_theory": {f"{k}": round(learned[k] / theory[k], 3) for k in learned},
-            "log_log_rate": float(rate[0]),
-            "max_slope_no_spread": {f"{b:g}": v for b, v in steepest.items()},
-            "growth_exponent": {k: round(v, 3) for k, v in (exponents | stopped).items()},
-            "max_slope_bounded": dict(zip(bounded, last, strict=True)),
-            "likelihood_keeps_growing": min(exponents.values()) > 0.4,
-            "margin_losses_stop": max(stopped["hinge"], stopped["square_square"]) < 0.1,
-            "penalised_likelihood_is_flatter": bool(max(last[2:]) < 0.1 * steepest[1.0]),
-            "curvature_follows_theory": bool((abs(np.log(ratio)) < np.log(1.5)).all()),
-        }
-    )
+            bounded = alternatives(run, params, exact, other_key, steps=steps, seed=seed)
+    draw(run.workdir / "sharp_edges.png", thin, rates, bounded)
+    run.finish(*summarise(thin, rates, bounded))
 
 
 if __name__ == "__main__":
-    runs.main(sharp_edges)
+    runs.main(main)

@@ -42,14 +42,67 @@ def test_outliers_are_what_they_say():
 
 
 def test_batches_are_epochs_of_permutations():
+    batch = data.batches(np.arange(10), batch_size=4, seed=0)
+    seen = np.concatenate([batch(t) for t in range(5)])
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert not np.array_equal(seen[:10], seen[10:])
+
+
+def test_a_batch_depends_on_the_data_the_seed_and_its_number_alone():
     x = np.arange(10)
-    groups = list(data.batches((x, -x), batch_size=4, num_steps=7, group=3, seed=0))
-    assert [g[0].shape for g in groups] == [(3, 4), (3, 4), (1, 4)]
-    seen = np.concatenate([g[0].ravel() for g in groups])
-    assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
-    np.testing.assert_array_equal(np.concatenate([g[1].ravel() for g in groups]), -seen)
+    batches = {seed: data.batches(x, batch_size=7, seed=seed) for seed in (0, 1)}
+    late = batches[0](1000)  # no epoch before it was asked for
+    again = data.batches(x, batch_size=7, seed=0)
+    np.testing.assert_array_equal([again(t) for t in range(1001)][-1], late)
+    assert any(not np.array_equal(batches[0](t), batches[1](t)) for t in range(3))
 
 
-def test_no_data_is_refused():
-    with pytest.raises(ValueError, match="0 examples"):
-        next(data.batches((np.zeros((0, 2)),), batch_size=4, num_steps=1, group=1, seed=0))
+def test_batches_mirror_the_pytree_of_the_examples():
+    x = np.arange(6.0)
+    pairs = data.batches({"x": x, "y": (-x, x[:, None])}, batch_size=3, seed=0)(2)
+    np.testing.assert_array_equal(pairs["x"], -pairs["y"][0])
+    np.testing.assert_array_equal(pairs["x"][:, None], pairs["y"][1])
+    np.testing.assert_array_equal(data.batches(x, batch_size=3, seed=0)(2), pairs["x"])
+
+
+def test_a_batch_larger_than_the_data_goes_on_in_the_next_epochs():
+    seen = data.batches(np.arange(3), batch_size=6, seed=0)(0)
+    assert sorted(seen[:3]) == sorted(seen[3:]) == [0, 1, 2]
+
+
+def test_streams_do_not_meet():
+    """Neither those of two purposes or numbers, nor the generator of the seed alone."""
+    drawn = [np.random.default_rng(5)] + [
+        data.stream(seed, which, number)
+        for seed in (5, 6)
+        for which in (data.SHUFFLE, data.NOISE)
+        for number in (0, 1)
+    ]
+    assert len({rng.integers(2**63) for rng in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize("examples", [np.zeros((0, 2)), (np.zeros(2), np.zeros(3))])
+def test_data_of_no_or_several_lengths_are_refused(examples):
+    with pytest.raises(ValueError, match="leaves of one length"):
+        data.batches(examples, batch_size=4, seed=0)
+
+
+def test_the_spirals_are_two_and_turn_into_each_other():
+    points = data.two_spirals(4000, seed=0)
+    assert points.shape == (4000, 2)
+    assert points.dtype == np.float32
+    np.testing.assert_array_equal(points, data.two_spirals(4000, seed=0))
+    assert not np.array_equal(points, data.two_spirals(4000, seed=1))
+    # Turned by 180 degrees the one arm lies on the other: a mean of zero, far from it no point.
+    assert (abs(points.mean(0)) < 5 * points.std(0) / np.sqrt(4000)).all()
+    assert 3 < np.linalg.norm(points, axis=1).max() < 4
+    np.testing.assert_allclose(points[::2].mean(0), -points[1::2].mean(0), atol=0.15)
+
+
+def test_the_ellipse_of_x():
+    np.testing.assert_allclose(data.ellipse(0.0, 0.0), [2.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(data.ellipse(0.0, np.pi / 2), [0.0, 1.5], atol=1e-6)
+    np.testing.assert_allclose(data.ellipse(1.0, np.pi / 2)[1], 2 * np.exp(2), rtol=1e-6)
+    x, y = data.ellipses(3000, seed=0, noise=0.0)
+    radii = data.ellipse(x, 0.0)[:, 0], data.ellipse(x, np.pi / 2)[:, 1]
+    np.testing.assert_allclose((y[:, 0] / radii[0]) ** 2 + (y[:, 1] / radii[1]) ** 2, 1, rtol=1e-5)

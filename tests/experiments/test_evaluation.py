@@ -60,3 +60,19 @@ def test_calibration_error_at_the_ends(confidence):
     log_p = np.log(np.clip([[confidence, 1 - confidence]], 1e-300, 1))
     label = np.array([0 if confidence else 1])
     np.testing.assert_allclose(evaluation.calibration_error(log_p, label), 0.0, atol=1e-12)
+
+
+def test_bias_and_variance_of_a_shifted_normal_mean():
+    rng = np.random.default_rng(0)
+    truth = np.zeros(3)
+    estimates = 0.5 + 2 * rng.standard_normal((4000, 3))
+    bias, variance, noise = evaluation.bias_and_variance(estimates, truth)
+    assert variance == pytest.approx(12, rel=0.05)
+    assert bias == pytest.approx(0.75, abs=5 * 2 * np.sqrt(0.75 * 4 / 4000))
+    assert bias > 5 * noise
+    unbiased = [
+        evaluation.bias_and_variance(rng.standard_normal((20, 3)), truth) for _ in range(400)
+    ]
+    # Centred at 0 where |mean|^2 alone would be 3 / 20; the noise is two standard deviations.
+    assert abs(np.mean([u[0] for u in unbiased])) < 0.02
+    assert 0.7 < np.std([u[0] for u in unbiased]) / np.mean([u[2] for u in unbiased]) * 2 < 1.4

@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import subprocess
@@ -17,11 +18,15 @@ def questions(folder, *arguments):
     )
 
 
+def finished_run(folder, **claims):
+    (folder / "words").mkdir()
+    summary = {"three_fonts_4": 0.98765, "table": {"hinge/hard": 1.0}, "a|b": 2, "claims": claims}
+    (folder / "words" / "summary.json").write_text(json.dumps(summary | {"seconds": 12.5}))
+    (folder / "words" / "words.png").write_bytes(b"a figure")
+
+
 def test_the_page_is_written_from_finished_runs(tmp_path):
-    (tmp_path / "words").mkdir()
-    summary = {"three_fonts_4": 0.98765, "table": {"hinge/hard": 1.0}, "seconds": 12.5}
-    (tmp_path / "words" / "summary.json").write_text(json.dumps(summary))
-    (tmp_path / "words" / "words.png").write_bytes(b"a figure")
+    finished_run(tmp_path, words_are_read=True)
     answer = questions(tmp_path, "--programs=words")
     assert answer.returncode == 0, answer.stderr
     last = json.loads(answer.stdout.strip().splitlines()[-1])
@@ -29,9 +34,28 @@ def test_the_page_is_written_from_finished_runs(tmp_path):
     page = (tmp_path / "docs" / "questions.md").read_text()
     assert "| three_fonts_4 | 0.9877 |" in page
     assert "| table/hinge/hard | 1 |" in page
+    assert "| a\\|b | 2 |" in page
+    assert "| words are read | True |" in page
+    assert "claims" not in page
     assert "seed 0, 12.5 s" in page
     assert "![words](figures/words.png)" in page
     assert (tmp_path / "docs" / "figures" / "words.png").read_bytes() == b"a figure"
+
+
+def test_a_false_claim_fails_and_stands_on_the_page(tmp_path):
+    finished_run(tmp_path, words_are_read=True, fonts_do_not_matter=False)
+    answer = questions(tmp_path, "--programs=words")
+    assert answer.returncode == 1
+    assert json.loads(answer.stdout.splitlines()[-1]) == {"finished": 0, "failed": ["words"]}
+    assert "failed: words\nthis does not hold: fonts do not matter." in answer.stderr
+    assert "| fonts do not matter | False |" in (tmp_path / "docs" / "questions.md").read_text()
+
+
+def test_every_program_has_its_question():
+    programs = {path.stem for path in (ROOT / "experiments" / "questions").glob("*.py")}
+    source = (ROOT / "scripts" / "questions.py").read_text()
+    texts = ast.literal_eval(source[source.index("QUESTIONS = ") + 12 : source.index("\nflags.")])
+    assert set(texts) == programs - {"__init__", "plane"}
 
 
 def test_an_unknown_program_is_refused_in_a_sentence(tmp_path):

@@ -30,14 +30,14 @@ DRIVER = """
 import json, sys
 from absl import flags
 from experiments import runs
-from scripts import sweep
+from scripts.sweep import __main__ as sweep
 for arguments in json.load(sys.stdin):
     flags.FLAGS.unparse_flags()
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
     flags.FLAGS(["sweep", "--program=toy", "--workdir=out", *arguments])
     try:
-        sweep.program()
+        sweep.main()
         print("accepted")
     except runs.UsageError as error:
         print(json.dumps(str(error)))

@@ -1,0 +1,29 @@
+"""List the programs, a line each: ``python -m experiments``."""
+
+import ast
+import re
+from pathlib import Path
+
+
+def programs() -> dict[str, str]:
+    """Return module name -> the first sentence of its docstring, of every module that runs."""
+    found, package = {}, Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        text = path.read_text()
+        if '\nif __name__ == "__main__":' in text and path != Path(__file__):
+            name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
+            documentation = ast.get_docstring(ast.parse(text)) or ""
+            found[name] = " ".join(re.split(r"(?<=[.?!])\s", documentation, maxsplit=1)[0].split())
+    return found
+
+
+def main() -> None:
+    """Print them."""
+    listed = programs()
+    width = max(map(len, listed))
+    for name, sentence in listed.items():
+        print(f"python -m {name:<{width}}  {sentence}")
+
+
+if __name__ == "__main__":
+    main()

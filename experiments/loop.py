@@ -1,0 +1,118 @@
+"""The training loop: every program that trains has it from here."""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from ebm_jax.training import DivergedError, Trainer, TrainingState, raise_if_diverged, trainer
+from ebm_jax.types import Key, Objective, Params, PyTree
+from experiments import runs
+
+Batch = Callable[[int], PyTree]  # the number of an update -> its batch, and nothing remembered
+Measure = Callable[[Params], dict[str, float]]
+History = dict[str, np.ndarray]
+
+
+def train(
+    run: runs.Run,
+    name: str,
+    trainer: Trainer,
+    state: TrainingState,
+    batch: Batch,
+    key: Key,
+    *,
+    num_steps: int,
+    group: int,
+    shown: str = "loss_total",
+    measure: Measure | None = None,
+) -> tuple[TrainingState, History]:
+    """Train until ``num_steps`` updates are made, from however many the state has made.
+
+    Update t is made on ``batch(t)``, ``group`` updates a dispatch. After each dispatch the means
+    of the metrics, and what ``measure`` finds in the parameters, are logged under the name and
+    kept; one metric is shown live. Training that diverges is stopped.
+
+    Returns the last state, and the history: by name one value a dispatch, ``step`` being the
+    number of updates made.
+    """
+    prefix = re.sub(r"[^\w.-]", "_", name) + "/" if name else ""
+    advance, close = runs.progress(num_steps, name or "training")
+    rows: list[dict[str, float]] = []
+    try:
+        while (first := int(state.step)) < num_steps:
+            # Dispatches end at multiples of the group, wherever the first one began.
+            count = min(group - first % group, num_steps - first)
+            batches = jax.tree.map(
+                lambda *leaves: np.stack(leaves), *map(batch, range(first, first + count))
+            )
+            state, stacked = trainer.update(state, batches, key, count)
+            stacked = jax.device_get(stacked)
+            row = {metric: float(np.mean(values)) for metric, values in stacked.items()}
+            row |= measure(state.params) if measure else {}
+            row["step"] = first + count
+            rows.append(row)
+            run.log(first + count, {prefix + k: v for k, v in row.items() if k != "step"})
+            _stop_if_diverged(stacked, num_steps)
+            advance(first + count, f"{shown} {row[shown]:+.4g}")
+    finally:
+        close()
+    return state, {k: np.array([row[k] for row in rows]) for k in rows[0]} if rows else {}
+
+
+def _stop_if_diverged(metrics: dict[str, np.ndarray], num_steps: int) -> None:
+    """Raise when updates were skipped too often in a row, or more than half of a short run."""
+    done, half = int(metrics["step"][-1]) + 1, 1 + num_steps // 2
+    try:
+        raise_if_diverged(metrics)
+        if done == num_steps and metrics["skipped_in_row"][-1] >= half:
+            raise_if_diverged(metrics, limit=half)
+    except DivergedError as error:
+        if metrics["skipped_total"][-1] < done:
+            raise
+        raise DivergedError(f"Nothing was learnt: every update was skipped. {error}") from None
+
+
+@functools.cache
+def _adam(objective: Objective, learning_rate: float, decay_steps: int | None) -> Trainer:
+    """Return the trainer, the same for the same objective: compiled once."""
+    if decay_steps is None:
+        return trainer(objective, optax.adam(learning_rate))
+    return trainer(objective, optax.adam(optax.cosine_decay_schedule(learning_rate, decay_steps)))
+
+
+def fit(
+    run: runs.Run,
+    name: str,
+    objective: Objective,
+    params: Params,
+    batch: Batch,
+    key: Key,
+    *,
+    steps: int,
+    learning_rate: float = 1e-2,
+    decay: bool = True,
+    measure: Measure | None = None,
+) -> tuple[Any, History]:
+    """Train by Adam, the learning rate falling to zero or constant, and measure some 20 times.
+
+    Returns the parameters and the history of ``train``.
+    """
+    training = _adam(objective, learning_rate, steps if decay else None)
+    init_key, train_key = jax.random.split(key)
+    state, history = train(
+        run,
+        name,
+        training,
+        training.init(params, init_key),
+        batch,
+        train_key,
+        num_steps=steps,
+        group=-(-steps // 20),
+        measure=measure,
+    )
+    return state.params, history

@@ -1,0 +1,117 @@
+"""What a program says, and the code it ends with."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import __main__ as listing
+from experiments import runs
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from absl import flags
+from experiments import runs
+runs.define_float("size", 1.0, "A size.", 0, 10)
+def main():
+    run = runs.start()
+    size = flags.FLAGS.size
+    if size == 3:
+        raise FloatingPointError("Training diverged.")
+    run.finish({"size": size}, {"the_size_is_small": size < 5})
+runs.main(main)
+"""
+
+
+def program(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--workdir=out"], 0, ""),
+        (["--workdir=out", "--size=nan"], runs.USAGE, "error: flag --size=nan: must be a finite"),
+        (["--workdir=out", "--colour=red"], runs.USAGE, "Unknown command line flag 'colour'"),
+        (["--workdir=out", f"--seed={10**20}"], runs.USAGE, "not an integer in the range"),
+        (["--workdir=out", "red"], runs.USAGE, "error: unknown argument 'red'"),
+        ([], runs.USAGE, "error: --workdir is not set"),
+        (["--workdir=/proc/none"], runs.USAGE, "error: --workdir=/proc/none cannot be written"),
+        (["--workdir=out", "--size=3"], runs.DIVERGED, "error: Training diverged."),
+        (
+            ["--workdir=out", "--size=9"],
+            runs.FALSE_CLAIM,
+            "error: this does not hold: the size is small.",
+        ),
+        (["--help"], 0, ""),
+    ],
+)
+def test_exit_codes_and_sentences(tmp_path, arguments, code, said):
+    done = program(tmp_path, *arguments)
+    assert done.returncode == code, done.stderr
+    assert len(done.stderr.splitlines()) == bool(code)
+    assert said in done.stderr
+    assert (tmp_path / "out").exists() == (code != runs.USAGE and "--help" not in arguments)
+    if "--help" in arguments:
+        assert "--size" in done.stdout
+        assert "--workdir" in done.stdout
+
+
+def test_the_summary_is_the_last_line_and_holds_the_claims(tmp_path, capsys):
+    claims = {"water_is_wet": True, "fire_is_cold": False}
+    run = runs.Run(tmp_path)
+    with pytest.raises(runs.FalseClaimError, match=r"^this does not hold: fire is cold\.$"):
+        run.finish({"found": 1.5}, claims)
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary["claims"] == claims
+    assert summary["found"] == 1.5
+    assert runs.false_claims(summary) == ["fire is cold"]
+
+
+def test_a_folder_belongs_to_its_flags(tmp_path):
+    runs.Run(tmp_path, "--seed=1\n")
+    runs.Run(tmp_path, "--seed=1\n")
+    with pytest.raises(runs.UsageError, match="holds a run with other flags"):
+        runs.Run(tmp_path, "--seed=2\n")
+
+
+@pytest.mark.parametrize(
+    ("high", "good", "bad"),
+    [
+        (10.0, ["0", "10", "2.5"], ["-1e-9", "10.1", "inf", "-inf", "nan"]),
+        (math.inf, ["0", "inf"], ["-inf", "nan", "-1"]),
+        (None, ["0", "1e300"], ["inf", "nan", "-1"]),
+    ],
+)
+def test_numbers_are_finite_and_in_range_unless_stated(high, good, bad):
+    with flagsaver.flagsaver():
+        runs.define_float("length", 1.0, "A length.", 0, *([] if high is None else [high]))
+        for value in good:
+            flags.FLAGS(["test", f"--length={value}"])
+            assert flags.FLAGS.length == float(value)
+        for value in bad:
+            with pytest.raises(flags.IllegalFlagValueError, match=r"must be a (finite )?number"):
+                flags.FLAGS(["test", f"--length={value}"])
+
+
+def test_the_programs_are_listed_with_what_they_ask(capsys):
+    listing.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    assert lines[0].startswith("python -m experiments.digits ")
+    assert lines[0].endswith("classifies, generates and spots outliers.")
+    assert all(line.startswith("python -m experiments.questions.") for line in lines[1:])
+    assert all(line[-1] in ".?" and len(line) < 150 for line in lines)
