@@ -1,5 +1,6 @@
 """The training loop: every program that trains has it from here."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import optax
 from ebm_jax.training import DivergedError, Trainer, TrainingState, raise_if_diverged, trainer
 from ebm_jax.types import Key, Objective, Params, PyTree
 from experiments import runs
+from experiments.checkpoints import Checkpoints
 
 Batch = Callable[[int], PyTree]  # the number of an update -> its batch, and nothing remembered
 Measure = Callable[[Params], dict[str, float]]
@@ -31,19 +33,27 @@ def train(
     shown: str = "loss_total",
     measure: Measure | None = None,
 ) -> tuple[TrainingState, History]:
-    """Train until ``num_steps`` updates are made, from however many the state has made.
+    """Train until ``num_steps`` updates are made, from the run's newest checkpoint or the state.
 
     Update t is made on ``batch(t)``, ``group`` updates a dispatch. After each dispatch the means
     of the metrics, and what ``measure`` finds in the parameters, are logged under the name and
-    kept; one metric is shown live. Training that diverges is stopped.
+    kept; one metric is shown live. Training that diverges is stopped. Checkpoints of all the
+    state are written now and then, at the end, and when a signal stops the run: it goes on to
+    the same bits.
 
     Returns the last state, and the history: by name one value a dispatch, ``step`` being the
     number of updates made.
     """
-    prefix = re.sub(r"[^\w.-]", "_", name) + "/" if name else ""
+    tag = re.sub(r"[^\w.-]", "_", name)
+    prefix = f"{tag}/" if name else ""
+    saved = Checkpoints(run.workdir / "checkpoints" / (tag or "training"))
+    state = saved.restore(state)
+    rows = run.rows(prefix, int(state.step))
     advance, close = runs.progress(num_steps, name or "training")
-    rows: list[dict[str, float]] = []
-    try:
+    with contextlib.ExitStack() as leaving:
+        leaving.callback(close)
+        leaving.callback(saved.close)
+        leaving.enter_context(run.training())
         while (first := int(state.step)) < num_steps:
             # Dispatches end at multiples of the group, wherever the first one began.
             count = min(group - first % group, num_steps - first)
@@ -58,9 +68,14 @@ def train(
             rows.append(row)
             run.log(first + count, {prefix + k: v for k, v in row.items() if k != "step"})
             _stop_if_diverged(stacked, num_steps)
+            if run.stopped_by or first + count == num_steps or saved.due():
+                saved.save(first + count, state)
+            if run.stopped_by:
+                raise runs.StoppedError(
+                    f"stopped by {run.stopped_by} after update {first + count} of {num_steps}; all "
+                    f"is saved in {run.workdir}: run the same command again to go on."
+                )
             advance(first + count, f"{shown} {row[shown]:+.4g}")
-    finally:
-        close()
     return state, {k: np.array([row[k] for row in rows]) for k in rows[0]} if rows else {}
 
 

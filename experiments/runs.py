@@ -1,14 +1,17 @@
 """What every program does around its mathematics: flags, exit codes, workdir, metrics, progress.
 
 A program ends with code 0; 1 after bad usage, 2 when training diverged or learnt nothing, 3 when
-it finished and something it claims is false. Each but 0 comes with a sentence.
+it finished and something it claims is false, 75 when a signal (Ctrl-C, SIGTERM, SIGUSR2) stopped it
+and the same command goes on from there. Each but 0 comes with a sentence.
 """
 
+import contextlib
 import functools
 import json
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,11 +24,15 @@ flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0, upper_
 flags.disclaim_key_flags()  # those defined below belong to the program that asks for them
 FLAGS = flags.FLAGS
 
-USAGE, DIVERGED, FALSE_CLAIM = 1, 2, 3
+USAGE, DIVERGED, FALSE_CLAIM, STOPPED = 1, 2, 3, 75
 
 
 class UsageError(ValueError):
     """Something the user can put right; shown as one sentence, without a traceback."""
+
+
+class StoppedError(Exception):
+    """A signal ended the run; the same command goes on from what is saved."""
 
 
 class FalseClaimError(Exception):
@@ -61,6 +68,8 @@ def main(program: Callable[[], None]) -> None:
             program()
         except UsageError as error:
             _leave(str(error), USAGE)
+        except StoppedError as error:
+            _leave(str(error), STOPPED)
         except FloatingPointError as error:
             _leave(str(error), DIVERGED)
         except FalseClaimError as error:
@@ -88,28 +97,94 @@ def start() -> "Run":
     """Return the run that the flags describe; a program's ``main`` calls it before any work."""
     if not FLAGS.workdir:
         raise UsageError("--workdir is not set: name a folder for what the run writes.")
-    return Run(Path(FLAGS.workdir), _flag_text())
+    run = Run(Path(FLAGS.workdir), _flag_text())
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(which, run.stop)
+    return run
+
+
+def _refuse_other_flags(workdir: Path, theirs: str, ours: str) -> None:
+    """Refuse the workdir of a run with other flags, with the differences."""
+    there, here = (set(text.splitlines()) for text in (theirs, ours))
+    if there != here:
+        differences = f"it has {' '.join(sorted(there - here)) or 'no more'}"
+        differences += f", this one {' '.join(sorted(here - there)) or 'no more'}"
+        raise UsageError(
+            f"--workdir={workdir} holds a run with other flags: {differences}. Choose another "
+            "folder, or delete this one."
+        )
+
+
+def _whole_rows(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a file of JSON lines; a line that a kill cut short is removed."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        path.write_text("".join(lines[:-1]))
+        lines = lines[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def _identity(row: dict[str, float]) -> tuple:
+    """Return what tells one row from another: the step and which metrics it has."""
+    return (row["step"], *sorted(row))
 
 
 class Run:
-    """The workdir of one run: flags.txt, metrics.jsonl, TensorBoard events, summary.json."""
+    """The workdir of one run: flags.txt, metrics.jsonl, TensorBoard events, summary.json.
+
+    A workdir that holds an unfinished run with the same flags is gone on with. What a row of
+    metrics.jsonl says depends on the flags alone, so that a row which is there already is not
+    written again by the updates that a stopped run repeats.
+    """
 
     def __init__(self, workdir: Path, flag_text: str = "") -> None:
         """Make or take the workdir, or refuse it."""
         self.workdir, self.flag_text = workdir, flag_text
-        flag_file = workdir / "flags.txt"
+        self.stopped_by, self._training = "", False
+        flag_file, metrics = workdir / "flags.txt", workdir / "metrics.jsonl"
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            if flag_file.exists() and flag_file.read_text() != flag_text:
-                raise UsageError(
-                    f"--workdir={workdir} holds a run with other flags (see {flag_file}): "
-                    "choose another folder, or delete this one."
-                )
+            if flag_file.exists():
+                _refuse_other_flags(workdir, flag_file.read_text(), flag_text)
             flag_file.write_text(flag_text)
-            self._metrics = (workdir / "metrics.jsonl").open("w")
+            self._rows = _whole_rows(metrics)
+            self._metrics = metrics.open("a")
         except OSError as error:
             raise UsageError(f"--workdir={workdir} cannot be written: {error}.") from error
+        self._written = {_identity(row) for row in self._rows}
         self._started = time.perf_counter()
+
+    def rows(self, prefix: str, until: int) -> list[dict[str, float]]:
+        """Return what was logged under a prefix up to a step, as it was before the prefix."""
+        found = []
+        for row in self._rows:
+            names = [name for name in row if name != "step" and name.startswith(prefix)]
+            if names and row["step"] <= until:
+                found.append(
+                    {n.removeprefix(prefix): row[n] for n in names} | {"step": row["step"]}
+                )
+        return found
+
+    def stop(self, signal_number: int, frame: Any) -> None:
+        """Handle a signal: training saves before it ends, anything else ends at once."""
+        del frame
+        again, self.stopped_by = bool(self.stopped_by), signal.Signals(signal_number).name
+        if not self._training or again:
+            raise StoppedError(
+                f"stopped by {self.stopped_by}; run the same command again to go on from what is "
+                f"saved in {self.workdir}."
+            )
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """While training, a first signal is only noted in ``stopped_by``."""
+        self._training = True
+        try:
+            yield
+        finally:
+            self._training = False
 
     @functools.cached_property
     def _board(self):
@@ -123,9 +198,19 @@ class Run:
         return time.perf_counter() - self._started
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Write one line of metrics.jsonl, and the same to TensorBoard."""
-        self._metrics.write(json.dumps({"step": step} | metrics) + "\n")
-        self._metrics.flush()
+        """Write one line of metrics.jsonl, unless it is there, and the same to TensorBoard."""
+        row = {"step": step} | metrics
+        if _identity(row) in self._written:
+            return
+        self._written.add(_identity(row))
+        try:
+            self._metrics.write(json.dumps(row) + "\n")
+            self._metrics.flush()
+        except OSError as error:
+            raise UsageError(
+                f"{self.workdir} cannot be written ({error.strerror}): make room, and the same "
+                "command goes on from what is saved."
+            ) from error
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
 

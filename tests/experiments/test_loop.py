@@ -36,16 +36,6 @@ def trained(run, state, num_steps, group=4, training=TRAINER):
     return loop.train(run, "a name", training, state, BATCH, TRAIN_KEY, **options)
 
 
-def test_a_training_that_goes_on_from_its_state_ends_as_if_it_had_not_stopped(run):
-    whole, history = trained(run, None, 11)
-    first, _ = trained(run, None, 5)
-    rest, last = trained(run, first, 11)
-    assert jax.tree.all(jax.tree.map(np.array_equal, whole, rest))
-    np.testing.assert_array_equal(history["step"], [4, 8, 11])
-    np.testing.assert_array_equal(last["step"], [8, 11])
-    assert history["loss_total"][-1] == last["loss_total"][-1]
-
-
 def test_it_makes_the_updates_that_single_steps_make(run):
     """Adam by hand in NumPy's float64, without the noise."""
 

@@ -1,0 +1,134 @@
+"""Checkpoints of a training: each whole or not there, the newest two kept, read back or refused."""
+
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ebm_jax.types import PyTree
+from experiments.runs import UsageError
+
+KEPT = 2
+SECONDS = 5.0  # between two checkpoints, at least
+SHARE = 0.03  # of the time that saving may take
+
+
+class Checkpoints:
+    """A folder of checkpoints, by the number of updates made."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder, made if missing."""
+        self._folder = folder.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, cleanup_tmp_directories=True)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._last, self._cost = time.perf_counter(), 0.0
+
+    def _cannot_write(self, error: Exception) -> UsageError:
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        return UsageError(
+            f"{self._folder} cannot be written ({reason}): make room or choose another --workdir; "
+            "the checkpoints that are there are whole, and the same command goes on from them."
+        )
+
+    def restore(self, like: PyTree) -> PyTree:
+        """Return the newest state that can be read; the given one where there is none.
+
+        What cannot be read is passed over, and said; a state of other shapes or types is refused.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._read(step, like)
+            except UsageError:
+                raise
+            except Exception as error:  # whatever a damaged file makes of the reader
+                reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+                print(
+                    f"checkpoint {self._folder / str(step)} cannot be read ({reason}); "
+                    "going back to the one before, or to the start",
+                    file=sys.stderr,
+                )
+                self._manager.delete(step)
+        return like
+
+    def _read(self, step: int, like: PyTree) -> PyTree:
+        about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
+        found, wanted = about["about"]["leaves"], _described(like)
+        if found != wanted:
+            differing = [f"{n}: {found.get(n)}" for n in wanted if found.get(n) != wanted[n]]
+            raise UsageError(
+                f"{self._folder / str(step)} is of another program: it has "
+                f"{'; '.join(differing[:3]) or 'other leaves'}, where this one has "
+                f"{'; '.join(f'{n}: {wanted[n]}' for n in wanted if found.get(n) != wanted[n])}."
+            )
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        state = self._manager.restore(step, args=args)["state"]
+        if _described(state) != wanted or about["about"]["checksum"] not in (
+            None,
+            _checksum(state),
+        ):
+            raise ValueError("what was read is not what was written")
+        return state
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        waited = time.perf_counter() - self._last
+        return waited >= max(SECONDS, self._cost / SHARE)
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Begin to write a state; training may go on meanwhile."""
+        started = time.perf_counter()
+        about = {"leaves": _described(state), "checksum": _checksum(state)}
+        try:
+            self._manager.wait_until_finished()
+            if step in self._manager.all_steps():
+                return
+            args = ocp.args.Composite(
+                state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
+            )
+            self._manager.save(step, args=args)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._cannot_write(error) from error
+        self._last = time.perf_counter()
+        self._cost = self._last - started
+
+    def close(self) -> None:
+        """Wait until all is written."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.close()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._cannot_write(error) from error
+
+
+def _raw(leaf):
+    """Return an array, a key as its words."""
+    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+
+def _described(tree: PyTree) -> dict[str, str]:
+    """Return path -> type and shape of every leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
+def _checksum(tree: PyTree) -> int | None:
+    """Return a checksum of all bytes; None where other processes hold some of them."""
+    leaves = [_raw(leaf) for leaf in jax.tree.leaves(tree)]
+    if not all(leaf.is_fully_addressable for leaf in leaves):
+        return None
+    total = 0
+    for leaf in jax.device_get(leaves):
+        total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8), total)
+    return total

@@ -1,0 +1,175 @@
+"""A training that is cut anywhere goes on to the same bits; what is damaged is said and passed."""
+
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ebm_jax import objectives, training
+from ebm_jax.samplers import langevin
+from experiments import data, loop, runs
+from experiments.checkpoints import Checkpoints
+
+
+def energy(params, x):
+    return params @ x**2 / 2
+
+
+OBJECTIVE = objectives.persistent(
+    energy,
+    lambda params: langevin.mala(lambda x: energy(params, x), step_size=0.1),
+    num_steps=2,
+    num_chains=4,
+    capacity=8,
+    initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)),
+)
+TRAINER = training.trainer(OBJECTIVE, optax.adam(0.05), average_decay=0.9)
+POINTS = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+
+
+def train(run, num_steps=12, stop_after=None):
+    """Train; a signal arrives while update ``stop_after`` gets its batch."""
+    plain = data.batches(POINTS, batch_size=16, seed=0)
+
+    def batch(t):
+        if t == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(t)
+
+    start = TRAINER.init(jnp.ones(2), jax.random.key(0))
+    return loop.train(
+        run, "toy", TRAINER, start, batch, jax.random.key(1), num_steps=num_steps, group=3
+    )
+
+
+@pytest.fixture
+def make_run():
+    """Runs whose signals do not outlive the test."""
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def make(folder):
+        run = runs.Run(folder)
+        for which in before:
+            signal.signal(which, run.stop)
+        return run
+
+    yield make
+    for which, handler in before.items():
+        signal.signal(which, handler)
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return *train(runs.Run(folder)), rows(folder)
+
+
+@pytest.mark.parametrize("stops", [[0], [4], [4, 7], [1, 3, 11]])
+def test_a_stopped_run_goes_on_to_the_same_bits(stops, make_run, tmp_path, uninterrupted):
+    expected, expected_history, expected_rows = uninterrupted
+    for t in stops:
+        with pytest.raises(runs.StoppedError, match=r"SIGTERM after update \d+ of 12"):
+            train(make_run(tmp_path), stop_after=t)
+    state, history = train(make_run(tmp_path))
+    assert_same(state, expected)
+    assert {k: v.tolist() for k, v in history.items()} == {
+        k: v.tolist() for k, v in expected_history.items()
+    }
+    assert rows(tmp_path) == expected_rows
+
+
+def test_a_killed_run_repeats_updates_and_writes_no_row_twice(make_run, tmp_path, uninterrupted):
+    """Killed between a row and its checkpoint, and in the middle of writing a row."""
+    with pytest.raises(runs.StoppedError):
+        train(make_run(tmp_path), stop_after=4)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(uninterrupted[2][2]) + "\n" + '{"step": 12, "toy/lo')
+    state, _ = train(make_run(tmp_path))
+    assert_same(state, uninterrupted[0])
+    assert rows(tmp_path) == uninterrupted[2]
+
+
+def test_a_finished_training_is_not_done_again(make_run, tmp_path, uninterrupted):
+    train(make_run(tmp_path))
+    state, history = train(make_run(tmp_path), stop_after=0)  # no batch is asked for
+    assert_same(state, uninterrupted[0])
+    assert history["step"].tolist() == [3, 6, 9, 12]
+
+
+def states(folder):
+    """Two checkpoints of a state with every kind of leaf; the newest is 2."""
+    state = {
+        "p": jnp.arange(6.0).reshape(2, 3),
+        "b": jnp.ones(3, jnp.bfloat16),
+        "key": jax.random.key(3),
+        "n": jnp.int32(4),
+    }
+    saved = Checkpoints(folder)
+    saved.save(1, state)
+    saved.save(2, state | {"n": jnp.int32(5)})
+    saved.close()
+    return state
+
+
+def largest(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(damage, tmp_path, capfd):
+    state = states(tmp_path)
+    newest = tmp_path / "2" / "state"
+    path = largest(newest if damage == "truncated" else newest / "d")
+    content = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        path.write_bytes(bytes([*content[:-8], *(255 - b for b in content[-8:])]))
+    else:
+        path.unlink()
+    found = Checkpoints(tmp_path).restore(state)
+    assert int(found["n"]) == 4
+    assert "2 cannot be read" in capfd.readouterr().err
+    assert found["b"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(jax.random.key_data(found["key"]), [0, 3])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"p": jnp.zeros((3, 2))}, r"p: float32\[2, 3\].*p: float32\[3, 2\]"),
+        ({"n": jnp.float32(0)}, r"n: int32\[\].*n: float32\[\]"),
+    ],
+)
+def test_a_state_of_another_shape_or_type_is_refused(change, message, tmp_path):
+    state = states(tmp_path)
+    with pytest.raises(runs.UsageError, match=message):
+        Checkpoints(tmp_path).restore(state | change)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(runs.UsageError, match=r"cannot be written .*choose another --workdir"):
+        Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+def test_other_flags_are_refused_with_the_differences(tmp_path):
+    runs.Run(tmp_path, "--seed=0\n--steps=3\n")
+    with pytest.raises(runs.UsageError, match=r"it has --seed=0, this one --seed=1\."):
+        runs.Run(tmp_path, "--seed=1\n--steps=3\n")
