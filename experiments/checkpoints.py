@@ -132,3 +132,32 @@ def _checksum(tree: PyTree) -> int | None:
     for leaf in jax.device_get(leaves):
         total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8), total)
     return total
+
+
+def _names(tree: PyTree) -> list[str]:
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+
+
+def write_parameters(path: Path, params: PyTree) -> None:
+    """Write parameters as one .npz file, an array a leaf by the leaf's path."""
+    leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(params))]
+    wide = [x if x.dtype.kind in "fiub" else x.astype(np.float32) for x in leaves]  # bfloat16
+    np.savez(path, **dict(zip(_names(params), wide, strict=True)))
+
+
+def read_parameters(path: Path, like: PyTree) -> PyTree:
+    """Return the parameters of a file, in the structure and the types of others; or refuse it."""
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): is the run finished?") from error
+    leaves, structure = jax.tree.flatten(like)
+    found = {name: array.shape for name, array in arrays.items()}
+    wanted = dict(zip(_names(like), (leaf.shape for leaf in leaves), strict=True))
+    if found != wanted:
+        raise UsageError(f"{path} has the arrays {found}, where this program has {wanted}.")
+    return structure.unflatten(
+        [jax.numpy.asarray(arrays[n], leaf.dtype) for n, leaf in zip(wanted, leaves, strict=True)]
+    )

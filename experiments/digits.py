@@ -19,8 +19,8 @@ import optax
 from absl import flags
 
 from ebm_jax import training
-from experiments import data, digits_report, loop, loss_table, runs
-from experiments.digits_model import from_noise, generate, make_model, make_objective
+from experiments import data, digits_report, loop, loss_table, plots, runs
+from experiments.digits_model import from_noise, generate, load, make_objective, prepare
 
 flags.DEFINE_enum("loss", "nll", loss_table.NAMES, "Loss over the classes.")
 runs.define_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", 0, np.inf)
@@ -44,6 +44,9 @@ flags.DEFINE_integer(
     "Train without this digit and score it as an outlier; -1 for none.",
     lower_bound=-1,
     upper_bound=9,
+)
+flags.DEFINE_string(
+    "sample_from", None, "Draw more samples from the weights of this finished run, and no more."
 )
 flags.register_validator("sample_steps", lambda n: n % 10 == 0, "must be a multiple of 10.")
 flags.register_multi_flags_validator(
@@ -95,13 +98,41 @@ def fit(run, objective, params, batch, key, *, steps: int, learning_rate: float)
     return state.average, history
 
 
+def sample(key, energy: Callable, count: int, classes: int):
+    """Draw images from noise, the same number of every class, as the flags say."""
+    return generate(
+        key,
+        energy,
+        np.sort(np.arange(count) % classes),
+        num_steps=FLAGS.sample_steps,
+        step_size=FLAGS.step_size,
+        beta=FLAGS.sample_beta,
+        noise=FLAGS.data_noise,
+    )
+
+
+def draw_more(run: runs.Run, source: str) -> None:
+    """Draw from the weights of a finished run: samples.png and samples.npz."""
+    energy, params, prepared, given = load(source)
+    noise = float(given["data_noise"])
+    if noise != FLAGS.data_noise:
+        raise runs.UsageError(f"--data_noise={FLAGS.data_noise}, but {source} has {noise}.")
+    digits = prepared.digits
+    bound = functools.partial(energy, params)
+    samples = sample(jax.random.key(FLAGS.seed), bound, 16 * len(digits), len(digits))
+    np.savez(run.workdir / "samples.npz", images=samples.images, labels=samples.labels)
+    rows = samples.images.reshape(len(digits), 16, 8, 8)
+    plots.image_rows(run.workdir / "samples.png", {"samples": rows}, [str(d) for d in digits])
+    run.finish({"samples": len(samples.images), "picture": str(run.workdir / "samples.png")})
+
+
 def main() -> None:
-    """Train, draw samples, evaluate and report."""
-    run, split, unseen = runs.start(), data.digits(), {}
-    digits = [d for d in range(10) if d != FLAGS.hold_out_class]
-    if FLAGS.hold_out_class >= 0:
-        split, unseen["held_out"] = data.hold_out(split, FLAGS.hold_out_class)
-    model = make_model(split.train_x, len(digits), FLAGS.hidden, FLAGS.data_noise)
+    """Train, draw samples, evaluate and report; or draw more samples of a run."""
+    run = runs.start()
+    if FLAGS.sample_from:
+        draw_more(run, FLAGS.sample_from)
+        return
+    split, unseen, digits, model = prepare(FLAGS.hold_out_class, FLAGS.hidden, FLAGS.data_noise)
     objective = make_objective(
         model,
         loss_table.named(FLAGS.loss, FLAGS.margin),
@@ -114,23 +145,18 @@ def main() -> None:
         restart_fraction=FLAGS.restart,
     )
     network_key, fit_key, sample_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
-    params = model.network.init(network_key, jnp.zeros(64))
-    batch, steps, rate = (
+    params, history = fit(
+        run,
+        objective,
+        model.network.init(network_key, jnp.zeros(64)),
         batches(split, FLAGS.data_noise, FLAGS.seed),
-        FLAGS.steps,
-        FLAGS.learning_rate,
+        fit_key,
+        steps=FLAGS.steps,
+        learning_rate=FLAGS.learning_rate,
     )
-    params, history = fit(run, objective, params, batch, fit_key, steps=steps, learning_rate=rate)
-    samples = generate(
-        sample_key,
-        functools.partial(model.joint, params),
-        # As many samples as test images, the same number of every class.
-        np.sort(np.arange(len(split.test_x)) % len(digits)),
-        num_steps=FLAGS.sample_steps,
-        step_size=FLAGS.step_size,
-        beta=FLAGS.sample_beta,
-        noise=FLAGS.data_noise,
-    )
+    # As many samples as test images.
+    bound = functools.partial(model.joint, params)
+    samples = sample(sample_key, bound, len(split.test_x), len(digits))
     classes = jax.jit(jax.vmap(functools.partial(model.classes, params)))
     outliers = data.outliers(split.test_x, FLAGS.seed) | unseen
     digits_report.write(

@@ -3,7 +3,8 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from ebm_jax import inference, objectives
 from ebm_jax.energies.networks import JointMLP
 from ebm_jax.samplers import chains, langevin, schedules
 from ebm_jax.types import Objective
+from experiments import checkpoints, data, runs
 
 
 class Model(NamedTuple):
@@ -41,6 +43,43 @@ def make_model(train_x: np.ndarray, num_classes: int, hidden: int, noise: float)
         return classes(params, configuration["x"])[configuration["y"]]
 
     return Model(network, classes, joint)
+
+
+class Prepared(NamedTuple):
+    """What the flags of a run make of the data: its split, its classes, and an untrained model."""
+
+    split: data.Split
+    unseen: dict[str, np.ndarray]  # the images of the digit held out, if any
+    digits: list[int]
+    model: Model
+
+
+def prepare(hold_out_class: int, hidden: int, noise: float) -> Prepared:
+    """Return the data without the class held out (-1 for none), and the model of it."""
+    split, unseen = data.digits(), {}
+    digits = [d for d in range(10) if d != hold_out_class]
+    if hold_out_class >= 0:
+        split, unseen["held_out"] = data.hold_out(split, hold_out_class)
+    return Prepared(split, unseen, digits, make_model(split.train_x, len(digits), hidden, noise))
+
+
+def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
+    """Return (energy, params, prepared, flags) of a finished run of ``digits``.
+
+    energy(params, {"x", "y"}) -> (), x (64,) in [0, 1] and y the number of a class in
+    ``prepared.digits``; the parameters are the averaged ones.
+    """
+    workdir = Path(workdir)
+    given = runs.flags_of(workdir)
+    try:
+        prepared = prepare(
+            int(given["hold_out_class"]), int(given["hidden"]), float(given["data_noise"])
+        )
+    except KeyError as error:
+        raise runs.UsageError(f"{workdir} is no run of digits: it has no flag {error}.") from None
+    like = jax.eval_shape(prepared.model.network.init, jax.random.key(0), jnp.zeros(64))
+    params = checkpoints.read_parameters(workdir / "parameters.npz", like)
+    return prepared.model.joint, params, prepared, given
 
 
 def from_noise(train_y: np.ndarray, capacity: int) -> Callable:

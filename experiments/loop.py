@@ -13,7 +13,7 @@ import optax
 from ebm_jax.training import DivergedError, Trainer, TrainingState, raise_if_diverged, trainer
 from ebm_jax.types import Key, Objective, Params, PyTree
 from experiments import runs
-from experiments.checkpoints import Checkpoints
+from experiments.checkpoints import Checkpoints, write_parameters
 
 Batch = Callable[[int], PyTree]  # the number of an update -> its batch, and nothing remembered
 Measure = Callable[[Params], dict[str, float]]
@@ -39,7 +39,7 @@ def train(
     of the metrics, and what ``measure`` finds in the parameters, are logged under the name and
     kept; one metric is shown live. Training that diverges is stopped. Checkpoints of all the
     state are written now and then, at the end, and when a signal stops the run: it goes on to
-    the same bits.
+    the same bits. The averaged parameters of a finished training lie beside them as an .npz file.
 
     Returns the last state, and the history: by name one value a dispatch, ``step`` being the
     number of updates made.
@@ -76,6 +76,7 @@ def train(
                     f"is saved in {run.workdir}: run the same command again to go on."
                 )
             advance(first + count, f"{shown} {row[shown]:+.4g}")
+    write_parameters(run.workdir / f"{tag or 'parameters'}.npz", state.average)
     return state, {k: np.array([row[k] for row in rows]) for k in rows[0]} if rows else {}
 
 

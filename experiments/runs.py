@@ -103,6 +103,15 @@ def start() -> "Run":
     return run
 
 
+def flags_of(workdir: Path) -> dict[str, str]:
+    """Return the flags of the run in a folder, by name, as text."""
+    try:
+        lines = (workdir / "flags.txt").read_text().splitlines()
+    except OSError as error:
+        raise UsageError(f"{workdir} holds no run ({error.strerror}: flags.txt).") from error
+    return dict(line.removeprefix("--").split("=", 1) for line in lines if "=" in line)
+
+
 def _refuse_other_flags(workdir: Path, theirs: str, ours: str) -> None:
     """Refuse the workdir of a run with other flags, with the differences."""
     there, here = (set(text.splitlines()) for text in (theirs, ours))
