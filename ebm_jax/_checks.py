@@ -16,6 +16,8 @@ def array(name: str, value) -> Array:
         raise TypeError(f"{name} must be an array of numbers, got {value!r}.") from None
     if not (jnp.issubdtype(given.dtype, jnp.number) or given.dtype == bool):
         raise TypeError(f"{name} must be an array of numbers, got {given.dtype}.")
+    if jnp.issubdtype(given.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be an array of real numbers, got {given.dtype}.")
     return given
 
 
@@ -77,6 +79,29 @@ def broadcastable(**arrays: Array) -> tuple[int, ...]:
     except ValueError:
         shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
         raise ValueError(f"Shapes that do not broadcast together: {shapes}.") from None
+
+
+def fits(name: str, value, of: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError where an array does not broadcast to the shape of another."""
+    given = jnp.shape(value)
+    try:
+        same = jnp.broadcast_shapes(given, shape) == shape
+    except ValueError:
+        same = False
+    if not same:
+        raise ValueError(f"{name} {given} must broadcast to {of} {shape}.")
+
+
+def scalar(name: str, value) -> None:
+    """Raise ValueError where a number is an array of several."""
+    if jnp.ndim(value):
+        raise ValueError(f"{name} must be one number, got the shape {jnp.shape(value)}.")
+
+
+def function(name: str, value) -> None:
+    """Raise TypeError where a value cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}.")
 
 
 def labels(label, energies: Array) -> Array:

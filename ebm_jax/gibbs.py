@@ -2,26 +2,37 @@ r"""From energies to probabilities, over a finite axis, always by logsumexp.
 
     P(i) = w_i exp(-beta E_i) / Z,      Z = sum_i w_i exp(-beta E_i)
 
-Conventions that every function here shares:
+Arguments that every function here shares:
 
-* ``energies`` is a floating array; the candidates lie on ``axis``. bfloat16 and float16 are
+* ``energies``: floating, any shape, the candidates on ``axis``. bfloat16 and float16 are
   computed in float32 and returned in their own type.
-* ``beta`` is a scalar, or an array that broadcasts against the result. ``beta = 0`` and
-  ``beta = inf`` are the limits from above and from below: uniform over the allowed
-  candidates, and uniform over the candidates of lowest energy.
-* ``where`` is True for the candidates that exist. ``log_weights`` are log w_i: with the log
-  cell volumes of a grid every sum is an integral. A weight of zero is a mask.
+* ``beta``: inverse temperature >= 0, in 1/energy; a scalar, or an array that broadcasts against
+  ``energies`` without ``axis``. ``beta = 0`` and ``beta = inf`` are the limits from above and
+  from below: uniform over the allowed candidates, and uniform over those of lowest energy.
+* ``axis``: the axis of the candidates.
+* ``where``: booleans broadcasting to ``energies``, True for the candidates that exist.
+* ``log_weights``: log w_i, broadcasting to ``energies``: with the log cell volumes of a grid every
+  sum is an integral. A weight of zero is a mask.
+
+Conventions:
+
 * An energy of +inf is a candidate that is not allowed, at every beta; energies of -inf take
   all the probability. Gradients with respect to masked and infinite entries are zero.
 * Where no candidate is allowed: log Z = -inf, free energy = +inf, probabilities = 0,
   entropy = 0, expectation = 0, and ``sample`` returns -1.
-* A NaN energy is returned as NaN, never hidden.
+* A NaN energy or weight that is not masked is returned as NaN, never hidden, and so are the
+  derivatives of its row: a training loop cannot miss it. So is a beta that is negative or NaN
+  where that was not known when traced.
+* Refused: TypeError for energies that are not floating point and for what is no array of
+  numbers; ValueError for a negative or NaN beta and for shapes that do not broadcast.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ebm_jax import _checks
+from ebm_jax._derivatives import zero_or_nan
 from ebm_jax.types import Array, Key
 
 
@@ -31,6 +42,8 @@ def _arrange(energies, beta, axis, where, log_weights):
     Energies and log-weights come at least as wide as float32; a masked candidate has weight 0.
     """
     _checks.nonnegative("beta", beta)
+    if not isinstance(axis, int) or isinstance(axis, bool):
+        raise TypeError(f"axis must be one integer, got {axis!r}.")
     if not (energies.ndim and -energies.ndim <= axis < energies.ndim and energies.shape[axis]):
         raise ValueError(
             f"energies must have candidates on axis {axis}, got the shape {energies.shape}."
@@ -38,22 +51,19 @@ def _arrange(energies, beta, axis, where, log_weights):
     wide = jnp.promote_types(energies.dtype, jnp.float32)
 
     def last(name, value):
-        if _checks.broadcastable(**{"energies": energies, name: value}) != energies.shape:
-            raise ValueError(f"{name} {value.shape} must broadcast to energies {energies.shape}.")
+        _checks.fits(name, value, "energies", energies.shape)
         return jnp.moveaxis(jnp.broadcast_to(value, energies.shape), axis, -1)
 
-    mask = jnp.asarray(True if where is None else where)
+    mask = _checks.array("where", True if where is None else where)
     if mask.dtype != bool:
         raise TypeError(f"where must be boolean, got {mask.dtype}.")
-    log_w = jnp.asarray(0.0 if log_weights is None else log_weights, wide)
+    log_w = _checks.array("log_weights", 0.0 if log_weights is None else log_weights).astype(wide)
     log_w = jnp.where(last("where", mask), last("log_weights", log_w), -jnp.inf)
     beta = jnp.asarray(beta, wide)
+    beta = jnp.where(beta >= 0, beta, jnp.nan)
     energies = jnp.moveaxis(energies.astype(wide), axis, -1)
-    if beta.ndim:
-        if jnp.broadcast_shapes(beta.shape, energies.shape[:-1]) != energies.shape[:-1]:
-            raise ValueError(f"beta {beta.shape} must broadcast to {energies.shape[:-1]}.")
-        beta = beta[..., None]
-    return energies, log_w, beta
+    _checks.fits("beta", beta, "energies without their axis,", energies.shape[:-1])
+    return energies, log_w, beta[..., None] if beta.ndim else beta
 
 
 def _prepare(energies, beta, axis, where, log_weights):
@@ -66,39 +76,51 @@ def _prepare(energies, beta, axis, where, log_weights):
     energies = _checks.floating("energies", energies)
     dtype = energies.dtype
     energies, log_w, beta = _arrange(energies, beta, axis, where, log_weights)
-    allowed = log_w > -jnp.inf
+    allowed = log_w != -jnp.inf
     lowest = jnp.min(
         jax.lax.stop_gradient(energies), axis=-1, keepdims=True, where=allowed, initial=jnp.inf
     )
     bounded = jnp.isfinite(lowest)
     usable = allowed & bounded & (energies < jnp.inf)
     # The inner where keeps infinite energies out of the arithmetic, and so out of its gradient.
+    gap = jnp.where(usable, energies, 0.0) - jnp.where(bounded, lowest, 0.0)
     gap = jnp.where(
         usable,
-        jnp.where(usable, energies, 0.0) - jnp.where(bounded, lowest, 0.0),
+        jnp.minimum(gap, jnp.finfo(gap.dtype).max),  # energies may span more than that
         jnp.where(allowed & (lowest == -jnp.inf) & (energies == -jnp.inf), 0.0, jnp.inf),
     )
-    gap = jnp.where(allowed & jnp.isnan(lowest), jnp.nan, gap)
-    return gap, lowest, log_w, beta, dtype
+    nan = jnp.isnan(lowest) | jnp.any(jnp.isnan(log_w), axis=-1, keepdims=True)
+    gap = jnp.where(allowed & nan, zero_or_nan(allowed & nan, energies), gap)
+    return gap, jnp.where(nan, jnp.nan, lowest), log_w, beta, dtype
 
 
 def _logits(gap, log_w, beta):
     """Return -beta gap + log w, right at beta = 0 and inf, -inf where there is no mass."""
+    possible = gap != jnp.inf
+    gap = jnp.where(possible, gap, 0.0)
     cold = beta == jnp.inf
-    warm_beta = jnp.where(cold, 1.0, beta)
-    possible = gap < jnp.inf
-    warm = -warm_beta * jnp.where(possible, gap, 0.0)
-    logits = jnp.where(cold, jnp.where(gap > 0, -jnp.inf, 0.0), warm)
-    log_w = jnp.where(log_w > -jnp.inf, log_w, 0.0)
-    logits = jnp.where(possible, logits + log_w, -jnp.inf)
-    return jnp.where(jnp.isnan(gap), jnp.nan, logits)
+    warm = -jnp.where(cold, 1.0, beta) * gap
+    ground = jnp.where(gap > 0, -jnp.inf, 0.0 * gap)  # 0, or NaN
+    log_w = jnp.where(log_w != -jnp.inf, log_w, 0.0)
+    return jnp.where(possible, jnp.where(cold, ground, warm) + log_w, -jnp.inf)
 
 
 def _logsumexp(logits):
-    """Logsumexp over the last axis, keeping it; -inf with zero gradient for an empty row."""
+    """Return (a, b), a + b the logsumexp over the last axis, which is kept.
+
+    a is the largest term and a constant, b what the others add to it, with all its digits.
+    (-inf, 0) and a zero gradient for an empty row.
+    """
     empty = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
-    total = jax.nn.logsumexp(jnp.where(empty, 0.0, logits), axis=-1, keepdims=True)
-    return jnp.where(empty, -jnp.inf, total)
+    logits = jnp.where(empty, 0.0, logits)
+    largest = jnp.argmax(logits, axis=-1, keepdims=True)
+    top = jnp.take_along_axis(logits, largest, axis=-1)
+    others = jnp.arange(logits.shape[-1]) != largest
+    level = jax.lax.stop_gradient(top)
+    rest = jnp.sum(jnp.where(others, jnp.exp(logits - level), 0.0), axis=-1, keepdims=True)
+    # exp(top - level) is 1 and has the gradient of the term left out.
+    excess = jnp.log1p(rest + jnp.expm1(top - level))
+    return jnp.where(empty, -jnp.inf, level), jnp.where(empty, 0.0, excess)
 
 
 def log_partition(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -> Array:
@@ -109,33 +131,26 @@ def log_partition(energies, *, beta=1.0, axis: int = -1, where=None, log_weights
     Source: LeCun et al. (2006), A tutorial on energy-based learning, section 1.3.
 
     Args:
-        energies: floating array, any shape; candidates on ``axis``.
-        beta: inverse temperature >= 0, in 1/energy; scalar or broadcasting to the result.
-        axis: the axis of the candidates.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log w_i, broadcasting to ``energies``; log cell volumes make an integral.
+        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies`` without ``axis``. At beta = inf the limit: -inf, log of the
         weight at energy 0, or +inf, as the lowest energy is positive, zero or negative.
-
-    Raises:
-        TypeError: integer energies. ValueError: negative beta, shapes that do not broadcast.
 
     >>> import jax.numpy as jnp
     >>> float(log_partition(jnp.array([1000.0, 1000.0])))  # log 2 - 1000, no overflow
     -999.306...
     """
     gap, lowest, log_w, beta, dtype = _prepare(energies, beta, axis, where, log_weights)
-    total = _logsumexp(_logits(gap, log_w, beta))
-    level = jnp.isinf(lowest) | (lowest == 0)
+    level, excess = _logsumexp(_logits(gap, log_w, beta))
+    limit = jnp.isinf(lowest) | (lowest == 0)
     scaled = jnp.where(
-        level,
+        limit,
         jnp.where(lowest == 0, 0.0, -lowest),
-        -beta * jnp.where(level, 1.0, lowest),
+        -beta * jnp.where(limit, 1.0, lowest),
     )
     # The lowest energy and the sum may be infinite, never with opposite signs.
-    return jnp.squeeze(scaled + total, -1).astype(dtype)
+    return jnp.squeeze(scaled + level + excess, -1).astype(dtype)
 
 
 def free_energy(
@@ -149,19 +164,12 @@ def free_energy(
     Source: LeCun et al. (2006), eq. 5 (marginalisation over a latent variable).
 
     Args:
-        energies: floating array, any shape; candidates on ``axis``.
-        beta: inverse temperature >= 0, in 1/energy; scalar or broadcasting to the result.
-        axis: the axis of the candidates.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log w_i, broadcasting to ``energies``.
+        energies, beta, axis, where, log_weights: see the top of this module.
         mean: divide by the total weight. The mean form tends to the mean energy as
             beta -> 0, where the sum form tends to -inf (+inf when the total weight is < 1).
 
     Returns:
         The shape of ``energies`` without ``axis``, in units of energy. Its gradient is P.
-
-    Raises:
-        TypeError: integer energies. ValueError: negative beta, shapes that do not broadcast.
 
     >>> import jax.numpy as jnp
     >>> energies = jnp.array([1.0, 3.0])
@@ -169,20 +177,23 @@ def free_energy(
     (1.0, 2.0)
     """
     gap, lowest, log_w, beta, dtype = _prepare(energies, beta, axis, where, log_weights)
-    log_total = _logsumexp(jnp.where(gap < jnp.inf, log_w, -jnp.inf))
+    log_total = sum(_logsumexp(jnp.where(gap == jnp.inf, -jnp.inf, log_w)))
     empty = log_total == -jnp.inf
     log_total = jnp.where(empty, 0.0, log_total)
-    result = _mean_form_gap(gap, log_w, log_total, beta) + jnp.where(empty, jnp.inf, lowest)
-    if not mean:
-        b = jnp.where(beta == 0, 1.0, beta)
-        limit = jnp.where(log_total == 0, 0.0, log_total * jnp.inf)
-        entropic = jnp.where(beta == 0, limit, log_total / b)
-        result = result - jnp.where(empty | jnp.isinf(lowest), 0.0, entropic)
+    level = jnp.where(empty, jnp.inf, lowest)
+    if mean:
+        result = level + _soft_gap(gap, log_w, log_total, beta, 0.0)
+    else:
+        soft = _soft_gap(gap, log_w, log_total, beta, log_total)
+        result = jnp.where(jnp.isinf(level), level, jnp.where(jnp.isinf(level), 0.0, level) + soft)
     return jnp.squeeze(result, -1).astype(dtype)
 
 
-def _mean_form_gap(gap, log_w, log_total, beta):
-    """Return -1/beta log [sum_i w_i exp(-beta gap_i) / sum_i w_i], stable for every beta."""
+def _soft_gap(gap, log_w, log_total, beta, log_scale):
+    """Return -1/beta log [scale sum_i w_i exp(-beta gap_i) / sum_i w_i], stable for every beta.
+
+    A scale of 1 is the mean form; of the total weight, the sum form.
+    """
     possible = gap != jnp.inf
     share = jnp.where(possible, jnp.exp(log_w - log_total), 0.0)
     gap0 = jnp.where(possible, gap, 0.0)
@@ -197,26 +208,27 @@ def _mean_form_gap(gap, log_w, log_total, beta):
     cold = beta == jnp.inf
     mean_gap = average(gap0)
     d = gap0 - mean_gap
-    small = jnp.where(hot & ~cold, beta, 0.0)
-    series = mean_gap - small / 2 * average(d**2) + small**2 / 6 * average(d**3)
+    small = jnp.where(hot & ~cold, beta, 0.0) * d
+    series = mean_gap + average(d * (small**2 / 6 - small / 2))
     # Then log1p(mean(expm1)) while the mean is near 1, logsumexp when it is small.
     b = jnp.where(cold | (beta == 0), 1.0, beta)
     shrink = average(jnp.expm1(-b * gap0))
-    near = shrink > -0.5
-    log_mean = jnp.where(
+    near = shrink > -0.25
+    log_scaled = jnp.where(
         near,
-        jnp.log1p(jnp.where(near, shrink, 0.0)),
-        _logsumexp(_logits(gap, log_w, b)) - log_total,
+        jnp.log1p(jnp.where(near, shrink, 0.0)) + log_scale,
+        sum(_logsumexp(_logits(gap, log_w, b))) + (log_scale - log_total),
     )
+    limit = jnp.where(log_scale > 0, jnp.inf, jnp.where(log_scale < 0, -jnp.inf, log_scale))
+    series = series - jnp.where(beta == 0, limit, log_scale / b)
     ground = _zero_temperature_gap(gap0, _logits(gap, log_w, jnp.asarray(jnp.inf)))
-    return jnp.where(cold, ground, jnp.where(hot, series, -log_mean / b))
+    return jnp.where(cold, ground, jnp.where(hot, series, -log_scaled / b))
 
 
 def _zero_temperature_gap(gap, cold_logits):
     """Return 0 = min gap, with the gradient of the limit beta -> inf: uniform over ties."""
-    p = jnp.exp(cold_logits - _logsumexp(cold_logits))
-    p = jnp.where(cold_logits > -jnp.inf, p, 0.0)
-    return jnp.sum(jax.lax.stop_gradient(p) * gap, axis=-1, keepdims=True)
+    p = jax.lax.stop_gradient(jnp.exp(_normalise(cold_logits)))
+    return jnp.sum(p * gap, axis=-1, keepdims=True)
 
 
 def log_probs(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -> Array:
@@ -228,30 +240,29 @@ def log_probs(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=Non
     the log density. Source: LeCun et al. (2006), eq. 3.
 
     Args:
-        energies: floating array, any shape; candidates on ``axis``.
-        beta: inverse temperature >= 0, in 1/energy; scalar or broadcasting to the result.
-        axis: the axis of the candidates.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log w_i, broadcasting to ``energies``.
+        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies``; -inf for a candidate that is not allowed.
-
-    Raises:
-        TypeError: integer energies. ValueError: negative beta, shapes that do not broadcast.
 
     >>> import jax.numpy as jnp
     >>> [round(float(p), 4) for p in log_probs(jnp.array([0.0, 0.0]))]
     [-0.6931, -0.6931]
     """
+    log_p, _, dtype = _log_probs(energies, beta, axis, where, log_weights)
+    return jnp.moveaxis(log_p, -1, axis).astype(dtype)
+
+
+def _log_probs(energies, beta, axis, where, log_weights):
+    """Return (log P, log w, dtype), the candidates on the last axis, in the wider type."""
     gap, _, log_w, beta, dtype = _prepare(energies, beta, axis, where, log_weights)
-    return jnp.moveaxis(_normalise(_logits(gap, log_w, beta)), -1, axis).astype(dtype)
+    return _normalise(_logits(gap, log_w, beta)), log_w, dtype
 
 
 def _normalise(logits):
-    total = _logsumexp(logits)
+    level, excess = _logsumexp(logits)
     possible = logits != -jnp.inf
-    return jnp.where(possible, jnp.where(possible, logits, 0.0) - total, -jnp.inf)
+    return jnp.where(possible, jnp.where(possible, logits, 0.0) - level - excess, -jnp.inf)
 
 
 def probs(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -> Array:
@@ -262,23 +273,17 @@ def probs(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -
     Source: LeCun et al. (2006), eq. 3.
 
     Args:
-        energies: floating array, any shape; candidates on ``axis``.
-        beta: inverse temperature >= 0, in 1/energy; scalar or broadcasting to the result.
-        axis: the axis of the candidates.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log w_i, broadcasting to ``energies``.
+        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies``, summing to 1 over ``axis`` (to 0 where nothing is allowed).
-
-    Raises:
-        TypeError: integer energies. ValueError: negative beta, shapes that do not broadcast.
 
     >>> import jax.numpy as jnp
     >>> [round(float(p), 3) for p in probs(jnp.array([0.0, jnp.inf, 0.0]))]
     [0.5, 0.0, 0.5]
     """
-    return jnp.exp(log_probs(energies, beta=beta, axis=axis, where=where, log_weights=log_weights))
+    log_p, _, dtype = _log_probs(energies, beta, axis, where, log_weights)
+    return jnp.moveaxis(jnp.exp(log_p), -1, axis).astype(dtype)
 
 
 def entropy(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -> Array:
@@ -289,24 +294,16 @@ def entropy(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None)
     With the cell volumes of a grid as weights it is the differential entropy.
 
     Args:
-        energies: floating array, any shape; candidates on ``axis``.
-        beta: inverse temperature >= 0, in 1/energy; scalar or broadcasting to the result.
-        axis: the axis of the candidates.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log w_i, broadcasting to ``energies``.
+        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies`` without ``axis``.
-
-    Raises:
-        TypeError: integer energies. ValueError: negative beta, shapes that do not broadcast.
 
     >>> import jax.numpy as jnp
     >>> round(float(entropy(jnp.zeros(8))), 4)  # log 8
     2.0794
     """
-    gap, _, log_w, beta, dtype = _prepare(energies, beta, axis, where, log_weights)
-    log_p = _normalise(_logits(gap, log_w, beta))
+    log_p, log_w, dtype = _log_probs(energies, beta, axis, where, log_weights)
     possible = log_p != -jnp.inf
     log_p = jnp.where(possible, log_p, 0.0)
     log_w = jnp.where(possible, log_w, 0.0)
@@ -322,29 +319,24 @@ def expectation(
         E_P[v] = sum_i P(i) v_i
 
     Args:
-        values: array of the shape of ``energies`` (or broadcasting to it); not read, so it
-            may be infinite or NaN, where the probability is zero.
-        energies: floating array, any shape; candidates on ``axis``.
-        beta: inverse temperature >= 0, in 1/energy; scalar or broadcasting to the result.
-        axis: the axis of the candidates.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log w_i, broadcasting to ``energies``.
+        values: real numbers broadcasting to ``energies``; not read, so they may be infinite or
+            NaN, where the probability is zero.
+        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies`` without ``axis``, in the units of ``values``.
-
-    Raises:
-        TypeError: integer energies. ValueError: negative beta, shapes that do not broadcast.
 
     >>> import jax.numpy as jnp
     >>> float(expectation(jnp.array([1.0, 5.0]), jnp.array([0.0, 0.0])))
     3.0
     """
-    p = probs(energies, beta=beta, axis=axis, where=where, log_weights=log_weights)
-    values = jnp.asarray(values)
-    _checks.broadcastable(energies=p, values=values)
-    values = jnp.broadcast_to(values, p.shape)
-    return jnp.sum(jnp.where(p == 0, 0.0, p * jnp.where(p == 0, 0.0, values)), axis=axis)
+    log_p, _, dtype = _log_probs(energies, beta, axis, where, log_weights)
+    p = jnp.exp(log_p)
+    values, shape = _checks.array("values", values), jnp.shape(energies)
+    _checks.fits("values", values, "energies", shape)
+    last = jnp.moveaxis(jnp.broadcast_to(values, shape), axis, -1)
+    terms = jnp.where(p == 0, 0.0, p * jnp.where(p == 0, 0.0, last))
+    return jnp.sum(terms, axis=-1).astype(jnp.promote_types(values.dtype, dtype))
 
 
 def sample(
@@ -363,25 +355,67 @@ def sample(
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        energies: floating array, any shape; candidates on ``axis``.
-        beta: inverse temperature >= 0, in 1/energy; scalar or broadcasting to the result.
-        axis: the axis of the candidates.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log w_i, broadcasting to ``energies``.
+        energies, beta, axis, where, log_weights: see the top of this module.
         shape: how many independent draws, as leading axes of the result.
 
     Returns:
         Integer indices of shape ``shape + energies.shape without axis``; -1 where no
-        candidate is allowed.
-
-    Raises:
-        TypeError: integer energies. ValueError: negative beta, shapes that do not broadcast.
+        candidate is allowed, or the probabilities are NaN.
 
     >>> import jax, jax.numpy as jnp
     >>> int(sample(jax.random.key(0), jnp.array([0.0, 9.0]), beta=jnp.inf))
     0
     """
-    gap, _, log_w, beta, _ = _prepare(energies, beta, axis, where, log_weights)
-    log_p = _normalise(_logits(gap, log_w, beta))
+    _checks.one_key(key)
+    if not (
+        isinstance(shape, tuple) and all(isinstance(n, int | np.integer) and n >= 0 for n in shape)
+    ):
+        raise TypeError(f"shape must be a tuple of integers >= 0, got {shape!r}.")
+    log_p, _, _ = _log_probs(energies, beta, axis, where, log_weights)
     drawn = jax.random.categorical(key, log_p, axis=-1, shape=shape + log_p.shape[:-1])
-    return jnp.where(jnp.all(log_p == -jnp.inf, axis=-1), -1, drawn)
+    drawable = jnp.any(log_p > -jnp.inf, axis=-1) & ~jnp.any(jnp.isnan(log_p), axis=-1)
+    return jnp.where(drawable, drawn, -1)
+
+
+def grid(low, high, cells) -> tuple[Array, Array]:
+    r"""Return the midpoints of a grid of cells, and the log of their volumes.
+
+        int f(x) dx ~ sum_i exp(log_volumes_i) f(points_i)
+
+    With ``log_weights=log_volumes`` every sum of this module is an integral over the box, by the
+    midpoint rule.
+
+    Args:
+        low: the lower corner of the box, (d,).
+        high: the upper corner, (d,), > low.
+        cells: how many cells along each dimension: one integer >= 1, or one a dimension.
+
+    Returns:
+        ``points`` (n, d), the last coordinate changing fastest, and ``log_volumes`` (n,).
+
+    Raises:
+        TypeError: corners that are not floating point. ValueError: corners that are no vectors of
+            one length, low >= high, cells that are no integers >= 1.
+
+    >>> points, log_volumes = grid([0.0], [1.0], 4)
+    >>> points[:, 0].tolist()
+    [0.125, 0.375, 0.625, 0.875]
+    """
+    corners = [_checks.concrete(_checks.floating(*c)) for c in (("low", low), ("high", high))]
+    if corners[0] is None or corners[1] is None:
+        raise TypeError(f"low and high must be known when traced, got {low} and {high}.")
+    low, high = corners
+    if low.ndim != 1 or low.shape != high.shape or not low.size:
+        raise ValueError(f"low and high must be vectors of one length, got {low} and {high}.")
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise ValueError(f"low must be below high, both finite, got {low} and {high}.")
+    given = np.asarray(cells)
+    if not np.issubdtype(given.dtype, np.integer) or (given < 1).any():
+        raise ValueError(f"cells must be an integer >= 1, or one a dimension, got {cells!r}.")
+    _checks.fits("cells", given, "the corners", low.shape)
+    counts = np.broadcast_to(given, low.shape)
+    widths = (high.astype(np.float64) - low) / counts
+    axes = [a + w * (np.arange(n) + 0.5) for a, w, n in zip(low, widths, counts, strict=True)]
+    points = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
+    log_volumes = np.full(len(points), np.log(widths).sum())
+    return jnp.asarray(points, low.dtype), jnp.asarray(log_volumes, low.dtype)

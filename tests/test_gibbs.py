@@ -1,3 +1,7 @@
+"""Gibbs sums against NumPy in longdouble, term by term, in every floating type and every limit."""
+
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,228 +12,134 @@ from hypothesis import strategies as st
 
 from ebm_jax import gibbs
 
-INF = float("inf")
-FUNCTIONS = (gibbs.log_partition, gibbs.free_energy, gibbs.log_probs, gibbs.probs, gibbs.entropy)
+INF, NAN = float("inf"), float("nan")
+WIDE = np.longdouble
 E = np.array([0.3, 1.2, -0.5, 2.0])
+DTYPES = [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64]
+ROWS, N = 64, 4
 
 
-@settings(deadline=None, max_examples=50)
-@given(
-    st.lists(st.floats(-50, 50), min_size=1, max_size=8),
-    st.floats(0.01, 20),
-)
-def test_everything_matches_enumeration(energies, beta):
-    with jax.enable_x64(True):
-        p = oracles.probabilities(energies, beta)
-        log_z = oracles.log_partition(energies, beta)
-        got = jnp.asarray(energies, jnp.float64)
-        np.testing.assert_allclose(gibbs.log_partition(got, beta=beta), log_z, atol=1e-9)
-        np.testing.assert_allclose(gibbs.free_energy(got, beta=beta), -log_z / beta, atol=1e-9)
-        np.testing.assert_allclose(gibbs.probs(got, beta=beta), p, atol=1e-12)
-        entropy = -np.sum(p[p > 0] * np.log(p[p > 0]))
-        np.testing.assert_allclose(gibbs.entropy(got, beta=beta), entropy, atol=1e-9)
-        mean = -(log_z - np.log(len(energies))) / beta
-        np.testing.assert_allclose(gibbs.free_energy(got, beta=beta, mean=True), mean, atol=1e-9)
-        np.testing.assert_allclose(gibbs.expectation(got, got, beta=beta), p @ energies, atol=1e-9)
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1, -3])
-def test_axis_is_the_axis_that_goes(axis):
-    energies = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-    moved = np.moveaxis(energies, axis, -1)
-    expected = np.array([oracles.log_partition(row) for row in moved.reshape(-1, moved.shape[-1])])
-    got = gibbs.log_partition(energies, axis=axis)
-    np.testing.assert_allclose(got, expected.reshape(moved.shape[:-1]), rtol=1e-5)
-    np.testing.assert_allclose(gibbs.probs(energies, axis=axis).sum(axis), 1, rtol=1e-5)
-    drawn = gibbs.sample(jax.random.key(0), energies, axis=axis, beta=INF)
-    np.testing.assert_array_equal(drawn, energies.argmin(axis))
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_types_are_kept_and_accurate(dtype):
-    energies = jnp.asarray(np.random.default_rng(0).normal(size=1000), dtype)
-    expected = oracles.log_partition(np.asarray(energies, np.float64))
-    got = gibbs.log_partition(energies)
-    assert got.dtype == dtype
-    np.testing.assert_allclose(float(got), expected, rtol=2 * float(jnp.finfo(dtype).eps))
-    assert gibbs.probs(energies).dtype == dtype
-
-
-def test_temperature_zero_and_infinite_are_the_limits(x64):
-    cold, hot = 1e6, 1e-9
-    for weights in (np.ones(4), np.array([0.2, 1.0, 3.0, 0.5])):
-        kwargs = {"log_weights": jnp.log(weights)}
-        for function in (gibbs.probs, gibbs.entropy):
-            np.testing.assert_allclose(
-                function(E, beta=INF, **kwargs), function(E, beta=cold, **kwargs), atol=1e-6
-            )
-            np.testing.assert_allclose(
-                function(E, beta=0.0, **kwargs), function(E, beta=hot, **kwargs), atol=1e-6
-            )
-        np.testing.assert_allclose(gibbs.free_energy(E, beta=INF, **kwargs), E.min())
-        mean = gibbs.free_energy(E, beta=0.0, mean=True, **kwargs)
-        np.testing.assert_allclose(mean, (weights * E).sum() / weights.sum())
-        np.testing.assert_allclose(
-            gibbs.log_partition(E, beta=0.0, **kwargs), np.log(weights.sum())
-        )
-    assert gibbs.free_energy(E, beta=0.0) == -INF
-    assert gibbs.free_energy(E, beta=0.0, log_weights=jnp.log(jnp.full(4, 0.1))) == INF
-    np.testing.assert_allclose(
-        gibbs.free_energy(E, beta=0.0, log_weights=jnp.full(4, -np.log(4))), E.mean()
-    )
-
-
-@pytest.mark.parametrize(("lowest", "limit"), [(1.0, -INF), (0.0, np.log(2)), (-1.0, INF)])
-def test_log_partition_at_zero_temperature(lowest, limit):
-    energies = jnp.array([lowest, lowest, lowest + 1])
-    np.testing.assert_allclose(gibbs.log_partition(energies, beta=INF), limit, rtol=1e-6)
-    np.testing.assert_allclose(gibbs.probs(energies, beta=INF), [0.5, 0.5, 0.0])
-
-
-@pytest.mark.parametrize("beta", [0.0, 1e-6, 1e-3, 1e-2, 0.1, 1.0, 30.0, INF])
-def test_gradients_of_the_free_energy(beta, x64):
-    """dF/dE = P and dF/dbeta = (<E> - F)/beta, smooth through beta = 0."""
-    with jax.enable_x64(False):
-        energies = jnp.asarray(E, jnp.float32)
-        slope = jax.grad(lambda e: gibbs.free_energy(e, beta=beta, mean=True))(energies)
-        np.testing.assert_allclose(slope, gibbs.probs(energies, beta=beta), atol=2e-6)
-        if beta < INF:
-            by_beta = jax.grad(lambda b: gibbs.free_energy(energies, beta=b, mean=True))(beta)
-    if beta < INF:
-
-        def mean_form(b):
-            if b == 0:
-                return E.mean()
-            return -(oracles.log_partition(E, b) - np.log(4)) / b
-
-        step = 1e-4
-        if beta < step:  # one-sided: beta is not negative
-            expected = (mean_form(beta + step) - mean_form(beta)) / step
-        else:
-            expected = oracles.finite_difference(mean_form, beta, step * beta)
-        np.testing.assert_allclose(by_beta, expected, rtol=2e-3)
-
-
-SPECIAL = [
-    ([INF, 1.0, 2.0], [False, True, True]),
-    ([-INF, 1.0, -INF], [True, False, True]),
-    ([INF, INF, INF], [False, False, False]),
-]
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.5, INF])
-@pytest.mark.parametrize(("energies", "possible"), SPECIAL)
-def test_infinite_energies(energies, possible, beta):
-    """+inf is forbidden, -inf takes all: the same as dropping the others."""
-    energies, possible = np.array(energies, np.float32), np.array(possible)
-    p = np.asarray(gibbs.probs(energies, beta=beta))
-    assert np.all(p[~possible] == 0)
-    assert gibbs.entropy(energies, beta=beta) >= 0
-    rest = energies[possible]
-    if not possible.any():
-        assert gibbs.log_partition(energies, beta=beta) == -INF
-        assert gibbs.free_energy(energies, beta=beta) == INF
-        assert gibbs.sample(jax.random.key(0), energies, beta=beta) == -1
-        assert gibbs.expectation(energies, energies, beta=beta) == 0
-    elif np.isfinite(rest).all():
-        for function in FUNCTIONS[:2] + FUNCTIONS[4:]:
-            np.testing.assert_allclose(function(energies, beta=beta), function(rest, beta=beta))
-        np.testing.assert_allclose(p[possible], gibbs.probs(rest, beta=beta))
+def judge(energies, beta, mask, log_w, values):
+    """Return one row's log Z, F in both forms, P, entropy and E[v], by definition and limit."""
+    allowed = mask & (log_w != -INF)
+    if np.isnan(energies[allowed]).any() or np.isnan(log_w[mask]).any():
+        return NAN, NAN, NAN, np.where(allowed, NAN, 0.0), NAN, NAN
+    allowed &= energies < INF
+    if not allowed.any():
+        return -INF, INF, INF, np.zeros(N), 0.0, 0.0
+    e, w = energies[allowed].astype(WIDE), np.exp(log_w[allowed].astype(WIDE))
+    lowest, log_total = e.min(), np.log(w.sum())
+    if lowest == -INF or beta == INF:
+        weights = w * (e == lowest)
+        log_z = np.log(weights.sum()) if lowest == 0 else -INF * np.sign(lowest)
+        free = mean = lowest
     else:
-        np.testing.assert_allclose(p[possible], 1 / possible.sum())
-        assert gibbs.log_partition(energies, beta=beta) == INF
-        assert gibbs.free_energy(energies, beta=beta) == -INF
+        weights = w * np.exp(-beta * (e - lowest))
+        log_z = np.log(weights.sum()) - beta * lowest
+        shrink = (w @ np.expm1(-beta * (e - lowest))) / w.sum()
+        mean = lowest - np.log1p(shrink) / beta if beta else (w @ e) / w.sum()
+        offset = log_total / beta if beta else np.copysign(INF, log_total)
+        free = mean - (offset if log_total else 0)
+    p = np.zeros(N, WIDE)
+    p[allowed] = weights / weights.sum()
+    has = p > 0
+    entropy = np.sum(p[has] * (log_w[has] - np.log(p[has])))
+    return log_z, free, mean, p, entropy, np.sum(p[has] * values[has])
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5, INF])
-@pytest.mark.parametrize("energies", [e for e, _ in SPECIAL] + [[1.0, 2.0, 3.0]])
-@pytest.mark.parametrize("mask", [[True, True, True], [True, False, True], [False] * 3])
-def test_no_gradient_is_nan(energies, mask, beta):
-    """Masked and infinite entries get gradient exactly zero, under jit as well."""
-    energies, mask = jnp.array(energies), jnp.array(mask)
-
-    def everything(e):
-        kwargs = {"beta": beta, "where": mask}
-        finite = [
-            gibbs.log_partition(e, **kwargs),
-            gibbs.free_energy(e, **kwargs),
-            gibbs.free_energy(e, mean=True, **kwargs),
-            gibbs.entropy(e, **kwargs),
-            *gibbs.log_probs(e, **kwargs),
-        ]
-        return jnp.stack(finite)
-
-    jacobian = np.asarray(jax.jit(jax.jacobian(everything))(energies))
-    assert np.isfinite(jacobian).all()
-    ignored = np.asarray(~mask | jnp.isinf(energies))
-    assert (jacobian[:, ignored] == 0).all()
+@jax.jit
+def everything(energies, beta, mask, log_w, values, key):
+    """Return every function of a batch of rows, and derivatives in both modes."""
+    options = {"beta": beta, "where": mask, "log_weights": log_w}
+    sums = [
+        functools.partial(gibbs.log_partition, **options),
+        functools.partial(gibbs.free_energy, **options),
+        functools.partial(gibbs.free_energy, mean=True, **options),
+    ]
+    found = [
+        *(f(energies) for f in sums),
+        gibbs.probs(energies, **options),
+        gibbs.entropy(energies, **options),
+        gibbs.expectation(values, energies, **options),
+    ]
+    reverse = [jax.grad(lambda e, f=f: f(e).sum())(energies) for f in sums]
+    forward = [jax.jvp(f, (energies,), (values,))[1] for f in sums]
+    log_p = gibbs.log_probs(energies, **options)
+    return found, reverse, forward, log_p, gibbs.sample(key, energies, shape=(3,), **options)
 
 
-def test_a_mask_is_the_same_as_dropping():
-    where = np.array([True, False, True, True])
-    for function in (gibbs.log_partition, gibbs.free_energy, gibbs.entropy):
-        np.testing.assert_allclose(
-            function(jnp.array(E), where=where), function(jnp.array(E[where])), rtol=1e-6
-        )
-    np.testing.assert_allclose(
-        gibbs.probs(jnp.array(E), where=where)[where], oracles.probabilities(E[where]), rtol=1e-5
+def close(got, expected, dtype, error):
+    """Within the error of the arithmetic, two roundings to the type, and its smallest numbers."""
+    info, got = jnp.finfo(dtype), np.asarray(got, np.float64)
+    expected = np.asarray(expected, WIDE)
+    expected = np.where(abs(expected) > WIDE(info.max), np.copysign(INF, expected), expected)
+    expected = expected.astype(np.float64)
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    tolerance = error + 2 * float(info.eps) * abs(expected) + 4 * float(info.tiny)
+    bad = ~same & ~(abs(got - expected) <= tolerance)
+    assert not bad.any(), (np.argwhere(bad)[:3], got[bad][:3], expected[bad][:3])
+
+
+def random_rows(seed):
+    """Return energies, beta, mask, log-weights, values; plain rows, and some of each special."""
+    rng = np.random.default_rng(seed)
+    scale = rng.choice([0.0, 0.1, 1.0, 30.0, 1e4], size=(ROWS, 1))
+    energies = scale * rng.normal(size=(ROWS, N)) + rng.choice([0.0, 1.0, -300.0], size=(ROWS, 1))
+    special = rng.choice([INF, -INF, NAN, 0.0], p=[0.5, 0.2, 0.1, 0.2], size=(ROWS, N))
+    energies = np.where(rng.random((ROWS, N)) < 0.1, special, energies)
+    beta = rng.choice([0.0, 1e-6, 0.01, 0.3, 1.0, 7.0, 50.0, INF], size=ROWS)
+    mask = rng.random((ROWS, N)) < rng.choice([1.0, 0.6], size=(ROWS, 1))
+    log_w = rng.choice([0.0, 2.0], size=(ROWS, 1)) * rng.normal(size=(ROWS, N))
+    log_w[rng.random((ROWS, N)) < 0.05] = -INF
+    log_w[rng.random((ROWS, N)) < 0.02] = NAN
+    return energies, beta, mask, log_w, rng.normal(size=(ROWS, N))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=200)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_everything_is_what_its_definition_says(dtype, seed):
+    with jax.enable_x64(True):
+        wide = jnp.promote_types(dtype, jnp.float32)
+        types = (dtype, wide, bool, wide, dtype)
+        rows = [jnp.asarray(a, t) for a, t in zip(random_rows(seed), types, strict=True)]
+        found, reverse, forward, log_p, drawn = everything(*rows, jax.random.key(0))
+    assert {a.dtype for a in (*found, *reverse, *forward, log_p)} == {jnp.dtype(dtype)}
+    energies, beta, mask, log_w, values = (
+        np.asarray(a, t) for a, t in zip(rows, (float, float, bool, float, float), strict=True)
     )
-    # NaN behind a mask is not an energy; in front of it, it is never hidden.
-    dirty = jnp.array([1.0, jnp.nan])
-    assert gibbs.log_partition(dirty, where=jnp.array([True, False])) == -1.0
-    assert np.isnan(gibbs.log_partition(dirty))
-    assert np.isnan(gibbs.probs(dirty)).all()
-
-
-def test_weights_make_an_integral(x64):
-    """The Gaussian of variance s^2/beta: log Z, entropy and variance in closed form."""
-    points, volume = oracles.grid(-12.0, 12.0, 4000, 1)
-    energies, beta = points[:, 0] ** 2 / 2, 0.5
-    kwargs = {"beta": beta, "log_weights": jnp.log(volume)}
-    log_z = 0.5 * np.log(2 * np.pi / beta)
-    np.testing.assert_allclose(gibbs.log_partition(energies, **kwargs), log_z, atol=1e-9)
-    np.testing.assert_allclose(gibbs.entropy(energies, **kwargs), log_z + 0.5, atol=1e-9)
-    variance = gibbs.expectation(points[:, 0] ** 2, energies, **kwargs)
-    np.testing.assert_allclose(variance, 1 / beta, atol=1e-9)
-
-
-def test_samples_follow_the_probabilities():
-    """Chi-square over 4 outcomes with a fixed key; false alarm below 1e-4."""
-    n, p = 20_000, oracles.probabilities(E, 1.5)
-    drawn = gibbs.sample(jax.random.key(1), jnp.array(E), beta=1.5, shape=(n,))
-    counts = np.bincount(np.asarray(drawn), minlength=4)
-    assert np.sum((counts - n * p) ** 2 / (n * p)) < 21.1
-
-
-def test_beta_per_row():
-    energies = jnp.array([[0.0, 1.0], [0.0, 1.0]])
-    got = gibbs.free_energy(energies, beta=jnp.array([1.0, INF]))
-    np.testing.assert_allclose(got, [-np.log(1 + np.exp(-1)), 0.0], rtol=1e-6)
-
-
-def test_extreme_energies_do_not_overflow():
-    energies = jnp.array([1e30, 1e30, -1e30])
-    assert np.isfinite(gibbs.free_energy(energies))
-    np.testing.assert_allclose(gibbs.probs(energies), [0, 0, 1])
-    np.testing.assert_allclose(gibbs.log_partition(jnp.array([1e4, 1e4])), np.log(2) - 1e4)
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_bad_input_is_refused(function):
-    good = jnp.zeros(3)
-    with pytest.raises(TypeError, match=r"floating point.*int32"):
-        function(jnp.arange(3))
-    with pytest.raises(ValueError, match="beta must be >= 0, got -1"):
-        function(good, beta=-1.0)
-    with pytest.raises(ValueError, match="beta must be >= 0, got nan"):
-        function(good, beta=float("nan"))
-    with pytest.raises(ValueError, match="axis 1"):
-        function(good, axis=1)
-    with pytest.raises(ValueError, match=r"do not broadcast.*where \(2,\)"):
-        function(good, where=jnp.ones(2, bool))
-    with pytest.raises(TypeError, match="where must be boolean"):
-        function(good, where=jnp.ones(3))
-    with pytest.raises(ValueError, match=r"beta \(3,\) must broadcast"):
-        function(good, beta=jnp.ones(3))
-    with pytest.raises(ValueError, match="candidates"):
-        function(jnp.zeros((3, 0)))
+    judged = [
+        np.array(a) for a in zip(*map(judge, energies, beta, mask, log_w, values), strict=True)
+    ]
+    p, b = judged[3], np.where(beta < INF, beta, 0.0)
+    # What rounds: energies of this size, times beta, and log-weights of that.
+    counts = mask & np.isfinite(energies) & (log_w > -INF)
+    size = 1 + abs(np.where(counts, energies, 0.0)).max(1)
+    weight = 2 + abs(np.where(np.isfinite(log_w), log_w, 0.0)).max(1)
+    eps = 32 * float(jnp.finfo(wide).eps)
+    relative = eps * (b * size + weight)
+    p_error = relative[:, None] * np.nan_to_num(p.astype(float))
+    errors = [
+        relative,
+        eps * (size * weight + np.where(b > 0, weight / np.where(b > 0, b, 1), 0)),
+        eps * size * weight,
+        p_error,
+        eps * weight**2,
+        eps * weight * 4,
+    ]
+    for got, expected, error in zip(found, judged, errors, strict=True):
+        close(got, expected, dtype, error)
+    with np.errstate(divide="ignore"):
+        close(log_p, np.log(p), dtype, relative[:, None])
+    # dF/dE = P, dlog Z/dE = -beta P: 0 at infinite energies, NaN in all of a row that is NaN.
+    moves = np.isnan(p) | np.isfinite(energies) & np.isfinite(judged[2])[:, None]
+    slope = np.where(moves, p, 0.0)
+    for got, along, factor in zip(reverse, forward, (-b, 1.0 + 0 * b, 1.0 + 0 * b), strict=True):
+        expected = factor[:, None] * slope
+        close(got, expected, dtype, 4 * abs(factor)[:, None] * (p_error + float(jnp.finfo(wide).tiny)))
+        rounding = abs(np.nan_to_num(expected.astype(float)) * values).sum(1)
+        rounding *= 4 * float(jnp.finfo(dtype).eps) + 4 * relative
+        close(along, (expected * values).sum(1), dtype, rounding)
+    for draws, row in zip(np.asarray(drawn).T, p, strict=True):
+        undefined = np.isnan(row).any() or not row.any()
+        assert (draws == -1).all() if undefined else (row[draws] > 0).all()

@@ -1,15 +1,23 @@
 r"""Losses over candidates, ``loss(energies, label, *, ...)``, and the most offending answer.
 
 F(x, y) for every candidate y lies on the last axis; the label is the index of the right one. A
-label that is out of range is refused where its value is known; under jit it gives NaN.
+label that is out of range is refused where its value is known; under jit it gives NaN. A loss
+that is NaN has NaN derivatives.
+
+Infinite energies: +inf is a candidate that is not allowed. Where the right answer is not allowed
+(by its energy, by ``where`` or by its weight) P = 0 and the NLL is +inf. Energies of -inf take
+all the probability: the NLL is 1/beta times the log of their number, or +inf, and like every
+loss over probabilities does not change with the finite energies: its derivatives are 0.
 """
 
 import functools
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks, gibbs
+from ebm_jax.losses.pairwise import _sigmoid, _zero_or_nan
 from ebm_jax.types import Array
 
 
@@ -19,6 +27,12 @@ def _pick(energies: Array, label: Array) -> Array:
     safe = jnp.clip(label, 0, n - 1)
     chosen = jnp.take_along_axis(energies, safe[..., None], axis=-1)[..., 0]
     return jnp.where(label == safe, chosen, jnp.nan)
+
+
+def _with_nan_derivatives(loss: Array, energies: Array) -> Array:
+    """Return the loss, with NaN derivatives for every candidate where it is NaN."""
+    nan = jnp.broadcast_to(jnp.isnan(jax.lax.stop_gradient(loss))[..., None], energies.shape)
+    return loss + jnp.sum(_zero_or_nan(nan, (energies,)), axis=-1).astype(loss.dtype)
 
 
 def _candidates(energies, label) -> tuple[Array, Array]:
@@ -48,8 +62,11 @@ def perceptron(energies, label) -> Array:
     2.0
     """
     energies, label = _candidates(energies, label)
-    right = _pick(energies, label)
-    return right - _pick(energies, winner(energies, label))
+    best = winner(energies, label)
+    # The right answer's own energy, were it infinite, has no difference to itself.
+    value = jnp.where(best == label, 0.0, _pick(energies, label) - _pick(energies, best))
+    unknown = jnp.any(jnp.isnan(energies), axis=-1) | (label < 0)
+    return _with_nan_derivatives(jnp.where(unknown, jnp.nan, value), energies)
 
 
 def winner(energies: Array, label: Array) -> Array:
@@ -84,8 +101,30 @@ def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     2.3026
     """
     energies, label = _candidates(energies, label)
-    soft_minimum = gibbs.free_energy(energies, beta=beta, where=where, log_weights=log_weights)
-    return _pick(energies, label) - soft_minimum
+    log_w, above, differences = _relative(energies, label, where, log_weights)
+    rest = gibbs.free_energy(differences, beta=beta, log_weights=log_w)
+    value = jnp.where(rest == jnp.inf, jnp.inf, above - rest)
+    return _with_nan_derivatives(value.astype(energies.dtype), energies)
+
+
+def _relative(energies: Array, label: Array, where, log_weights):
+    """Return (log-weights, what lies between the level and the right answer, E - level).
+
+    The level is the right answer's energy: a difference of large energies would lose the loss.
+    Where that is infinite, or not allowed, it is 0; where it is -inf, only its equals count.
+    """
+    wide, log_w, _ = gibbs._arrange(energies, 1.0, -1, where, log_weights)
+    right = _pick(wide, label)
+    refused = _pick(log_w, label) == -jnp.inf
+    relative = jnp.isfinite(right) & ~refused
+    level = jnp.where(relative, right, 0.0)[..., None]
+    is_right = jnp.arange(wide.shape[-1]) == label[..., None]
+    differences = jnp.where(is_right & relative[..., None], 0.0, wide - level)
+    at_floor = ((right == -jnp.inf) & ~refused)[..., None]
+    equals = jnp.where(wide == -jnp.inf, 0.0, jnp.where(jnp.isnan(wide), jnp.nan, jnp.inf))
+    differences = jnp.where(at_floor, equals, differences)
+    above = jnp.where(relative | at_floor[..., 0], 0.0, jnp.where(refused, jnp.inf, right))
+    return log_w, above, differences
 
 
 def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
@@ -108,15 +147,20 @@ def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
             labels out of range, a negative beta.
 
     >>> import jax.numpy as jnp
-    >>> float(mee(jnp.zeros(4), 3))
+    >>> round(float(mee(jnp.zeros(4), 3)), 4)
     0.75
     """
     energies, label = _candidates(energies, label)
-    p = gibbs.probs(energies, beta=beta, where=where, log_weights=log_weights)
-    # The sum over the wrong answers, not 1 - P: no cancellation near 0.
+    log_w, above, differences = _relative(energies, label, where, log_weights)
     wrong = jnp.arange(energies.shape[-1]) != label[..., None]
-    error = jnp.sum(jnp.where(wrong, p, 0.0), axis=-1)
-    return jnp.where(jnp.isnan(_pick(p, label)), jnp.nan, error)
+    # The odds of being wrong: their logistic function keeps its digits near 0, its slope near 1.
+    log_wrong = gibbs.log_partition(differences, beta=beta, where=wrong, log_weights=log_w)
+    right_weight = jnp.where(above == 0, _pick(log_w, label), 0.0)
+    error = jnp.where(above == jnp.inf, 1.0, _sigmoid(log_wrong - right_weight))
+    unknown = jnp.isnan(above) | jnp.isnan(log_wrong)
+    return _with_nan_derivatives(
+        jnp.where(unknown, jnp.nan, error).astype(energies.dtype), energies
+    )
 
 
 def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:
@@ -142,6 +186,8 @@ def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:
     """
     energies, label = _candidates(energies, label)
     _checks.nonnegative("radius", radius)
+    if jnp.ndim(radius):
+        raise ValueError(f"radius must be one number, got the shape {jnp.shape(radius)}.")
     wrong = jnp.arange(energies.shape[-1]) != label[..., None]
     if distance is not None:
         distance = _checks.floating("distance", distance)

@@ -4,6 +4,7 @@ Each function has the name and the arguments of its loss. A pairwise one returns
 (dl/dE+, dl/dE-), one over candidates returns dl/dF of shape (..., n). ``jax.grad`` of the loss
 gives the same numbers, at every kink too: nothing here is needed for training.
 
+Derivatives end at the largest number of their type, as the losses' do.
 sigma is the logistic function, 1[.] is 1 where the condition holds and 0 elsewhere, and
 delta is 1 at one candidate and 0 at the others.
 """
@@ -13,18 +14,22 @@ import jax.numpy as jnp
 
 from ebm_jax import gibbs
 from ebm_jax.losses.candidates import _candidates, _pick, winner
-from ebm_jax.losses.pairwise import _pair
+from ebm_jax.losses.pairwise import _bounded, _margin, _pair
 from ebm_jax.types import Array, PyTree
 
 
-def _indicator(condition: Array, like: Array) -> Array:
-    return condition.astype(like.dtype)
-
-
 def _broadcast(positive, negative) -> tuple[Array, Array]:
+    """Return both in one shape and type; both NaN where the loss is, as one of them is NaN."""
     positive, negative = jnp.broadcast_arrays(*_pair(positive, negative))
+    nan = jnp.isnan(positive) | jnp.isnan(negative)
     dtype = jnp.result_type(positive, negative)
-    return positive.astype(dtype), negative.astype(dtype)
+    positive, negative = (jnp.where(nan, jnp.nan, e).astype(dtype) for e in (positive, negative))
+    return positive, negative
+
+
+def _step(u: Array) -> Array:
+    """Return 1[u > 0], and NaN where u is NaN."""
+    return jnp.where(jnp.isnan(u), u, (u > 0).astype(u.dtype))
 
 
 def energy(positive, negative) -> tuple[Array, Array]:
@@ -33,19 +38,21 @@ def energy(positive, negative) -> tuple[Array, Array]:
     >>> [float(d) for d in energy(2.0, 5.0)]
     [1.0, 0.0]
     """
-    positive, negative = _broadcast(positive, negative)
-    return jnp.ones_like(positive), jnp.zeros_like(negative)
+    positive, negative = jnp.broadcast_arrays(*_pair(positive, negative))
+    nothing = jnp.where(jnp.isnan(positive), jnp.nan, 0.0)
+    return (1 + nothing).astype(positive.dtype), nothing.astype(negative.dtype)
 
 
 def hinge(positive, negative, *, margin=1.0) -> tuple[Array, Array]:
-    """Return (a, -a), a = 1[m + E+ - E- > 0]: d[u]+/du = 1[u > 0] and u = m + E+ - E-.
+    """Return (a, -a), a = 1[E- - E+ < m]: d[u]+/du = 1[u > 0] and u = m + E+ - E-.
 
     >>> [float(d) for d in hinge(0.0, 0.5)], [float(d) for d in hinge(0.0, 1.0)]
     ([1.0, -1.0], [0.0, -0.0])
     """
     positive, negative = _broadcast(positive, negative)
-    active = _indicator(margin + positive - negative > 0, positive)
-    return active, -active
+    lead = negative - positive
+    active = jnp.where(jnp.isnan(lead), lead, lead < _margin("margin", margin, positive, negative))
+    return active.astype(lead.dtype), -active.astype(lead.dtype)
 
 
 def log(positive, negative) -> tuple[Array, Array]:
@@ -67,7 +74,7 @@ def lvq2(positive, negative, *, ceiling=1.0) -> tuple[Array, Array]:
     """
     positive, negative = _broadcast(positive, negative)
     violation = positive - negative
-    active = _indicator((violation > 0) & (violation < ceiling), positive)
+    active = _step(violation) * _step(_margin("ceiling", ceiling, positive, negative) - violation)
     return active, -active
 
 
@@ -90,7 +97,9 @@ def simple(positive, negative, *, margin=1.0) -> tuple[Array, Array]:
     ([0.0, -1.0], [1.0, -0.0])
     """
     positive, negative = _broadcast(positive, negative)
-    return _indicator(positive > 0, positive), -_indicator(negative < margin, negative)
+    margin = _margin("margin", margin, positive, negative)
+    shape = jnp.broadcast_shapes(positive.shape, margin.shape)
+    return jnp.broadcast_to(_step(positive), shape), -_step(margin - negative)
 
 
 def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> tuple[Array, Array]:
@@ -100,9 +109,11 @@ def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> 
     [4.0, -1.5]
     """
     positive, negative = _broadcast(positive, negative)
-    pull = positive * _indicator(positive > 0, positive) if one_sided else positive
-    push = (margin - negative) * _indicator(negative < margin, negative)
-    return 2 * pull, -2 * push
+    margin = _margin("margin", margin, positive, negative)
+    shape = jnp.broadcast_shapes(positive.shape, margin.shape)
+    pull = jnp.where(positive < 0, 0.0, positive) if one_sided else positive
+    push = jnp.where(negative > margin, 0.0, margin - negative)
+    return jnp.broadcast_to(_bounded(2 * pull), shape), -_bounded(2 * push)
 
 
 def square_exponential(positive, negative, *, gamma=1.0) -> tuple[Array, Array]:
@@ -112,11 +123,20 @@ def square_exponential(positive, negative, *, gamma=1.0) -> tuple[Array, Array]:
     [4.0, -3.0]
     """
     positive, negative = _broadcast(positive, negative)
-    return 2 * positive, -gamma * jnp.exp(-negative)
+    gamma = _margin("gamma", gamma, positive, negative)
+    shape = jnp.broadcast_shapes(positive.shape, gamma.shape)
+    force = _bounded(jnp.exp(-negative))
+    return jnp.broadcast_to(_bounded(2 * positive), shape), -gamma * force
 
 
 def _one_hot(index: Array, energies: Array) -> Array:
     return jax.nn.one_hot(index, energies.shape[-1], dtype=energies.dtype)
+
+
+def _nan_rows(derivative: Array, energies: Array, label: Array, read) -> Array:
+    """Return the derivative, NaN in all of a row whose loss is NaN: by an energy or the label."""
+    unknown = jnp.any(jnp.isnan(energies) & read, axis=-1) | (label < 0)
+    return jnp.where(unknown[..., None], jnp.nan, derivative).astype(energies.dtype)
 
 
 def perceptron(energies, label) -> Array:
@@ -127,7 +147,26 @@ def perceptron(energies, label) -> Array:
     [1.0, -1.0, 0.0]
     """
     energies, label = _candidates(energies, label)
-    return _one_hot(label, energies) - _one_hot(winner(energies, label), energies)
+    derivative = _one_hot(label, energies) - _one_hot(winner(energies, label), energies)
+    return _nan_rows(derivative, energies, label, True)
+
+
+def _right_minus_expected(energies: Array, label: Array, beta, where, log_weights):
+    """Return (delta_right - P, P of the right answer), in the wider type of ``gibbs``.
+
+    The derivatives are 0 where no energy is finite and allowed or the lowest is -inf; so is that
+    of a right answer which is not allowed.
+    """
+    wide, log_w, _ = gibbs._arrange(energies, beta, -1, where, log_weights)
+    allowed = log_w != -jnp.inf
+    p = gibbs.probs(wide, beta=beta, log_weights=log_w)
+    lowest = jnp.min(wide, axis=-1, keepdims=True, where=allowed, initial=jnp.inf)
+    is_right = _one_hot(label, wide) > 0
+    # 1 - P(right) as the sum over the others: no cancellation where the right answer wins.
+    others = jnp.sum(jnp.where(is_right, 0.0, p), axis=-1, keepdims=True)
+    derivative = jnp.where(is_right, jnp.where(allowed, others, 0.0), -p)
+    derivative = jnp.where(jnp.isinf(lowest), 0.0, derivative)
+    return _nan_rows(derivative, wide, label, allowed), _pick(p, label)
 
 
 def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
@@ -138,8 +177,8 @@ def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     [-0.25, 0.75, -0.25, -0.25]
     """
     energies, label = _candidates(energies, label)
-    p = gibbs.probs(energies, beta=beta, where=where, log_weights=log_weights)
-    return _one_hot(label, energies) - p
+    derivative, _ = _right_minus_expected(energies, label, beta, where, log_weights)
+    return derivative.astype(energies.dtype)
 
 
 def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
@@ -150,11 +189,11 @@ def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     [0.25, -0.25]
     """
     energies, label = _candidates(energies, label)
-    p = gibbs.probs(energies, beta=beta, where=where, log_weights=log_weights)
-    right = _pick(p, label)[..., None]
-    beta = jnp.asarray(beta, energies.dtype)[..., None]
+    derivative, right = _right_minus_expected(energies, label, beta, where, log_weights)
+    beta = jnp.asarray(beta, right.dtype)
     # At beta = inf the probabilities are a step function: flat wherever they are differentiable.
-    return jnp.where(beta == jnp.inf, 0.0, beta) * right * (_one_hot(label, energies) - p)
+    force = jnp.where(beta == jnp.inf, 0.0, beta) * right
+    return (force[..., None] * derivative).astype(energies.dtype)
 
 
 def chain(derivative: Array, jacobian: PyTree) -> PyTree:

@@ -2,7 +2,16 @@ r"""Pairwise losses, ``loss(positive, negative, *, ...)``: elementwise and broad
 
 E+ = F(x, y) is the energy of the right answer, E- = F(x, y') that of a wrong one. [.]+ has
 derivative 0 at 0 (``jax.nn.relu``; ``jnp.maximum`` would give 1/2).
+
+Infinite energies are limits: hinge(inf, 0) = inf with derivatives (1, -1), hinge(0, inf) = 0 with
+(0, 0). A loss of the difference E+ - E- takes the difference first, so that no margin is rounded
+away at large energies; where both are the same infinity there is no difference, and the loss is
+NaN. A loss that is NaN has NaN derivatives, so that a user's own loop cannot miss it. Derivatives
+that are not bounded (2 E+, exp(-E-)) end at the largest number of their type.
 """
+
+import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +27,85 @@ def _pair(positive, negative) -> tuple[Array, Array]:
     return positive, negative
 
 
+@jax.custom_jvp
+def _zero_or_nan(nan: Array, energies: tuple[Array, ...]) -> Array:
+    """Return 0, or NaN with NaN derivatives where ``nan``; energies broadcast against it."""
+    del energies
+    return jnp.where(nan, jnp.nan, 0.0)
+
+
+@_zero_or_nan.defjvp
+def _zero_or_nan_jvp(primals, tangents):
+    value = _zero_or_nan(*primals)
+    total = functools.reduce(operator.add, [value * tangent for tangent in tangents[1]])
+    return value, total.astype(value.dtype)
+
+
+def _with_nan_derivatives(loss: Array, *energies: Array) -> Array:
+    """Return the loss, with NaN derivatives where it is NaN (relu's would be 0)."""
+    nan = jnp.isnan(jax.lax.stop_gradient(loss))
+    return loss + _zero_or_nan(nan, energies).astype(loss.dtype)
+
+
+@jax.custom_jvp
+def _sigmoid(u: Array) -> Array:
+    """Return sigma(u) with the derivative sigma(u) sigma(-u): 1 - sigma(u) would cancel to 0."""
+    return jax.nn.sigmoid(u)
+
+
+@_sigmoid.defjvp
+def _sigmoid_jvp(primals, tangents):
+    (u,), (tangent,) = primals, tangents
+    value = _sigmoid(u)
+    return value, value * _sigmoid(-u) * tangent
+
+
+def _bounded(x: Array) -> Array:
+    """Return x, no larger than the largest number: an infinite derivative times 0 is NaN."""
+    most = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -most, most)
+
+
+@jax.custom_jvp
+def _square(x: Array) -> Array:
+    """Return x^2, with the derivative 2x as far as there are numbers."""
+    return x**2
+
+
+@_square.defjvp
+def _square_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return x**2, _bounded(2 * x) * tangent
+
+
+@jax.custom_jvp
+def _exp_of_minus(x: Array) -> Array:
+    """Return exp(-x), inf where it overflows, with derivatives as far as there are numbers."""
+    return jnp.exp(-x)
+
+
+@_exp_of_minus.defjvp
+def _exp_of_minus_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return jnp.exp(-x), -_bounded_exp_of_minus(x) * tangent
+
+
+@jax.custom_jvp
+def _bounded_exp_of_minus(x: Array) -> Array:
+    return _bounded(jnp.exp(-x))
+
+
+@_bounded_exp_of_minus.defjvp
+def _bounded_exp_of_minus_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    value = _bounded_exp_of_minus(x)
+    return value, -value * tangent
+
+
 def _margin(name: str, value, *energies: Array) -> Array:
     """Check a margin (>= 0, broadcasting) and give it the energies' type."""
     _checks.nonnegative(name, value)
-    value = jnp.asarray(value, jnp.result_type(*energies))
+    value = _checks.array(name, value).astype(jnp.result_type(*energies))
     _checks.broadcastable(**{"positive": energies[0], "negative": energies[1], name: value})
     return value
 
@@ -45,7 +129,8 @@ def energy(positive, negative) -> Array:
     2.0
     """
     positive, negative = _pair(positive, negative)
-    return jnp.broadcast_to(positive, jnp.broadcast_shapes(positive.shape, negative.shape))
+    value, negative = jnp.broadcast_arrays(positive, negative)
+    return _with_nan_derivatives(value, value, negative)
 
 
 def hinge(positive, negative, *, margin=1.0) -> Array:
@@ -68,7 +153,9 @@ def hinge(positive, negative, *, margin=1.0) -> Array:
     (0.5, 0.0)
     """
     positive, negative = _pair(positive, negative)
-    return jax.nn.relu(_margin("margin", margin, positive, negative) + positive - negative)
+    margin = _margin("margin", margin, positive, negative)
+    value = jax.nn.relu(margin + (positive - negative))
+    return _with_nan_derivatives(value, positive, negative)
 
 
 def log(positive, negative) -> Array:
@@ -91,7 +178,7 @@ def log(positive, negative) -> Array:
     (0.6931, 10000.0)
     """
     positive, negative = _pair(positive, negative)
-    return jax.nn.softplus(positive - negative)
+    return _with_nan_derivatives(jax.nn.softplus(positive - negative), positive, negative)
 
 
 def lvq2(positive, negative, *, ceiling=1.0) -> Array:
@@ -117,7 +204,8 @@ def lvq2(positive, negative, *, ceiling=1.0) -> Array:
     positive, negative = _pair(positive, negative)
     ceiling = _margin("ceiling", ceiling, positive, negative)
     violation = positive - negative
-    return jnp.where(violation >= ceiling, ceiling, jax.nn.relu(violation))
+    value = jnp.where(violation >= ceiling, ceiling, jax.nn.relu(violation))
+    return _with_nan_derivatives(value, positive, negative)
 
 
 def mce(positive, negative) -> Array:
@@ -139,7 +227,7 @@ def mce(positive, negative) -> Array:
     0.5
     """
     positive, negative = _pair(positive, negative)
-    return jax.nn.sigmoid(positive - negative)
+    return _with_nan_derivatives(_sigmoid(positive - negative), positive, negative)
 
 
 def simple(positive, negative, *, margin=1.0) -> Array:
@@ -164,7 +252,8 @@ def simple(positive, negative, *, margin=1.0) -> Array:
     """
     positive, negative = _pair(positive, negative)
     margin = _margin("margin", margin, positive, negative)
-    return jax.nn.relu(positive) + jax.nn.relu(margin - negative)
+    value = jax.nn.relu(positive) + jax.nn.relu(margin - negative)
+    return _with_nan_derivatives(value, positive, negative)
 
 
 def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> Array:
@@ -191,7 +280,8 @@ def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> 
     positive, negative = _pair(positive, negative)
     margin = _margin("margin", margin, positive, negative)
     pull = jax.nn.relu(positive) if one_sided else positive
-    return pull**2 + jax.nn.relu(margin - negative) ** 2
+    value = _square(pull) + _square(jax.nn.relu(margin - negative))
+    return _with_nan_derivatives(value, positive, negative)
 
 
 def square_exponential(positive, negative, *, gamma=1.0) -> Array:
@@ -216,4 +306,5 @@ def square_exponential(positive, negative, *, gamma=1.0) -> Array:
     """
     positive, negative = _pair(positive, negative)
     gamma = _margin("gamma", gamma, positive, negative)
-    return positive**2 + gamma * jnp.exp(-negative)
+    value = _square(positive) + gamma * _exp_of_minus(negative)
+    return _with_nan_derivatives(value, positive, negative)
