@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         inference,
         losses,
         objectives,
+        partition,
         samplers,
         training,
     )
@@ -41,6 +42,7 @@ _ROOMS = {
     "margins": "losses.margins",
     "networks": "energies.networks",
     "objectives": "objectives",
+    "partition": "partition",
     "samplers": "samplers",
     "sparse_coding": "inference.sparse_coding",
     "training": "training",
@@ -61,6 +63,7 @@ __all__ = [
     "margins",
     "networks",
     "objectives",
+    "partition",
     "samplers",
     "sparse_coding",
     "training",

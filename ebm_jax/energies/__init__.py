@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.energies.closed_forms import (
     DoubleWell,
     Funnel,
@@ -34,11 +35,13 @@ __all__ = [
     "GaussianMixture",
     "Ring",
     "Rosenbrock",
+    "boltzmann",
     "condition",
     "double_well",
     "funnel",
     "gaussian",
     "gaussian_mixture",
+    "lattice",
     "log_partition_funnel",
     "log_partition_gaussian",
     "log_partition_gaussian_mixture",

@@ -1,0 +1,373 @@
+r"""Boltzmann machines, energy(params, x) -> (): fully visible, restricted, and Gaussian-Bernoulli.
+
+Units are 0 and 1; integers, booleans and floats are taken: probabilities, grey values and
+relaxations have energies too. ``..._logits`` are the logits of a conditional distribution at
+beta = 1; at beta they are beta times that. ``partition.exact`` has the partition functions.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.types import Array
+
+
+class BoltzmannMachine(NamedTuple):
+    """Weights (n, n), of which the symmetric part off the diagonal counts, and biases (n,)."""
+
+    weights: Array
+    bias: Array
+
+
+class RBM(NamedTuple):
+    """Weights (visible, hidden), and the biases (visible,) and (hidden,)."""
+
+    weights: Array
+    visible_bias: Array
+    hidden_bias: Array
+
+
+class CenteredRBM(NamedTuple):
+    """An RBM of v - mu and h - lambda: its parameters, and the offsets (visible,), (hidden,)."""
+
+    weights: Array
+    visible_bias: Array
+    hidden_bias: Array
+    visible_offset: Array
+    hidden_offset: Array
+
+
+class GaussianRBM(NamedTuple):
+    """An ``RBM`` of real visibles, with their standard deviation given h: () or (visible,)."""
+
+    weights: Array
+    visible_bias: Array
+    hidden_bias: Array
+    scale: Array | float = 1.0
+
+
+def _units(name: str, x, shape: tuple[int, ...], dtype) -> Array:
+    """Return 0/1 units as numbers of the parameters' type, or refuse their shape."""
+    x = _checks.array(name, x)
+    if x.shape != shape:
+        raise ValueError(
+            f"{name} must be one configuration of shape {shape}, got {x.shape}: vmap a batch."
+        )
+    return x.astype(dtype)
+
+
+def _dtype(params: NamedTuple) -> jnp.dtype:
+    return jnp.promote_types(jnp.result_type(*params), jnp.float32)
+
+
+def boltzmann_machine(params: BoltzmannMachine, x) -> Array:
+    r"""Return the energy of a fully visible Boltzmann machine.
+
+        E(x) = -sum_{i<j} W_ij x_i x_j - b^T x,    W_ij the mean of weights[i, j] and weights[j, i]
+
+    Over spins it is the Ising model on any graph: a spin glass, a Hopfield network.
+    Source: Ackley, Hinton and Sejnowski (1985), A learning algorithm for Boltzmann machines,
+    Cognitive Science 9.
+
+    Args:
+        params: ``BoltzmannMachine(weights, bias)``.
+        x: (n,) of 0 and 1, or of -1 and 1.
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> float(boltzmann_machine(BoltzmannMachine(jnp.ones((3, 3)), jnp.ones(3)), jnp.ones(3, int)))
+    -6.0
+    """
+    x = _units("x", x, jnp.shape(params.bias), _dtype(params))
+    pairs = jnp.dot(x, params.weights @ x) - jnp.dot(jnp.diagonal(params.weights), x**2)
+    return -(0.5 * pairs + jnp.dot(params.bias, x))
+
+
+def boltzmann_machine_logits(params: BoltzmannMachine, x) -> Array:
+    r"""Return the logit of every unit being 1, given all the others.
+
+        log P(x_i = 1 | rest) / P(x_i = 0 | rest) = sum_{j != i} W_ij x_j + b_i
+
+    Over spins the logit of s_i = 1 against -1 is twice that.
+
+    Args:
+        params: ``BoltzmannMachine(weights, bias)``.
+        x: (n,).
+
+    Returns:
+        (n,).
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> machine = BoltzmannMachine(jnp.ones((3, 3)), jnp.zeros(3))
+    >>> boltzmann_machine_logits(machine, jnp.array([1, 1, 0])).tolist()
+    [1.0, 1.0, 2.0]
+    """
+    x = _units("x", x, jnp.shape(params.bias), _dtype(params))
+    both = 0.5 * (params.weights @ x + x @ params.weights)
+    return both - jnp.diagonal(params.weights) * x + params.bias
+
+
+def rbm_energy(params: RBM, v, h) -> Array:
+    r"""Return the energy of a restricted Boltzmann machine.
+
+        E(v, h) = -v^T W h - b^T v - c^T h
+
+    Source: P. Smolensky (1986); G. E. Hinton (2002), Training products of experts by minimizing
+    contrastive divergence, Neural Computation 14(8).
+
+    Args:
+        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        v: (visible,) of 0 and 1.
+        h: (hidden,) of 0 and 1.
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.zeros(2))
+    >>> float(rbm_energy(rbm, jnp.array([1, 1, 0]), jnp.array([1, 0])))
+    -2.0
+    """
+    h = _units("h", h, jnp.shape(params.hidden_bias), _dtype(params))
+    v = _units("v", v, jnp.shape(params.visible_bias), h.dtype)
+    return -jnp.dot(h, rbm_hidden_logits(params, v)) - jnp.dot(params.visible_bias, v)
+
+
+def rbm_free_energy(params: RBM, v) -> Array:
+    r"""Return the free energy of the visible units, all hidden ones summed out.
+
+        F(v) = -log sum_h exp(-E(v, h)) = -b^T v - sum_j softplus(c_j + v^T W_j)
+
+    Source: Hinton (2012), A practical guide to training restricted Boltzmann machines, eq. 25.
+
+    Args:
+        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        v: (visible,) of 0 and 1.
+
+    Returns:
+        (), in nats at beta = 1: P(v) = exp(-F(v)) / Z.
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = RBM(jnp.zeros((3, 2)), jnp.ones(3), jnp.zeros(2))
+    >>> round(float(rbm_free_energy(rbm, jnp.array([1, 1, 0]))), 4)  # -2 - 2 log 2
+    -3.3863
+    """
+    v = _units("v", v, jnp.shape(params.visible_bias), _dtype(params))
+    hidden = jax.nn.softplus(rbm_hidden_logits(params, v))
+    return -jnp.dot(params.visible_bias, v) - jnp.sum(hidden)
+
+
+def rbm_hidden_logits(params: RBM, v) -> Array:
+    r"""Return the logits of the hidden units given the visible ones, c + v^T W.
+
+    Args:
+        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        v: (visible,).
+
+    Returns:
+        (hidden,): P(h_j = 1 | v) is their sigmoid.
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> rbm_hidden_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(3)).tolist()
+    [4.0, 4.0]
+    """
+    v = _units("v", v, jnp.shape(params.visible_bias), _dtype(params))
+    return v @ params.weights + params.hidden_bias
+
+
+def rbm_visible_logits(params: RBM, h) -> Array:
+    r"""Return the logits of the visible units given the hidden ones, b + W h.
+
+    Args:
+        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        h: (hidden,).
+
+    Returns:
+        (visible,): P(v_i = 1 | h) is their sigmoid.
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> rbm_visible_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(2)).tolist()
+    [2.0, 2.0, 2.0]
+    """
+    h = _units("h", h, jnp.shape(params.hidden_bias), _dtype(params))
+    return h @ jnp.transpose(params.weights) + params.visible_bias
+
+
+def centered(params: RBM, visible_offset, hidden_offset) -> CenteredRBM:
+    r"""Return the centred form of an RBM: the same distribution, other gradients.
+
+        E(v, h) = -(v - mu)^T W (h - lambda) - b^T (v - mu) - c^T (h - lambda)
+
+    With offsets near the units' means, gradient ascent on the likelihood is close to the natural
+    gradient. To move the offsets as the means move, ``centered(uncentered(params), mu, lambda)``.
+    Source: Montavon and Mueller (2012), Deep Boltzmann machines and the centering trick; Melchior,
+    Fischer and Wiskott (2016), How to center deep Boltzmann machines, JMLR 17.
+
+    Args:
+        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        visible_offset: mu, (visible,).
+        hidden_offset: lambda, (hidden,).
+
+    Returns:
+        ``CenteredRBM``.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.zeros(2))
+    >>> centered(rbm, jnp.full(3, 0.5), jnp.full(2, 0.5)).visible_bias.tolist()
+    [1.0, 1.0, 1.0]
+    """
+    weights, visible, hidden = params
+    return CenteredRBM(
+        weights,
+        visible + weights @ hidden_offset,
+        hidden + visible_offset @ weights,
+        visible_offset,
+        hidden_offset,
+    )
+
+
+def uncentered(params: CenteredRBM) -> RBM:
+    r"""Return the RBM of the same distribution: its energy differs by a constant.
+
+    Train through it: the gradient of ``rbm_free_energy(uncentered(params), v)``, positive minus
+    negative, is the centred one. The offsets are constants to it.
+
+    Args:
+        params: ``CenteredRBM``.
+
+    Returns:
+        ``RBM``, for everything else here and elsewhere that takes one.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.zeros(2))
+    >>> uncentered(centered(rbm, jnp.full(3, 0.5), jnp.full(2, 0.5))).visible_bias.tolist()
+    [0.0, 0.0, 0.0]
+    """
+    weights, visible, hidden, *offsets = params
+    visible_offset, hidden_offset = jax.lax.stop_gradient(offsets)
+    return RBM(weights, visible - weights @ hidden_offset, hidden - visible_offset @ weights)
+
+
+def gaussian_rbm_energy(params: GaussianRBM, v, h) -> Array:
+    r"""Return the energy of a Gaussian-Bernoulli RBM: real visible units, binary hidden ones.
+
+        E(v, h) = sum_i (v_i - b_i)^2 / (2 s_i^2) - (v / s^2)^T W h - c^T h
+
+    Source: Cho, Ilin and Raiko (2011), Improved learning of Gaussian-Bernoulli restricted
+    Boltzmann machines.
+
+    Args:
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``.
+        v: (visible,), floating.
+        h: (hidden,) of 0 and 1.
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = GaussianRBM(jnp.ones((2, 1)), jnp.zeros(2), jnp.zeros(1))
+    >>> float(gaussian_rbm_energy(rbm, jnp.array([1.0, 1.0]), jnp.array([1])))
+    -1.0
+    """
+    h = _units("h", h, jnp.shape(params.hidden_bias), _dtype(params))
+    return _well(params, v) - jnp.dot(h, gaussian_rbm_hidden_logits(params, v))
+
+
+def _well(params: GaussianRBM, v) -> Array:
+    return 0.5 * jnp.sum(((v - params.visible_bias) / params.scale) ** 2)
+
+
+def gaussian_rbm_free_energy(params: GaussianRBM, v) -> Array:
+    r"""Return the free energy of the visible units of a Gaussian-Bernoulli RBM.
+
+        F(v) = sum_i (v_i - b_i)^2 / (2 s_i^2) - sum_j softplus(c_j + (v / s^2)^T W_j)
+
+    A mixture of 2^hidden Gaussians, any continuous sampler's target.
+
+    Args:
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``.
+        v: (visible,), floating.
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = GaussianRBM(jnp.zeros((2, 1)), jnp.zeros(2), jnp.zeros(1))
+    >>> round(float(gaussian_rbm_free_energy(rbm, jnp.array([1.0, 1.0]))), 4)  # 1 - log 2
+    0.3069
+    """
+    hidden = jax.nn.softplus(gaussian_rbm_hidden_logits(params, v))
+    return _well(params, v) - jnp.sum(hidden)
+
+
+def gaussian_rbm_hidden_logits(params: GaussianRBM, v) -> Array:
+    r"""Return the logits of the hidden units given the visible ones, c + (v / s^2)^T W.
+
+    Args:
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``.
+        v: (visible,), floating.
+
+    Returns:
+        (hidden,).
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = GaussianRBM(jnp.ones((2, 1)), jnp.zeros(2), jnp.zeros(1), scale=0.5)
+    >>> gaussian_rbm_hidden_logits(rbm, jnp.array([1.0, 1.0])).tolist()
+    [8.0]
+    """
+    v = _units("v", v, jnp.shape(params.visible_bias), _dtype(params))
+    return (v / jnp.square(params.scale)) @ params.weights + params.hidden_bias
+
+
+def gaussian_rbm_visible_mean(params: GaussianRBM, h) -> Array:
+    r"""Return the mean of the visible units given the hidden ones: v | h ~ N(b + W h, s^2).
+
+    At another beta the variance is s^2 / beta; the mean stays.
+
+    Args:
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``.
+        h: (hidden,) of 0 and 1.
+
+    Returns:
+        (visible,).
+
+    Raises:
+        ValueError: a batch instead of one configuration.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = GaussianRBM(jnp.ones((2, 1)), jnp.zeros(2), jnp.zeros(1))
+    >>> gaussian_rbm_visible_mean(rbm, jnp.array([1])).tolist()
+    [1.0, 1.0]
+    """
+    return rbm_visible_logits(RBM(*params[:3]), h)

@@ -1,0 +1,157 @@
+r"""Spins and colours on a torus: the Ising and the Potts model, energy(params, x) -> ().
+
+A lattice is a matrix, each site with four neighbours; in a row or column of two, the same one
+twice. ``..._logits`` are the logits of every site given all the others at beta = 1; at beta they
+are beta times that. ``partition.exact`` has the partition function of the Ising model.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.types import Array
+
+
+class Ising(NamedTuple):
+    """Coupling K () of neighbouring spins, > 0 ferromagnetic, and field h () on every spin."""
+
+    coupling: Array | float
+    field: Array | float = 0.0
+
+
+class Potts(NamedTuple):
+    """Coupling K () of neighbours of one colour, and a field (q,) on the q colours."""
+
+    coupling: Array | float
+    field: Array
+
+
+def _dtype(params: Ising | Potts) -> jnp.dtype:
+    return jnp.promote_types(jnp.result_type(*params), jnp.float32)
+
+
+def _lattice(name: str, x) -> Array:
+    x = _checks.array(name, x)
+    if x.ndim != 2:
+        raise ValueError(
+            f"{name} must be one lattice of shape (rows, columns), got {x.shape}: vmap a batch."
+        )
+    if x.dtype == bool:
+        raise TypeError(f"{name} must be numbers, got booleans: a spin is -1 or 1, not 0 or 1.")
+    return x
+
+
+def _colours(colours) -> Array:
+    x = _lattice("colours", colours)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"colours must be integers from 0 to q - 1, got {x.dtype}.")
+    return x
+
+
+def _neighbours(x: Array) -> list[Array]:
+    return [jnp.roll(x, shift, axis) for axis in (0, 1) for shift in (1, -1)]
+
+
+def ising(params: Ising, spins) -> Array:
+    r"""Return the energy of the Ising model on a torus.
+
+        E(s) = -K sum_<ij> s_i s_j - h sum_i s_i
+
+    On any other graph it is ``boltzmann.boltzmann_machine`` over spins.
+    Source: E. Ising (1925), Beitrag zur Theorie des Ferromagnetismus, Z. Physik 31.
+
+    Args:
+        params: ``Ising(coupling, field)``.
+        spins: (rows, columns) of -1 and 1.
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        TypeError: boolean spins. ValueError: a batch instead of one lattice.
+
+    >>> import jax.numpy as jnp
+    >>> float(ising(Ising(0.5), jnp.ones((4, 4), jnp.int8)))  # 32 bonds
+    -16.0
+    """
+    s = _lattice("spins", spins).astype(_dtype(params))
+    bonds = s * (jnp.roll(s, 1, 0) + jnp.roll(s, 1, 1))
+    return -(params.coupling * jnp.sum(bonds) + params.field * jnp.sum(s))
+
+
+def ising_logits(params: Ising, spins) -> Array:
+    r"""Return the logit of every spin being 1, given all the others.
+
+        log P(s_i = 1 | rest) / P(s_i = -1 | rest) = 2 (K sum_{j ~ i} s_j + h)
+
+    Args:
+        params: ``Ising(coupling, field)``.
+        spins: (rows, columns) of -1 and 1.
+
+    Returns:
+        (rows, columns).
+
+    Raises:
+        TypeError: boolean spins. ValueError: a batch instead of one lattice.
+
+    >>> import jax.numpy as jnp
+    >>> float(ising_logits(Ising(0.5), jnp.ones((4, 4), jnp.int8))[0, 0])
+    4.0
+    """
+    s = _lattice("spins", spins).astype(_dtype(params))
+    up, down, left, right = _neighbours(s)
+    return 2 * (params.coupling * (up + down + left + right) + params.field)
+
+
+def potts(params: Potts, colours) -> Array:
+    r"""Return the energy of the Potts model on a torus.
+
+        E(x) = -K sum_<ij> [x_i = x_j] - sum_i h(x_i)
+
+    With two colours it is the Ising model of coupling K / 2, up to a constant.
+    Source: R. B. Potts (1952), Some generalized order-disorder transformations, Proc. Camb. Phil.
+    Soc. 48.
+
+    Args:
+        params: ``Potts(coupling, field)``.
+        colours: integers (rows, columns), from 0 to q - 1.
+
+    Returns:
+        (), in nats at beta = 1.
+
+    Raises:
+        TypeError: colours that are no integers. ValueError: a batch instead of one lattice.
+
+    >>> import jax.numpy as jnp
+    >>> float(potts(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8)))
+    -16.0
+    """
+    x, field = _colours(colours), jnp.asarray(params.field, _dtype(params))
+    same = (x == jnp.roll(x, 1, 0)).astype(field.dtype) + (x == jnp.roll(x, 1, 1))
+    return -(params.coupling * jnp.sum(same) + jnp.sum(field[x]))
+
+
+def potts_logits(params: Potts, colours) -> Array:
+    r"""Return the log-odds of every site's colours given all the other sites, up to a constant.
+
+        log P(x_i = k | rest) = K sum_{j ~ i} [x_j = k] + h(k) + const
+
+    Args:
+        params: ``Potts(coupling, field)``.
+        colours: integers (rows, columns), from 0 to q - 1.
+
+    Returns:
+        (rows, columns, q).
+
+    Raises:
+        TypeError: colours that are no integers. ValueError: a batch instead of one lattice.
+
+    >>> import jax.numpy as jnp
+    >>> potts_logits(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8))[0, 0].tolist()
+    [2.0, 0.0, 0.0]
+    """
+    x, field = _colours(colours), jnp.asarray(params.field, _dtype(params))
+    count = sum(jax.nn.one_hot(n, field.shape[0], dtype=field.dtype) for n in _neighbours(x))
+    return params.coupling * count + field

@@ -1,0 +1,229 @@
+r"""Exact partition functions of discrete models: by enumeration in blocks, and in closed form.
+
+In float64 (``jax_enable_x64``, float64 parameters) the answers are right to about 1e-12 of log Z;
+in float32 to about 1e-6 of the largest energy, from the energies themselves: sums are taken over
+blocks and then over the blocks' sums, so the number of states adds nothing to that.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ebm_jax import _checks, gibbs
+from ebm_jax._trees import check_energy
+from ebm_jax.energies.boltzmann import RBM, GaussianRBM
+from ebm_jax.types import Array, Energy
+
+_BLOCK = 1024  # states that are evaluated at once, at most
+_MOST_STATES = 2**30
+
+
+def states(shape: int | tuple[int, ...], values=(0, 1)) -> Array:
+    r"""Return every configuration of some variables, the last one changing fastest.
+
+    Args:
+        shape: of one configuration.
+        values: what a variable may be, (q,); (0, 1) for units, (-1, 1) for spins, range(q) for
+            categories.
+
+    Returns:
+        (q^n, *shape), of the type of ``values``.
+
+    Raises:
+        ValueError: no value, or more than 2^30 configurations.
+
+    >>> states(2, (-1, 1)).tolist()
+    [[-1, -1], [-1, 1], [1, -1], [1, 1]]
+    """
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    values, num = _space(shape, values)
+    return _decode(jnp.arange(num), values, shape)
+
+
+def _space(shape: tuple[int, ...], values) -> tuple[Array, int]:
+    """Return the values as an array, and the number of configurations, or refuse too many."""
+    values = jnp.asarray(values)
+    if values.ndim != 1 or not values.shape[0]:
+        raise ValueError(f"values must be one or more numbers, (q,), got {values.shape}.")
+    num = values.shape[0] ** math.prod(shape)
+    if num > _MOST_STATES:
+        raise ValueError(
+            f"Enumeration is for at most {_MOST_STATES} states, got {values.shape[0]} values "
+            f"for each of {math.prod(shape)} variables."
+        )
+    return values, num
+
+
+def _decode(number: Array, values: Array, shape: tuple[int, ...]) -> Array:
+    """Return the configurations with these numbers: their digits in base q, (..., *shape)."""
+    places = values.shape[0] ** np.arange(math.prod(shape) - 1, -1, -1)
+    digits = number[..., None] // places.astype(np.int32) % values.shape[0]
+    return values[digits].reshape(number.shape + shape)
+
+
+def log_partition(
+    energy: Energy, shape: int | tuple[int, ...], *, values=(0, 1), beta=1.0
+) -> Array:
+    r"""Return log Z of any energy of discrete variables, by enumeration.
+
+        log Z = log sum_x exp(-beta E(x)),    x in values^shape
+
+    The states are made, evaluated and summed in blocks, backwards too: the memory, of the
+    gradient as well, is that of a block. Over given states, ``gibbs.log_partition`` of their
+    energies is the same.
+
+    Args:
+        energy: E(x) -> (), one configuration in.
+        shape: of one configuration.
+        values: what a variable may be, (q,).
+        beta: inverse temperature >= 0, ().
+
+    Returns:
+        (). Its gradient is minus beta times the expected gradient of the energy.
+
+    Raises:
+        ValueError: more than 2^30 configurations, a negative beta, an energy that is no scalar.
+
+    >>> import jax.numpy as jnp
+    >>> round(float(log_partition(lambda x: -1.0 * jnp.sum(x), 10)), 4)  # 10 log(1 + e)
+    13.1326
+    """
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    values, num = _space(shape, values)
+    check_energy(energy, _decode(jnp.arange(1), values, shape))
+    block = min(num, _BLOCK)
+
+    @jax.checkpoint
+    def over_block(start: Array) -> Array:
+        number = start + jnp.arange(block)
+        energies = jax.vmap(energy)(_decode(number, values, shape))
+        return gibbs.log_partition(energies, beta=beta, where=number < num)
+
+    each = jax.lax.map(over_block, block * jnp.arange(-(-num // block)))
+    return gibbs.log_partition(-each)
+
+
+def log_partition_rbm(params: RBM, *, beta=1.0) -> Array:
+    r"""Return log Z of a restricted Boltzmann machine, by enumeration of its smaller side.
+
+        log Z = log sum_h exp(beta c^T h + sum_i softplus(beta (b_i + W_i h)))
+
+    Args:
+        params: ``RBM(weights, visible_bias, hidden_bias)``; at most 30 units on the smaller side.
+        beta: inverse temperature of E(v, h), ().
+
+    Returns:
+        (), differentiable.
+
+    Raises:
+        ValueError: more than 30 units on the smaller side, a negative beta.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = RBM(jnp.zeros((784, 3)), jnp.zeros(784), jnp.zeros(3))
+    >>> round(float(log_partition_rbm(rbm)), 3)  # 787 log 2
+    545.507
+    """
+    _checks.nonnegative("beta", beta)
+    weights, outer, inner = jax.tree.map(lambda p: beta * jnp.asarray(p), params)
+    if weights.shape[0] < weights.shape[1]:
+        weights, outer, inner = weights.T, inner, outer
+
+    def energy(h):
+        h = h.astype(weights.dtype)
+        return -jnp.dot(inner, h) - _sum_softplus(outer + weights @ h)
+
+    return log_partition(energy, inner.shape[0])
+
+
+@jax.custom_jvp
+def _sum_softplus(x: Array) -> Array:
+    """Return sum_i log(1 + exp(x_i)), with one logarithm for many terms: four times faster."""
+    terms = 1 + jnp.exp(-jnp.abs(x))  # in (1, 2]: so many have a product that does not overflow
+    group = jnp.finfo(x.dtype).maxexp - 1
+    terms = jnp.pad(terms, (0, -x.shape[0] % group), constant_values=1)
+    products = jnp.prod(terms.reshape(-1, group), axis=1)
+    return jnp.sum(jax.nn.relu(x)) + jnp.sum(jnp.log(products))
+
+
+@_sum_softplus.defjvp
+def _(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _sum_softplus(x), jnp.sum(jax.nn.sigmoid(x) * dx)
+
+
+def log_partition_gaussian_rbm(params: GaussianRBM, *, beta=1.0) -> Array:
+    r"""Return log Z of a Gaussian-Bernoulli RBM, by enumeration of the hidden units.
+
+        log Z = log sum_h exp(beta c^T h + beta sum_i (2 b_i + m_i) m_i / (2 s_i^2))
+                + sum_i log(2 pi s_i^2 / beta) / 2,    m = W h
+
+    Args:
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``; at most 30 hidden units.
+        beta: inverse temperature of E(v, h) > 0, ().
+
+    Returns:
+        (), differentiable.
+
+    Raises:
+        ValueError: more than 30 hidden units, a negative beta.
+
+    >>> import jax.numpy as jnp
+    >>> rbm = GaussianRBM(jnp.zeros((2, 3)), jnp.zeros(2), jnp.zeros(3))
+    >>> round(float(log_partition_gaussian_rbm(rbm)), 4)  # log 2 pi + 3 log 2
+    3.9173
+    """
+    weights, visible, hidden = (jnp.asarray(p) for p in params[:3])
+    variance = jnp.broadcast_to(jnp.square(params.scale), visible.shape)
+
+    def energy(h):
+        h = h.astype(weights.dtype)
+        shift = weights @ h
+        return -jnp.dot(hidden, h) - jnp.sum((2 * visible + shift) * shift / (2 * variance))
+
+    gaussian = 0.5 * jnp.sum(jnp.log(2 * jnp.pi * variance / beta))
+    return log_partition(energy, hidden.shape[0], beta=beta) + gaussian
+
+
+def log_partition_ising(coupling: ArrayLike, shape: tuple[int, int]) -> Array:
+    r"""Return log Z of the Ising model on a torus without a field, in Kaufman's closed form.
+
+        Z = (2 sinh 2K)^(N/2) / 2 [C_odd + S_odd + C_even + S_even]
+        C = prod_r 2 cosh(n g_r / 2),   S = prod_r 2 sinh(n g_r / 2),   r odd or even, 0 <= r < 2m
+        cosh g_r = cosh 2K coth 2K - cos(pi r / m),   g_0 = 2K + log tanh K
+
+    At beta the coupling is beta K, so ``jax.grad`` gives what a heat bath measures: for K = 1,
+    <E> = -d/dbeta log Z, and the heat capacity is beta^2 d^2/dbeta^2 log Z, at the critical
+    point log(1 + sqrt 2) / 2 too.
+    Source: B. Kaufman (1949), Crystal statistics II, Phys. Rev. 76.
+
+    Args:
+        coupling: K > 0, the energy being ``lattice.ising`` at beta = 1, ().
+        shape: (rows, columns).
+
+    Returns:
+        (), differentiable twice; to about 1e-12 of N in float64.
+
+    Raises:
+        ValueError: a coupling that is not > 0, a side < 1.
+
+    >>> round(float(log_partition_ising(0.4, (8, 8))), 3)
+    56.599
+    """
+    _checks.positive("coupling", coupling)
+    rows, columns = (_checks.count("shape", side) for side in shape)
+    k = jnp.asarray(coupling, jnp.result_type(coupling, float))
+    modes = jnp.cosh(2 * k) / jnp.tanh(2 * k) - np.cos(np.pi / rows * np.arange(1, 2 * rows))
+    angles = jnp.concatenate([(2 * k + jnp.log(jnp.tanh(k)))[None], jnp.arccosh(modes)])
+
+    def terms(which: slice) -> tuple[Array, Array]:
+        half = columns * angles[which] / 2
+        # S / C = prod tanh, without the logarithm of the first factor: 0 at the critical point.
+        ratio = jnp.tanh(half[0]) * jnp.exp(jnp.sum(jnp.log(jnp.tanh(half[1:]))))
+        return jnp.sum(jnp.logaddexp(half, -half)), 1 + ratio
+
+    (odd, odd_sum), (even, even_sum) = terms(slice(1, None, 2)), terms(slice(0, None, 2))
+    bracket = odd + jnp.log(odd_sum + jnp.exp(even - odd) * even_sum)
+    return bracket + 0.5 * rows * columns * jnp.log(2 * jnp.sinh(2 * k)) - jnp.log(2.0)

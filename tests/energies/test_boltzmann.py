@@ -1,0 +1,211 @@
+"""Discrete energies and their conditionals against sums written out in NumPy."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies.boltzmann import RBM, BoltzmannMachine, GaussianRBM
+from ebm_jax.energies.lattice import Ising, Potts
+
+RNG = np.random.default_rng(0)
+VISIBLE, HIDDEN = 4, 3
+W = RNG.normal(size=(VISIBLE, HIDDEN))
+B, C = RNG.normal(size=VISIBLE), RNG.normal(size=HIDDEN)
+MACHINE = RBM(W, B, C)
+GAUSSIAN = GaussianRBM(W, B, C, np.array([0.5, 1.0, 2.0, 0.7]))
+FULL = BoltzmannMachine(RNG.normal(size=(5, 5)), RNG.normal(size=5))
+ISING, POTTS = Ising(0.4, -0.2), Potts(0.7, np.array([0.1, -0.3, 0.5]))
+
+
+def bits(n, values=(0, 1)):
+    return np.array(list(itertools.product(values, repeat=n)))
+
+
+def bonds(rows, columns):
+    """Every site with its right and its lower neighbour on the torus."""
+    for i, j in np.ndindex(rows, columns):
+        yield (i, j), (i, (j + 1) % columns)
+        yield (i, j), ((i + 1) % rows, j)
+
+
+def ising_by_hand(s):
+    return -0.4 * sum(s[a] * s[b] for a, b in bonds(*s.shape)) + 0.2 * s.sum()
+
+
+def potts_by_hand(x):
+    return -0.7 * sum(x[a] == x[b] for a, b in bonds(*x.shape)) - POTTS.field[x].sum()
+
+
+def full_by_hand(x):
+    """The diagonal does not count, and each pair counts by the mean of its two weights."""
+    pairs = itertools.combinations(range(5), 2)
+    weights = (FULL.weights + FULL.weights.T) / 2
+    return -sum(weights[i, j] * x[i] * x[j] for i, j in pairs) - x @ FULL.bias
+
+
+def rbm_by_hand(v, h):
+    return -(v @ W @ h + B @ v + C @ h)
+
+
+def gaussian_by_hand(v, h):
+    s = GAUSSIAN.scale
+    return np.sum((v - B) ** 2 / (2 * s**2)) - (v / s**2) @ W @ h - C @ h
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 2), (1, 3)])
+def test_lattice_energies(shape, x64):
+    for _ in range(5):
+        spins = RNG.choice([-1, 1], size=shape)
+        colours = RNG.integers(3, size=shape)
+        np.testing.assert_allclose(lattice.ising(ISING, spins), ising_by_hand(spins), atol=1e-12)
+        np.testing.assert_allclose(
+            lattice.potts(POTTS, colours), potts_by_hand(colours), atol=1e-12
+        )
+
+
+def assert_logits(logits, energy, x, low, high):
+    """The logits of x_i = high are E(x_i = low) - E(x_i = high)."""
+    for i in np.ndindex(x.shape):
+        down, up = x.copy(), x.copy()
+        down[i], up[i] = low, high
+        np.testing.assert_allclose(logits[i], energy(down) - energy(up), atol=1e-10)
+
+
+def test_conditionals_are_differences_of_energies(x64):
+    spins, x = RNG.choice([-1, 1], size=(3, 4)), RNG.integers(2, size=5)
+    assert_logits(lattice.ising_logits(ISING, spins), ising_by_hand, spins, -1, 1)
+    assert_logits(boltzmann.boltzmann_machine_logits(FULL, x), full_by_hand, x, 0, 1)
+    signs = 2 * x - 1
+    assert_logits(2 * boltzmann.boltzmann_machine_logits(FULL, signs), full_by_hand, signs, -1, 1)
+    colours = RNG.integers(3, size=(3, 4))
+    logits = np.asarray(lattice.potts_logits(POTTS, colours))
+    for k in (1, 2):
+        assert_logits(logits[..., k] - logits[..., 0], potts_by_hand, colours, 0, k)
+    v, h = RNG.integers(2, size=VISIBLE), RNG.integers(2, size=HIDDEN)
+    assert_logits(
+        boltzmann.rbm_hidden_logits(MACHINE, v), lambda h: rbm_by_hand(v, h), h.copy(), 0, 1
+    )
+    assert_logits(
+        boltzmann.rbm_visible_logits(MACHINE, h), lambda v: rbm_by_hand(v, h), v.copy(), 0, 1
+    )
+    real = RNG.normal(size=VISIBLE)
+    assert_logits(
+        boltzmann.gaussian_rbm_hidden_logits(GAUSSIAN, real),
+        lambda h: gaussian_by_hand(real, h),
+        h.copy(),
+        0,
+        1,
+    )
+
+
+def test_boltzmann_machine(x64):
+    for x in (*bits(5), *bits(5, (-1, 1))):
+        np.testing.assert_allclose(
+            boltzmann.boltzmann_machine(FULL, x), full_by_hand(x), atol=1e-12
+        )
+
+
+def test_a_free_energy_sums_the_hidden_units_out(x64):
+    for v in bits(VISIBLE):
+        by_hand = [rbm_by_hand(v, h) for h in bits(HIDDEN)]
+        joint = [boltzmann.rbm_energy(MACHINE, v, h) for h in bits(HIDDEN)]
+        np.testing.assert_allclose(joint, by_hand, atol=1e-12)
+        np.testing.assert_allclose(
+            boltzmann.rbm_free_energy(MACHINE, v), -oracles.log_partition(by_hand), atol=1e-12
+        )
+    for v in RNG.normal(size=(5, VISIBLE)):
+        by_hand = [gaussian_by_hand(v, h) for h in bits(HIDDEN)]
+        joint = [boltzmann.gaussian_rbm_energy(GAUSSIAN, v, h) for h in bits(HIDDEN)]
+        np.testing.assert_allclose(joint, by_hand, atol=1e-12)
+        np.testing.assert_allclose(
+            boltzmann.gaussian_rbm_free_energy(GAUSSIAN, v),
+            -oracles.log_partition(by_hand),
+            atol=1e-12,
+        )
+
+
+def test_gaussian_visible_units_given_the_hidden_ones(x64):
+    """E(v, h) is (v - mean)^2 / 2 s^2 up to a constant in v: checked by its gradient in v."""
+    for h in bits(HIDDEN):
+        mean = boltzmann.gaussian_rbm_visible_mean(GAUSSIAN, h)
+        v = RNG.normal(size=VISIBLE)
+        slope = oracles.finite_difference(functools.partial(gaussian_by_hand, h=h), v)
+        np.testing.assert_allclose((v - mean) / GAUSSIAN.scale**2, slope, atol=1e-8)
+
+
+def centered_by_hand(params, v, h):
+    weights, visible, hidden, mu, offset = params
+    return -(v - mu) @ weights @ (h - offset) - visible @ (v - mu) - hidden @ (h - offset)
+
+
+def test_the_centred_form_is_the_same_distribution(x64):
+    params = boltzmann.centered(MACHINE, RNG.uniform(size=VISIBLE), RNG.uniform(size=HIDDEN))
+    states = list(itertools.product(bits(VISIBLE), bits(HIDDEN)))
+    difference = [centered_by_hand(params, v, h) - rbm_by_hand(v, h) for v, h in states]
+    np.testing.assert_allclose(difference, difference[0], atol=1e-12)
+    back = boltzmann.uncentered(params)
+    for found, expected in zip(back, MACHINE, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_the_gradient_of_the_centred_form_is_centred(x64):
+    """d E / d W = -(v - mu)(h - lambda)^T, less its mean over the model: Melchior et al., eq. 5."""
+    mu, offset = RNG.uniform(size=VISIBLE), RNG.uniform(size=HIDDEN)
+    params = boltzmann.centered(MACHINE, mu, offset)
+
+    def contrast(params, positive, negative):
+        free = functools.partial(boltzmann.rbm_free_energy, boltzmann.uncentered(params))
+        return free(positive) - free(negative)
+
+    positive, negative = bits(VISIBLE)[5], bits(VISIBLE)[10]
+    gradient = jax.grad(contrast)(params, positive, negative)
+
+    def hidden(v):
+        return 1 / (1 + np.exp(-(C + v @ W)))
+
+    def outer(v):
+        return np.outer(v - mu, hidden(v) - offset)
+
+    np.testing.assert_allclose(gradient.weights, outer(negative) - outer(positive), atol=1e-12)
+    np.testing.assert_allclose(gradient.visible_bias, negative - positive, atol=1e-12)
+    np.testing.assert_array_equal(gradient.visible_offset, 0)
+    np.testing.assert_array_equal(gradient.hidden_offset, 0)
+
+
+@pytest.mark.parametrize("dtype", [bool, jnp.uint8, jnp.int8, jnp.int32, jnp.float32, jnp.bfloat16])
+def test_units_of_any_type_have_the_same_energy(dtype):
+    v, h = jnp.array([1, 0, 1, 1]).astype(dtype), jnp.array([0, 1, 1]).astype(dtype)
+    found = boltzmann.rbm_energy(MACHINE, v, h)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(
+        found, rbm_by_hand(np.array([1, 0, 1, 1]), np.array([0, 1, 1])), rtol=1e-5
+    )
+
+
+def test_narrow_parameters_are_summed_in_single_precision():
+    narrow = jax.tree.map(lambda p: jnp.asarray(p, jnp.bfloat16), MACHINE)
+    found = boltzmann.rbm_free_energy(narrow, jnp.ones(VISIBLE, bool))
+    wide = boltzmann.rbm_free_energy(
+        jax.tree.map(lambda p: p.astype(jnp.float32), narrow), jnp.ones(VISIBLE)
+    )
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, wide, rtol=1e-6)
+
+
+def test_what_is_no_configuration_is_refused():
+    with pytest.raises(ValueError, match=r"v must be one configuration of shape \(4,\)"):
+        boltzmann.rbm_free_energy(MACHINE, np.zeros((2, 4)))
+    with pytest.raises(ValueError, match=r"h must be one configuration of shape \(3,\)"):
+        boltzmann.rbm_energy(MACHINE, np.zeros(4), np.zeros(4))
+    with pytest.raises(ValueError, match="spins must be one lattice"):
+        lattice.ising(ISING, np.ones((2, 4, 4)))
+    with pytest.raises(TypeError, match="a spin is -1 or 1"):
+        lattice.ising(ISING, np.ones((4, 4), bool))
+    with pytest.raises(TypeError, match="colours must be integers"):
+        lattice.potts(POTTS, np.ones((4, 4)))
