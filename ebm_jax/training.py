@@ -138,10 +138,12 @@ def trainer(
             state.params, state.objective, batch, step_key
         )
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params, norm = optax.apply_updates(state.params, updates), _norm(gradient)
+        # An infinite step makes a parameter infinite, an infinite gradient the norm.
+        applied = jnp.isfinite(loss) & jnp.isfinite(norm)
+        applied &= _stays_finite((state.params, state.optimizer), (params, optimizer_state))
         new: Any = (params, _average(params, state, average_decay), optimizer_state)
         old = (state.params, state.average, state.optimizer)
-        applied = _finite((loss, gradient, updates)) & _stays_finite(old, new)
         params, average, optimizer_state = jax.tree.map(
             lambda a, b: jnp.where(applied, a, b), new, old
         )
@@ -150,7 +152,7 @@ def trainer(
         )
         metrics = metrics | {
             "loss_total": loss,
-            "gradient_norm": _norm(gradient),
+            "gradient_norm": norm,
             "skipped": ~applied,
             "skipped_in_row": skipped.in_row,
             "skipped_total": skipped.total,
@@ -236,10 +238,6 @@ def _average(params: Params, state: TrainingState, decay: float | None) -> Param
 def _floats(tree: PyTree) -> list[Array]:
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-
-
-def _finite(tree: PyTree) -> Array:
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in _floats(tree)]))
 
 
 def _stays_finite(old: PyTree, new: PyTree) -> Array:
