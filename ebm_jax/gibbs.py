@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax import _checks
-from ebm_jax._derivatives import zero_or_nan
+from ebm_jax._derivatives import expm1, zero_or_nan
 from ebm_jax.types import Array, Key
 
 
@@ -113,9 +113,8 @@ def _logsumexp(logits):
     """
     empty = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
     logits = jnp.where(empty, 0.0, logits)
-    largest = jnp.argmax(logits, axis=-1, keepdims=True)
-    top = jnp.take_along_axis(logits, largest, axis=-1)
-    others = jnp.arange(logits.shape[-1]) != largest
+    others = jnp.arange(logits.shape[-1]) != jnp.argmax(logits, axis=-1, keepdims=True)
+    top = jnp.sum(jnp.where(others, 0.0, logits), axis=-1, keepdims=True)
     level = jax.lax.stop_gradient(top)
     rest = jnp.sum(jnp.where(others, jnp.exp(logits - level), 0.0), axis=-1, keepdims=True)
     # exp(top - level) is 1 and has the gradient of the term left out.
@@ -212,7 +211,7 @@ def _soft_gap(gap, log_w, log_total, beta, log_scale):
     series = mean_gap + average(d * (small**2 / 6 - small / 2))
     # Then log1p(mean(expm1)) while the mean is near 1, logsumexp when it is small.
     b = jnp.where(cold | (beta == 0), 1.0, beta)
-    shrink = average(jnp.expm1(-b * gap0))
+    shrink = average(expm1(-b * gap0))
     near = shrink > -0.25
     log_scaled = jnp.where(
         near,
@@ -401,21 +400,21 @@ def grid(low, high, cells) -> tuple[Array, Array]:
     >>> points[:, 0].tolist()
     [0.125, 0.375, 0.625, 0.875]
     """
-    corners = [_checks.concrete(_checks.floating(*c)) for c in (("low", low), ("high", high))]
-    if corners[0] is None or corners[1] is None:
-        raise TypeError(f"low and high must be known when traced, got {low} and {high}.")
-    low, high = corners
+    dtype = _checks.floating("low", low).dtype
+    _checks.floating("high", high)
+    low, high, counts = (_checks.concrete(a) for a in (low, high, cells))
+    if low is None or high is None or counts is None:
+        raise TypeError("low, high and cells must be known when traced: they make the grid.")
     if low.ndim != 1 or low.shape != high.shape or not low.size:
         raise ValueError(f"low and high must be vectors of one length, got {low} and {high}.")
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         raise ValueError(f"low must be below high, both finite, got {low} and {high}.")
-    given = np.asarray(cells)
-    if not np.issubdtype(given.dtype, np.integer) or (given < 1).any():
+    if not np.issubdtype(counts.dtype, np.integer) or (counts < 1).any():
         raise ValueError(f"cells must be an integer >= 1, or one a dimension, got {cells!r}.")
-    _checks.fits("cells", given, "the corners", low.shape)
-    counts = np.broadcast_to(given, low.shape)
+    _checks.fits("cells", counts, "the corners", low.shape)
+    counts = np.broadcast_to(counts, low.shape)
     widths = (high.astype(np.float64) - low) / counts
     axes = [a + w * (np.arange(n) + 0.5) for a, w, n in zip(low, widths, counts, strict=True)]
     points = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
     log_volumes = np.full(len(points), np.log(widths).sum())
-    return jnp.asarray(points, low.dtype), jnp.asarray(log_volumes, low.dtype)
+    return jnp.asarray(points, dtype), jnp.asarray(log_volumes, dtype)
