@@ -1,0 +1,88 @@
+"""Elementary functions whose derivatives are right where JAX's own are not, in both modes."""
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax.types import Array
+
+
+@jax.custom_jvp
+def zero_or_nan(nan: Array, x: Array) -> Array:
+    """Return 0 in the common shape; NaN, with a NaN derivative by x, where ``nan``.
+
+    Added to a result it makes a NaN reach every derivative: a ``where`` on the way stops it.
+    """
+    return jnp.where(nan, jnp.nan, jnp.zeros_like(x))
+
+
+@zero_or_nan.defjvp
+def _zero_or_nan_jvp(primals, tangents):
+    value = zero_or_nan(*primals)
+    return value, value * tangents[1]
+
+
+@jax.custom_jvp
+def sigmoid(u: Array) -> Array:
+    """Return sigma(u) with the derivative sigma(u) sigma(-u): 1 - sigma(u) would cancel to 0."""
+    return jax.nn.sigmoid(u)
+
+
+@sigmoid.defjvp
+def _sigmoid_jvp(primals, tangents):
+    (u,), (tangent,) = primals, tangents
+    value = sigmoid(u)
+    return value, value * sigmoid(-u) * tangent
+
+
+@jax.custom_jvp
+def expm1(x: Array) -> Array:
+    """Return exp(x) - 1 with the derivative exp(x): older JAX adds 1 to the value, and cancels."""
+    return jnp.expm1(x)
+
+
+@expm1.defjvp
+def _expm1_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return expm1(x), jnp.exp(x) * tangent
+
+
+def bounded(x: Array) -> Array:
+    """Return x, no larger than the largest number: an infinite derivative times 0 is NaN."""
+    most = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -most, most)
+
+
+@jax.custom_jvp
+def square(x: Array) -> Array:
+    """Return x^2, with the derivative 2x as far as there are numbers."""
+    return x**2
+
+
+@square.defjvp
+def _square_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return x**2, bounded(2 * x) * tangent
+
+
+@jax.custom_jvp
+def exp_of_minus(x: Array) -> Array:
+    """Return exp(-x), inf where it overflows, with derivatives as far as there are numbers."""
+    return jnp.exp(-x)
+
+
+@exp_of_minus.defjvp
+def _exp_of_minus_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return jnp.exp(-x), -_bounded_exp_of_minus(x) * tangent
+
+
+@jax.custom_jvp
+def _bounded_exp_of_minus(x: Array) -> Array:
+    return bounded(jnp.exp(-x))
+
+
+@_bounded_exp_of_minus.defjvp
+def _bounded_exp_of_minus_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    value = _bounded_exp_of_minus(x)
+    return value, -value * tangent
