@@ -153,9 +153,7 @@ def test_one_batch_is_not_taken_for_many(key):
     """A batch (256, 2) would train on 256 batches of two scalars."""
     trainer = training.trainer(plain(lambda p, b: jnp.mean((b - p) ** 2)), optax.sgd(0.1))
     state, batch = trainer.init(jnp.zeros(2), key), jnp.ones((256, 2))
-    with pytest.raises(
-        ValueError, match=r"num_updates=1 on the leading .*\(256, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"num_updates=1 on the leading .*\(256, 2\)"):
         trainer.update(state, batch, key, 1)
     with pytest.raises(ValueError, match=r"num_updates=3 .*\(3, 5\), \(2,\)"):
         trainer.update(state, (jnp.ones((3, 5)), jnp.ones(2)), key, 3)
