@@ -58,7 +58,7 @@ def _value(name: str, value, step) -> Array:
     """Return an option at a step, or refuse one that is no real number and no array of them."""
     value = value(step) if callable(value) else value
     array = _checks.array(name, value)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating) or array.dtype == bool:
+    if array.dtype == bool:
         raise TypeError(f"{name} must be a real number or an array of them, got {value!r}.")
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 

@@ -245,7 +245,7 @@ def test_persistent_chains():
         ({"box": (0.0,)}, ValueError, r"box must be a pair \(low, high\)"),
         ({"box": (0.0, 1.0, 2.0)}, ValueError, r"box must be a pair \(low, high\)"),
         ({"beta": "warm"}, TypeError, "beta must be an array of numbers, got 'warm'"),
-        ({"step_size": 1j}, TypeError, "step_size must be a real number"),
+        ({"step_size": 1j}, TypeError, "step_size must be an array of real numbers, got complex"),
         ({"step_size": lambda t: -1.0}, ValueError, r"step_size must be .*, got -1\.0 at step 0"),
         ({"beta": lambda t: 0.0 * t}, ValueError, "beta must be > 0 .* at step 0"),
     ],
