@@ -159,8 +159,10 @@ def take_chains(tree: PyTree, indices: Array, axes: PyTree, groups: int = 1) -> 
     def take(axis: int, leaf: Array) -> Array:
         if axis < 0:
             return leaf
-        blocks, local = _blocks(leaf, axis, indices, groups)
         where = (slice(None),) * axis
+        if groups == 1:
+            return leaf[(*where, indices)]
+        blocks, local = _blocks(leaf, axis, indices, groups)
         taken = jax.vmap(lambda block, i: block[(*where, i)], (axis, 0), axis)(blocks, local)
         return taken.reshape(leaf.shape[:axis] + indices.shape + leaf.shape[axis + 1 :])
 
@@ -173,9 +175,11 @@ def put_chains(tree: PyTree, indices: Array, new: PyTree, axes: PyTree, groups: 
     def put(axis: int, leaf: Array, moved: Array) -> Array:
         if axis < 0:
             return moved
+        where = (slice(None),) * axis
+        if groups == 1:  # without the blocks' axis XLA writes in place
+            return leaf.at[(*where, indices)].set(moved)
         blocks, local = _blocks(leaf, axis, indices, groups)
         arrivals = moved.reshape((*leaf.shape[:axis], *local.shape, *leaf.shape[axis + 1 :]))
-        where = (slice(None),) * axis
 
         def one(block: Array, i: Array, arriving: Array) -> Array:
             return block.at[(*where, i)].set(arriving)
