@@ -65,6 +65,13 @@ def positive(name: str, value) -> None:
         raise ValueError(f"{name} must be finite and > 0, got {known}.")
 
 
+def finite(name: str, value) -> None:
+    """Raise ValueError where a known value is infinite or NaN."""
+    known = _real(name, value)
+    if known is not None and not np.all(np.isfinite(known)):
+        raise ValueError(f"{name} must be finite, got {known}.")
+
+
 def fraction(name: str, value) -> None:
     """Raise ValueError where a known value lies outside [0, 1]."""
     known = _real(name, value)

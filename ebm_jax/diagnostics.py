@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax import _checks
-from ebm_jax._trees import chain_sum, value_and_gradient
+from ebm_jax._trees import chain_norm, check_chains, check_energy, value_and_gradient
 from ebm_jax.types import Array, Energy, Metrics, Params, Position
 
 
@@ -31,19 +31,30 @@ def energy_gap(energy: Energy, params: Params, positives: Position, negatives: P
     Returns:
         ``energy_positive``, ``energy_negative``, ``energy_gap`` and ``energy_spread``, each ().
 
+    Raises:
+        ValueError: an energy that is no scalar, data without a common leading axis. TypeError: an
+            integer energy, what is no function.
+
     >>> import jax.numpy as jnp
     >>> found = energy_gap(lambda p, x: x, None, jnp.zeros(3), jnp.ones(3))
     >>> float(found["energy_gap"]), float(found["energy_spread"])
     (1.0, 0.5)
     """
-    positive = jax.vmap(energy, (None, 0))(params, positives)
-    negative = jax.vmap(energy, (None, 0))(params, negatives)
+    _checks.function("energy", energy)
+    positive, negative = (_energies(energy, params, x) for x in (positives, negatives))
     return {
         "energy_positive": jnp.mean(positive),
         "energy_negative": jnp.mean(negative),
         "energy_gap": jnp.mean(negative) - jnp.mean(positive),
         "energy_spread": jnp.std(jnp.concatenate([positive, negative])),
     }
+
+
+def _energies(energy: Energy, params: Params, batch: Position) -> Array:
+    check_chains(batch)
+    batch = jax.tree.map(jnp.asarray, batch)
+    check_energy(lambda x: energy(params, x), batch)
+    return jax.vmap(energy, (None, 0))(params, batch)
 
 
 def gradient_norms(energy: Energy, position: Position) -> Array:
@@ -56,12 +67,18 @@ def gradient_norms(energy: Energy, position: Position) -> Array:
     Returns:
         (chains,), in energy per unit of x.
 
+    Raises:
+        ValueError: an energy that is no scalar, a position without chains. TypeError: an integer
+            energy, positions without a floating leaf, what is no function.
+
     >>> import jax.numpy as jnp
     >>> gradient_norms(lambda x: jnp.sum(x**2) / 2, jnp.array([[3.0, 4.0]])).tolist()
     [5.0]
     """
-    _, gradient = value_and_gradient(energy, position)
-    return jnp.sqrt(chain_sum([g**2 for g in gradient]))
+    _checks.function("energy", energy)
+    check_chains(position)
+    _, gradient = value_and_gradient(energy, jax.tree.map(jnp.asarray, position))
+    return chain_norm(gradient)
 
 
 def low_energy_volume(energies, data_energies, *, mass=0.95, log_weights=None) -> Array:
@@ -83,10 +100,10 @@ def low_energy_volume(energies, data_energies, *, mass=0.95, log_weights=None) -
         log_weights: (n,), log cell volumes; None for equal ones.
 
     Returns:
-        (), in [0, 1]; NaN where an energy of the data is NaN.
+        (), in [0, 1]; NaN where an energy is NaN, the data's or one with a weight.
 
     Raises:
-        TypeError: integer energies. ValueError: a mass outside [0, 1].
+        TypeError: integer energies. ValueError: a mass outside [0, 1], other shapes.
 
     >>> import jax.numpy as jnp
     >>> float(low_energy_volume(jnp.array([0.0, 1.0, 2.0, 3.0]), jnp.array([0.0, 0.5])))
@@ -97,10 +114,18 @@ def low_energy_volume(energies, data_energies, *, mass=0.95, log_weights=None) -
     energies = _checks.floating("energies", energies)
     data_energies = _checks.floating("data_energies", data_energies)
     _checks.fraction("mass", mass)
+    _checks.scalar("mass", mass)
+    for name, given in (("energies", energies), ("data_energies", data_energies)):
+        if given.ndim != 1 or not given.size:
+            raise ValueError(f"{name} must be a vector of at least one, got {given.shape}.")
+    log_w = _checks.array("log_weights", 0.0 if log_weights is None else log_weights)
+    _checks.fits("log_weights", log_w, "energies", energies.shape)
     # "higher" gives an energy of the data itself: interpolation could fall below a flat energy.
     level = jnp.quantile(data_energies, mass, method="higher")
-    weights = jnp.ones(energies.shape) if log_weights is None else jax.nn.softmax(log_weights)
-    volume = jnp.sum(jnp.where(energies <= level, weights, 0.0)) / jnp.sum(weights)
+    wide = jnp.promote_types(energies.dtype, jnp.float32)
+    weights = jax.nn.softmax(jnp.broadcast_to(log_w, energies.shape).astype(wide))
+    low = jnp.where(jnp.isnan(energies), jnp.nan, (energies <= level).astype(wide))
+    volume = jnp.sum(jnp.where(weights == 0, 0.0, weights * low)) / jnp.sum(weights)
     return jnp.where(jnp.isnan(level), jnp.nan, volume)
 
 
@@ -115,7 +140,12 @@ def _array_stats() -> Any:
 
 
 def _history(history) -> np.ndarray:
-    values = np.asarray(history, np.float64)
+    try:
+        values = np.asarray(history, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"history must be one array (steps, chains, ...), got {type(history).__name__}."
+        ) from None
     if values.ndim < 2 or values.shape[0] < 4:
         raise ValueError(
             "history must be (steps, chains, ...) with at least 4 steps, as chains.run collects "

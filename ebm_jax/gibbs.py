@@ -89,7 +89,9 @@ def _prepare(energies, beta, axis, where, log_weights):
         jnp.minimum(gap, jnp.finfo(gap.dtype).max),  # energies may span more than that
         jnp.where(allowed & (lowest == -jnp.inf) & (energies == -jnp.inf), 0.0, jnp.inf),
     )
-    nan = jnp.isnan(lowest) | jnp.any(jnp.isnan(log_w), axis=-1, keepdims=True)
+    # Sought for themselves: XLA's minimum of many rows on CPU may skip a NaN.
+    nan = (allowed & jnp.isnan(energies)) | jnp.isnan(log_w)
+    nan = jnp.any(nan, axis=-1, keepdims=True)
     gap = jnp.where(allowed & nan, zero_or_nan(allowed & nan, energies), gap)
     return gap, jnp.where(nan, jnp.nan, lowest), log_w, beta, dtype
 

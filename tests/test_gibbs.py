@@ -268,6 +268,15 @@ def test_a_beta_that_is_bad_at_run_time_gives_nan(beta):
     assert jax.jit(lambda b: gibbs.sample(jax.random.key(0), jnp.asarray(E), beta=b))(beta) == -1
 
 
+def test_a_nan_among_many_rows_is_not_hidden():
+    """XLA's minimum of many rows on CPU may skip it."""
+    energies = jnp.zeros((5000, 4)).at[:, 2].set(jnp.nan)
+    for function in (gibbs.free_energy, gibbs.log_partition, gibbs.entropy):
+        for call in (function, jax.jit(function)):
+            assert np.isnan(call(energies)).all()
+    assert (gibbs.sample(jax.random.key(0), energies) == -1).all()
+
+
 # gibbs.grid, by integrals in closed form.
 
 

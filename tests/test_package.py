@@ -1,11 +1,11 @@
-"""The library stands alone: nothing of the experiments, no global state."""
+"""The library stands alone: nothing of the experiments, no global state, rooms on demand."""
 
 import subprocess
 import sys
 
 FOREIGN = "matplotlib sklearn scipy.optimize tensorboardX arviz_stats submitit experiments"
 
-CHECK = f"""
+PURE = f"""
 import sys, jax, flax, chex, optax  # they register options of their own
 before = dict(jax.config.values)
 import ebm_jax
@@ -14,8 +14,38 @@ assert dict(jax.config.values) == before, "configuration changed"
 assert all(hasattr(ebm_jax, name) for name in ebm_jax.__all__)
 """
 
+LAZY = """
+import sys, functools, jax.numpy as jnp
+import ebm_jax
+def brought():
+    return sorted({"flax", "optax", "chex"} & set(sys.modules))
+assert not brought(), brought()
+e, x = jnp.array([0.0, 1.0]), jnp.zeros(2)
+ebm_jax.gibbs.probs(e)
+ebm_jax.losses.nll(e, 0), ebm_jax.gradients.nll(e, 0), ebm_jax.margins
+params = ebm_jax.energies.Gaussian(x, x + 1)
+energy = functools.partial(ebm_jax.energies.gaussian, params)
+energy(x)
+ebm_jax.samplers.langevin.ula(energy, step_size=0.1)
+ebm_jax.inference.minimize_over(lambda y, z: (y - z) ** 2, e)(0.5)
+ebm_jax.alignment.free_energy(jnp.zeros((3, 2)))
+ebm_jax.sparse_coding.infer(jnp.eye(2), x, sparsity=0.1)
+ebm_jax.diagnostics.low_energy_volume(e, e)
+assert not brought(), brought()
+ebm_jax.networks
+assert "flax" in sys.modules
+"""
 
-def test_importing_the_library_changes_nothing_and_brings_nothing():
-    done = subprocess.run([sys.executable, "-c", CHECK], capture_output=True, text=True)
+
+def run(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ""
+
+
+def test_importing_the_library_changes_nothing_and_brings_nothing():
+    run(PURE)
+
+
+def test_flax_and_optax_come_only_with_what_needs_them():
+    run(LAZY)

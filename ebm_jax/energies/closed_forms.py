@@ -2,7 +2,11 @@ r"""Energies in closed form, energy(params, x) -> ().
 
 Each takes its parameters first, a NamedTuple, so that ``jax.grad`` reaches them and
 ``functools.partial(gaussian, params)`` is the energy of x alone that samplers take. Where the
-partition function Z(beta) = int exp(-beta E(x)) dx is known, ``log_partition_...`` gives it.
+partition function Z(beta) = int exp(-beta E(x)) dx is known, ``log_partition_...`` gives it, for
+finite beta > 0 (one number, or an array of them): it diverges at 0.
+
+Parameters of another kind raise TypeError, of another shape ValueError; so does, where it is known
+when traced, a scale or a width that is not finite and > 0.
 """
 
 from typing import NamedTuple
@@ -56,14 +60,53 @@ class Ring(NamedTuple):
     width: Array
 
 
-def _vector(name: str, x, size: int | None = None) -> Array:
+def _vector(name: str, x, size: int | None = None, least: int = 1) -> Array:
     x = _checks.floating("x", x)
-    if x.ndim != 1 or (size is not None and x.shape[0] != size):
-        wanted = "(d,)" if size is None else f"({size},)"
+    if x.ndim != 1 or x.shape[0] < least or (size is not None and x.shape[0] != size):
+        wanted = f"(d,), d >= {least}," if size is None else f"({size},)"
         raise ValueError(
             f"{name} takes one configuration of shape {wanted}, got {x.shape}: vmap a batch."
         )
     return x
+
+
+def _kind(params, kind: type) -> None:
+    if not isinstance(params, kind):
+        raise TypeError(f"params must be a {kind.__name__}, got {params!r}.")
+
+
+def _numbers(params, kind: type, *positive: str) -> None:
+    """Refuse parameters that are not of their kind, or one that is not one number (> 0)."""
+    _kind(params, kind)
+    for name, value in params._asdict().items():
+        _checks.scalar(name, _checks.array(name, value))
+        if name in positive:
+            _checks.positive(name, value)
+
+
+def _gaussian(params: Gaussian) -> tuple[Array, Array]:
+    _kind(params, Gaussian)
+    mean = _checks.array("mean", params.mean)
+    precision = _checks.array("precision", params.precision)
+    if mean.ndim != 1 or precision.shape not in (mean.shape, 2 * mean.shape):
+        raise ValueError(
+            "A Gaussian has a mean (d,) and a precision (d, d) or (d,), got "
+            f"{mean.shape} and {precision.shape}."
+        )
+    return mean, precision
+
+
+def _mixture(params: GaussianMixture) -> tuple[Array, Array, Array]:
+    _kind(params, GaussianMixture)
+    means, weights = (_checks.array(n, getattr(params, n)) for n in ("means", "log_weights"))
+    scale = _checks.array("scale", params.scale)
+    _checks.positive("scale", params.scale)
+    if means.ndim != 2 or weights.shape != means.shape[:1] or scale.ndim:
+        raise ValueError(
+            "A GaussianMixture has means (k, d), log_weights (k,) and one scale (), got "
+            f"{means.shape}, {weights.shape} and {scale.shape}."
+        )
+    return means, weights, scale
 
 
 def gaussian(params: Gaussian, x) -> Array:
@@ -85,7 +128,7 @@ def gaussian(params: Gaussian, x) -> Array:
     >>> float(gaussian(Gaussian(jnp.zeros(2), jnp.ones(2)), jnp.array([3.0, 4.0])))
     12.5
     """
-    mean, precision = jnp.asarray(params.mean), jnp.asarray(params.precision)
+    mean, precision = _gaussian(params)
     d = _vector("gaussian", x, mean.shape[0]) - mean
     return 0.5 * jnp.dot(d, precision @ d if precision.ndim == 2 else precision * d)
 
@@ -93,12 +136,21 @@ def gaussian(params: Gaussian, x) -> Array:
 def log_partition_gaussian(params: Gaussian, *, beta=1.0) -> Array:
     r"""Return log Z = d/2 log(2 pi / beta) - 1/2 log det Lambda.
 
+    NaN where the precision is not positive definite.
+
     >>> import jax.numpy as jnp
     >>> round(float(log_partition_gaussian(Gaussian(jnp.zeros(2), jnp.ones(2)))), 4)  # log 2 pi
     1.8379
     """
-    precision = jnp.asarray(params.precision)
-    log_det = jnp.linalg.slogdet(precision)[1] if precision.ndim == 2 else jnp.log(precision).sum()
+    _checks.positive("beta", beta)
+    _, precision = _gaussian(params)
+    if precision.ndim == 2:
+        wide = precision.astype(jnp.promote_types(precision.dtype, jnp.float32))
+        # Of a matrix that is not symmetric the energy, too, sees the symmetric part.
+        root = jnp.diagonal(jnp.linalg.cholesky(wide))
+        log_det = 2 * jnp.log(root).sum().astype(precision.dtype)
+    else:
+        log_det = jnp.log(precision).sum()
     return 0.5 * (precision.shape[0] * jnp.log(2 * jnp.pi / beta) - log_det)
 
 
@@ -122,12 +174,12 @@ def gaussian_mixture(params: GaussianMixture, x) -> Array:
     >>> round(float(gaussian_mixture(params, jnp.zeros(1))), 4)  # log(2 pi) / 2
     0.9189
     """
-    means, scale = jnp.asarray(params.means), jnp.asarray(params.scale)
+    means, weights, scale = _mixture(params)
     x = _vector("gaussian_mixture", x, means.shape[1])
     squares = jnp.sum((x - means) ** 2, axis=-1)
     normaliser = means.shape[1] * (jnp.log(scale) + 0.5 * jnp.log(2 * jnp.pi))
     components = 0.5 * squares / scale**2 + normaliser
-    return gibbs.free_energy(components, log_weights=params.log_weights)
+    return gibbs.free_energy(components, log_weights=weights)
 
 
 def log_partition_gaussian_mixture(params: GaussianMixture) -> Array:
@@ -138,7 +190,7 @@ def log_partition_gaussian_mixture(params: GaussianMixture) -> Array:
     >>> abs(float(log_partition_gaussian_mixture(params))) < 1e-6
     True
     """
-    return jax.nn.logsumexp(jnp.asarray(params.log_weights))
+    return jax.nn.logsumexp(_mixture(params)[1])
 
 
 def double_well(params: DoubleWell, x) -> Array:
@@ -161,6 +213,7 @@ def double_well(params: DoubleWell, x) -> Array:
     >>> float(double_well(well, jnp.array([0.0]))), float(double_well(well, jnp.array([1.0])))
     (2.0, 0.0)
     """
+    _numbers(params, DoubleWell)
     x = _vector("double_well", x)
     well = params.barrier * (x[0] ** 2 - 1) ** 2 + params.tilt * x[0]
     return well + 0.5 * jnp.sum(x[1:] ** 2)
@@ -187,6 +240,7 @@ def rosenbrock(params: Rosenbrock, x) -> Array:
     >>> float(rosenbrock(Rosenbrock(1.0, 100.0), jnp.array([1.0, 1.0])))
     0.0
     """
+    _numbers(params, Rosenbrock)
     x = _vector("rosenbrock", x, 2)
     return (params.a - x[0]) ** 2 + params.b * (x[1] - x[0] ** 2) ** 2
 
@@ -197,6 +251,8 @@ def log_partition_rosenbrock(params: Rosenbrock, *, beta=1.0) -> Array:
     >>> round(float(log_partition_rosenbrock(Rosenbrock(1.0, 1.0))), 4)  # log pi
     1.1447
     """
+    _numbers(params, Rosenbrock, "b")
+    _checks.positive("beta", beta)
     return jnp.log(jnp.pi / beta) - 0.5 * jnp.log(params.b)
 
 
@@ -221,9 +277,11 @@ def funnel(params: Funnel, x) -> Array:
     >>> float(funnel(Funnel(3.0), jnp.array([0.0, 2.0])))
     2.0
     """
-    x = _vector("funnel", x)
+    _numbers(params, Funnel, "scale")
+    x = _vector("funnel", x, least=2)
     v, rest = x[0], x[1:]
-    neck = 0.5 * (jnp.sum(rest**2) * jnp.exp(-v) + rest.shape[0] * v)
+    # Each scaled before it is squared: 0 exp(-v) is 0 deep in the neck, not NaN.
+    neck = 0.5 * (jnp.sum((rest * jnp.exp(-v / 2)) ** 2) + rest.shape[0] * v)
     return 0.5 * (v / params.scale) ** 2 + neck
 
 
@@ -235,7 +293,9 @@ def log_partition_funnel(params: Funnel, dimension: int, *, beta=1.0) -> Array:
     >>> round(float(log_partition_funnel(Funnel(3.0), 2)), 4)  # log(2 pi 3)
     2.9365
     """
-    rest = dimension - 1
+    _numbers(params, Funnel, "scale")
+    _checks.positive("beta", beta)
+    rest = _checks.count("dimension", dimension) - 1
     tilt = (rest * (1 - beta) * params.scale) ** 2 / (8 * beta)
     return 0.5 * dimension * jnp.log(2 * jnp.pi / beta) + jnp.log(params.scale) + tilt
 
@@ -261,6 +321,7 @@ def ring(params: Ring, x) -> Array:
     >>> float(ring(Ring(radius=1.0, width=0.5), jnp.array([0.0, 2.0])))
     2.0
     """
+    _numbers(params, Ring, "width")
     x = _vector("ring", x, 2)
     square = jnp.sum(x**2)
     radius = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
@@ -275,6 +336,9 @@ def log_partition_ring(params: Ring, *, beta=1.0) -> Array:
     >>> round(float(log_partition_ring(Ring(radius=0.0, width=1.0))), 4)  # log 2 pi
     1.8379
     """
+    _numbers(params, Ring, "width")
+    _checks.nonnegative("radius", params.radius)
+    _checks.positive("beta", beta)
     s, r = params.width / jnp.sqrt(beta), params.radius
     bulk = r * s * jnp.sqrt(jnp.pi / 2) * (1 + jax.lax.erf(jnp.asarray(r / (s * jnp.sqrt(2.0)))))
     return jnp.log(2 * jnp.pi * (s**2 * jnp.exp(-0.5 * (r / s) ** 2) + bulk))

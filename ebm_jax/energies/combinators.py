@@ -6,12 +6,24 @@ So they work on energies of (params, x) and on energies of x alone.
 import jax.numpy as jnp
 
 from ebm_jax import _checks, gibbs
-from ebm_jax.types import Energy
+from ebm_jax.types import Array, Energy
 
 
 def _several(name: str, energies: tuple[Energy, ...]) -> None:
     if not energies:
-        raise ValueError(f"{name} needs at least one energy, got none.")
+        raise ValueError(f"{name} needs at least one of the energies, got none.")
+    for energy in energies:
+        _checks.function(f"Each of the energies of {name}", energy)
+
+
+def _value(name: str, energy: Energy, args: tuple) -> Array:
+    """Return the energy of one configuration, or refuse what is no scalar."""
+    value = _checks.floating("energy", energy(*args))
+    if value.ndim:
+        raise ValueError(
+            f"{name} takes an energy that is a scalar (), it returned {value.shape}: vmap a batch."
+        )
+    return value
 
 
 def product(*energies: Energy) -> Energy:
@@ -29,13 +41,18 @@ def product(*energies: Energy) -> Energy:
         An energy of those arguments.
 
     Raises:
-        ValueError: no energy given.
+        ValueError: no energy given, or one that is no scalar. TypeError: what is no function.
 
     >>> float(product(lambda x: x**2, lambda x: 3 * x)(2.0))
     10.0
     """
     _several("product", energies)
-    return lambda *args: sum((e(*args) for e in energies[1:]), start=energies[0](*args))
+
+    def energy(*args) -> Array:
+        first, *rest = (_value("product", e, args) for e in energies)
+        return sum(rest, start=first)
+
+    return energy
 
 
 def mixture(*energies: Energy, log_weights=None) -> Energy:
@@ -53,39 +70,53 @@ def mixture(*energies: Energy, log_weights=None) -> Energy:
         An energy of those arguments.
 
     Raises:
-        ValueError: no energy given, or log-weights of another shape.
+        ValueError: no energy given, one that is no scalar, or log-weights of another shape.
+            TypeError: what is no function.
 
     >>> round(float(mixture(lambda x: x, lambda x: x)(0.0)), 4)  # -log 2
     -0.6931
     """
     _several("mixture", energies)
-    if log_weights is not None and jnp.shape(log_weights) != (len(energies),):
-        raise ValueError(
-            f"log_weights must have shape ({len(energies)},), got {jnp.shape(log_weights)}."
-        )
-    return lambda *args: gibbs.free_energy(
-        jnp.stack([jnp.asarray(e(*args)) for e in energies]), log_weights=log_weights
-    )
+    if log_weights is not None:
+        given = _checks.array("log_weights", log_weights)
+        if given.shape != (len(energies),):
+            raise ValueError(f"log_weights must have shape ({len(energies)},), got {given.shape}.")
+
+    def energy(*args) -> Array:
+        values = jnp.stack([_value("mixture", e, args) for e in energies])
+        return gibbs.free_energy(values, log_weights=log_weights)
+
+    return energy
 
 
 def temper(energy: Energy, beta) -> Energy:
     r"""Return beta E, the energy at another temperature: P proportional to exp(-beta E).
 
+    An energy of +inf or -inf is so at every beta.
+
     Args:
         energy: any energy.
-        beta: inverse temperature >= 0.
+        beta: inverse temperature >= 0, one finite number.
 
     Returns:
         An energy of the same arguments.
 
     Raises:
-        ValueError: a negative beta.
+        ValueError: a negative or infinite beta, several. TypeError: what is no function.
 
     >>> float(temper(lambda x: x**2, 0.5)(2.0))
     2.0
     """
+    _checks.function("energy", energy)
     _checks.nonnegative("beta", beta)
-    return lambda *args: beta * energy(*args)
+    _checks.finite("beta", beta)
+    _checks.scalar("beta", beta)
+
+    def tempered(*args) -> Array:
+        value = _value("temper", energy, args)
+        return jnp.where(jnp.isinf(value), value, beta * value)  # 0 inf would be NaN
+
+    return tempered
 
 
 def condition(energy: Energy, x) -> Energy:
@@ -98,7 +129,11 @@ def condition(energy: Energy, x) -> Energy:
     Returns:
         An energy of the remaining arguments.
 
+    Raises:
+        TypeError: what is no function.
+
     >>> float(condition(lambda x, y: (y - x) ** 2, 1.0)(3.0))
     4.0
     """
+    _checks.function("energy", energy)
     return lambda *rest: energy(x, *rest)

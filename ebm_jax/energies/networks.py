@@ -5,14 +5,34 @@ the configurations of a batch) or dropout (it makes the energy random): a sample
 fixed, smooth function of one x.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import ScopeParamShapeError
 
-from ebm_jax import gibbs
+from ebm_jax import _checks, gibbs
 from ebm_jax.types import Array, Energy
+
+
+@contextmanager
+def _one_configuration(name: str, x: Array) -> Iterator[None]:
+    """Say what Flax calls a parameter of another shape: x is not what the network was made for."""
+    try:
+        yield
+    except ScopeParamShapeError as error:
+        raise ValueError(
+            f"{name} takes one x, of the size that its parameters were made for, got the shape "
+            f"{x.shape}: vmap a batch."
+        ) from error
+
+
+def _widths(features) -> list[int]:
+    if isinstance(features, str) or not isinstance(features, Sequence):
+        raise TypeError(f"features must be a sequence of integers, got {features!r}.")
+    return [_checks.count("features", width) for width in features]
 
 
 class MLP(nn.Module):
@@ -60,10 +80,11 @@ class JointMLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Return F(x, .), (num_classes,)."""
-        x = jnp.ravel(x)
-        for width in self.features:
-            x = self.activation(nn.Dense(width)(x))
-        return nn.Dense(self.num_classes)(x)
+        flat = jnp.ravel(_checks.array("x", x))
+        with _one_configuration("JointMLP" if self.name is None else "MLP", jnp.asarray(x)):
+            for width in _widths(self.features):
+                flat = self.activation(nn.Dense(width)(flat))
+            return nn.Dense(_checks.count("num_classes", self.num_classes))(flat)
 
 
 class ConvEnergy(nn.Module):
@@ -89,16 +110,19 @@ class ConvEnergy(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Return F(x), ()."""
+        x = _checks.array("x", x)
         if x.ndim != 3:
             raise ValueError(
                 f"ConvEnergy takes one image (height, width, channels), got {x.shape}: "
                 "vmap a batch."
             )
         convolve = self.convolution or _fastest_convolution()
-        for width in self.features:
-            layer = nn.Conv(width, (3, 3), strides=(2, 2), conv_general_dilated=convolve)
-            x = self.activation(layer(x))
-        return nn.Dense(1)(jnp.ravel(x))[0]
+        image = x
+        with _one_configuration("ConvEnergy", x):
+            for width in _widths(self.features):
+                layer = nn.Conv(width, (3, 3), strides=(2, 2), conv_general_dilated=convolve)
+                image = self.activation(layer(image))
+            return nn.Dense(1)(jnp.ravel(image))[0]
 
 
 def _fastest_convolution() -> Callable[..., Array]:
@@ -145,8 +169,23 @@ def free_energy(joint: Callable[..., Array], *, beta=1.0) -> Energy:
     Returns:
         energy(params, x) -> ().
 
+    Raises:
+        TypeError: what is no function. ValueError: a negative beta, several.
+
     >>> import jax.numpy as jnp
     >>> float(free_energy(lambda params, x: params * x)(0.0, jnp.zeros(1)))
     0.0
     """
-    return lambda params, x: gibbs.free_energy(joint(params, x), beta=beta)
+    _checks.function("joint", joint)
+    _checks.nonnegative("beta", beta)
+    _checks.scalar("beta", beta)
+
+    def energy(params, x) -> Array:
+        energies = joint(params, x)
+        if jnp.ndim(energies) != 1:
+            raise ValueError(
+                f"joint must return one energy a class, (n,), it returned {jnp.shape(energies)}."
+            )
+        return gibbs.free_energy(energies, beta=beta)
+
+    return energy

@@ -19,6 +19,8 @@ words, or all but one, the same recursion gives the exact minimum and the exact 
 Conventions: an array has ONE example, the caller vmaps; padding is named by ``num_windows`` and
 ``num_labels``, and is never read. An energy of +inf forbids; where no path is allowed F = +inf.
 At beta = inf the gradient is that of one lowest path (at a tie, the one that advances early).
+A NaN energy is returned as NaN, with NaN derivatives; so is a beta, a count or a word that is
+out of range where that was not known when traced.
 """
 
 from typing import NamedTuple
@@ -29,6 +31,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from ebm_jax import _checks
+from ebm_jax._derivatives import zero_or_nan
 from ebm_jax.types import Array
 
 
@@ -71,19 +74,35 @@ def _prepare(energies, beta, num_windows, axis_name: str) -> tuple[Array, Array,
             f"energies must be (windows, {axis_name}) of one example, got {energies.shape}: "
             "vmap a batch."
         )
+    _checks.nonnegative("beta", beta)
+    _checks.scalar("beta", beta)
     beta = jnp.asarray(beta, energies.dtype)
-    if beta.ndim:
-        raise ValueError(f"beta must be a scalar, got the shape {beta.shape}: vmap a batch.")
+    beta = jnp.where(beta >= 0, beta, jnp.nan)
     energies = jnp.where(jnp.isinf(energies), jax.lax.stop_gradient(energies), energies)
     return energies, beta, _count("num_windows", num_windows, energies.shape[0])
 
 
 def _count(name: str, value, most: int, least: int = 1) -> Array:
+    """Return a count; most + 1, which ``_read`` makes NaN, for one that is bad at run time."""
     value = most if value is None else value
+    given = _checks.array(name, value)
+    if not jnp.issubdtype(given.dtype, jnp.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    _checks.scalar(name, given)
     known = _checks.concrete(value)
-    if known is not None and not np.all((known >= least) & (known <= most)):
+    if known is not None and not least <= known <= most:
         raise ValueError(f"{name} must be from {least} to {most}, the padded size, got {known}.")
-    return jnp.asarray(value, jnp.int32)
+    wide = given if given.dtype.itemsize >= 4 else given.astype(jnp.int32)
+    return jnp.where((wide >= least) & (wide <= most), wide.astype(jnp.int32), most + 1)
+
+
+def _read(rows: Array, *counts: Array) -> Array:
+    """Return rows[count - 1, ...], NaN for a count that is out of range."""
+    return rows.at[tuple(count - 1 for count in counts)].get(mode="fill", fill_value=jnp.nan)
+
+
+def _with_nan_derivatives(value: Array, energies: Array) -> Array:
+    return value + jnp.sum(zero_or_nan(jnp.isnan(value), energies))
 
 
 def _forward(energies: Array, beta: Array) -> Array:
@@ -145,11 +164,25 @@ def free_energy(
     >>> float(free_energy(energies, beta=jnp.inf)), float(free_energy(energies, beta=0, mean=True))
     (1.0, 1.5)
     """
-    _checks.nonnegative("beta", beta)
+    known = _checks.concrete(beta)
     energies, beta, windows = _prepare(energies, beta, num_windows, "labels")
     labels = _count("num_labels", num_labels, energies.shape[1])
-    result = _forward(energies, beta)[windows - 1, labels - 1]
-    return result if mean else _sum_form(result, windows - 1, labels - 1, beta)
+    result = _read(_forward(energies, beta), windows, labels)
+    if not mean:
+        result = _sum_form(result, windows - 1, labels - 1, beta)
+        if known is None or known == 0:
+            hottest = _sum_form_at_zero(energies, windows, labels)
+            result = jnp.where(beta == 0, hottest, result)
+    return _with_nan_derivatives(result, energies)
+
+
+def _sum_form_at_zero(energies: Array, windows: Array, labels: Array) -> Array:
+    """Return the limit beta -> 0: the energy of the path, or -inf where several are allowed."""
+    allowed = jnp.where(jnp.isinf(energies), jax.nn.relu(energies), 0.0 * energies)
+    minus_log_paths = _read(_forward(allowed, jnp.ones((), energies.dtype)), windows, labels)
+    minus_log_paths = _sum_form(minus_log_paths, windows - 1, labels - 1, jnp.ones(()))
+    only = _read(_forward(energies, jnp.asarray(jnp.inf, energies.dtype)), windows, labels)
+    return jnp.where(minus_log_paths < -0.5, -jnp.inf, only)
 
 
 def best_path(energies, *, num_windows=None, num_labels=None) -> tuple[Array, Array]:
@@ -176,7 +209,7 @@ def best_path(energies, *, num_windows=None, num_labels=None) -> tuple[Array, Ar
     energies, beta, windows = _prepare(energies, jnp.inf, num_windows, "labels")
     labels = _count("num_labels", num_labels, energies.shape[1])
     rows = _forward(energies, beta)
-    lowest = rows[windows - 1, labels - 1]
+    lowest = _read(rows, windows, labels)
 
     def back(label: Array, at: tuple[Array, Array]) -> tuple[Array, Array]:
         index, before = at
@@ -189,7 +222,46 @@ def best_path(energies, *, num_windows=None, num_labels=None) -> tuple[Array, Ar
     _, path = jax.lax.scan(back, labels - 1, (indices, rows[:-1]), reverse=True)
     path = jnp.concatenate([path, (labels - 1)[None]])
     seen = jnp.arange(energies.shape[0]) < windows
-    return jnp.where(seen & (lowest < jnp.inf), path, -1), lowest
+    path = jnp.where(seen & (lowest < jnp.inf), path, -1)
+    return path, _with_nan_derivatives(lowest, energies)
+
+
+def _check_word(name: str, word, letters: int) -> tuple[Word, Array]:
+    """Return the word, and whether it is bad at run time: a letter or a length out of range."""
+    if not isinstance(word, Word):
+        raise TypeError(f"{name} must be a Word of letters and a length, got {word!r}.")
+    spelling = _checks.array(f"{name}.letters", word.letters)
+    length = _checks.array(f"{name}.length", word.length)
+    for part, given in (("letters", spelling), ("length", length)):
+        if not jnp.issubdtype(given.dtype, jnp.integer):
+            raise TypeError(f"{name}.{part} must be integers, got {given.dtype}.")
+    if spelling.ndim != 1 or length.ndim or not spelling.size:
+        raise ValueError(
+            f"{name} must have letters (n,) and a length (), got {spelling.shape} and "
+            f"{length.shape}: vmap a batch."
+        )
+    known, end = _checks.concrete(word.letters), _checks.concrete(word.length)
+    if known is not None and end is not None and _misspelt(known, end, letters):
+        raise ValueError(
+            f"{name} must have a length from 0 to {spelling.shape[0]} and so many letters in "
+            f"[0, {letters}), got {known} and {end}."
+        )
+    return Word(spelling, length), jnp.asarray(_misspelt(spelling, length, letters))
+
+
+def _misspelt(spelling, length, letters: int):
+    used = np.arange(spelling.shape[0]) < length
+    outside = (used & ((spelling < 0) | (spelling >= letters))).any()
+    return outside | (length < 0) | (length > spelling.shape[0])
+
+
+def _letters(energies: Array) -> int:
+    if energies.ndim != 2 or energies.shape[1] < 2:
+        raise ValueError(
+            "energies must be (windows, letters + separator), a letter and a separator at least, "
+            f"got {energies.shape}: vmap a batch."
+        )
+    return energies.shape[1] - 1
 
 
 def spell(energies, word: Word) -> Array:
@@ -205,14 +277,20 @@ def spell(energies, word: Word) -> Array:
     Returns:
         (L, 2 n).
 
+    Raises:
+        TypeError: integer energies, letters that are no integers, what is no ``Word``. ValueError:
+            a batch, a letter or a length out of range.
+
     >>> import jax.numpy as jnp
     >>> spell(jnp.array([[1.0, 2.0, 0.5]]), Word(jnp.array([1, 0]), jnp.array(2))).tolist()
     [[2.0, 0.5, 1.0, 0.5]]
     """
     energies = _checks.floating("energies", energies)
-    separator = energies.shape[1] - 1
-    letters = jnp.clip(jnp.asarray(word.letters), 0, separator - 1)
-    return energies[:, jnp.stack([letters, jnp.full_like(letters, separator)], 1).reshape(-1)]
+    separator = _letters(energies)
+    word, bad = _check_word("word", word, separator)
+    letters = jnp.clip(word.letters, 0, separator - 1)
+    labels = jnp.stack([letters, jnp.full_like(letters, separator)], 1).reshape(-1)
+    return jnp.where(bad, jnp.nan, energies[:, labels])
 
 
 def words_free_energy(
@@ -248,17 +326,19 @@ def words_free_energy(
     >>> float(words_free_energy(energies, beta=jnp.inf, without=a))
     1.0
     """
+    _checks.nonnegative("beta", beta)
     known = _checks.concrete(beta)
     if known is not None and not np.all(known > 0):
         raise ValueError(f"beta must be > 0, got {known}: the sum over all words diverges at 0.")
     energies, beta, windows = _prepare(energies, beta, num_windows, "letters + separator")
-    if energies.shape[1] < 2:
-        raise ValueError(f"energies need a letter and a separator, got {energies.shape}.")
+    beta = jnp.where(beta > 0, beta, jnp.nan)
+    letters = _letters(energies)
     if without is None:
         without = Word(jnp.zeros(1, jnp.int32), jnp.zeros((), jnp.int32))
+    without, bad = _check_word("without", without, letters)
     given = without.length > 0
     after, following, unfinished = _followed(energies, beta, without)
-    letter = jnp.arange(energies.shape[1] - 1)
+    letter = jnp.arange(letters)
 
     def step(before: tuple[Array, Array], at: tuple[Array, Array]):
         letters, separator = before
@@ -276,9 +356,10 @@ def words_free_energy(
     start = jnp.where(given & (letter == without.letters[0]), jnp.inf, energies[0, :-1])
     nowhere = jnp.asarray(jnp.inf, energies.dtype)
     _, free = jax.lax.scan(step, (start, nowhere), (energies[1:], after[:-1]))
-    free = jnp.append(nowhere, free)[windows - 1]
-    prefixes = jnp.where(unfinished, after[windows - 1], jnp.inf)
-    return _soft_minimum(jnp.append(prefixes, free), beta)
+    free = _read(jnp.append(nowhere, free), windows)
+    prefixes = jnp.where(unfinished, _read(after, windows), jnp.inf)
+    value = jnp.where(bad, jnp.nan, _soft_minimum(jnp.append(prefixes, free), beta))
+    return _with_nan_derivatives(value, energies)
 
 
 def _followed(energies: Array, beta: Array, word: Word) -> tuple[Array, Array, Array]:

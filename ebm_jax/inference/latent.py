@@ -4,19 +4,29 @@ F_inf(x, y)  = min_z E(x, y, z)
 F_beta(x, y) = -1/beta log sum_z w_z exp(-beta E(x, y, z))
 """
 
+from typing import TYPE_CHECKING
+
 import jax
-import optax
 
 from ebm_jax import _checks, gibbs
-from ebm_jax.inference.minimum import _batch_size, argmin_over, minimize
+from ebm_jax.inference.minimum import (
+    _batch_size,
+    _check_optimizer,
+    _energies,
+    argmin_over,
+    minimize,
+)
 from ebm_jax.types import Array, Energy, Position
+
+if TYPE_CHECKING:
+    import optax
 
 
 def minimize_over(
     energy: Energy,
     candidates: Position,
     *,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: "optax.GradientTransformation | None" = None,
     num_steps: int = 500,
 ) -> Energy:
     r"""Turn E(..., z) into its zero-temperature free energy.
@@ -37,14 +47,19 @@ def minimize_over(
         An energy of the remaining arguments.
 
     Raises:
-        ValueError: candidates without a common leading axis, num_steps < 1.
+        ValueError: candidates without a common leading axis, an energy that is no scalar,
+            num_steps < 1. TypeError: an integer energy, what is no function or no optimizer.
 
     >>> import jax, jax.numpy as jnp
     >>> F = minimize_over(lambda y, z: (y - z) ** 2, jnp.array([-1.0, 1.0]))
     >>> float(F(0.75)), float(jax.grad(F)(0.75))
     (0.0625, -0.5)
     """
+    _checks.function("energy", energy)
     _batch_size("candidates", candidates)
+    _checks.count("num_steps", num_steps)
+    if optimizer is not None:
+        _check_optimizer(optimizer)
 
     def free_energy(*args) -> Array:
         def of_z(z):
@@ -78,7 +93,7 @@ def marginalize_over(
     Args:
         energy: E(..., z) -> (), with the latent variable as last positional argument.
         candidates: pytree with the values of z on the leading axis.
-        beta: inverse temperature >= 0; inf gives the minimum.
+        beta: inverse temperature >= 0, one number; inf gives the minimum.
         log_weights: log w_z, (n,); None for w = 1.
         mean: divide the sum by the total weight (see ``gibbs.free_energy``).
 
@@ -86,18 +101,25 @@ def marginalize_over(
         An energy of the remaining arguments.
 
     Raises:
-        ValueError: candidates without a common leading axis, a negative beta.
+        ValueError: candidates without a common leading axis, an energy that is no scalar, a
+            negative beta, log-weights of another shape. TypeError: an integer energy, what is no
+            function.
 
     >>> import jax.numpy as jnp
     >>> F = marginalize_over(lambda y, z: y * z, jnp.array([0.0, 2.0]), beta=0.0, mean=True)
     >>> float(F(3.0))
     3.0
     """
-    _batch_size("candidates", candidates)
+    _checks.function("energy", energy)
+    size = _batch_size("candidates", candidates)
     _checks.nonnegative("beta", beta)
+    _checks.scalar("beta", beta)
+    if log_weights is not None:
+        given = _checks.array("log_weights", log_weights)
+        _checks.fits("log_weights", given, "the candidates", (size,))
 
     def free_energy(*args) -> Array:
-        energies = jax.vmap(lambda z: energy(*args, z))(candidates)
+        energies = _energies(lambda z: energy(*args, z), candidates)
         return gibbs.free_energy(energies, beta=beta, log_weights=log_weights, mean=mean)
 
     return free_energy

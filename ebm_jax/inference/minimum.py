@@ -1,13 +1,17 @@
 r"""From energies to answers, y* = argmin_y F(x, y): over a finite set, or by descent."""
 
-from typing import NamedTuple
+import functools
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ebm_jax import _checks
+from ebm_jax._trees import chain_norm
 from ebm_jax.types import Array, Energy, Position
+
+if TYPE_CHECKING:
+    import optax
 
 
 class Minimum(NamedTuple):
@@ -40,6 +44,22 @@ def _batch_size(name: str, batch: Position) -> int:
     return sizes.pop()[0]
 
 
+def _energies(energy: Energy, batch: Position) -> Array:
+    """Return the energy of every configuration, (n,), or refuse one that is no scalar."""
+    values = _checks.floating("energy", jax.vmap(energy)(batch))
+    if values.ndim != 1:
+        raise ValueError(
+            "The energy must take one configuration and return a scalar (), it returned the "
+            f"shape {values.shape[1:]}."
+        )
+    return values
+
+
+def _check_optimizer(optimizer) -> None:
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise TypeError(f"optimizer must be an optax transformation, got {optimizer!r}.")
+
+
 def _row(batch: Position, index: Array) -> Position:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], batch)
 
@@ -55,15 +75,17 @@ def argmin_over(energy: Energy, candidates: Position) -> tuple[Position, Array]:
         The candidate of lowest energy (the first of ties) and its energy, ().
 
     Raises:
-        ValueError: candidates without a common leading axis.
+        ValueError: candidates without a common leading axis, an energy that is no scalar.
+            TypeError: an integer energy, what is no function.
 
     >>> import jax.numpy as jnp
     >>> y, f = argmin_over(lambda y: (y - 1.2) ** 2, jnp.arange(4.0))
     >>> float(y)
     1.0
     """
+    _checks.function("energy", energy)
     _batch_size("candidates", candidates)
-    energies = jax.vmap(energy)(candidates)
+    energies = _energies(energy, candidates)
     best = jnp.argmin(energies)
     return _row(candidates, best), energies[best]
 
@@ -72,7 +94,7 @@ def minimize(
     energy: Energy,
     starts: Position,
     *,
-    optimizer: optax.GradientTransformation,
+    optimizer: "optax.GradientTransformation",
     num_steps: int = 500,
     tolerance: float = 1e-3,
 ) -> Minimum:
@@ -86,26 +108,34 @@ def minimize(
 
     Args:
         energy: F(y) -> (), one configuration in.
-        starts: pytree with n starting points on the leading axis.
+        starts: pytree of floating leaves with n starting points on the leading axis.
         optimizer: an optax transformation, ``optax.adam(0.05)`` say.
-        num_steps: updates of every restart.
-        tolerance: the gradient norm, in energy per unit of y, that counts as converged.
+        num_steps: updates of every restart, >= 1.
+        tolerance: the gradient norm, in energy per unit of y, that counts as converged, > 0.
 
     Returns:
         A ``Minimum``.
 
     Raises:
-        ValueError: starts without a common leading axis, num_steps < 1, a tolerance <= 0.
+        ValueError: starts without a common leading axis, an energy that is no scalar,
+            num_steps < 1, a tolerance <= 0. TypeError: an integer energy or start, what is no
+            function or no optimizer.
 
     >>> import jax.numpy as jnp, optax
     >>> found = minimize(lambda y: (y - 3.0) ** 2, jnp.array([0.0, 9.0]), optimizer=optax.sgd(0.1))
     >>> round(float(found.position), 3), bool(found.converged)
     (3.0, True)
     """
+    import optax  # the rest of the library's inference does without
+
+    _checks.function("energy", energy)
     _batch_size("starts", starts)
+    jax.tree.map(functools.partial(_checks.floating, "starts"), starts)
+    _check_optimizer(optimizer)
+    _checks.count("num_steps", num_steps)
     _checks.positive("tolerance", tolerance)
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    _checks.scalar("tolerance", tolerance)
+    jax.eval_shape(functools.partial(_energies, energy), starts)
 
     def descend(start):
         def update(carry, _):
@@ -115,9 +145,10 @@ def minimize(
 
         carry, _ = jax.lax.scan(update, (start, optimizer.init(start)), length=num_steps)
         value, gradient = jax.value_and_grad(energy)(carry[0])
-        return carry[0], value, optax.tree.norm(gradient)
+        return carry[0], value, gradient
 
-    positions, energies, norms = jax.vmap(descend)(starts)
+    positions, energies, gradients = jax.vmap(descend)(starts)
+    norms = chain_norm(jax.tree.leaves(gradients))
     finite = jnp.isfinite(energies) & jnp.isfinite(norms)
     energies = jnp.where(finite, energies, jnp.nan)
     best = jnp.argmin(jnp.where(finite, energies, jnp.inf))

@@ -14,7 +14,11 @@ from ebm_jax import _checks
 from ebm_jax.types import Array
 
 
-def _check(dictionary, y, sparsity) -> tuple[Array, Array]:
+def _check(dictionary, y, sparsity):
+    """Return (dictionary, y, sparsity) at least as wide as float32, and the type of the result.
+
+    A sparsity that is negative where that was not known when traced comes back as NaN.
+    """
     dictionary, y = _checks.floating("dictionary", dictionary), _checks.floating("y", y)
     if dictionary.ndim != 2 or y.shape != dictionary.shape[:1]:
         raise ValueError(
@@ -22,7 +26,12 @@ def _check(dictionary, y, sparsity) -> tuple[Array, Array]:
             f"{dictionary.shape} and {y.shape}: vmap a batch."
         )
     _checks.nonnegative("sparsity", sparsity)
-    return dictionary, y
+    _checks.scalar("sparsity", sparsity)
+    dtype = jnp.result_type(dictionary, y)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    sparsity = jnp.asarray(sparsity, wide)
+    sparsity = jnp.where(sparsity >= 0, sparsity, jnp.nan)
+    return dictionary.astype(wide), y.astype(wide), sparsity, dtype
 
 
 def energy(dictionary, y, z, *, sparsity) -> Array:
@@ -49,9 +58,13 @@ def energy(dictionary, y, z, *, sparsity) -> Array:
     >>> float(energy(jnp.eye(2), jnp.array([3.0, 0.0]), jnp.array([1.0, 0.0]), sparsity=0.5))
     2.5
     """
-    dictionary, y = _check(dictionary, y, sparsity)
-    z = jnp.asarray(z)
-    return jnp.sum((y - dictionary @ z) ** 2) / 2 + sparsity * jnp.sum(jnp.abs(z))
+    dictionary, y, sparsity, dtype = _check(dictionary, y, sparsity)
+    z = _checks.floating("z", z)
+    if z.shape != dictionary.shape[1:]:
+        raise ValueError(f"z must be a code {dictionary.shape[1:]}, got {z.shape}: vmap a batch.")
+    dtype, z = jnp.promote_types(dtype, z.dtype), z.astype(jnp.promote_types(y.dtype, z.dtype))
+    value = jnp.sum((y - dictionary @ z) ** 2) / 2 + sparsity * jnp.sum(jnp.abs(z))
+    return value.astype(dtype)
 
 
 def shrink(z, threshold) -> Array:
@@ -66,11 +79,17 @@ def shrink(z, threshold) -> Array:
     Returns:
         The shape of ``z``.
 
+    Raises:
+        TypeError: integers. ValueError: a negative threshold, shapes that do not broadcast.
+
     >>> import jax.numpy as jnp
     >>> shrink(jnp.array([-3.0, 0.5, 3.0]), 1.0).tolist()
     [-2.0, 0.0, 2.0]
     """
-    return jnp.sign(z) * jax.nn.relu(jnp.abs(z) - threshold)
+    z = _checks.floating("z", z)
+    _checks.nonnegative("threshold", threshold)
+    _checks.fits("threshold", threshold, "z", z.shape)
+    return jnp.sign(z) * jax.nn.relu(jnp.abs(z) - jnp.asarray(threshold, z.dtype))
 
 
 def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = True) -> Array:
@@ -101,9 +120,8 @@ def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = 
     >>> infer(jnp.eye(2), jnp.array([3.0, 0.2]), sparsity=0.5).tolist()
     [2.5, 0.0]
     """
-    dictionary, y = _check(dictionary, y, sparsity)
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    dictionary, y, sparsity, dtype = _check(dictionary, y, sparsity)
+    _checks.count("num_steps", num_steps)
     gram, linear = dictionary.T @ dictionary, dictionary.T @ y
     smaller = gram if gram.shape[0] < len(y) else dictionary @ dictionary.T
     lipschitz = jnp.linalg.eigvalsh(smaller)[-1]
@@ -118,7 +136,7 @@ def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = 
 
     zero = jnp.zeros_like(linear)
     (z, _, _), _ = jax.lax.scan(iterate, (zero, zero, jnp.ones_like(lipschitz)), length=num_steps)
-    return z
+    return z.astype(dtype)
 
 
 def free_energy(dictionary, y, *, sparsity, num_steps: int = 100) -> Array:
@@ -155,11 +173,18 @@ def unit_columns(dictionary) -> Array:
         dictionary: W (d, k), without a zero column.
 
     Returns:
-        (d, k).
+        (d, k); NaN for a column that is zero.
+
+    Raises:
+        TypeError: integers. ValueError: what is no matrix.
 
     >>> import jax.numpy as jnp
     >>> unit_columns(jnp.array([[3.0], [4.0]])).ravel().tolist()
     [0.6000..., 0.800...]
     """
     dictionary = _checks.floating("dictionary", dictionary)
-    return dictionary / jnp.linalg.norm(dictionary, axis=0, keepdims=True)
+    if dictionary.ndim != 2:
+        raise ValueError(f"dictionary must be (d, k), got {dictionary.shape}.")
+    # Of entries below 1, so that no square overflows or vanishes.
+    scaled = dictionary / jnp.max(jnp.abs(dictionary), axis=0, keepdims=True)
+    return scaled / jnp.linalg.norm(scaled, axis=0, keepdims=True)

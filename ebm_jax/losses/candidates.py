@@ -5,19 +5,18 @@ label that is out of range is refused where its value is known; under jit it giv
 that is NaN has NaN derivatives.
 
 Infinite energies: +inf is a candidate that is not allowed. Where the right answer is not allowed
-(by its energy, by ``where`` or by its weight) P = 0 and the NLL is +inf. Energies of -inf take
-all the probability: the NLL is 1/beta times the log of their number, or +inf, and like every
-loss over probabilities does not change with the finite energies: its derivatives are 0.
+(by its energy, by ``where`` or by its weight) P = 0, the NLL is +inf and the MEE is 1. Energies
+of -inf take all the probability: the NLL is 1/beta times the log of their number, or +inf. In
+both cases no finite energy changes the loss: its derivatives are 0.
 """
 
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks, gibbs
-from ebm_jax.losses.pairwise import _sigmoid, _zero_or_nan
+from ebm_jax._derivatives import sigmoid, zero_or_nan
 from ebm_jax.types import Array
 
 
@@ -31,8 +30,13 @@ def _pick(energies: Array, label: Array) -> Array:
 
 def _with_nan_derivatives(loss: Array, energies: Array) -> Array:
     """Return the loss, with NaN derivatives for every candidate where it is NaN."""
-    nan = jnp.broadcast_to(jnp.isnan(jax.lax.stop_gradient(loss))[..., None], energies.shape)
-    return loss + jnp.sum(_zero_or_nan(nan, (energies,)), axis=-1).astype(loss.dtype)
+    return loss + jnp.sum(zero_or_nan(jnp.isnan(loss)[..., None], energies), axis=-1)
+
+
+def _unknown(energies: Array, log_weights: Array, label: Array) -> Array:
+    """Return whether the loss is NaN: by a candidate that counts, by a weight, by the label."""
+    nan = (jnp.isnan(energies) & (log_weights != -jnp.inf)) | jnp.isnan(log_weights)
+    return jnp.any(nan, axis=-1) | (label < 0)
 
 
 def _candidates(energies, label) -> tuple[Array, Array]:
@@ -45,7 +49,8 @@ def perceptron(energies, label) -> Array:
 
         l = F(x, y) - min_y' F(x, y')                      margin: 0
 
-    At a tie the right answer counts as the winner, then the candidate that comes first.
+    At a tie the right answer counts as the winner, then the candidate that comes first: where
+    it is the lowest, were that at an infinity, the loss is 0.
     Source: LeCun et al. (2006), eq. 7.
 
     Args:
@@ -65,14 +70,31 @@ def perceptron(energies, label) -> Array:
     best = winner(energies, label)
     # The right answer's own energy, were it infinite, has no difference to itself.
     value = jnp.where(best == label, 0.0, _pick(energies, label) - _pick(energies, best))
-    unknown = jnp.any(jnp.isnan(energies), axis=-1) | (label < 0)
+    unknown = _unknown(energies, jnp.zeros(()), label)
     return _with_nan_derivatives(jnp.where(unknown, jnp.nan, value), energies)
 
 
-def winner(energies: Array, label: Array) -> Array:
-    """Return argmin_y F(x, y), of shape (...); a tie goes to ``label``, then to the first."""
+def winner(energies, label) -> Array:
+    r"""Return the answer that inference gives; at a tie the right one, then the first.
+
+        y* = argmin_y F(x, y)
+
+    Args:
+        energies: (..., n), the energy of every candidate.
+        label: integers (...), the index of the right answer.
+    Returns:
+        Integers (...); where an energy is NaN, its index.
+    Raises:
+        TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
+            labels out of range.
+
+    >>> import jax.numpy as jnp
+    >>> int(winner(jnp.array([2.0, 1.0, 1.0]), 2))
+    2
+    """
+    energies, label = _candidates(energies, label)
     first = jnp.argmin(energies, axis=-1)
-    return jnp.where(_pick(energies, label) <= jnp.min(energies, axis=-1), label, first)
+    return jnp.where(_pick(energies, label) <= _pick(energies, first), label, first)
 
 
 def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
@@ -91,7 +113,8 @@ def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
         where: booleans broadcasting to ``energies``; False drops a candidate.
         log_weights: log-weights of the candidates, broadcasting to ``energies``.
     Returns:
-        Shape (...), in units of energy; +inf at beta = 0 for n > 1.
+        Shape (...), in units of energy. At beta = 0 the limit: +inf where the weights sum to
+            more than 1, -inf where they sum to less.
     Raises:
         TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
             labels out of range, a negative beta.
@@ -101,30 +124,27 @@ def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     2.3026
     """
     energies, label = _candidates(energies, label)
-    log_w, above, differences = _relative(energies, label, where, log_weights)
+    log_w, impossible, unknown, differences = _relative(energies, label, where, log_weights)
     rest = gibbs.free_energy(differences, beta=beta, log_weights=log_w)
-    value = jnp.where(rest == jnp.inf, jnp.inf, above - rest)
+    value = jnp.where(unknown, jnp.nan, jnp.where(impossible, jnp.inf, -rest))
     return _with_nan_derivatives(value.astype(energies.dtype), energies)
 
 
 def _relative(energies: Array, label: Array, where, log_weights):
-    """Return (log-weights, what lies between the level and the right answer, E - level).
+    """Return (log-weights, right answer not allowed, loss NaN, E - E of the right answer).
 
-    The level is the right answer's energy: a difference of large energies would lose the loss.
-    Where that is infinite, or not allowed, it is 0; where it is -inf, only its equals count.
+    A difference to another level would lose the loss where energies are large. The level is 0
+    where the right answer has none; where it is at -inf, only its equals count.
     """
     wide, log_w, _ = gibbs._arrange(energies, 1.0, -1, where, log_weights)
-    right = _pick(wide, label)
-    refused = _pick(log_w, label) == -jnp.inf
-    relative = jnp.isfinite(right) & ~refused
-    level = jnp.where(relative, right, 0.0)[..., None]
+    right = _pick(wide, label)[..., None]
+    impossible = (_pick(log_w, label)[..., None] == -jnp.inf) | (right == jnp.inf)
+    relative = jnp.isfinite(right) & ~impossible
     is_right = jnp.arange(wide.shape[-1]) == label[..., None]
-    differences = jnp.where(is_right & relative[..., None], 0.0, wide - level)
-    at_floor = ((right == -jnp.inf) & ~refused)[..., None]
+    differences = jnp.where(is_right & relative, 0.0, wide - jnp.where(relative, right, 0.0))
     equals = jnp.where(wide == -jnp.inf, 0.0, jnp.where(jnp.isnan(wide), jnp.nan, jnp.inf))
-    differences = jnp.where(at_floor, equals, differences)
-    above = jnp.where(relative | at_floor[..., 0], 0.0, jnp.where(refused, jnp.inf, right))
-    return log_w, above, differences
+    differences = jnp.where((right == -jnp.inf) & ~impossible, equals, differences)
+    return log_w, impossible[..., 0], _unknown(wide, log_w, label), differences
 
 
 def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
@@ -151,16 +171,14 @@ def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     0.75
     """
     energies, label = _candidates(energies, label)
-    log_w, above, differences = _relative(energies, label, where, log_weights)
+    log_w, impossible, unknown, differences = _relative(energies, label, where, log_weights)
     wrong = jnp.arange(energies.shape[-1]) != label[..., None]
     # The odds of being wrong: their logistic function keeps its digits near 0, its slope near 1.
     log_wrong = gibbs.log_partition(differences, beta=beta, where=wrong, log_weights=log_w)
-    right_weight = jnp.where(above == 0, _pick(log_w, label), 0.0)
-    error = jnp.where(above == jnp.inf, 1.0, _sigmoid(log_wrong - right_weight))
-    unknown = jnp.isnan(above) | jnp.isnan(log_wrong)
-    return _with_nan_derivatives(
-        jnp.where(unknown, jnp.nan, error).astype(energies.dtype), energies
-    )
+    log_right = jnp.where(impossible, 0.0, _pick(log_w, label))
+    error = jnp.where(impossible, 1.0, sigmoid(log_wrong - log_right))
+    error = jnp.where(unknown, jnp.nan, error)
+    return _with_nan_derivatives(error.astype(energies.dtype), energies)
 
 
 def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:
@@ -178,7 +196,7 @@ def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:
         Integers (...), the first of ties, or -1 where no candidate is wrong.
     Raises:
         TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
-            labels out of range, a negative radius, a radius without distances.
+            labels out of range, a negative radius or distance, a radius without distances.
 
     >>> import jax.numpy as jnp
     >>> int(offender(jnp.array([0.0, 2.0, 1.0]), 0))
@@ -186,19 +204,19 @@ def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:
     """
     energies, label = _candidates(energies, label)
     _checks.nonnegative("radius", radius)
-    if jnp.ndim(radius):
-        raise ValueError(f"radius must be one number, got the shape {jnp.shape(radius)}.")
+    _checks.scalar("radius", radius)
     wrong = jnp.arange(energies.shape[-1]) != label[..., None]
     if distance is not None:
+        _checks.nonnegative("distance", distance)
         distance = _checks.floating("distance", distance)
-        if _checks.broadcastable(energies=energies, distance=distance) != energies.shape:
-            raise ValueError(
-                f"distance {distance.shape} must broadcast to energies {energies.shape}."
-            )
+        _checks.fits("distance", distance, "energies", energies.shape)
         wrong = wrong & (distance > radius)
     elif _checks.concrete(radius) is None or radius > 0:
         raise ValueError(f"radius {radius} needs the distance of every candidate, got None.")
     index = jnp.argmin(jnp.where(wrong, energies, jnp.inf), axis=-1)
+    # Where every wrong answer is at +inf the first minimum may be an answer that is not wrong.
+    offends = jnp.take_along_axis(wrong, index[..., None], axis=-1)[..., 0]
+    index = jnp.where(offends, index, jnp.argmax(wrong, axis=-1))
     return jnp.where(jnp.any(wrong, axis=-1), index, -1)
 
 
@@ -220,7 +238,7 @@ def most_offending(energies, label, *, distance=None, radius: float = 0.0) -> tu
         Two arrays (...); E- is +inf where no candidate is wrong.
     Raises:
         TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
-            labels out of range, a negative radius, a radius without distances.
+            labels out of range, a negative radius or distance, a radius without distances.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax.losses import hinge
@@ -244,11 +262,14 @@ def over_candidates(loss: Callable[..., Array], **options) -> Callable[[Array, A
         options: the loss's own, ``margin=1.0`` say.
     Returns:
         (energies (..., n), label (...)) -> loss (...).
+    Raises:
+        TypeError: a loss that is no function.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax.losses import hinge
     >>> float(over_candidates(hinge, margin=1.0)(jnp.array([0.0, 0.5, 2.0]), 0))
     0.5
     """
+    _checks.function("loss", loss)
     loss = functools.partial(loss, **options)
     return lambda energies, label: loss(*most_offending(energies, label))

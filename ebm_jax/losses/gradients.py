@@ -12,9 +12,10 @@ delta is 1 at one candidate and 0 at the others.
 import jax
 import jax.numpy as jnp
 
-from ebm_jax import gibbs
-from ebm_jax.losses.candidates import _candidates, _pick, winner
-from ebm_jax.losses.pairwise import _bounded, _margin, _pair
+from ebm_jax import _checks, gibbs
+from ebm_jax._derivatives import bounded
+from ebm_jax.losses.candidates import _candidates, _pick, _unknown, winner
+from ebm_jax.losses.pairwise import _margin, _pair
 from ebm_jax.types import Array, PyTree
 
 
@@ -113,7 +114,7 @@ def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> 
     shape = jnp.broadcast_shapes(positive.shape, margin.shape)
     pull = jnp.where(positive < 0, 0.0, positive) if one_sided else positive
     push = jnp.where(negative > margin, 0.0, margin - negative)
-    return jnp.broadcast_to(_bounded(2 * pull), shape), -_bounded(2 * push)
+    return jnp.broadcast_to(bounded(2 * pull), shape), -bounded(2 * push)
 
 
 def square_exponential(positive, negative, *, gamma=1.0) -> tuple[Array, Array]:
@@ -125,18 +126,16 @@ def square_exponential(positive, negative, *, gamma=1.0) -> tuple[Array, Array]:
     positive, negative = _broadcast(positive, negative)
     gamma = _margin("gamma", gamma, positive, negative)
     shape = jnp.broadcast_shapes(positive.shape, gamma.shape)
-    force = _bounded(jnp.exp(-negative))
-    return jnp.broadcast_to(_bounded(2 * positive), shape), -gamma * force
+    force = bounded(jnp.exp(-negative))
+    return jnp.broadcast_to(bounded(2 * positive), shape), -gamma * force
 
 
 def _one_hot(index: Array, energies: Array) -> Array:
     return jax.nn.one_hot(index, energies.shape[-1], dtype=energies.dtype)
 
 
-def _nan_rows(derivative: Array, energies: Array, label: Array, read) -> Array:
-    """Return the derivative, NaN in all of a row whose loss is NaN: by an energy or the label."""
-    unknown = jnp.any(jnp.isnan(energies) & read, axis=-1) | (label < 0)
-    return jnp.where(unknown[..., None], jnp.nan, derivative).astype(energies.dtype)
+def _nan_rows(derivative: Array, unknown: Array, dtype) -> Array:
+    return jnp.where(unknown[..., None], jnp.nan, derivative).astype(dtype)
 
 
 def perceptron(energies, label) -> Array:
@@ -148,25 +147,24 @@ def perceptron(energies, label) -> Array:
     """
     energies, label = _candidates(energies, label)
     derivative = _one_hot(label, energies) - _one_hot(winner(energies, label), energies)
-    return _nan_rows(derivative, energies, label, True)
+    return _nan_rows(derivative, _unknown(energies, jnp.zeros(()), label), energies.dtype)
 
 
 def _right_minus_expected(energies: Array, label: Array, beta, where, log_weights):
     """Return (delta_right - P, P of the right answer), in the wider type of ``gibbs``.
 
-    The derivatives are 0 where no energy is finite and allowed or the lowest is -inf; so is that
-    of a right answer which is not allowed.
+    The derivatives are 0 where the right answer is not allowed, or the lowest energy is -inf.
     """
     wide, log_w, _ = gibbs._arrange(energies, beta, -1, where, log_weights)
     allowed = log_w != -jnp.inf
     p = gibbs.probs(wide, beta=beta, log_weights=log_w)
-    lowest = jnp.min(wide, axis=-1, keepdims=True, where=allowed, initial=jnp.inf)
     is_right = _one_hot(label, wide) > 0
+    possible = jnp.any(is_right & allowed & (wide != jnp.inf), axis=-1, keepdims=True)
+    floor = jnp.any(allowed & (wide == -jnp.inf), axis=-1, keepdims=True)
     # 1 - P(right) as the sum over the others: no cancellation where the right answer wins.
     others = jnp.sum(jnp.where(is_right, 0.0, p), axis=-1, keepdims=True)
-    derivative = jnp.where(is_right, jnp.where(allowed, others, 0.0), -p)
-    derivative = jnp.where(jnp.isinf(lowest), 0.0, derivative)
-    return _nan_rows(derivative, wide, label, allowed), _pick(p, label)
+    derivative = jnp.where(possible & ~floor, jnp.where(is_right, others, -p), 0.0)
+    return _nan_rows(derivative, _unknown(wide, log_w, label), wide.dtype), _pick(p, label)
 
 
 def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
@@ -211,8 +209,25 @@ def chain(derivative: Array, jacobian: PyTree) -> PyTree:
     Returns:
         The pytree of the parameters.
 
+    Raises:
+        TypeError: a derivative that is not floating point. ValueError: one that is no vector, a
+            jacobian that has not its candidates on the leading axis.
+
     >>> import jax.numpy as jnp
     >>> chain(jnp.array([1.0, -1.0]), {"w": jnp.array([[1.0, 2.0], [0.0, 5.0]])})["w"].tolist()
     [1.0, -3.0]
     """
-    return jax.tree.map(lambda j: jnp.tensordot(derivative, j, axes=1), jacobian)
+    derivative = _checks.floating("derivative", derivative)
+    if derivative.ndim != 1:
+        raise ValueError(f"derivative must be (n,), got {derivative.shape}: vmap a batch.")
+
+    def contract(leaf) -> Array:
+        leaf = _checks.array("jacobian", leaf)
+        if leaf.shape[:1] != derivative.shape:
+            raise ValueError(
+                f"jacobian must have the {derivative.shape[0]} candidates on the leading axis of "
+                f"every leaf, got {leaf.shape}."
+            )
+        return jnp.tensordot(derivative, leaf, axes=1)
+
+    return jax.tree.map(contract, jacobian)

@@ -52,7 +52,9 @@ def margin_condition(
         A ``MarginCondition``; its margin is a grid value, exact to ``spacing``.
 
     Raises:
-        ValueError: a limit or spacing that is not positive, or fewer than 8 points to the limit.
+        ValueError: a limit or spacing that is not positive, fewer than 8 points to the limit, a
+            lowest that is not below the limit, a loss that is not elementwise or is NaN
+            somewhere. TypeError: what is no function or no number.
 
     >>> import functools
     >>> from ebm_jax import losses
@@ -61,14 +63,25 @@ def margin_condition(
     >>> margin_condition(losses.energy)
     MarginCondition(satisfied=False, margin=0.0)
     """
+    _checks.function("loss", loss)
     _checks.positive("limit", limit)
     _checks.positive("spacing", spacing)
+    low = -2 * limit if lowest is None else lowest
+    _checks.finite("lowest", low)
+    for name, value in (("limit", limit), ("spacing", spacing), ("lowest", low)):
+        _checks.scalar(name, value)
     if limit < 8 * spacing:
         raise ValueError(f"spacing must be at most limit / 8 = {limit / 8}, got {spacing}.")
-    low = -2 * limit if lowest is None else lowest
+    if not low < limit:
+        raise ValueError(f"lowest must be below limit = {limit}, got {low}.")
     energies = low + spacing * np.arange(round((2 * limit - low) / spacing) + 1)
     values = np.asarray(loss(jnp.asarray(energies)[:, None], jnp.asarray(energies)[None, :]))
     size = len(energies)
+    if values.shape != (size, size) or np.isnan(values).any():
+        raise ValueError(
+            "loss must be elementwise and a number everywhere; at E+ (n, 1) and E- (1, n), "
+            f"n = {size}, it returned the shape {values.shape}, {np.isnan(values).sum()} NaN."
+        )
     # Diagonals have a constant E- - E+: their minima, from the lowest difference to the highest.
     along = np.array([np.diagonal(values, k).min() for k in range(1 - size, size)])
     differences = spacing * np.arange(1 - size, size)

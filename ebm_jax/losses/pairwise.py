@@ -10,13 +10,11 @@ NaN. A loss that is NaN has NaN derivatives, so that a user's own loop cannot mi
 that are not bounded (2 E+, exp(-E-)) end at the largest number of their type.
 """
 
-import functools
-import operator
-
 import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
+from ebm_jax._derivatives import exp_of_minus, sigmoid, square, zero_or_nan
 from ebm_jax.types import Array
 
 
@@ -27,79 +25,12 @@ def _pair(positive, negative) -> tuple[Array, Array]:
     return positive, negative
 
 
-@jax.custom_jvp
-def _zero_or_nan(nan: Array, energies: tuple[Array, ...]) -> Array:
-    """Return 0, or NaN with NaN derivatives where ``nan``; energies broadcast against it."""
-    del energies
-    return jnp.where(nan, jnp.nan, 0.0)
-
-
-@_zero_or_nan.defjvp
-def _zero_or_nan_jvp(primals, tangents):
-    value = _zero_or_nan(*primals)
-    total = functools.reduce(operator.add, [value * tangent for tangent in tangents[1]])
-    return value, total.astype(value.dtype)
-
-
 def _with_nan_derivatives(loss: Array, *energies: Array) -> Array:
     """Return the loss, with NaN derivatives where it is NaN (relu's would be 0)."""
-    nan = jnp.isnan(jax.lax.stop_gradient(loss))
-    return loss + _zero_or_nan(nan, energies).astype(loss.dtype)
-
-
-@jax.custom_jvp
-def _sigmoid(u: Array) -> Array:
-    """Return sigma(u) with the derivative sigma(u) sigma(-u): 1 - sigma(u) would cancel to 0."""
-    return jax.nn.sigmoid(u)
-
-
-@_sigmoid.defjvp
-def _sigmoid_jvp(primals, tangents):
-    (u,), (tangent,) = primals, tangents
-    value = _sigmoid(u)
-    return value, value * _sigmoid(-u) * tangent
-
-
-def _bounded(x: Array) -> Array:
-    """Return x, no larger than the largest number: an infinite derivative times 0 is NaN."""
-    most = jnp.finfo(x.dtype).max
-    return jnp.clip(x, -most, most)
-
-
-@jax.custom_jvp
-def _square(x: Array) -> Array:
-    """Return x^2, with the derivative 2x as far as there are numbers."""
-    return x**2
-
-
-@_square.defjvp
-def _square_jvp(primals, tangents):
-    (x,), (tangent,) = primals, tangents
-    return x**2, _bounded(2 * x) * tangent
-
-
-@jax.custom_jvp
-def _exp_of_minus(x: Array) -> Array:
-    """Return exp(-x), inf where it overflows, with derivatives as far as there are numbers."""
-    return jnp.exp(-x)
-
-
-@_exp_of_minus.defjvp
-def _exp_of_minus_jvp(primals, tangents):
-    (x,), (tangent,) = primals, tangents
-    return jnp.exp(-x), -_bounded_exp_of_minus(x) * tangent
-
-
-@jax.custom_jvp
-def _bounded_exp_of_minus(x: Array) -> Array:
-    return _bounded(jnp.exp(-x))
-
-
-@_bounded_exp_of_minus.defjvp
-def _bounded_exp_of_minus_jvp(primals, tangents):
-    (x,), (tangent,) = primals, tangents
-    value = _bounded_exp_of_minus(x)
-    return value, -value * tangent
+    nan = jnp.isnan(loss)
+    for energy in energies:
+        loss = loss + zero_or_nan(nan, energy).astype(loss.dtype)
+    return loss
 
 
 def _margin(name: str, value, *energies: Array) -> Array:
@@ -129,8 +60,8 @@ def energy(positive, negative) -> Array:
     2.0
     """
     positive, negative = _pair(positive, negative)
-    value, negative = jnp.broadcast_arrays(positive, negative)
-    return _with_nan_derivatives(value, value, negative)
+    value, _ = jnp.broadcast_arrays(positive, negative)
+    return _with_nan_derivatives(value, positive, negative)
 
 
 def hinge(positive, negative, *, margin=1.0) -> Array:
@@ -227,7 +158,7 @@ def mce(positive, negative) -> Array:
     0.5
     """
     positive, negative = _pair(positive, negative)
-    return _with_nan_derivatives(_sigmoid(positive - negative), positive, negative)
+    return _with_nan_derivatives(sigmoid(positive - negative), positive, negative)
 
 
 def simple(positive, negative, *, margin=1.0) -> Array:
@@ -280,7 +211,7 @@ def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> 
     positive, negative = _pair(positive, negative)
     margin = _margin("margin", margin, positive, negative)
     pull = jax.nn.relu(positive) if one_sided else positive
-    value = _square(pull) + _square(jax.nn.relu(margin - negative))
+    value = square(pull) + square(jax.nn.relu(margin - negative))
     return _with_nan_derivatives(value, positive, negative)
 
 
@@ -306,5 +237,8 @@ def square_exponential(positive, negative, *, gamma=1.0) -> Array:
     """
     positive, negative = _pair(positive, negative)
     gamma = _margin("gamma", gamma, positive, negative)
-    value = _square(positive) + gamma * _exp_of_minus(negative)
+    push = exp_of_minus(negative)
+    # No weight, no push: 0 inf would be NaN.
+    push = jnp.where((gamma == 0) & (push == jnp.inf), 0.0, gamma * push)
+    value = square(positive) + push
     return _with_nan_derivatives(value, positive, negative)

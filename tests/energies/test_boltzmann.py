@@ -60,9 +60,10 @@ def gaussian_by_hand(v, h):
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 2), (1, 3)])
 def test_lattice_energies(shape, x64):
+    rng = np.random.default_rng(1)
     for _ in range(5):
-        spins = RNG.choice([-1, 1], size=shape)
-        colours = RNG.integers(3, size=shape)
+        spins = rng.choice([-1, 1], size=shape)
+        colours = rng.integers(3, size=shape)
         np.testing.assert_allclose(lattice.ising(ISING, spins), ising_by_hand(spins), atol=1e-12)
         np.testing.assert_allclose(
             lattice.potts(POTTS, colours), potts_by_hand(colours), atol=1e-12
@@ -78,23 +79,24 @@ def assert_logits(logits, energy, x, low, high):
 
 
 def test_conditionals_are_differences_of_energies(x64):
-    spins, x = RNG.choice([-1, 1], size=(3, 4)), RNG.integers(2, size=5)
+    rng = np.random.default_rng(1)
+    spins, x = rng.choice([-1, 1], size=(3, 4)), rng.integers(2, size=5)
     assert_logits(lattice.ising_logits(ISING, spins), ising_by_hand, spins, -1, 1)
     assert_logits(boltzmann.boltzmann_machine_logits(FULL, x), full_by_hand, x, 0, 1)
     signs = 2 * x - 1
     assert_logits(2 * boltzmann.boltzmann_machine_logits(FULL, signs), full_by_hand, signs, -1, 1)
-    colours = RNG.integers(3, size=(3, 4))
+    colours = rng.integers(3, size=(3, 4))
     logits = np.asarray(lattice.potts_logits(POTTS, colours))
     for k in (1, 2):
         assert_logits(logits[..., k] - logits[..., 0], potts_by_hand, colours, 0, k)
-    v, h = RNG.integers(2, size=VISIBLE), RNG.integers(2, size=HIDDEN)
+    v, h = rng.integers(2, size=VISIBLE), rng.integers(2, size=HIDDEN)
     assert_logits(
         boltzmann.rbm_hidden_logits(MACHINE, v), lambda h: rbm_by_hand(v, h), h.copy(), 0, 1
     )
     assert_logits(
         boltzmann.rbm_visible_logits(MACHINE, h), lambda v: rbm_by_hand(v, h), v.copy(), 0, 1
     )
-    real = RNG.normal(size=VISIBLE)
+    real = rng.normal(size=VISIBLE)
     assert_logits(
         boltzmann.gaussian_rbm_hidden_logits(GAUSSIAN, real),
         lambda h: gaussian_by_hand(real, h),
@@ -112,6 +114,7 @@ def test_boltzmann_machine(x64):
 
 
 def test_a_free_energy_sums_the_hidden_units_out(x64):
+    rng = np.random.default_rng(1)
     for v in bits(VISIBLE):
         by_hand = [rbm_by_hand(v, h) for h in bits(HIDDEN)]
         joint = [boltzmann.rbm_energy(MACHINE, v, h) for h in bits(HIDDEN)]
@@ -119,7 +122,7 @@ def test_a_free_energy_sums_the_hidden_units_out(x64):
         np.testing.assert_allclose(
             boltzmann.rbm_free_energy(MACHINE, v), -oracles.log_partition(by_hand), atol=1e-12
         )
-    for v in RNG.normal(size=(5, VISIBLE)):
+    for v in rng.normal(size=(5, VISIBLE)):
         by_hand = [gaussian_by_hand(v, h) for h in bits(HIDDEN)]
         joint = [boltzmann.gaussian_rbm_energy(GAUSSIAN, v, h) for h in bits(HIDDEN)]
         np.testing.assert_allclose(joint, by_hand, atol=1e-12)
@@ -132,9 +135,10 @@ def test_a_free_energy_sums_the_hidden_units_out(x64):
 
 def test_gaussian_visible_units_given_the_hidden_ones(x64):
     """E(v, h) is (v - mean)^2 / 2 s^2 up to a constant in v: checked by its gradient in v."""
+    rng = np.random.default_rng(1)
     for h in bits(HIDDEN):
         mean = boltzmann.gaussian_rbm_visible_mean(GAUSSIAN, h)
-        v = RNG.normal(size=VISIBLE)
+        v = rng.normal(size=VISIBLE)
         slope = oracles.finite_difference(functools.partial(gaussian_by_hand, h=h), v)
         np.testing.assert_allclose((v - mean) / GAUSSIAN.scale**2, slope, atol=1e-8)
 
@@ -145,7 +149,8 @@ def centered_by_hand(params, v, h):
 
 
 def test_the_centred_form_is_the_same_distribution(x64):
-    params = boltzmann.centered(MACHINE, RNG.uniform(size=VISIBLE), RNG.uniform(size=HIDDEN))
+    rng = np.random.default_rng(1)
+    params = boltzmann.centered(MACHINE, rng.uniform(size=VISIBLE), rng.uniform(size=HIDDEN))
     states = list(itertools.product(bits(VISIBLE), bits(HIDDEN)))
     difference = [centered_by_hand(params, v, h) - rbm_by_hand(v, h) for v, h in states]
     np.testing.assert_allclose(difference, difference[0], atol=1e-12)
@@ -156,7 +161,8 @@ def test_the_centred_form_is_the_same_distribution(x64):
 
 def test_the_gradient_of_the_centred_form_is_centred(x64):
     """d E / d W = -(v - mu)(h - lambda)^T, less its mean over the model: Melchior et al., eq. 5."""
-    mu, offset = RNG.uniform(size=VISIBLE), RNG.uniform(size=HIDDEN)
+    rng = np.random.default_rng(1)
+    mu, offset = rng.uniform(size=VISIBLE), rng.uniform(size=HIDDEN)
     params = boltzmann.centered(MACHINE, mu, offset)
 
     def contrast(params, positive, negative):

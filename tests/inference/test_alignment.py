@@ -179,7 +179,7 @@ def test_bfloat16_and_long_alignments_stay_finite():
     [
         ({"energies": np.zeros((2, 3, 3))}, "vmap a batch"),
         ({"energies": np.zeros((3, 2)), "beta": -1.0}, "beta must be >= 0"),
-        ({"energies": np.zeros((3, 2)), "beta": np.ones(3)}, "beta must be a scalar"),
+        ({"energies": np.zeros((3, 2)), "beta": np.ones(3)}, "beta must be one number"),
         ({"energies": np.zeros((3, 2)), "num_windows": 4}, "num_windows must be from 1 to 3"),
         ({"energies": np.zeros((3, 2)), "num_labels": 0}, "num_labels must be from 1 to 2"),
     ],
