@@ -4,11 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-try:  # the primitive is not part of JAX's stable interface
-    from jax.extend.random import threefry2x32_p
-except ImportError:
-    threefry2x32_p = None
-
+from ebm_jax import _threefry
 from ebm_jax.types import Array, Key
 
 # The high word of our counters. fold_in(key, t), split(key) and jax.random's own draws count in
@@ -27,31 +23,20 @@ def standard_normal(key: Key, leaves: list) -> list:
     sizes = [leaf.size // chains for leaf in leaves]
     dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
     half = -(-sum(sizes) // 2)  # counters a chain: each gives two words of 32 bits
-    if dtype == jnp.float32 and _has_words(key) and chains * half < 2**32:
-        # The barrier keeps the draw out of the fusion of the update, whose last axis may be too
+    if dtype == jnp.float32 and _threefry.is_threefry(key) and chains * half < 2**32:
+        words = _threefry.words(key, jax.lax.iota(jnp.uint32, chains * half), _DOMAIN)
+        # Without the first barrier the rounds of the generator would run for each of the words.
+        # The second keeps the draw out of the fusion of the update, whose last axis may be too
         # short to vectorise.
-        words = jax.lax.optimization_barrier([_normal(w) for w in _words(key, chains * half)])
-        flat = jnp.concatenate([w.reshape(chains, half) for w in words], axis=1)
+        normal = [_normal(word) for word in jax.lax.optimization_barrier(words)]
+        normal = jax.lax.optimization_barrier(normal)
+        flat = jnp.concatenate([part.reshape(chains, half) for part in normal], axis=1)
     else:
         flat = jax.random.normal(key, (chains * sum(sizes),), dtype)
         flat = jax.lax.optimization_barrier(flat).reshape(chains, sum(sizes))
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     parts = [flat[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
     return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
-
-
-def _has_words(key: Key) -> bool:
-    return threefry2x32_p is not None and str(jax.random.key_impl(key)) in ("threefry2x32", "fry")
-
-
-def _words(key: Key, num: int, domain: np.uint32 = _DOMAIN) -> list[Array]:
-    """Return both words of threefry at the counters 0 to num - 1 of a domain: 2 num words.
-
-    jax.random.bits combines the two into one word of 32 bits and so needs twice the calls.
-    """
-    first, second = jnp.moveaxis(jax.random.key_data(key), -1, 0)
-    counter = jax.lax.iota(jnp.uint32, num)
-    return threefry2x32_p.bind(first, second, jnp.full_like(counter, domain), counter)  # pyright: ignore
 
 
 def _normal(word: Array) -> Array:

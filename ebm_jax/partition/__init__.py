@@ -1,5 +1,6 @@
 """Partition functions: log Z exactly, by annealing, and by bridges between energies."""
 
-from ebm_jax.partition import exact
+from ebm_jax.partition import annealed, bridges, estimates, exact, paths
+from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
 
-__all__ = ["exact"]
+__all__ = ["annealed", "bridges", "estimates", "exact", "paths", "pseudo_log_likelihood"]

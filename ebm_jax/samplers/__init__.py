@@ -1,5 +1,25 @@
 """Samplers: functions (init, step, refresh) over a batch of chains, and running them."""
 
-from ebm_jax.samplers import adaptation, chains, langevin, schedules, tempering, underdamped
+from ebm_jax.samplers import (
+    adaptation,
+    chains,
+    composition,
+    gibbs_sampling,
+    informed_proposals,
+    langevin,
+    schedules,
+    tempering,
+    underdamped,
+)
 
-__all__ = ["adaptation", "chains", "langevin", "schedules", "tempering", "underdamped"]
+__all__ = [
+    "adaptation",
+    "chains",
+    "composition",
+    "gibbs_sampling",
+    "informed_proposals",
+    "langevin",
+    "schedules",
+    "tempering",
+    "underdamped",
+]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ebm_jax import _noise
+from ebm_jax import _noise, _threefry
 
 NUM = 400_000
 
@@ -25,31 +25,35 @@ def assert_uncorrelated(a, b):
         assert abs(score) < 5
 
 
+def words(key, num, domain=_noise._DOMAIN):
+    return _threefry.words(key, jnp.arange(num, dtype=jnp.uint32), domain)
+
+
 def test_words_are_threefry():
     """Known answers of threefry2x32 with 20 rounds (Random123's kat_vectors)."""
-    zeros = jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32))
-    words = [int(w[0]) for w in _noise._words(zeros, 1, domain=np.uint32(0))]
-    assert words == [0x6B200159, 0x99BA4EFE]
+    ones = 0xFFFFFFFF
+    for key, counter, expected in (
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((ones, ones), (ones, ones), (0x1CB996FC, 0xBB002BE7)),
+        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ):
+        typed = jax.random.wrap_key_data(jnp.array(key, jnp.uint32))
+        found = _threefry.words(typed, jnp.uint32(counter[1]), np.uint32(counter[0]))
+        assert tuple(map(int, found)) == expected
 
 
 def test_no_word_is_a_key_derived_from_the_same_key():
     """fold_in(key, t), split(key)[t] and the bits of jax.random are made of other words."""
     key, num = jax.random.key(0), 2000
-    words = np.stack([np.asarray(w) for w in _noise._words(key, num)], axis=1)
+    found = np.stack([np.asarray(w) for w in words(key, num)], axis=1)
     folded = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(num))
     derived = [jax.random.key_data(folded), jax.random.key_data(jax.random.split(key, num))]
     pairs = {tuple(row) for keys in derived for row in np.asarray(keys).tolist()}
     assert len(pairs) >= num
-    assert not pairs & {tuple(row) for row in words.tolist()}
+    assert not pairs & {tuple(row) for row in found.tolist()}
     bits = np.asarray(jax.random.bits(key, (num,)))
     # Two sets of 2,000 of 2^32 words share one with a probability of 1e-3, for fixed keys never.
-    assert not set(bits.tolist()) & set((words[:, 0] ^ words[:, 1]).tolist())
-
-
-def test_without_the_primitive_it_is_the_generator_of_jax(monkeypatch):
-    monkeypatch.setattr(_noise, "threefry2x32_p", None)
-    key = jax.random.key(0)
-    np.testing.assert_array_equal(draw(key, 3, 2), jax.random.normal(key, (6,)).reshape(3, 2))
+    assert not set(bits.tolist()) & set((found[:, 0] ^ found[:, 1]).tolist())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -1,0 +1,315 @@
+r"""Annealed importance sampling: log Z, and how far to trust it, from chains that cool down.
+
+    log w = sum_k [path(b_{k-1}, x_{k-1}) - path(b_k, x_{k-1})],    x_k ~ K_k(. | x_{k-1})
+    E[w] = Z(b_K) / Z(b_0)    for kernels K_k that leave exp(-path(b_k, .)) as it is
+
+from independent draws of exp(-path(b_0, .)). For other kernels (ULA, say) it does not hold: use
+an exact one (MALA). log of the mean of w is below log Z in expectation, and the more so the fewer
+chains carry the weight; annealed from exact samples of the target back to the base, the same sum
+is above it: a bracket. Source: R. M. Neal (2001), Annealed importance sampling, Statistics and
+Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood.
+
+    base = paths.gaussian(mean, scale)
+    path = paths.geometric(base.energy, energy)
+    make_sampler = lambda beta: langevin.mala(functools.partial(path, beta), step_size=0.1)
+    state = annealed.start(make_sampler, base.sample(key_0, 100))
+    state, _ = annealed.anneal(key_1, path, make_sampler, state, jnp.linspace(0, 1, 1001)[1:])
+    estimates.log_partition(key_2, state)
+
+A long run can be cut: ``anneal`` with the same key and the next betas goes on from a state, and
+gives the same numbers.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ebm_jax import _checks
+from ebm_jax._trees import chain_axes, check_chains, take_chains
+from ebm_jax.partition.paths import Path
+from ebm_jax.samplers import chains as _chains
+from ebm_jax.types import Array, Key, Position, Sampler
+
+SamplerFactory = Callable[[Array], Sampler]
+
+
+class AnnealedState(NamedTuple):
+    """Chains on their way, and the weight of each.
+
+    Attributes:
+        chains: the sampler's state.
+        beta: where on the path they are, ().
+        log_weights: log w, (chains,).
+        ancestors: which of the first chains each descends from, (chains,): itself, unless there
+            was resampling.
+        step: how many values of beta they came past, ().
+    """
+
+    chains: Any
+    beta: Array
+    log_weights: Array
+    ancestors: Array
+    step: Array
+
+    @property
+    def position(self) -> Position:
+        """Where the chains are."""
+        return self.chains.position
+
+
+class AnnealedInfo(NamedTuple):
+    """The weights along the way, one value for every beta.
+
+    Attributes:
+        log_z: log of the mean weight, log Z(beta) / Z(start).
+        effective_sample_size: (sum w)^2 / sum w^2, before resampling, in chains.
+        resampled: whether the chains were resampled there.
+    """
+
+    log_z: Array
+    effective_sample_size: Array
+    resampled: Array
+
+
+def start(
+    make_sampler: SamplerFactory, positions: Position, *, beta: ArrayLike = 0.0
+) -> AnnealedState:
+    r"""Return chains at the beginning of a path, all of weight 1.
+
+    Args:
+        make_sampler: beta () -> ``Sampler`` of exp(-path(beta, .)).
+        positions: independent draws at ``beta``, on the leading axis: of the base at 0, or (for
+            the way back) of the target at 1.
+        beta: where on the path they are.
+
+    Returns:
+        ``AnnealedState``.
+
+    >>> import jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> def make_sampler(beta):
+    ...     return langevin.mala(lambda x: x**2 / 2 * (1 + beta), step_size=0.5)
+    >>> start(make_sampler, jnp.zeros(3)).log_weights.tolist()
+    [0.0, 0.0, 0.0]
+    """
+    num = check_chains(positions)
+    beta = _number("beta", beta)
+    # Under jit, so that a sampler is not asked about a beta it would refuse to move at.
+    chains = jax.jit(lambda b, x: make_sampler(b).init(x))(beta, positions)
+    index = jnp.arange(num, dtype=jnp.int32)
+    return AnnealedState(chains, beta, jnp.zeros(num, beta.dtype), index, jnp.zeros((), jnp.int32))
+
+
+def _number(name: str, value: ArrayLike) -> Array:
+    given = _checks.array(name, value)
+    if given.ndim:
+        raise ValueError(f"{name} must be one number, got the shape {given.shape}.")
+    return given if jnp.issubdtype(given.dtype, jnp.floating) else given.astype(float)
+
+
+def reweight(path: Path, state: AnnealedState, beta: ArrayLike) -> AnnealedState:
+    r"""Return the chains where they are, weighted for another beta: the last one of a way back.
+
+        log w' = log w + path(b, x) - path(b', x)
+
+    Args:
+        path: (beta (), x) -> ().
+        state: the chains at b.
+        beta: b', ().
+
+    Returns:
+        ``AnnealedState``, its weights those of b'. A chain of weight 0 keeps it.
+
+    >>> import jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> path = lambda beta, x: (1 + beta) * x**2 / 2
+    >>> make_sampler = lambda beta: langevin.mala(lambda x: path(beta, x), step_size=0.5)
+    >>> reweight(path, start(make_sampler, jnp.array([0.0, 2.0])), 1.0).log_weights.tolist()
+    [0.0, -2.0]
+    """
+    beta = _number("beta", beta).astype(state.beta.dtype)
+    old, new = (jax.vmap(path, (None, 0))(b, state.position) for b in (state.beta, beta))
+    moved = state.log_weights + (old - new).astype(state.log_weights.dtype)
+    moved = jnp.where(state.log_weights == -jnp.inf, -jnp.inf, moved)
+    return state._replace(beta=beta, log_weights=moved)
+
+
+def anneal(
+    key: Key,
+    path: Path,
+    make_sampler: SamplerFactory,
+    state: AnnealedState,
+    betas: ArrayLike,
+    *,
+    num_steps: int = 1,
+    resample_below: float = 0.0,
+) -> tuple[AnnealedState, AnnealedInfo]:
+    r"""Take the chains from beta to beta: weighted for each, then moved by its sampler.
+
+    With resampling it is sequential Monte Carlo: where the effective sample size falls below a
+    fraction of the chains, heavy ones are copied over light ones (systematic resampling), and all
+    go on with the mean weight. Source: Del Moral, Doucet and Jasra (2006), Sequential Monte
+    Carlo samplers, JRSS B 68(3).
+
+    Args:
+        key: a key of ``jax.random.key``; the same for all pieces of one run.
+        path: (beta (), x) -> ().
+        make_sampler: beta () -> ``Sampler`` of exp(-path(beta, .)), ours or blackjax's; its state
+            is refreshed at every beta.
+        state: from ``start``, or from the piece before.
+        betas: the values after ``state.beta``, in order, up or down, (n,).
+        num_steps: steps of the sampler at each.
+        resample_below: the fraction in [0, 1]; 0 never resamples, 1 always does.
+
+    Returns:
+        The state at the last beta, and ``AnnealedInfo``, (n,) each.
+
+    Raises:
+        ValueError: betas that are no vector, num_steps < 1, a fraction outside [0, 1].
+
+    >>> import functools, jax, jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> path = lambda beta, x: (1 + 3 * beta) * x**2 / 2
+    >>> make_sampler = lambda b: langevin.mala(functools.partial(path, b), step_size=0.3)
+    >>> begin = start(make_sampler, jax.random.normal(jax.random.key(0), (1000,)))
+    >>> betas = jnp.linspace(0, 1, 21)[1:]
+    >>> end, _ = anneal(jax.random.key(1), path, make_sampler, begin, betas)
+    >>> abs(float(jnp.exp(end.log_weights).mean()) - 0.5) < 0.02  # sqrt(1 / 4)
+    True
+    """
+    _checks.one_key(key)
+    _checks.count("num_steps", num_steps)
+    _checks.fraction("resample_below", resample_below)
+    betas = jnp.asarray(betas, state.beta.dtype)
+    if betas.ndim != 1:
+        raise ValueError(f"betas must be a vector, got the shape {betas.shape}.")
+
+    def to(state: AnnealedState, beta: Array) -> tuple[AnnealedState, AnnealedInfo]:
+        move_key, resample_key = jax.random.split(jax.random.fold_in(key, state.step))
+        state = reweight(path, state, beta)
+        info = _summary(state.log_weights)
+        if resample_below:
+            fraction = info.effective_sample_size / state.log_weights.shape[0]
+            chosen = fraction <= resample_below
+            state = _resample(resample_key, make_sampler, state, chosen)
+            info = info._replace(resampled=chosen)
+        sampler = make_sampler(beta)
+        chains = _chains.refresh(sampler, state.chains)
+        if num_steps == 1:  # no loop: what the weights computed serves the move
+            chains, _ = sampler.step(move_key, chains)
+        else:
+            chains, _ = _chains.run(move_key, sampler, chains, num_steps)
+        return state._replace(chains=chains, step=state.step + 1), info
+
+    return jax.lax.scan(to, state, betas)
+
+
+def _summary(log_weights: Array) -> AnnealedInfo:
+    log_sum, log_squares = (jax.nn.logsumexp(k * log_weights) for k in (1, 2))
+    log_z = log_sum - jnp.log(log_weights.shape[0])
+    size = jnp.where(log_sum == -jnp.inf, 0.0, jnp.exp(2 * log_sum - log_squares))
+    return AnnealedInfo(log_z, size, jnp.zeros((), bool))
+
+
+def _resample(key: Key, make_sampler, state: AnnealedState, chosen: Array) -> AnnealedState:
+    """Return the chains resampled by weight, all of the mean weight, where chosen."""
+    log_weights = state.log_weights
+    num = log_weights.shape[0]
+    shares = jnp.cumsum(jax.nn.softmax(log_weights))
+    points = (jnp.arange(num) + jax.random.uniform(key)) / num
+    # The last share is 1 but for rounding.
+    drawn = jnp.searchsorted(shares / shares[-1], points.astype(shares.dtype))
+    index = jnp.where(chosen, jnp.minimum(drawn, num - 1), jnp.arange(num))
+    axes = chain_axes(lambda x: make_sampler(state.beta).init(x), state.position)
+    mean = jax.nn.logsumexp(log_weights) - jnp.log(num)
+    return state._replace(
+        chains=take_chains(state.chains, index, axes),
+        log_weights=jnp.where(chosen, mean, log_weights),
+        ancestors=state.ancestors[index],
+    )
+
+
+def choose_betas(
+    key: Key,
+    path: Path,
+    make_sampler: SamplerFactory,
+    positions: Position,
+    *,
+    fraction: float,
+    max_betas: int,
+    num_steps: int = 1,
+) -> tuple[Array, Array]:
+    r"""Choose the betas of a run by a pilot, each as far as the weights allow.
+
+        CESS(b') = (sum_i W_i u_i)^2 / sum_i W_i u_i^2 = fraction,   u_i = exp(path(b) - path(b'))
+
+    the conditional effective sample size of one step, W the weights so far, normalised. The run
+    itself takes the betas as given, with another key: chosen by the chains they weight, they would
+    bias the weights. Source: Zhou, Johansen and Aston (2016), Toward automatic model comparison:
+    an adaptive sequential Monte Carlo approach, JCGS 25(3).
+
+    Args:
+        key: a key of ``jax.random.key``, used once.
+        path: (beta (), x) -> ().
+        make_sampler: beta () -> ``Sampler``.
+        positions: draws of the base.
+        fraction: in (0, 1); the nearer to 1, the more betas.
+        max_betas: how many at most.
+        num_steps: steps of the sampler at each.
+
+    Returns:
+        The betas, (max_betas,), from the first after 0 to 1, then 1 again; and how many there
+        are, (). Take ``betas[:num]``. Where max_betas are too few the last step jumps to 1.
+
+    Raises:
+        ValueError: a fraction outside (0, 1), max_betas or num_steps < 1.
+
+    >>> import functools, jax, jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> path = lambda beta, x: (1 + 99 * beta) * x**2 / 2
+    >>> make_sampler = lambda b: langevin.mala(functools.partial(path, b), step_size=0.01)
+    >>> x = jax.random.normal(jax.random.key(0), (1000,))
+    >>> betas, num = choose_betas(jax.random.key(1), path, make_sampler, x, fraction=0.9,
+    ...                           max_betas=50)
+    >>> betas.shape, 5 < int(num) < 30, float(betas[-1])
+    ((50,), True, 1.0)
+    """
+    _checks.one_key(key)
+    _checks.fraction("fraction", fraction)
+    _checks.count("max_betas", max_betas)
+
+    def next_beta(state: AnnealedState) -> Array:
+        old = jax.vmap(path, (None, 0))(state.beta, state.position)
+
+        def enough(beta: Array) -> Array:
+            gain = old - jax.vmap(path, (None, 0))(beta, state.position)
+            log_w = state.log_weights
+            gain = jnp.where(log_w == -jnp.inf, 0.0, gain)
+            zeroth, first, second = map(jax.nn.logsumexp, (log_w, log_w + gain, log_w + 2 * gain))
+            return 2 * first - zeroth - second >= jnp.log(fraction)
+
+        def halve(_, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = ends
+            middle = (low + high) / 2
+            fine = enough(middle)
+            return jnp.where(fine, middle, low), jnp.where(fine, high, middle)
+
+        one = jnp.ones_like(state.beta)
+        low, high = jax.lax.fori_loop(0, 24, halve, (state.beta, one))
+        # At least the next number: a step of nothing would never end.
+        return jnp.where(enough(one), one, jnp.where(low > state.beta, low, high))
+
+    def body(carry: tuple) -> tuple:
+        state, betas, num = carry
+        beta = jnp.where(num == max_betas - 1, 1.0, next_beta(state))
+        state, _ = anneal(key, path, make_sampler, state, beta[None], num_steps=num_steps)
+        return state, betas.at[num].set(beta), num + 1
+
+    state = start(make_sampler, positions)
+    betas = jnp.ones(max_betas, state.beta.dtype)
+    carry = state, betas, jnp.zeros((), jnp.int32)
+    _, betas, num = jax.lax.while_loop(lambda c: c[0].beta < 1, body, carry)
+    return betas, num

@@ -1,0 +1,124 @@
+r"""Ratios of partition functions from samples at both ends, or all along a path.
+
+log Z_1 / Z_0,    Z_k = sum_x exp(-E_k(x))
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ebm_jax import _checks
+from ebm_jax._trees import check_chains
+from ebm_jax.partition.paths import Path
+from ebm_jax.types import Array, Position
+
+
+class Bridge(NamedTuple):
+    """log Z_1 / Z_0 and its standard error, () each."""
+
+    log_z: Array
+    standard_error: Array
+
+
+def bennett(forward: ArrayLike, back: ArrayLike) -> Bridge:
+    r"""Return Bennett's acceptance ratio, the estimate of least variance from both ends.
+
+        sum_i sigmoid(f_i - c - m) = sum_j sigmoid(b_j + c + m)
+        c = log Z_1 / Z_0,    m = log n_f / n_b
+
+    Args:
+        forward: log-weights f of samples of 0: E_0(x) - E_1(x), or those of chains annealed from
+            0 to 1, (n_f,).
+        back: log-weights b of samples of 1: E_1(x) - E_0(x), or those of chains annealed back,
+            with reversible kernels, (n_b,).
+
+    Returns:
+        ``Bridge``; its error is to first order, for independent samples.
+        Source: C. H. Bennett (1976), Efficient estimation of free energy differences from Monte
+        Carlo data, J. Comp. Phys. 22; Shirts and Chodera (2008) for the error.
+
+    Raises:
+        ValueError: log-weights that are no vectors.
+
+    >>> import jax.numpy as jnp
+    >>> found = bennett(jnp.array([1.0, 1.0, 1.0]), jnp.array([-1.0, -1.0]))
+    >>> round(float(found.log_z), 4), round(float(found.standard_error), 4)
+    (1.0, 0.0)
+    """
+    forward, back = (
+        _checks.floating(name, v) for name, v in (("forward", forward), ("back", back))
+    )
+    if forward.ndim != 1 or back.ndim != 1 or not (forward.size and back.size):
+        raise ValueError(
+            f"The log-weights must be vectors, got the shapes {forward.shape} and {back.shape}."
+        )
+    ratio = jnp.log(forward.size) - jnp.log(back.size)
+
+    def logs(c: Array) -> tuple[Array, Array]:
+        sides = forward - c - ratio, back + c + ratio
+        first, second = (jax.nn.log_sigmoid(s) for s in sides)
+        return first, second
+
+    def halve(_, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        c = (low + high) / 2
+        first, second = map(jax.nn.logsumexp, logs(c))
+        # The first sum falls with c, the second rises.
+        return jnp.where(first > second, c, low), jnp.where(first > second, high, c)
+
+    # One side's largest log-weight bounds its mean's logarithm, and so does the other's.
+    every = jnp.concatenate([forward, -back])
+    every = jnp.where(jnp.isfinite(every), every, 0.0)
+    wide = jnp.abs(ratio) + 1
+    ends = jnp.min(every) - wide, jnp.max(every) + wide
+    low, high = jax.lax.fori_loop(0, 60, halve, ends)
+    log_z = (low + high) / 2
+
+    def relative_variance(log_f: Array) -> Array:
+        excess = jax.nn.logsumexp(2 * log_f) - 2 * jax.nn.logsumexp(log_f) + jnp.log(log_f.size)
+        return jnp.expm1(jnp.maximum(excess, 0.0)) / log_f.size
+
+    return Bridge(log_z, jnp.sqrt(sum(map(relative_variance, logs(log_z)))))
+
+
+def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position) -> Bridge:
+    r"""Return the integral of the mean slope of a path, from samples at every beta.
+
+        log Z(b_K) / Z(b_0) = -int <d path / d beta>_beta d beta,    by the trapezoidal rule
+
+    The rule's own error, of second order in the spacing, is not in the standard error.
+    Source: J. G. Kirkwood (1935), Statistical mechanics of fluid mixtures, J. Chem. Phys. 3;
+    Gelman and Meng (1998), Simulating normalizing constants, Statistical Science 13(2).
+
+    Args:
+        path: (beta (), x) -> (), differentiable in beta.
+        betas: (temperatures,), in order.
+        positions: samples of each, (temperatures, samples, ...) every leaf:
+            ``state.replicas.position`` of ``tempering``.
+
+    Returns:
+        ``Bridge``; its error takes the samples as independent.
+
+    Raises:
+        ValueError: fewer than two betas, positions of another number of temperatures.
+
+    >>> import jax.numpy as jnp
+    >>> path = lambda beta, x: beta * x  # a mean of 1 at beta 0 and of 2 at beta 1
+    >>> positions = jnp.array([[1.0, 1.0], [2.0, 2.0]])
+    >>> float(thermodynamic_integration(path, [0.0, 1.0], positions).log_z)
+    -1.5
+    """
+    betas = _checks.floating("betas", jnp.asarray(betas))
+    if betas.ndim != 1 or betas.size < 2 or check_chains(positions) != betas.size:
+        raise ValueError(
+            f"betas must be two or more, one for each row of positions, got {betas.shape} for "
+            f"{[jnp.shape(leaf) for leaf in jax.tree.leaves(positions)]}."
+        )
+    slopes = jax.vmap(jax.vmap(jax.grad(path), (None, 0)))(betas, positions)
+    gaps = jnp.diff(betas) / 2
+    shares = jnp.pad(gaps, (1, 0)) + jnp.pad(gaps, (0, 1))
+    num = slopes.shape[1]
+    variances = jnp.var(slopes, axis=1) / max(num - 1, 1)
+    return Bridge(-jnp.dot(shares, slopes.mean(axis=1)), jnp.sqrt(jnp.dot(shares**2, variances)))

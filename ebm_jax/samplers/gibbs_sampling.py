@@ -1,0 +1,309 @@
+r"""Gibbs sampling: variables drawn anew, one or a block at a time, given all the others.
+
+    x_B ~ P(x_B | x_rest),  proportional to exp(-beta E(x))
+
+for restricted Boltzmann machines, for lattices, and for any energy of few values a variable. The
+chains lie on the leading axis of every leaf. Integer and boolean leaves move; floating ones are
+carried along. All are exact, at every step.
+
+The options, the same for all three:
+
+* ``beta``: inverse temperature >= 0 of the target exp(-beta E), one number, or one a chain.
+* ``clamp``: booleans, True for the variables that stay as they are: a mask broadcasting to the
+  positions (one configuration, or one a chain), a pytree of masks where positions are one. The
+  others are then sampled given these: conditional sampling, inpainting.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ebm_jax import _checks, gibbs
+from ebm_jax._trees import check_chains, check_energy
+from ebm_jax.energies.boltzmann import RBM
+from ebm_jax.energies.lattice import Ising, Potts
+from ebm_jax.samplers import _checkerboard, _discrete
+from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
+
+
+class GibbsState(NamedTuple):
+    """Chains."""
+
+    position: Position
+
+
+class GibbsInfo(NamedTuple):
+    """Where the chains are after a sweep; arrays are (chains,).
+
+    Attributes:
+        energy: E(x).
+        changed: the fraction of the variables whose value the sweep changed.
+    """
+
+    energy: Array
+    changed: Array
+
+
+class RBMInfo(NamedTuple):
+    """How the visible units were drawn.
+
+    Attributes:
+        visible_mean: P(v_i = 1 | h), (chains, visible), of the hidden units that they were drawn
+            given: smoother pictures than the units themselves. Clamped units are included.
+    """
+
+    visible_mean: Array
+
+
+class LatticeState(NamedTuple):
+    """The two colours of the checkerboard, (rows, columns / 2, chains) each."""
+
+    even: Array
+    odd: Array
+
+    @property
+    def position(self) -> Array:
+        """The lattices, (chains, rows, columns)."""
+        return _checkerboard.join(self.even, self.odd)
+
+
+class LatticeInfo(NamedTuple):
+    """Where the chains are after a sweep.
+
+    Attributes:
+        energy: E(x), (chains,).
+    """
+
+    energy: Array
+
+
+def _start(position: Position, values: np.ndarray) -> Position:
+    """Return positions as arrays, or refuse them."""
+    check_chains(position)
+    _discrete.check_position(position, values)
+    return jax.tree.map(jnp.asarray, position)
+
+
+def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -> Sampler:
+    r"""Return block Gibbs sampling of the visible units of a restricted Boltzmann machine.
+
+        h ~ Bernoulli(sigmoid(beta (c + v^T W))),    v ~ Bernoulli(sigmoid(beta (b + W h)))
+
+    Two matrix products a step. It is reversible for the marginal of v, exp(-F(v)) with
+    ``boltzmann.rbm_free_energy`` at beta = 1; at another beta for that of exp(-beta E(v, h)).
+    Source: Hinton (2002), Training products of experts by minimizing contrastive divergence,
+    Neural Computation 14(8).
+
+    Args:
+        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        beta: inverse temperature of E(v, h); this and clamp as the module says.
+        clamp: visible units that stay.
+
+    Returns:
+        A ``Sampler`` of positions (chains, visible), integer or boolean, with ``GibbsState`` and
+        ``RBMInfo``.
+
+    Raises:
+        TypeError: floating positions. ValueError: a negative beta, other shapes.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ebm_jax.energies.boltzmann import RBM
+    >>> sampler = rbm(RBM(jnp.zeros((6, 3)), jnp.zeros(6), jnp.zeros(3)))
+    >>> state = sampler.init(jnp.zeros((100, 6), bool))
+    >>> state, info = sampler.step(jax.random.key(0), state)
+    >>> state.position.shape, float(info.visible_mean[0, 0])
+    ((100, 6), 0.5)
+    """
+    _checks.nonnegative("beta", beta)
+    weights, visible, hidden = (jnp.asarray(p) for p in params)
+    num_visible, num_hidden = weights.shape
+
+    def init(position: Array) -> GibbsState:
+        v = _start(position, np.arange(2))
+        if jnp.shape(v)[1:] != (num_visible,):
+            raise ValueError(
+                f"Positions must be visible units, (chains, {num_visible}), got {jnp.shape(v)}."
+            )
+        if not _discrete.moves(v):
+            raise TypeError(f"Units must be integers or booleans (v > 0.5, say), got {v.dtype}.")
+        return GibbsState(v)
+
+    def step(key: Key, state: GibbsState) -> tuple[GibbsState, RBMInfo]:
+        _checks.one_key(key)
+        v = state.position
+        # One draw serves both sides; what the smaller one leaves over is thrown away.
+        first, second = _discrete.uniforms(key, v.shape[0], max(num_visible, num_hidden))
+        logits = _discrete.scaled(beta, v.astype(weights.dtype) @ weights + hidden)
+        h = _discrete.bernoulli(first[:, :num_hidden], logits).astype(weights.dtype)
+        logits = _discrete.scaled(beta, h @ weights.T + visible)
+        new = _discrete.bernoulli(second[:, :num_visible], logits).astype(v.dtype)
+        if clamp is not None:
+            new = jnp.where(_discrete.clamped_leaf(clamp, v.shape), v, new)
+        return GibbsState(new), RBMInfo(jax.nn.sigmoid(logits))
+
+    return Sampler(init, step, lambda state: state)
+
+
+def checkerboard(
+    params: Ising | Potts, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None
+) -> Sampler:
+    r"""Return Gibbs sampling of a lattice, half of its sites at once: one colour of a checkerboard.
+
+        P(x_i = k | rest) proportional to exp(beta (K sum_{j ~ i} [x_j = k] + h(k)))
+
+    No two sites of one colour are neighbours. A step is a sweep, the even sites and then the odd
+    ones, of which the target is stationary.
+    Source: Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian
+    restoration of images, IEEE PAMI 6.
+
+    Args:
+        params: ``Ising(coupling, field)`` of spins -1 and 1, ``Potts(coupling, field)`` of colours
+            0 to q - 1.
+        beta: inverse temperature; this and clamp as the module says.
+        clamp: sites that stay.
+
+    Returns:
+        A ``Sampler`` of positions (chains, rows, columns), integers, rows and columns even, with
+        ``LatticeState`` and ``LatticeInfo``. int8 is fastest.
+
+    Raises:
+        TypeError: positions that are no integers. ValueError: an odd side, a negative beta, a
+            site that is none of the values.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ebm_jax.energies.lattice import Ising
+    >>> sampler = checkerboard(Ising(0.44), beta=0.5)
+    >>> state = sampler.init(jnp.ones((10, 8, 8), jnp.int8))
+    >>> state, info = sampler.step(jax.random.key(0), state)
+    >>> state.position.shape, info.energy.shape
+    ((10, 8, 8), (10,))
+    """
+    _checks.nonnegative("beta", beta)
+    potts = isinstance(params, Potts)
+    values = np.arange(jnp.shape(params.field)[0]) if potts else np.array([-1, 1])
+
+    def init(position: Array) -> LatticeState:
+        x = _start(position, values)
+        if jnp.ndim(x) != 3 or x.shape[1] % 2 or x.shape[2] % 2:
+            raise ValueError(
+                "Positions must be lattices (chains, rows, columns) of even sides, got "
+                f"{jnp.shape(x)}: others have no checkerboard, systematic_scan takes them."
+            )
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise TypeError(f"Sites must be integers, got {x.dtype}.")
+        return LatticeState(*_checkerboard.split(x))
+
+    def update(own: Array, other: Array, parity: int, uniform: Array, stay) -> Array:
+        around = _checkerboard.neighbours(other, parity)
+        new = _checkerboard.draw(params, beta, uniform, around, own.dtype)
+        return new if stay is None else jnp.where(stay, own, new)
+
+    def step(key: Key, state: LatticeState) -> tuple[LatticeState, LatticeInfo]:
+        _checks.one_key(key)
+        even, odd = state
+        rows, half, chains = even.shape
+        uniform = _discrete.uniforms(key, chains, rows * half, chains_last=True)
+        first, second = (u.reshape(even.shape) for u in uniform)
+        stay = (None, None)
+        if clamp is not None:
+            stay = _checkerboard.split(_discrete.clamped_leaf(clamp, (chains, rows, 2 * half)))
+        even = update(even, odd, 0, first, stay[0])
+        odd = update(odd, even, 1, second, stay[1])
+        around = _checkerboard.neighbours(even, 1)
+        energy = _checkerboard.energy(params, even, odd, around)
+        return LatticeState(even, odd), LatticeInfo(energy)
+
+    return Sampler(init, step, lambda state: state)
+
+
+def systematic_scan(
+    energy: Energy,
+    *,
+    values=(0, 1),
+    block_size: int = 1,
+    beta: ArrayLike = 1.0,
+    clamp: PyTree = None,
+) -> Sampler:
+    r"""Return Gibbs sampling of any energy of discrete variables, block after block.
+
+        P(x_B = k | rest) = exp(-beta E(k, rest)) / sum_k' exp(-beta E(k', rest))
+
+    A step is a sweep over the blocks in order, with an energy for every value that a block can
+    have: q^block_size of them, n / block_size times. beta may be infinite: the values of lowest
+    energy, one of them where several are lowest. Where nothing is allowed, or an energy is NaN,
+    a block stays. Source: Geman and Geman (1984).
+
+    Args:
+        energy: E(x) -> (), one configuration in.
+        values: what a variable may be, (q,): (0, 1) for units, (-1, 1) for spins, range(q) for
+            categories.
+        block_size: how many variables, neighbours in their leaf, are drawn together.
+        beta: inverse temperature; this and clamp as the module says.
+        clamp: variables that stay.
+
+    Returns:
+        A ``Sampler`` of positions with integer or boolean leaves, with ``GibbsState`` and
+        ``GibbsInfo``.
+
+    Raises:
+        TypeError: positions without an integer or boolean leaf. ValueError: a negative beta,
+            blocks larger than a configuration, a variable that is none of the values.
+
+    >>> import jax, jax.numpy as jnp
+    >>> sampler = systematic_scan(lambda x: jnp.abs(x.sum() - 2.0), values=range(3), beta=jnp.inf)
+    >>> state = sampler.init(jnp.zeros((5, 4), int))
+    >>> state, info = sampler.step(jax.random.key(0), state)
+    >>> info.energy.tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    _checks.nonnegative("beta", beta)
+    values, block_size = _discrete.check_values(values), _checks.count("block_size", block_size)
+    choices = np.stack(np.meshgrid(*[np.arange(len(values))] * block_size, indexing="ij"), -1)
+    choices = jnp.asarray(choices.reshape(-1, block_size), jnp.int32)
+
+    def init(position: Position) -> GibbsState:
+        position = _start(position, values)
+        check_energy(energy, position)
+        n = _discrete.variables(position, values).x.shape[1]
+        if block_size > n:
+            raise ValueError(f"block_size must be at most the {n} variables, got {block_size}.")
+        return GibbsState(position)
+
+    def step(key: Key, state: GibbsState) -> tuple[GibbsState, GibbsInfo]:
+        _checks.one_key(key)
+        start, fixed, restore, _ = _discrete.variables(state.position, values)
+        stay = _discrete.clamped(clamp, state.position)
+        chains, n = start.shape
+        over_choices = jax.vmap(lambda x, f: energy(restore(x, f)), (0, None))
+
+        def update(block: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            x, _ = carry
+            first = jnp.minimum(block * block_size, n - block_size)  # the last may overlap
+            current = jax.lax.dynamic_slice_in_dim(x, first, block_size, 1)
+
+            def candidates(row: Array) -> Array:
+                put = jax.lax.dynamic_update_slice_in_dim
+                return jax.vmap(lambda choice: put(row, choice, first, 0))(choices)
+
+            energies = jax.vmap(over_choices)(jax.vmap(candidates)(x), fixed)
+            allowed = jnp.ones(energies.shape, bool)
+            if stay is not None:
+                held = jax.lax.dynamic_slice_in_dim(stay, first, block_size, 1)
+                allowed = jnp.all((choices == current[:, None]) | ~held[:, None], axis=-1)
+            block_key = jax.random.fold_in(key, block)
+            drawn = gibbs.sample(block_key, energies, beta=beta, where=allowed)  # pyright: ignore
+            stuck = drawn < 0
+            new = jnp.where(stuck[:, None], current, choices[drawn])
+            at = jnp.take_along_axis(energies, drawn[:, None], axis=1)[:, 0]
+            at = jnp.where(stuck, jnp.max(energies, axis=1), at)
+            return jax.lax.dynamic_update_slice_in_dim(x, new, first, 1), at
+
+        nothing = jnp.zeros(chains, jax.eval_shape(jax.vmap(energy), state.position).dtype)
+        x, at = jax.lax.fori_loop(0, -(-n // block_size), update, (start, nothing))
+        info = GibbsInfo(at, jnp.mean((x != start).astype(jnp.float32), axis=1))
+        return GibbsState(jax.vmap(restore)(x, fixed)), info
+
+    return Sampler(init, step, lambda state: state)

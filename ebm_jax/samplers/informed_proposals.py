@@ -1,0 +1,329 @@
+r"""Proposals for discrete variables that follow the gradient of a relaxed energy.
+
+    d_i(k) = E(x with x_i = k) - E(x),    to first order: grad_i E(x) (k - x_i)
+
+Two evaluations of the gradient tell, to first order, which of all n (q - 1) changes of one variable
+are good, where Gibbs sampling evaluates each. The chains lie on the leading axis of every leaf.
+Integer and boolean leaves move; floating ones are carried along.
+
+What all of them take:
+
+* ``energy``: E(x) -> (), of floats in place of the variables and differentiable in them: all that
+  is used of it beyond the values at the variables is that gradient.
+* ``values``: what a variable may be, (q,): (0, 1) for units, (-1, 1) for spins, range(q) for
+  categories.
+* ``one_hot``: the energy takes every variable as a row of q floats, 1 at its value and 0 elsewhere
+  (one more axis), instead of as a number: for categories that are in no order.
+* ``beta``: inverse temperature, >= 0 and finite, of the target exp(-beta E), one number, or one a
+  chain.
+* ``clamp``: booleans, True for the variables that stay as they are, as ``gibbs_sampling`` says.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ebm_jax import _checks
+from ebm_jax._trees import check_chains, select_chains
+from ebm_jax.samplers import _discrete
+from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
+
+
+class InformedState(NamedTuple):
+    """Chains, and what the next proposal needs.
+
+    Attributes:
+        position: where the chains are.
+        energy: E(x), (chains,).
+        change: the estimates d_i(k), (chains, n, q), 0 at the variable's own value.
+    """
+
+    position: Position
+    energy: Array
+    change: Array
+
+
+class MetropolisInfo(NamedTuple):
+    """Where the chains are after a step; arrays are (chains,).
+
+    Attributes:
+        energy: E(x).
+        accepted: whether the proposal was accepted.
+        acceptance: the probability with which it was.
+    """
+
+    energy: Array
+    accepted: Array
+    acceptance: Array
+
+
+class DULAInfo(NamedTuple):
+    """Where the chains are after a step; arrays are (chains,).
+
+    Attributes:
+        energy: E(x).
+        changed: the fraction of the variables whose value changed.
+    """
+
+    energy: Array
+    changed: Array
+
+
+class _Target(NamedTuple):
+    """An energy of variables: states of it, and the variables of a state."""
+
+    evaluate: Callable[[Position], InformedState]
+    variables: Callable[[Position], _discrete.Variables]
+    stay: Callable[[Position], Array | None]
+    values: np.ndarray
+    squares: np.ndarray  # |k - k'|^2 of the values as the energy takes them, (q, q)
+
+
+def _target(energy: Energy, values, one_hot: bool, beta, clamp: PyTree) -> _Target:
+    """Return the target of the options, or refuse them."""
+    _checks.nonnegative("beta", beta)
+    known = _checks.concrete(beta)
+    if known is not None and not np.isfinite(known).all():
+        raise ValueError(f"beta must be finite, got {known}: systematic_scan takes inf.")
+    values = _discrete.check_values(values)
+    number = values.astype(float)
+    distance = 2 * (1 - np.eye(len(values))) if one_hot else (number[:, None] - number) ** 2
+
+    def variables(position: Position) -> _discrete.Variables:
+        return _discrete.variables(position, values)
+
+    def evaluate(position: Position) -> InformedState:
+        x, fixed, _, fill = variables(position)
+        shown = jax.nn.one_hot(x, len(values)) if one_hot else _discrete.decode(x, values)
+        shown = shown.astype(jnp.result_type(float))
+        of_floats = jax.vmap(jax.value_and_grad(lambda numbers, f: energy(fill(numbers, f))))
+        value, slope = of_floats(shown, fixed)
+        if one_hot:
+            change = slope - jnp.take_along_axis(slope, x[..., None], axis=2)
+        else:
+            change = slope[..., None] * (number.astype(slope.dtype) - shown[..., None])
+        return InformedState(position, value, change)
+
+    return _Target(evaluate, variables, lambda p: _discrete.clamped(clamp, p), values, distance)
+
+
+def _sampler(target: _Target, step) -> Sampler:
+    def init(position: Position) -> InformedState:
+        check_chains(position)
+        _discrete.check_position(position, target.values)
+        return target.evaluate(jax.tree.map(jnp.asarray, position))
+
+    return Sampler(init, step, lambda state: target.evaluate(state.position))
+
+
+def _metropolis(
+    key: Key, beta, state: InformedState, proposed: InformedState, reverse: Array
+) -> tuple[InformedState, MetropolisInfo]:
+    """Accept by exp(-beta (E' - E)) q(x | x') / q(x' | x), the last given by its logarithm."""
+    log_ratio = reverse - _discrete.scaled(beta, proposed.energy - state.energy)
+    acceptance = _discrete.acceptance(log_ratio)
+    accepted = jax.random.uniform(key, acceptance.shape) < acceptance
+    new = select_chains(accepted, proposed, state, jax.tree.map(lambda leaf: 0, state))
+    return new, MetropolisInfo(new.energy, accepted, acceptance)
+
+
+def gibbs_with_gradients(
+    energy: Energy,
+    *,
+    values=(0, 1),
+    one_hot: bool = False,
+    beta: ArrayLike = 1.0,
+    clamp: PyTree = None,
+) -> Sampler:
+    r"""Return Gibbs with gradients: one variable a step, chosen where the energy falls most.
+
+        q(i, k | x) proportional to exp(-beta d_i(k) / 2),   k != x_i
+        accepted with probability min(1, exp(-beta [E(x') - E(x)]) q(i, x_i | x') / q(i, k | x))
+
+    Exact. Source: Grathwohl et al. (2021), Oops I took a gradient: scalable sampling for discrete
+    distributions, ICML.
+
+    Args:
+        energy: E(x) -> (), of floats; this and the others as the module says.
+        values: what a variable may be.
+        one_hot: whether the energy takes rows of q floats.
+        beta: inverse temperature.
+        clamp: variables that stay.
+
+    Returns:
+        A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.
+
+    Raises:
+        TypeError: positions without an integer or boolean leaf. ValueError: a beta that is
+            negative or infinite, a variable that is none of the values.
+
+    >>> import jax, jax.numpy as jnp
+    >>> sampler = gibbs_with_gradients(lambda x: -jnp.sum(x))
+    >>> state = sampler.init(jnp.zeros((5, 20), bool))
+    >>> state, info = sampler.step(jax.random.key(0), state)
+    >>> info.energy.tolist(), info.accepted.tolist()
+    ([-1.0, -1.0, -1.0, -1.0, -1.0], [True, True, True, True, True])
+    """
+    target = _target(energy, values, one_hot, beta, clamp)
+    q = len(target.values)
+
+    def log_proposal(state: InformedState, x: Array) -> Array:
+        """Return log q(i, k | x) of every i and k, (chains, n q)."""
+        logits = -_discrete.scaled(beta, state.change) / 2
+        never = jnp.arange(q) == x[..., None]
+        stay = target.stay(state.position)
+        if stay is not None:
+            never |= stay[..., None]
+        logits = jnp.where(never, -jnp.inf, logits).reshape(x.shape[0], -1)
+        return jax.nn.log_softmax(logits)
+
+    def step(key: Key, state: InformedState) -> tuple[InformedState, MetropolisInfo]:
+        _checks.one_key(key)
+        choose_key, accept_key = jax.random.split(key)
+        x, fixed, restore, _ = target.variables(state.position)
+        forward = log_proposal(state, x)
+        chosen = jax.random.categorical(choose_key, forward)[:, None]
+        site, back = chosen // q, chosen // q * q + jnp.take_along_axis(x, chosen // q, axis=1)
+        moved = jnp.where(jnp.arange(x.shape[1]) == site, chosen % q, x)
+        proposed = target.evaluate(jax.vmap(restore)(moved, fixed))
+        ratio = jnp.take_along_axis(log_proposal(proposed, moved), back, axis=1)
+        ratio -= jnp.take_along_axis(forward, chosen, axis=1)
+        return _metropolis(accept_key, beta, state, proposed, ratio[:, 0])
+
+    return _sampler(target, step)
+
+
+def _drift(target: _Target, step_size, beta):
+    """Return (state, x) -> log q(. | x) of every variable, (chains, n, q), and their draw."""
+    _checks.positive("step_size", step_size)
+
+    def log_proposal(state: InformedState, x: Array) -> Array:
+        squares = jnp.asarray(target.squares, state.change.dtype)[x]
+        logits = -_discrete.scaled(beta, state.change) / 2 - squares / (2 * step_size)
+        stay = target.stay(state.position)
+        if stay is not None:
+            moved = jnp.arange(len(target.values)) != x[..., None]
+            logits = jnp.where(stay[..., None] & moved, -jnp.inf, logits)
+        return jax.nn.log_softmax(logits)
+
+    def draw(key: Key, log_q: Array) -> Array:
+        chains, n = log_q.shape[:2]
+        halves = _discrete.uniforms(key, chains, -(-n // 2))
+        uniform = jnp.concatenate(halves, axis=1)[:, :n]
+        return _discrete.categorical(uniform, [log_q[..., k] for k in range(log_q.shape[2])])
+
+    return log_proposal, draw
+
+
+def dula(
+    energy: Energy,
+    *,
+    step_size: ArrayLike,
+    values=(0, 1),
+    one_hot: bool = False,
+    beta: ArrayLike = 1.0,
+    clamp: PyTree = None,
+) -> Sampler:
+    r"""Return the discrete unadjusted Langevin sampler: every variable moves, independently.
+
+        q_i(k | x) proportional to exp(-beta d_i(k) / 2 - |k - x_i|^2 / (2 alpha))
+
+    Biased: its stationary distribution is another than the target, the nearer the smaller alpha
+    is, and the chains the slower. Source: Zhang, Liu and Liu (2022), A Langevin-like sampler for
+    discrete distributions, ICML.
+
+    Args:
+        energy: E(x) -> (), of floats; this and the others as the module says.
+        step_size: alpha > 0, in the square of the values' unit; |k - x_i|^2 is 2 for one-hot rows.
+        values: what a variable may be.
+        one_hot: whether the energy takes rows of q floats.
+        beta: inverse temperature.
+        clamp: variables that stay.
+
+    Returns:
+        A ``Sampler`` with ``InformedState`` and ``DULAInfo``.
+
+    Raises:
+        TypeError: positions without an integer or boolean leaf. ValueError: a step size that is
+            not > 0, a beta that is negative or infinite, a variable that is none of the values.
+
+    >>> import jax, jax.numpy as jnp
+    >>> sampler = dula(lambda x: jnp.sum(x), step_size=0.2)
+    >>> state = sampler.init(jnp.zeros((5, 20), bool))
+    >>> state, info = sampler.step(jax.random.key(0), state)
+    >>> state.position.dtype, info.changed.shape
+    (dtype('bool'), (5,))
+    """
+    target = _target(energy, values, one_hot, beta, clamp)
+    log_proposal, draw = _drift(target, step_size, beta)
+
+    def step(key: Key, state: InformedState) -> tuple[InformedState, DULAInfo]:
+        _checks.one_key(key)
+        x, fixed, restore, _ = target.variables(state.position)
+        moved = draw(key, log_proposal(state, x))
+        new = target.evaluate(jax.vmap(restore)(moved, fixed))
+        changed = jnp.mean((moved != x).astype(jnp.float32), axis=1)
+        return new, DULAInfo(new.energy, changed)
+
+    return _sampler(target, step)
+
+
+def dmala(
+    energy: Energy,
+    *,
+    step_size: ArrayLike,
+    values=(0, 1),
+    one_hot: bool = False,
+    beta: ArrayLike = 1.0,
+    clamp: PyTree = None,
+) -> Sampler:
+    r"""Return the discrete Metropolis-adjusted Langevin sampler: ``dula``'s proposal, made exact.
+
+        accepted with probability min(1, exp(-beta [E(x') - E(x)]) q(x | x') / q(x' | x))
+
+    Source: Zhang, Liu and Liu (2022), A Langevin-like sampler for discrete distributions, ICML.
+
+    Args:
+        energy: E(x) -> (), of floats; this and the others as the module says.
+        step_size: alpha > 0; ``adaptation.step_size`` tunes it.
+        values: what a variable may be.
+        one_hot: whether the energy takes rows of q floats.
+        beta: inverse temperature.
+        clamp: variables that stay.
+
+    Returns:
+        A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.
+
+    Raises:
+        TypeError: positions without an integer or boolean leaf. ValueError: a step size that is
+            not > 0, a beta that is negative or infinite, a variable that is none of the values.
+
+    >>> import jax, jax.numpy as jnp
+    >>> sampler = dmala(lambda x: jnp.sum(x), step_size=0.2)
+    >>> state = sampler.init(jnp.zeros((5, 20), bool))
+    >>> state, info = sampler.step(jax.random.key(0), state)
+    >>> info.acceptance.shape
+    (5,)
+    """
+    target = _target(energy, values, one_hot, beta, clamp)
+    log_proposal, draw = _drift(target, step_size, beta)
+
+    def step(key: Key, state: InformedState) -> tuple[InformedState, MetropolisInfo]:
+        _checks.one_key(key)
+        move_key, accept_key = jax.random.split(key)
+        x, fixed, restore, _ = target.variables(state.position)
+        forward = log_proposal(state, x)
+        moved = draw(move_key, forward)
+        proposed = target.evaluate(jax.vmap(restore)(moved, fixed))
+
+        def log_q(table: Array, to: Array) -> Array:
+            return jnp.sum(jnp.take_along_axis(table, to[..., None], axis=2), axis=(1, 2))
+
+        ratio = log_q(log_proposal(proposed, moved), x) - log_q(forward, moved)
+        return _metropolis(accept_key, beta, state, proposed, ratio)
+
+    return _sampler(target, step)

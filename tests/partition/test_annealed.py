@@ -1,0 +1,535 @@
+"""Annealed importance sampling against exact sums, and what it says of its own error.
+
+Statistical tests have fixed keys; z-scores are refused beyond 5 and p-values below 1e-6, so that
+right code would fail a choice of keys with a probability below 1e-4 over this file.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from scipy import stats
+
+import ebm_jax
+from ebm_jax.energies import boltzmann
+from ebm_jax.partition import annealed, bridges, estimates, exact, paths
+from ebm_jax.samplers import gibbs_sampling, informed_proposals, langevin
+from ebm_jax.types import Sampler
+
+RNG = np.random.default_rng(0)
+
+
+def bits(n):
+    return np.array(list(itertools.product((0, 1), repeat=n)))
+
+
+# E[w] exactly.
+
+
+class Still(NamedTuple):
+    position: jax.Array
+
+
+def still(beta):
+    """A sampler that stays, for the weights alone."""
+    return Sampler(Still, lambda key, state: (state, None))
+
+
+def gibbs_matrix(energies, n):
+    """Gibbs sampling of a site at random, over all bits(n)."""
+    states, matrix = bits(n), np.zeros((2**n, 2**n))
+    for i in range(n):
+        other = np.arange(2**n) ^ (1 << (n - 1 - i))
+        flip = 1 / (1 + np.exp(energies[other] - energies))
+        matrix[np.arange(2**n), other] += flip / n
+        matrix[np.arange(2**n), np.arange(2**n)] += (1 - flip) / n
+    assert len(states) == len(energies)
+    return matrix
+
+
+def test_the_mean_weight_is_the_ratio_by_matrix_products(x64):
+    """10 bits: p_0 D_1 T_1 D_2 T_2 ... 1 with the weights D of ours from every state."""
+    rng = np.random.default_rng(1)
+    n, betas = 10, np.array([0.05, 0.2, 0.35, 0.7, 1.0])
+    machine = boltzmann.BoltzmannMachine(rng.normal(size=(n, n)), rng.normal(size=n))
+    base = paths.base_rate(jnp.asarray(rng.normal(size=n)))
+    path = paths.geometric(base.energy, lambda x: boltzmann.boltzmann_machine(machine, x))
+    states = jnp.asarray(bits(n))
+    on_states = jax.jit(jax.vmap(path, (None, 0)))
+    mass, before = np.exp(-np.asarray(on_states(0.0, states))), 0.0
+    np.testing.assert_allclose(mass.sum(), 1, rtol=1e-12)
+    for beta in betas:
+        state = annealed.start(still, states, beta=before)
+        state, _ = annealed.anneal(jax.random.key(0), path, still, state, beta[None])
+        mass = mass * np.exp(np.asarray(state.log_weights))
+        mass, before = mass @ gibbs_matrix(np.asarray(on_states(beta, states)), n), beta
+    pairs = np.triu((machine.weights + machine.weights.T) / 2, 1)
+    energies = -np.einsum("si,ij,sj->s", bits(n), pairs, bits(n)) - bits(n) @ machine.bias
+    np.testing.assert_allclose(np.log(mass.sum()), oracles.log_partition(energies), atol=1e-10)
+
+
+class Scripted(NamedTuple):
+    position: dict
+    level: jax.Array  # remembered of the energy: what must be refreshed
+
+
+def test_the_mean_weight_over_every_history(x64):
+    """Four states, four betas, 4^5 histories with their probabilities: weights, then moves.
+
+    The sampler puts into its position the energy it remembers: of the beta it moves at.
+    """
+    rng = np.random.default_rng(1)
+    betas, num = np.array([0.1, 0.4, 0.8, 1.0]), 4
+    energies = jnp.asarray(rng.normal(size=4))
+
+    def path(beta, x):
+        return beta * energies[x["s"]]
+
+    def make_sampler(beta):
+        def init(position):
+            return Scripted(position, jax.vmap(path, (None, 0))(beta, position))
+
+        def step(key, state):
+            p = state.position
+            moved = p | {
+                "s": jnp.take_along_axis(p["script"], p["t"][:, None], axis=1)[:, 0],
+                "t": p["t"] + 1,
+                "told": state.level,
+            }
+            return Scripted(moved, jnp.full_like(state.level, jnp.nan)), None
+
+        return Sampler(init, step)
+
+    histories = np.array(list(itertools.product(range(4), repeat=num + 1)))
+    zeros = jnp.zeros(len(histories), int)
+    positions = {
+        "s": jnp.asarray(histories[:, 0]),
+        "script": jnp.asarray(histories[:, 1:]),
+        "t": zeros,
+        "told": zeros.astype(float),
+    }
+    p, values = np.full(len(histories), 0.25), np.asarray(energies)
+    for k, beta in enumerate(betas):
+        p = p * gibbs_matrix(beta * values, 2)[histories[:, k], histories[:, k + 1]]
+    np.testing.assert_allclose(p.sum(), 1, atol=1e-12)
+    begin = annealed.start(make_sampler, positions)
+    end, info = annealed.anneal(jax.random.key(0), path, make_sampler, begin, betas)
+    expected = oracles.log_partition(values) - np.log(4)
+    np.testing.assert_allclose(np.log(p @ np.exp(end.log_weights)), expected, atol=1e-12)
+    np.testing.assert_allclose(end.position["told"], values[histories[:, -2]], atol=1e-12)
+    np.testing.assert_array_equal(end.position["s"], histories[:, -1])
+    np.testing.assert_allclose(info.log_z[-1], np.log(np.mean(np.exp(end.log_weights))))
+
+
+# Estimates from chains.
+
+
+def forward(path, make_sampler, base, betas, num_chains, seed=0, **options):
+    def go(keys):
+        state = annealed.start(make_sampler, base.sample(keys[0], num_chains))
+        return annealed.anneal(keys[1], path, make_sampler, state, betas, **options)[0]
+
+    return ebm_jax.jit(go)(jax.random.split(jax.random.key(seed)))
+
+
+def back(path, make_sampler, samples, betas, seed=1):
+    """From the target to the base; the last beta is weighted and not moved at."""
+
+    def go(key, x):
+        state = annealed.start(make_sampler, x, beta=betas[-1])
+        down = jnp.asarray(betas)[::-1][1:]
+        state, _ = annealed.anneal(key, path, make_sampler, state, down)
+        return annealed.reweight(path, state, 0.0)
+
+    return ebm_jax.jit(go)(jax.random.key(seed), samples)
+
+
+def assert_estimates(state, log_z, seed=2):
+    found = estimates.log_partition(jax.random.key(seed), state)
+    assert found.standard_error < 0.1
+    assert abs(found.log_z - log_z) < 5 * found.standard_error
+    return found
+
+
+RBM = boltzmann.RBM(*(jnp.asarray(2 * RNG.normal(size=s), jnp.float32) for s in ((6, 4), 6, 4)))
+BASE_BIAS = jnp.asarray(RNG.normal(size=6), jnp.float32)
+
+
+def test_the_path_of_an_rbm_sums_its_hidden_units_out(x64):
+    params = jax.tree.map(lambda p: p.astype(jnp.float64), RBM)
+    path, _ = paths.rbm(params, BASE_BIAS.astype(jnp.float64))
+    weights, b, c = map(np.asarray, params)
+    a, v, h = np.asarray(BASE_BIAS, np.float64), bits(6), bits(4)
+    energy = -(v @ weights @ h.T) - (v @ b)[:, None] - h @ c
+    base = (np.logaddexp(0, a).sum() - v @ a + 4 * np.log(2))[:, None]
+    for beta in (0.0, 0.3, 1.0):
+        joint = (1 - beta) * base + beta * energy
+        expected = -np.logaddexp.reduce(-joint, axis=1)
+        found = jax.vmap(path, (None, 0))(beta, jnp.asarray(v))
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+    free = jax.vmap(functools.partial(boltzmann.rbm_free_energy, params))(jnp.asarray(v))
+    np.testing.assert_allclose(found, free, atol=1e-10)
+
+
+def test_the_sampler_of_an_rbm_keeps_its_path():
+    rng = np.random.default_rng(1)
+    path, make_sampler = paths.rbm(RBM, BASE_BIAS)
+    for beta in (0.02, 0.5, 1.0):
+        values = jax.vmap(path, (None, 0))(beta, jnp.asarray(bits(6)))
+        p = oracles.probabilities(np.asarray(values))
+        start = rng.choice(64, 40_000, p=p)
+        sampler = make_sampler(jnp.float32(beta))
+        state = sampler.init(jnp.asarray(bits(6)[start]))
+        state, _ = jax.jit(sampler.step)(jax.random.key(0), state)
+        counts = np.bincount(np.asarray(state.position) @ (1 << np.arange(5, -1, -1)), minlength=64)
+        assert stats.chisquare(counts, 40_000 * p).pvalue > 1e-6
+
+
+def test_an_rbm_there_and_back():
+    """A bracket, and Bennett's ratio within it, from exact samples of the target."""
+    rng = np.random.default_rng(1)
+    path, make_sampler = paths.rbm(RBM, BASE_BIAS)
+    betas, log_z = np.linspace(0, 1, 41)[1:], float(exact.log_partition_rbm(RBM))
+    there = forward(path, make_sampler, paths.base_rate(BASE_BIAS), betas, 4000)
+    p = oracles.probabilities(np.asarray(jax.vmap(path, (None, 0))(1.0, jnp.asarray(bits(6)))))
+    samples = jnp.asarray(bits(6)[rng.choice(64, 4000, p=p)])
+    again = back(path, make_sampler, samples, betas)
+    assert_estimates(there, log_z)
+    lower, upper = estimates.bracket(jax.random.key(3), there, again)
+    for side in (lower, upper):
+        assert abs(side.log_z - log_z) < 5 * side.standard_error
+        assert side.interval[0] < side.log_z < side.interval[1]
+    between = bridges.bennett(there.log_weights, again.log_weights)
+    assert between.standard_error < min(lower.standard_error, upper.standard_error)
+    assert abs(between.log_z - log_z) < 5 * between.standard_error
+
+
+def test_few_chains_and_fast_cooling_bracket_from_both_sides():
+    """On average over 300 runs the one side is below and the other above, by far."""
+    rng = np.random.default_rng(1)
+    path, make_sampler = paths.rbm(RBM, BASE_BIAS)
+    log_z = float(exact.log_partition_rbm(RBM))
+    base, betas = paths.base_rate(BASE_BIAS), jnp.array([0.5, 1.0])
+    p = oracles.probabilities(np.asarray(jax.vmap(path, (None, 0))(1.0, jnp.asarray(bits(6)))))
+    samples = jnp.asarray(bits(6)[rng.choice(64, (300, 4), p=p)])
+
+    def both(key, x):
+        there_key, start_key, back_key = jax.random.split(key, 3)
+        begin = annealed.start(make_sampler, base.sample(start_key, 4))
+        there, _ = annealed.anneal(there_key, path, make_sampler, begin, betas)
+        again = annealed.start(make_sampler, x, beta=1.0)
+        again, _ = annealed.anneal(back_key, path, make_sampler, again, betas[:1])
+        again = annealed.reweight(path, again, 0.0)
+        sides = (jax.nn.logsumexp(s.log_weights) - jnp.log(4) for s in (there, again))
+        lower, upper = sides
+        return lower, -upper
+
+    lower, upper = jax.jit(jax.vmap(both))(jax.random.split(jax.random.key(0), 300), samples)
+    for side, sign in ((lower, -1), (upper, 1)):
+        gap = sign * (np.asarray(side, np.float64) - log_z)
+        assert gap.mean() > 5 * gap.std() / np.sqrt(300)
+
+
+GAUSSIAN_RBM = boltzmann.GaussianRBM(
+    *(jnp.asarray(0.8 * RNG.normal(size=s), jnp.float32) for s in ((3, 4), 3, 4)), scale=0.8
+)
+
+
+def continuous():
+    base = paths.gaussian(jnp.zeros(3), 2.0)
+    energy = functools.partial(boltzmann.gaussian_rbm_free_energy, GAUSSIAN_RBM)
+    return base, paths.geometric(base.energy, energy)
+
+
+def test_continuous_positions_from_a_gaussian_base():
+    base, path = continuous()
+
+    def make_sampler(beta):
+        return langevin.mala(functools.partial(path, beta), step_size=0.15)
+
+    log_z = float(exact.log_partition_gaussian_rbm(GAUSSIAN_RBM))
+    betas = np.linspace(0, 1, 61)[1:]
+    assert_estimates(forward(path, make_sampler, base, betas, 3000), log_z)
+    # Resampled on the way, and with more steps at each beta.
+    end = forward(path, make_sampler, base, betas[2::3], 3000, num_steps=3, resample_below=0.9)
+    assert_estimates(end, log_z)
+    assert len(np.unique(end.ancestors)) < 3000
+
+
+def test_discrete_positions_from_a_uniform_base():
+    rng = np.random.default_rng(1)
+    machine = boltzmann.BoltzmannMachine(
+        jnp.asarray(rng.normal(size=(8, 8)) / 2, jnp.float32), jnp.zeros(8)
+    )
+    base = paths.uniform(8, (-1, 1))
+    path = paths.geometric(base.energy, lambda x: boltzmann.boltzmann_machine(machine, x))
+    log_z = exact.log_partition(
+        lambda x: boltzmann.boltzmann_machine(machine, x), 8, values=(-1, 1)
+    )
+
+    def make_sampler(beta):  # a cached energy and estimates of the gradient, refreshed
+        energy = functools.partial(path, beta)
+        return informed_proposals.dmala(energy, step_size=1.0, values=(-1, 1))
+
+    end = forward(path, make_sampler, base, np.linspace(0, 1, 41)[1:], 3000)
+    assert_estimates(end, float(log_z))
+
+
+def test_kernels_of_blackjax():
+    blackjax = pytest.importorskip("blackjax")
+    base, path = continuous()
+
+    def make_sampler(beta):
+        kernel = blackjax.hmc(lambda x: -path(beta, x), 0.3, jnp.ones(3), 3)
+
+        def step(key, state):
+            return jax.vmap(kernel.step)(jax.random.split(key, 2000), state)
+
+        return Sampler(jax.vmap(kernel.init), step)
+
+    log_z = float(exact.log_partition_gaussian_rbm(GAUSSIAN_RBM))
+    assert_estimates(forward(path, make_sampler, base, np.linspace(0, 1, 31)[1:], 2000), log_z)
+
+
+def test_a_biased_sampler_biases_log_z():
+    """ULA from N(0, 1) to N(0, 1/9): E[w] of its own chains in closed form is not 1/3.
+
+    exp(-a x^2 / 2) times N(0, v) has the mass (1 + a v)^(-1/2) and the variance v / (1 + a v); a
+    step turns the variance v into (1 - h k)^2 v + 2 h.
+    """
+    betas, h = np.linspace(0, 1, 11)[1:], 0.15
+
+    def path(beta, x):
+        return (1 + 8 * beta) * x**2 / 2 + 0.5 * jnp.log(2 * jnp.pi)
+
+    base = paths.gaussian(jnp.zeros(()), 1.0)
+    log_w, v, k = 0.0, 1.0, 1.0
+    for beta in betas:
+        rise = 1 + 8 * beta - k
+        log_w, v, k = log_w - np.log1p(rise * v) / 2, v / (1 + rise * v), 1 + 8 * beta
+        v = (1 - h * k) ** 2 * v + 2 * h
+    truth = -np.log(3)
+
+    def ula(beta):
+        return langevin.ula(functools.partial(path, beta), step_size=h)
+
+    def mala(beta):
+        return langevin.mala(functools.partial(path, beta), step_size=h)
+
+    found = assert_estimates(forward(path, ula, base, betas, 40_000), log_w)
+    assert abs(found.log_z - truth) > 10 * found.standard_error
+    assert_estimates(forward(path, mala, base, betas, 40_000), truth)
+
+
+def test_a_run_cut_in_pieces_is_the_same_run():
+    path, make_sampler = paths.rbm(RBM, BASE_BIAS)
+    betas = jnp.linspace(0, 1, 21)[1:]
+    begin = annealed.start(make_sampler, paths.base_rate(BASE_BIAS).sample(jax.random.key(0), 50))
+    run = jax.jit(
+        lambda state, betas: annealed.anneal(
+            jax.random.key(1), path, make_sampler, state, betas, resample_below=0.8
+        )
+    )
+    whole, info = run(begin, betas)
+    state, infos = begin, []
+    for piece in (betas[:7], betas[7:8], betas[8:]):
+        state, part = run(state, piece)
+        infos.append(part)
+    np.testing.assert_array_equal(state.position, whole.position)
+    np.testing.assert_array_equal(state.ancestors, whole.ancestors)
+    np.testing.assert_allclose(state.log_weights, whole.log_weights, rtol=1e-5, atol=1e-5)
+    joined = np.concatenate([part.log_z for part in infos])
+    np.testing.assert_allclose(joined, info.log_z, rtol=1e-4, atol=1e-5)
+    assert int(state.step) == 20
+    assert float(state.beta) == 1.0
+    assert info.resampled.any()
+
+
+def test_resampling_is_unbiased_and_tells_its_error():
+    """E[Z] over 1,500 runs of 40 chains, and the mean of the variances against their variance."""
+    path, make_sampler = paths.rbm(RBM, BASE_BIAS)
+    base, betas = paths.base_rate(BASE_BIAS), jnp.linspace(0, 1, 7)[1:]
+    log_z = float(exact.log_partition_rbm(RBM))
+
+    @jax.jit
+    @jax.vmap
+    def one(key):
+        start_key, key, boot_key = jax.random.split(key, 3)
+        begin = annealed.start(make_sampler, base.sample(start_key, 40))
+        end, info = annealed.anneal(key, path, make_sampler, begin, betas, resample_below=0.6)
+        found = estimates.log_partition(boot_key, end, resamples=1)
+        return found.log_z, found.standard_error, info.resampled.sum()
+
+    found, error, resampled = map(np.asarray, one(jax.random.split(jax.random.key(0), 1500)))
+    assert resampled.mean() > 0.5
+    z = np.exp(found - log_z).astype(np.float64)
+    assert abs(z.mean() - 1) < 5 * z.std() / np.sqrt(1500)
+    # A ratio of variances of 1,500 runs: its standard error is below 6 %, its bias a few.
+    assert 0.7 < np.mean(error**2 * z**2) / z.var() < 1.3
+
+
+def test_resampling_copies_in_proportion():
+    weights = np.array([0.05, 0.5, 0.0, 0.25, 0.2])
+    state = annealed.start(still, jnp.arange(5))._replace(log_weights=jnp.log(3 * weights))
+    state = annealed._resample(jax.random.key(0), still, state, jnp.asarray(True))
+    counts = np.bincount(state.position, minlength=5)
+    assert np.all(np.abs(counts - 5 * weights) < 1)
+    np.testing.assert_array_equal(state.ancestors, state.position)
+    np.testing.assert_allclose(state.log_weights, np.log(3 / 5), rtol=1e-6)
+
+
+def test_betas_by_the_conditional_effective_sample_size():
+    """Of Gaussians a step from precision k to k + a has ((1 + 2a/k) / (1 + a/k)^2)^(1/2).
+
+    So the precisions are geometric. 20,000 chains: the ratio is right to a few per cent.
+    """
+    fraction = 0.97
+
+    def path(beta, x):
+        return (1 + 99 * beta) * x**2 / 2
+
+    def make_sampler(beta):
+        return langevin.mala(functools.partial(path, beta), step_size=0.5 / (1 + 99 * beta))
+
+    x = jax.random.normal(jax.random.key(0), (20_000,))
+    choose = jax.jit(
+        lambda key: annealed.choose_betas(
+            key, path, make_sampler, x, fraction=fraction, max_betas=30, num_steps=8
+        )
+    )
+    betas, num = choose(jax.random.key(1))
+    precisions = 1 + 99 * np.append(0, np.asarray(betas)[: int(num)])
+    ratios = precisions[1:] / precisions[:-1] - 1
+    grid = np.linspace(0, 3, 100_001)
+    exact_ratio = grid[np.argmin(np.abs(np.sqrt(1 + 2 * grid) / (1 + grid) - fraction))]
+    np.testing.assert_allclose(ratios[:-1], exact_ratio, rtol=0.06)
+    assert ratios[-1] < 1.06 * exact_ratio
+    np.testing.assert_array_equal(betas[int(num) :], 1.0)
+    few, num = annealed.choose_betas(
+        jax.random.key(1), path, make_sampler, x, fraction=fraction, max_betas=3
+    )
+    assert int(num) == 3
+    assert float(few[-1]) == 1.0
+
+
+# The error.
+
+
+def weighted(log_weights, ancestors=None):
+    log_weights = jnp.asarray(log_weights, jnp.float32)
+    ancestors = jnp.arange(len(log_weights)) if ancestors is None else jnp.asarray(ancestors)
+    return annealed.AnnealedState(None, jnp.ones(()), log_weights, ancestors, jnp.zeros((), int))
+
+
+def test_an_estimate_by_hand(key):
+    rng = np.random.default_rng(1)
+    log_w = rng.normal(size=500) + 300
+    found = estimates.log_partition(key, weighted(log_w), confidence=0.9, resamples=4000)
+    w = np.exp(log_w - 300)
+    error = w.std(ddof=1) / w.mean() / np.sqrt(500)
+    np.testing.assert_allclose(found.log_z, np.log(w.mean()) + 300, rtol=1e-6)
+    np.testing.assert_allclose(found.standard_error, error, rtol=1e-3)
+    np.testing.assert_allclose(found.effective_sample_size, w.sum() ** 2 / (w**2).sum(), rtol=1e-3)
+    means = rng.choice(w, (20_000, 500)).mean(1)
+    # Quantiles of 4,000 and of 20,000 resamples: a standard error of 3 % of theirs.
+    expected = np.log(np.quantile(means, (0.05, 0.95))) + 300
+    np.testing.assert_allclose(found.interval, expected, atol=0.2 * error)
+
+
+def test_families_count_as_one(key):
+    """Ten chains of three ancestors are three weights, of 40, 30 and 30."""
+    log_w = np.log(np.full(10, 10.0))
+    found = estimates.log_partition(key, weighted(log_w, [0] * 4 + [5] * 3 + [9] * 3))
+    families = np.array([40, 30, 30] + [0] * 7)
+    np.testing.assert_allclose(
+        found.standard_error, families.std(ddof=1) / families.mean() / np.sqrt(10), rtol=1e-5
+    )
+    np.testing.assert_allclose(found.effective_sample_size, 100**2 / (3400), rtol=1e-5)
+
+
+def test_dead_chains_and_broken_ones(key):
+    found = estimates.log_partition(key, weighted([-np.inf, 0.0, -np.inf, 0.0]))
+    np.testing.assert_allclose(found.log_z, np.log(0.5), rtol=1e-6)
+    assert float(found.effective_sample_size) == 2
+    assert float(estimates.log_partition(key, weighted([-np.inf] * 3)).log_z) == -np.inf
+    assert np.isnan(estimates.log_partition(key, weighted([0.0, np.nan])).log_z)
+
+
+def test_forbidden_states_have_no_weight_ever_after():
+    """The target excludes half of the base: Z is that of the other half."""
+
+    def energy(x):
+        return jnp.where(x[0] == 1, jnp.inf, jnp.sum(x) / 2)
+
+    base = paths.uniform(3)
+    path = paths.geometric(base.energy, energy)
+
+    def make_sampler(beta):
+        return gibbs_sampling.systematic_scan(functools.partial(path, beta))
+
+    end = forward(path, make_sampler, base, np.linspace(0, 1, 6)[1:], 4000)
+    dead = np.isneginf(end.log_weights)
+    assert abs(dead.mean() - 0.5) < 5 * 0.5 / np.sqrt(4000)
+    assert_estimates(end, 2 * np.log1p(np.exp(-0.5)))
+
+
+# Bases.
+
+
+def test_bases_are_normalised_and_drawn_as_they_say(key):
+    rng = np.random.default_rng(1)
+    logits = jnp.asarray(rng.normal(size=4))
+    for base, values in (
+        (paths.uniform(4), (0, 1)),
+        (paths.uniform(4, (-1, 0, 1)), (-1, 0, 1)),
+        (paths.base_rate(logits), (0, 1)),
+    ):
+        states = exact.states(4, values)
+        p = np.exp(-np.asarray(jax.vmap(base.energy)(states), np.float64))
+        np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
+        drawn = np.asarray(base.sample(key, 20_000)).astype(int)
+        index = (drawn - min(values)) @ len(values) ** np.arange(3, -1, -1)
+        assert (
+            stats.chisquare(np.bincount(index, minlength=len(p)), 20_000 * p / p.sum()).pvalue
+            > 1e-6
+        )
+    base = paths.gaussian(jnp.array([1.0, -2.0]), jnp.array([0.5, 3.0]))
+    points, volume = oracles.grid(-20.0, 20.0, 400, 2)
+    np.testing.assert_allclose(
+        np.exp(-np.asarray(jax.vmap(base.energy)(points))).sum() * volume, 1, rtol=1e-4
+    )
+    for x, mean, scale in zip(
+        np.asarray(base.sample(key, 20_000)).T, (1, -2), (0.5, 3), strict=True
+    ):
+        assert stats.kstest(x, stats.norm(mean, scale).cdf).pvalue > 1e-6
+
+
+def test_a_geometric_path_at_its_ends():
+    path = paths.geometric(lambda x: x, lambda x: jnp.where(x > 0, jnp.inf, 2 * x))
+    assert float(path(0.0, 1.0)) == 1.0
+    assert float(path(0.5, 1.0)) == np.inf
+    assert float(path(1.0, -1.0)) == -2.0
+    assert float(jax.grad(path)(0.0, -1.0)) == -1.0  # E - E_0
+
+
+def test_bad_input(key):
+    path, make_sampler = paths.rbm(RBM, BASE_BIAS)
+    state = annealed.start(make_sampler, jnp.zeros((3, 6), bool))
+    for options, message in (
+        ({"betas": 0.5}, "betas must be a vector"),
+        ({"betas": [0.5], "num_steps": 0}, "num_steps must be at least 1"),
+        ({"betas": [0.5], "resample_below": 2.0}, r"resample_below must be in \[0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            annealed.anneal(key, path, make_sampler, state, **options)
+    with pytest.raises(ValueError, match="beta must be one number"):
+        annealed.start(make_sampler, jnp.zeros((3, 6), bool), beta=[0.0, 1.0])
+    with pytest.raises(ValueError, match="logits must be finite, got inf"):
+        paths.base_rate(jnp.array([0.0, jnp.inf]))
+    with pytest.raises(ValueError, match="scale must be finite and > 0"):
+        paths.gaussian(jnp.zeros(2), 0.0)

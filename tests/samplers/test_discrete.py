@@ -1,0 +1,322 @@
+"""The discrete samplers as they run: what they draw, hold, carry and refuse, and what they cost.
+
+Chi-square tests and z-scores have fixed keys; p-values are refused below 1e-6 and scores beyond 5,
+so that right samplers would fail a choice of keys with a probability below 1e-4 over this file.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from scipy import stats
+
+import ebm_jax
+from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.partition import exact
+from ebm_jax.samplers import _discrete, chains, gibbs_sampling, informed_proposals, tempering
+
+RNG = np.random.default_rng(0)
+CHAINS = 10_000
+WEIGHTS = jnp.asarray(RNG.normal(size=(5, 5)), jnp.float32)
+RBM = boltzmann.RBM(
+    jnp.asarray(RNG.normal(size=(5, 3)), jnp.float32),
+    jnp.asarray(RNG.normal(size=5), jnp.float32),
+    jnp.asarray(RNG.normal(size=3), jnp.float32),
+)
+MACHINE = boltzmann.BoltzmannMachine(WEIGHTS, jnp.zeros(5))
+
+
+def machine(x):
+    return boltzmann.boltzmann_machine(MACHINE, x)
+
+
+def free(v):
+    return boltzmann.rbm_free_energy(RBM, v)
+
+
+SAMPLERS = {
+    "rbm": (free, (5,), (0, 1), lambda **k: gibbs_sampling.rbm(RBM, **k)),
+    "spins": (
+        lambda s: lattice.ising(lattice.Ising(0.3, 0.1), s),
+        (2, 4),
+        (-1, 1),
+        lambda **k: gibbs_sampling.checkerboard(lattice.Ising(0.3, 0.1), **k),
+    ),
+    "colours": (
+        lambda x: lattice.potts(lattice.Potts(0.5, jnp.array([0.2, 0.0, -0.3])), x),
+        (2, 2),
+        (0, 1, 2),
+        lambda **k: gibbs_sampling.checkerboard(
+            lattice.Potts(0.5, jnp.array([0.2, 0.0, -0.3])), **k
+        ),
+    ),
+    "scan": (
+        machine,
+        (5,),
+        (-1, 1),
+        lambda **k: gibbs_sampling.systematic_scan(machine, values=(-1, 1), block_size=2, **k),
+    ),
+    "gwg": (
+        machine,
+        (5,),
+        (0, 1),
+        lambda **k: informed_proposals.gibbs_with_gradients(machine, **k),
+    ),
+    "dmala": (
+        machine,
+        (5,),
+        (0, 1),
+        lambda **k: informed_proposals.dmala(machine, step_size=0.5, **k),
+    ),
+}
+
+
+def run(sampler, start, num_steps, seed=0):
+    def go(key, x):
+        return chains.run(key, sampler, sampler.init(x), num_steps)[0].position
+
+    return np.asarray(ebm_jax.jit(go)(jax.random.key(seed), start))
+
+
+def rows(states, values):
+    digits = np.searchsorted(values, np.asarray(states).reshape(len(states), -1))
+    return digits @ len(values) ** np.arange(digits.shape[1] - 1, -1, -1)
+
+
+def p_value(found, expected):
+    """The chi-square of counts, states expected less than 10 times taken together."""
+    common = expected >= 10
+    found, expected = (
+        np.append(c[common], c[~common].sum()) for c in (np.asarray(found, float), expected)
+    )
+    keep = expected > 0
+    return stats.chisquare(found[keep], expected[keep]).pvalue
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_chains_stay_where_they_should(name):
+    """Four groups in one run, each at a beta and with a mask of its own.
+
+    At the target, and at the targets of two other betas, where they started; and from a corner,
+    two variables held, the conditional distribution of the others.
+    """
+    rng = np.random.default_rng(1)
+    energy, shape, values, make = SAMPLERS[name]
+    states = np.asarray(exact.states(shape, values))
+    values_at = np.asarray(jax.jit(jax.vmap(energy))(states)).astype(np.float64)
+    held = (states.reshape(len(states), -1)[:, [0, 2]] == values[-1]).all(1)
+    betas = (1.0, 1.0 if name == "rbm" else 0.4, 0.0, 1.0)  # rbm has beta in its hidden units
+    targets = [oracles.probabilities(values_at, beta) for beta in betas]
+    targets[3] = targets[3] * held / targets[3][held].sum()
+    start = np.concatenate([rng.choice(len(states), CHAINS, p=p) for p in targets[:3]])
+    start = np.append(start, np.full(CHAINS, len(states) - 1))
+    mask = np.zeros((4 * CHAINS, *shape), bool)
+    mask.reshape(4 * CHAINS, -1)[3 * CHAINS :, [0, 2]] = True
+    sampler = make(beta=np.repeat(betas, CHAINS).astype(np.float32), clamp=mask)
+    found = run(sampler, jnp.asarray(states[start], jnp.int8), 40 if name == "gwg" else 20)
+    np.testing.assert_array_equal(found[mask], states[start][mask])
+    for group, p in zip(np.split(rows(found, values), 4), targets, strict=True):
+        assert p_value(np.bincount(group, minlength=len(p)), CHAINS * p) > 1e-6
+    for group in np.split(found != states[start], 4):
+        assert np.mean(group) > 0.05
+
+
+def test_a_conditional_rbm_completes_its_patterns():
+    """Half of a strong pattern held, the other half follows."""
+    pattern = np.array([1, 1, 1, 0, 0, 0])
+    weights = jnp.asarray(12.0 * np.stack([2 * pattern - 1, 1 - 2 * pattern], axis=1))
+    params = boltzmann.RBM(weights, jnp.zeros(6), jnp.full(2, -6.0))
+    start = np.tile(pattern, (100, 1)) * np.array([1, 1, 1, 0, 0, 0])
+    sampler = gibbs_sampling.rbm(params, clamp=np.arange(6) < 3)
+    found = run(sampler, jnp.asarray(start), 20)
+    assert np.mean(found == pattern) > 0.95
+
+
+MIXED = {"bits": (3,), "flag": (), "level": (2,), "weight": (4,)}
+
+
+def mixed_energy(x):
+    """Booleans, integers and floats: the floats only matter."""
+    total = jnp.sum(x["bits"]) + x["flag"] + jnp.sum(x["level"])
+    return (1.0 * total - 2) ** 2 / 2 + 0.0 * jnp.sum(x["weight"])
+
+
+@pytest.mark.parametrize("make", ["scan", "gwg", "dmala", "dula"])
+def test_integers_and_booleans_move_and_floats_are_carried(make):
+    factory = {
+        "scan": gibbs_sampling.systematic_scan,
+        "gwg": informed_proposals.gibbs_with_gradients,
+        "dmala": functools.partial(informed_proposals.dmala, step_size=1.0),
+        "dula": functools.partial(informed_proposals.dula, step_size=1.0),
+    }[make]
+    types = {"bits": bool, "flag": jnp.int8, "level": jnp.int32, "weight": jnp.float32}
+    start = {k: jnp.zeros((64, *shape), types[k]) for k, shape in MIXED.items()}
+    start["weight"] = jax.random.normal(jax.random.key(1), (64, 4))
+    clamp = {"bits": np.array([True, False, False]), "flag": False, "level": False, "weight": False}
+    sampler = factory(mixed_energy, clamp=clamp)
+    state, _ = jax.jit(lambda k: chains.run(k, sampler, sampler.init(start), 20))(jax.random.key(0))
+    position = state.position
+    assert {k: v.dtype for k, v in position.items()} == {k: v.dtype for k, v in start.items()}
+    np.testing.assert_array_equal(position["weight"], start["weight"])
+    np.testing.assert_array_equal(position["bits"][:, 0], start["bits"][:, 0])
+    for free_part in (position["bits"][:, 1:], position["flag"], position["level"]):
+        assert 0.1 < np.mean(free_part) < 0.9
+
+
+def test_a_cold_scan_goes_to_the_nearest_minimum():
+    start = jnp.asarray(np.random.default_rng(1).integers(2, size=(500, 5)))
+    cold = run(gibbs_sampling.systematic_scan(machine, beta=jnp.inf), start, 10)
+    energies = jax.jit(jax.vmap(machine))
+    for i in range(5):
+        flipped = cold.copy()
+        flipped[:, i] = 1 - flipped[:, i]
+        assert np.all(np.asarray(energies(flipped)) >= np.asarray(energies(cold)))
+
+
+def test_forbidden_states_are_never_entered():
+    """Energies of +inf, and no choice at all: the chain stays where it is, its energy told."""
+
+    def energy(x):
+        return jnp.where(jnp.sum(x) > 2, jnp.inf, -1.0 * jnp.sum(x))
+
+    start = jnp.zeros((1000, 5), int)
+    found = run(gibbs_sampling.systematic_scan(energy), start, 10)
+    assert found.sum(1).max() == 2
+    sampler = gibbs_sampling.systematic_scan(lambda x: jnp.nan * jnp.sum(x))
+    state, info = jax.jit(sampler.step)(jax.random.key(0), sampler.init(start))
+    np.testing.assert_array_equal(state.position, start)
+    assert np.isnan(info.energy).all()
+
+
+@pytest.mark.parametrize("name", ["scan", "spins"])
+def test_replicas_at_several_temperatures(name):
+    """Tempered, from a corner, at the target."""
+    energy, shape, values, make = SAMPLERS[name]
+    sampler = tempering.replica_exchange(energy, lambda beta: make(beta=beta), [0.4, 1.0])
+    start = jnp.full((CHAINS, *shape), values[-1], jnp.int8)
+    found = run(sampler, start, 15)
+    states = exact.states(shape, values)
+    p = oracles.probabilities(np.asarray(jax.jit(jax.vmap(energy))(states)))
+    counts = np.bincount(rows(found, values), minlength=len(p))
+    assert p_value(counts, CHAINS * p) > 1e-6
+
+
+@pytest.mark.parametrize("name", ["rbm", "spins", "dmala"])
+def test_a_chain_is_the_same_whatever_the_number_of_chains(name):
+    _, shape, values, make = SAMPLERS[name]
+    start = np.random.default_rng(1).choice(values, size=(40, *shape)).astype(np.int32)
+    many, few = (run(make(), jnp.asarray(start[:n]), 5) for n in (40, 7))
+    np.testing.assert_array_equal(many[:7], few)
+
+
+def test_refresh_sees_another_energy():
+    for make in (
+        informed_proposals.gibbs_with_gradients,
+        functools.partial(informed_proposals.dmala, step_size=0.5),
+    ):
+        old, new = (make(lambda x, k=k: k * jnp.sum(x)) for k in (1.0, 3.0))
+        state = chains.refresh(new, old.init(jnp.ones((2, 4), int)))
+        np.testing.assert_allclose(state.energy, 12.0)
+        np.testing.assert_allclose(state.change[0, 0], [-3.0, 0.0])
+
+
+def test_uniform_numbers(key):
+    uniforms = jax.jit(_discrete.uniforms, static_argnums=(1, 2), static_argnames="chains_last")
+    first, second = map(np.asarray, uniforms(key, 2000, 101))
+    for u in (first, second):
+        u = u.astype(np.float64)
+        assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-6
+        assert u.min() > 0
+        assert u.max() < 1
+        np.testing.assert_array_equal((u * 2**24) % 2, 1)  # the odd multiples of 2^-24
+    for a, b in ((first, second), (first[1:], second[:-1]), (first[:, 1:], first[:, :-1])):
+        score = np.corrcoef(np.ravel(a), np.ravel(b))[0, 1] * np.sqrt(a.size)
+        assert abs(score) < 5
+    last = uniforms(key, 2000, 101, chains_last=True)
+    for a, b in zip(last, (first, second), strict=True):
+        np.testing.assert_array_equal(np.asarray(a).T, b)
+    np.testing.assert_array_equal(uniforms(key, 3, 101)[0], first[:3])
+    keys = jax.random.split(key, 2)
+    many = jax.jit(jax.vmap(lambda k: _discrete.uniforms(k, 3, 101)))(keys)
+    np.testing.assert_array_equal(many[1][1], uniforms(keys[1], 3, 101)[1])
+
+
+def test_other_generators_have_their_own_bits():
+    key = jax.random.key(0, impl="rbg")
+    first, second = _discrete.uniforms(key, 300, 50)
+    assert stats.kstest(np.ravel(first), "uniform").pvalue > 1e-6
+    assert abs(np.corrcoef(np.ravel(first), np.ravel(second))[0, 1]) < 5 / np.sqrt(15_000)
+
+
+def test_categories_have_their_probabilities():
+    """And what has none is never drawn, first, in between or last."""
+    logits = jnp.log(jnp.array([0.0, 0.2, 0.0, 0.5, 0.3, 0.0]))
+    uniform = (jnp.arange(100_000) + 0.5) / 100_000
+    drawn = jax.jit(lambda u: _discrete.categorical(u, [jnp.full(u.shape, x) for x in logits]))
+    counts = np.bincount(drawn(uniform), minlength=6)
+    np.testing.assert_allclose(counts / 100_000, np.exp(logits), atol=2e-5)
+    extremes = drawn(jnp.array([2**-24, 1 - 2**-24]))
+    assert extremes.tolist() == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("make", "start", "error", "message"),
+    [
+        (lambda: gibbs_sampling.rbm(RBM), jnp.zeros((2, 5)), TypeError, "Units must be integers"),
+        (lambda: gibbs_sampling.rbm(RBM), jnp.zeros((2, 4), int), ValueError, r"\(chains, 5\)"),
+        (lambda: gibbs_sampling.rbm(RBM), jnp.full((2, 5), 2), ValueError, "values .0 1., got 2"),
+        (lambda: gibbs_sampling.rbm(RBM, beta=-1.0), None, ValueError, "beta must be >= 0"),
+        (SAMPLERS["spins"][3], jnp.ones((2, 3, 4), int), ValueError, "even sides"),
+        (SAMPLERS["spins"][3], jnp.zeros((2, 4, 4), int), ValueError, "values .-1  1., got 0"),
+        (SAMPLERS["spins"][3], jnp.ones((2, 4, 4)), TypeError, "Sites must be integers"),
+        (SAMPLERS["scan"][3], jnp.ones((2, 5)), TypeError, "integer or boolean leaf"),
+        (SAMPLERS["scan"][3], jnp.full((2, 5), 3), ValueError, "got 3"),
+        (SAMPLERS["gwg"][3], jnp.full((2, 5), 3), ValueError, "got 3"),
+        (
+            lambda: gibbs_sampling.systematic_scan(machine, block_size=6),
+            jnp.zeros((2, 5), int),
+            ValueError,
+            "at most the 5 variables, got 6",
+        ),
+        (
+            lambda: gibbs_sampling.systematic_scan(machine, values=(1, 1)),
+            None,
+            ValueError,
+            "different numbers",
+        ),
+        (
+            lambda: informed_proposals.dula(machine, step_size=0.0),
+            None,
+            ValueError,
+            "step_size must be finite and > 0",
+        ),
+        (
+            lambda: informed_proposals.gibbs_with_gradients(machine, beta=np.inf),
+            None,
+            ValueError,
+            "beta must be finite",
+        ),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(make, start, error, message):
+    with pytest.raises(error, match=message):
+        make().init(start)
+
+
+def test_bad_options_are_refused_when_stepping(key):
+    def step(name, **options):
+        sampler = SAMPLERS[name][3](**options)
+        start = jnp.full((2, 5), SAMPLERS[name][2][-1])
+        return jax.eval_shape(lambda x: sampler.step(key, sampler.init(x)), start)
+
+    for options, error, message in (
+        ({"beta": np.ones(3)}, ValueError, r"one a chain \(2,\)"),
+        ({"clamp": np.zeros(4, bool)}, ValueError, "clamp|broadcast"),
+        ({"clamp": np.zeros(5)}, TypeError, "clamp must be boolean"),
+    ):
+        for name in ("rbm", "dmala"):
+            with pytest.raises(error, match=message):
+                step(name, **options)
