@@ -79,6 +79,36 @@ def fraction(name: str, value) -> None:
         raise ValueError(f"{name} must be in [0, 1], got {known}.")
 
 
+def inside(name: str, value) -> None:
+    """Raise ValueError where a known value is not one number in (0, 1)."""
+    known = _real(name, value)
+    scalar(name, value)
+    if known is not None and not 0 < known < 1:
+        raise ValueError(f"{name} must be in (0, 1), got {known}.")
+
+
+def values(given, least: int = 1) -> np.ndarray:
+    """Return the values that a variable may take, (q,), or refuse them."""
+    try:
+        known = np.asarray(given)
+        fine = known.ndim == 1 and known.size >= least and bool(np.isfinite(known).all())
+        fine = fine and np.isrealobj(known) and len(np.unique(known)) == known.size
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        many = {1: "one or more numbers, all different", 2: "two or more different numbers"}[least]
+        raise ValueError(f"values must be {many}, (q,), got {given!r}.")
+    return known
+
+
+def shape(value) -> tuple[int, ...]:
+    """Return the shape of a configuration, a number of variables or a tuple, or refuse it."""
+    sides = (value,) if isinstance(value, int | np.integer) else value
+    if not isinstance(sides, tuple | list):
+        raise TypeError(f"shape must be an integer or a tuple of them, got {value!r}.")
+    return tuple(count("Each of shape", side) for side in sides)
+
+
 def broadcastable(**arrays: Array) -> tuple[int, ...]:
     """Return the common shape, or raise ValueError naming every array and its shape."""
     try:
@@ -109,6 +139,63 @@ def function(name: str, value) -> None:
     """Raise TypeError where a value cannot be called."""
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {value!r}.")
+
+
+def flag(name: str, value) -> None:
+    """Raise TypeError where a value is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+
+
+def kind(params, wanted: type) -> None:
+    """Raise TypeError where parameters are not the NamedTuple that they should be."""
+    if not isinstance(params, wanted):
+        raise TypeError(f"params must be a {wanted.__name__}, got {params!r}.")
+
+
+def _functions(name: str, value, what: str, *parts: str):
+    if not all(callable(getattr(value, part, None)) for part in parts):
+        raise TypeError(f"{name} must be {what}, with {' and '.join(parts)}, got {value!r}.")
+    return value
+
+
+def sampler(name: str, value):
+    """Return a sampler, ours or blackjax's, or raise TypeError."""
+    return _functions(name, value, "a Sampler", "init", "step")
+
+
+def objective(name: str, value):
+    """Return an objective, or raise TypeError."""
+    return _functions(name, value, "an Objective", "init", "loss")
+
+
+def optimizer(value):
+    """Return an optax transformation, or raise TypeError."""
+    return _functions("optimizer", value, "an optax transformation", "init", "update")
+
+
+def leading_axis(name: str, batch) -> int:
+    """Return the length of the leading axis, or refuse leaves without a common one."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
+        raise ValueError(
+            f"{name} must have one leading axis of at least 1, the same on every leaf; got the "
+            f"shapes {shapes}."
+        )
+    return shapes[0][0]
+
+
+def energies(energy, batch, name: str) -> Array:
+    """Return the energy of every configuration of a batch, (n,), or refuse the one or the other."""
+    function("energy", energy)
+    leading_axis(name, batch)
+    values = floating("energy", jax.vmap(energy)(batch))
+    if values.ndim != 1:
+        raise ValueError(
+            "The energy must take one configuration and return a scalar (), it returned the "
+            f"shape {values.shape[1:]}."
+        )
+    return values
 
 
 def labels(label, energies: Array) -> Array:

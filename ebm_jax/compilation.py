@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from ebm_jax import _checks
+
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
@@ -56,6 +58,7 @@ def jit(fun: Callable, **kwargs) -> Any:
     >>> float(jit(lambda x: (x**2).sum())(jnp.arange(3.0)))
     5.0
     """
+    _checks.function("fun", fun)
     plain = jax.jit(fun, **kwargs)
     options = _CPU_OPTIONS | (kwargs.pop("compiler_options", None) or {})
     tuned = jax.jit(fun, compiler_options=options, **kwargs)

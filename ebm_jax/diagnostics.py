@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax import _checks
-from ebm_jax._trees import chain_norm, check_chains, check_energy, value_and_gradient
+from ebm_jax._trees import chain_norm, check_chains, value_and_gradient
 from ebm_jax.types import Array, Energy, Metrics, Params, Position
 
 
@@ -41,20 +41,17 @@ def energy_gap(energy: Energy, params: Params, positives: Position, negatives: P
     (1.0, 0.5)
     """
     _checks.function("energy", energy)
-    positive, negative = (_energies(energy, params, x) for x in (positives, negatives))
+
+    def energies(name: str, batch: Position) -> Array:
+        return _checks.energies(lambda x: energy(params, x), batch, name)
+
+    positive, negative = energies("positives", positives), energies("negatives", negatives)
     return {
         "energy_positive": jnp.mean(positive),
         "energy_negative": jnp.mean(negative),
         "energy_gap": jnp.mean(negative) - jnp.mean(positive),
         "energy_spread": jnp.std(jnp.concatenate([positive, negative])),
     }
-
-
-def _energies(energy: Energy, params: Params, batch: Position) -> Array:
-    check_chains(batch)
-    batch = jax.tree.map(jnp.asarray, batch)
-    check_energy(lambda x: energy(params, x), batch)
-    return jax.vmap(energy, (None, 0))(params, batch)
 
 
 def gradient_norms(energy: Energy, position: Position) -> Array:
@@ -141,11 +138,15 @@ def _array_stats() -> Any:
 
 def _history(history) -> np.ndarray:
     try:
-        values = np.asarray(history, np.float64)
+        values = np.asarray(history)
+        values = None if np.iscomplexobj(values) else values.astype(np.float64)
     except (TypeError, ValueError):
+        values = None
+    if values is None:
         raise TypeError(
-            f"history must be one array (steps, chains, ...), got {type(history).__name__}."
-        ) from None
+            "history must be one array of real numbers (steps, chains, ...), got "
+            f"{type(history).__name__}."
+        )
     if values.ndim < 2 or values.shape[0] < 4:
         raise ValueError(
             "history must be (steps, chains, ...) with at least 4 steps, as chains.run collects "

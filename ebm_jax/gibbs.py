@@ -2,7 +2,7 @@ r"""From energies to probabilities, over a finite axis, always by logsumexp.
 
     P(i) = w_i exp(-beta E_i) / Z,      Z = sum_i w_i exp(-beta E_i)
 
-Arguments that every function here shares:
+Arguments that every function here but ``grid`` takes:
 
 * ``energies``: floating, any shape, the candidates on ``axis``. bfloat16 and float16 are
   computed in float32 and returned in their own type.
@@ -27,9 +27,12 @@ Conventions:
   numbers; ValueError for a negative or NaN beta and for shapes that do not broadcast.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ebm_jax import _checks
 from ebm_jax._derivatives import expm1, zero_or_nan
@@ -124,15 +127,19 @@ def _logsumexp(logits):
     return jnp.where(empty, -jnp.inf, level), jnp.where(empty, 0.0, excess)
 
 
-def log_partition(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -> Array:
+def log_partition(
+    energies: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+) -> Array:
     r"""Return the log partition function of the Gibbs distribution.
 
         log Z = log sum_i w_i exp(-beta E_i)
 
     Source: LeCun et al. (2006), A tutorial on energy-based learning, section 1.3.
-
-    Args:
-        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies`` without ``axis``. At beta = inf the limit: -inf, log of the
@@ -155,7 +162,13 @@ def log_partition(energies, *, beta=1.0, axis: int = -1, where=None, log_weights
 
 
 def free_energy(
-    energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None, mean: bool = False
+    energies: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+    mean: bool = False,
 ) -> Array:
     r"""Return the free energy, a soft minimum that becomes the minimum at beta = inf.
 
@@ -165,7 +178,7 @@ def free_energy(
     Source: LeCun et al. (2006), eq. 5 (marginalisation over a latent variable).
 
     Args:
-        energies, beta, axis, where, log_weights: see the top of this module.
+        energies, beta, axis, where, log_weights: as the module says.
         mean: divide by the total weight. The mean form tends to the mean energy as
             beta -> 0, where the sum form tends to -inf (+inf when the total weight is < 1).
 
@@ -177,6 +190,7 @@ def free_energy(
     >>> float(free_energy(energies, beta=jnp.inf)), float(free_energy(energies, beta=0, mean=True))
     (1.0, 2.0)
     """
+    _checks.flag("mean", mean)
     gap, lowest, log_w, beta, dtype = _prepare(energies, beta, axis, where, log_weights)
     log_total = sum(_logsumexp(jnp.where(gap == jnp.inf, -jnp.inf, log_w)))
     empty = log_total == -jnp.inf
@@ -232,16 +246,20 @@ def _zero_temperature_gap(gap, cold_logits):
     return jnp.sum(p * gap, axis=-1, keepdims=True)
 
 
-def log_probs(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -> Array:
+def log_probs(
+    energies: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+) -> Array:
     r"""Return the log probability of every candidate.
 
         log P(i) = log w_i - beta E_i - log Z
 
     With cell volumes as weights this is the log mass of a cell; subtract ``log_weights`` for
     the log density. Source: LeCun et al. (2006), eq. 3.
-
-    Args:
-        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies``; -inf for a candidate that is not allowed.
@@ -266,15 +284,19 @@ def _normalise(logits):
     return jnp.where(possible, jnp.where(possible, logits, 0.0) - level - excess, -jnp.inf)
 
 
-def probs(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -> Array:
+def probs(
+    energies: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+) -> Array:
     r"""Return the Gibbs probability of every candidate.
 
         P(i) = w_i exp(-beta E_i) / Z
 
     Source: LeCun et al. (2006), eq. 3.
-
-    Args:
-        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies``, summing to 1 over ``axis`` (to 0 where nothing is allowed).
@@ -287,15 +309,19 @@ def probs(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -
     return jnp.moveaxis(jnp.exp(log_p), -1, axis).astype(dtype)
 
 
-def entropy(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None) -> Array:
+def entropy(
+    energies: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+) -> Array:
     r"""Return the entropy of the Gibbs distribution, in nats.
 
         H = -sum_i P(i) log [P(i) / w_i]
 
     With the cell volumes of a grid as weights it is the differential entropy.
-
-    Args:
-        energies, beta, axis, where, log_weights: see the top of this module.
 
     Returns:
         The shape of ``energies`` without ``axis``.
@@ -313,7 +339,13 @@ def entropy(energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None)
 
 
 def expectation(
-    values, energies, *, beta=1.0, axis: int = -1, where=None, log_weights=None
+    values: ArrayLike,
+    energies: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
 ) -> Array:
     r"""Return the expectation of ``values`` under the Gibbs distribution.
 
@@ -322,7 +354,7 @@ def expectation(
     Args:
         values: real numbers broadcasting to ``energies``; not read, so they may be infinite or
             NaN, where the probability is zero.
-        energies, beta, axis, where, log_weights: see the top of this module.
+        energies, beta, axis, where, log_weights: as the module says.
 
     Returns:
         The shape of ``energies`` without ``axis``, in the units of ``values``.
@@ -342,12 +374,12 @@ def expectation(
 
 def sample(
     key: Key,
-    energies,
+    energies: ArrayLike,
     *,
-    beta=1.0,
+    beta: ArrayLike = 1.0,
     axis: int = -1,
-    where=None,
-    log_weights=None,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
     shape: tuple[int, ...] = (),
 ) -> Array:
     r"""Draw candidates from the Gibbs distribution, by the Gumbel-max trick.
@@ -356,7 +388,7 @@ def sample(
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        energies, beta, axis, where, log_weights: see the top of this module.
+        energies, beta, axis, where, log_weights: as the module says.
         shape: how many independent draws, as leading axes of the result.
 
     Returns:
@@ -368,17 +400,21 @@ def sample(
     0
     """
     _checks.one_key(key)
-    if not (
-        isinstance(shape, tuple) and all(isinstance(n, int | np.integer) and n >= 0 for n in shape)
-    ):
+    if not isinstance(shape, tuple):
         raise TypeError(f"shape must be a tuple of integers >= 0, got {shape!r}.")
+    for n in shape:
+        _checks.count("Each of shape", n, 0)
     log_p, _, _ = _log_probs(energies, beta, axis, where, log_weights)
     drawn = jax.random.categorical(key, log_p, axis=-1, shape=shape + log_p.shape[:-1])
     drawable = jnp.any(log_p > -jnp.inf, axis=-1) & ~jnp.any(jnp.isnan(log_p), axis=-1)
     return jnp.where(drawable, drawn, -1)
 
 
-def grid(low, high, cells) -> tuple[Array, Array]:
+def grid(
+    low: ArrayLike | Sequence[float],
+    high: ArrayLike | Sequence[float],
+    cells: ArrayLike | Sequence[int],
+) -> tuple[Array, Array]:
     r"""Return the midpoints of a grid of cells, and the log of their volumes.
 
         int f(x) dx ~ sum_i exp(log_volumes_i) f(points_i)
@@ -404,19 +440,19 @@ def grid(low, high, cells) -> tuple[Array, Array]:
     """
     dtype = _checks.floating("low", low).dtype
     _checks.floating("high", high)
-    low, high, counts = (_checks.concrete(a) for a in (low, high, cells))
-    if low is None or high is None or counts is None:
+    first, last, counts = (_checks.concrete(a) for a in (low, high, cells))
+    if first is None or last is None or counts is None:
         raise TypeError("low, high and cells must be known when traced: they make the grid.")
-    if low.ndim != 1 or low.shape != high.shape or not low.size:
-        raise ValueError(f"low and high must be vectors of one length, got {low} and {high}.")
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise ValueError(f"low must be below high, both finite, got {low} and {high}.")
+    if first.ndim != 1 or first.shape != last.shape or not first.size:
+        raise ValueError(f"low and high must be vectors of one length, got {first} and {last}.")
+    if not (np.isfinite(first).all() and np.isfinite(last).all() and (first < last).all()):
+        raise ValueError(f"low must be below high, both finite, got {first} and {last}.")
     if not np.issubdtype(counts.dtype, np.integer) or (counts < 1).any():
         raise ValueError(f"cells must be an integer >= 1, or one a dimension, got {cells!r}.")
-    _checks.fits("cells", counts, "the corners", low.shape)
-    counts = np.broadcast_to(counts, low.shape)
-    widths = (high.astype(np.float64) - low) / counts
-    axes = [a + w * (np.arange(n) + 0.5) for a, w, n in zip(low, widths, counts, strict=True)]
+    _checks.fits("cells", counts, "the corners", first.shape)
+    counts = np.broadcast_to(counts, first.shape)
+    widths = (last.astype(np.float64) - first) / counts
+    axes = [a + w * (np.arange(n) + 0.5) for a, w, n in zip(first, widths, counts, strict=True)]
     points = np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
     log_volumes = np.full(len(points), np.log(widths).sum())
     return jnp.asarray(points, dtype), jnp.asarray(log_volumes, dtype)

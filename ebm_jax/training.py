@@ -15,7 +15,7 @@ The policy on divergence, so that no NaN is hidden and none spreads:
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -115,8 +115,13 @@ def trainer(
     >>> float(state.params)
     4.0
     """
-    if average_decay is not None and not 0 <= average_decay < 1:
-        raise ValueError(f"average_decay must be in [0, 1) or None, got {average_decay}.")
+    _checks.objective("objective", objective)
+    _checks.optimizer(optimizer)
+    _checks.flag("donate", donate)
+    if average_decay is not None:
+        _checks.scalar("average_decay", _checks.array("average_decay", average_decay))
+        if not 0 <= average_decay < 1:
+            raise ValueError(f"average_decay must be in [0, 1) or None, got {average_decay}.")
 
     def init(params: Params, key: Key) -> TrainingState:
         _checks.one_key(key)
@@ -131,6 +136,7 @@ def trainer(
 
     def step(state: TrainingState, batch: PyTree, key: Key) -> tuple[TrainingState, Metrics]:
         _checks.one_key(key)
+        _check_state(state)
         _refuse_explicit(batch)
         step_key = jax.random.fold_in(key, state.step)
         value_and_grad = jax.value_and_grad(objective.loss, has_aux=True)
@@ -173,9 +179,17 @@ def trainer(
     ) -> tuple[TrainingState, Metrics]:
         _check_batches(batches, _checks.count("num_updates", num_updates))
         _checks.one_key(key)
+        _check_state(state)
         return several(state, batches, key, num_updates)
 
     return Trainer(init, step, update)
+
+
+def _check_state(state: TrainingState) -> None:
+    if not isinstance(state, TrainingState):
+        raise TypeError(
+            f"state must be a TrainingState, Trainer.init(params, key), got {type(state).__name__}."
+        )
 
 
 def _check_batches(batches: PyTree, num_updates: int) -> None:
@@ -258,7 +272,7 @@ def raise_if_diverged(metrics: Metrics, *, limit: int = 20) -> None:
     Call it between dispatches: it waits for the metrics to arrive.
 
     Args:
-        metrics: what ``Trainer.update`` returned.
+        metrics: what ``Trainer.update`` returned, known values.
         limit: how many skipped updates in a row are too many, >= 1.
 
     Raises:
@@ -268,6 +282,10 @@ def raise_if_diverged(metrics: Metrics, *, limit: int = 20) -> None:
     >>> import jax.numpy as jnp
     >>> raise_if_diverged({"skipped_in_row": jnp.array([0, 1, 0])}, limit=2)
     """
+    _checks.count("limit", limit)
+    if not isinstance(metrics, Mapping) or "skipped_in_row" not in metrics:
+        raise TypeError(f"metrics must be what Trainer.update returned, got {metrics!r}.")
+    _checks.array("metrics['skipped_in_row']", metrics["skipped_in_row"])
     in_row = np.atleast_1d(np.asarray(metrics["skipped_in_row"]))
     if in_row.max() < limit:
         return

@@ -56,11 +56,6 @@ def test_the_axes_are_those_of_run():
     assert both[0] > 5 * both[1]
 
 
-def test_bad_history():
-    with pytest.raises(ValueError, match=r"at least 4 steps.*\(3, 2\)"):
-        diagnostics.rhat(np.zeros((3, 2)))
-
-
 def test_missing_arviz_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz_stats.base", None)
     with pytest.raises(ImportError, match=r"ebm_jax\[diagnostics\]"):

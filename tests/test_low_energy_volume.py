@@ -53,10 +53,3 @@ def test_weights_are_volumes_and_a_zero_weight_is_a_mask():
 def test_nan_is_not_hidden_and_infinity_is_an_energy():
     assert np.isnan(low_energy_volume(jnp.zeros(3), jnp.array([0.0, jnp.nan])))
     assert float(low_energy_volume(jnp.array([0.0, jnp.inf]), jnp.zeros(4))) == 0.5
-
-
-def test_refusals():
-    with pytest.raises(ValueError, match="mass must be in"):
-        low_energy_volume(jnp.zeros(3), jnp.zeros(3), mass=1.5)
-    with pytest.raises(TypeError, match="floating"):
-        low_energy_volume(jnp.arange(3), jnp.zeros(3))

@@ -124,12 +124,6 @@ def test_one_compilation(key):
     assert int(state.step) == 6
 
 
-def test_bad_decay():
-    for decay in (1.0, -0.1, float("nan")):
-        with pytest.raises(ValueError, match=r"average_decay must be in \[0, 1\)"):
-            training.trainer(OBJECTIVE, optax.sgd(0.1), average_decay=decay)
-
-
 def plain(loss):
     return Objective(lambda params, key: (), lambda p, s, batch, key: (loss(p, batch), (s, {})))
 
@@ -165,18 +159,6 @@ def test_an_objective_without_data(key):
     trainer = training.trainer(plain(lambda p, b: p**2), optax.sgd(0.25))
     state, _ = trainer.update(trainer.init(1.0, key), (), key, 3)
     assert float(state.params) == 0.125
-
-
-def test_several_keys_are_refused(key):
-    trainer, keys = training.trainer(OBJECTIVE, optax.sgd(0.1)), jax.random.split(key)
-    state = trainer.init(PARAMS, key)
-    for call in (
-        lambda: trainer.init(PARAMS, keys),
-        lambda: trainer.update(state, jnp.ones(1), keys, 1),
-        lambda: trainer.step(state, jnp.array(1.0), keys),
-    ):
-        with pytest.raises(ValueError, match=r"one key, .* shape \(2,\)"):
-            call()
 
 
 @pytest.mark.parametrize(

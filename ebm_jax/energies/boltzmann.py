@@ -3,6 +3,9 @@ r"""Boltzmann machines, energy(params, x) -> (): fully visible, restricted, and 
 Units are 0 and 1; integers, booleans and floats are taken: probabilities, grey values and
 relaxations have energies too. ``..._logits`` are the logits of a conditional distribution at
 beta = 1; at beta they are beta times that. ``partition.exact`` has the partition functions.
+
+Parameters of another kind raise TypeError; of shapes that do not fit together ValueError, as does
+a batch instead of one configuration.
 """
 
 from typing import NamedTuple
@@ -48,18 +51,38 @@ class GaussianRBM(NamedTuple):
     scale: Array | float = 1.0
 
 
-def _units(name: str, x, shape: tuple[int, ...], dtype) -> Array:
-    """Return 0/1 units as numbers of the parameters' type, or refuse their shape."""
-    x = _checks.array(name, x)
+# The bias of the units that an argument holds.
+_BIAS = {"x": "bias", "v": "visible_bias", "h": "hidden_bias"}
+_BIAS |= {"visible_offset": "visible_bias", "hidden_offset": "hidden_bias"}
+
+
+def _check(params, wanted: type) -> None:
+    """Refuse parameters of another kind, or whose shapes do not fit together."""
+    _checks.kind(params, wanted)
+    shapes = {name: _checks.array(name, v).shape for name, v in params._asdict().items()}
+    rows, columns = shapes["weights"][:1], shapes["weights"][1:]
+    fit = len(columns) == 1 and (wanted is not BoltzmannMachine or rows == columns)
+    for name, shape in shapes.items():
+        side = columns if name.startswith("hidden") else rows
+        fit &= name == "weights" or shape == side or (name == "scale" and not shape)
+    if not fit:
+        raise ValueError(
+            f"{wanted.__name__} takes a matrix of weights and one bias, offset or scale a unit of "
+            f"its side; got {', '.join(f'{name} {shape}' for name, shape in shapes.items())}."
+        )
+    if "scale" in shapes:
+        _checks.positive("scale", params.scale)
+
+
+def _units(params, wanted: type, name: str, x) -> Array:
+    """Return units as numbers of the parameters' type (at least float32), or refuse either."""
+    _check(params, wanted)
+    x, shape = _checks.array(name, x), jnp.shape(getattr(params, _BIAS[name]))
     if x.shape != shape:
         raise ValueError(
             f"{name} must be one configuration of shape {shape}, got {x.shape}: vmap a batch."
         )
-    return x.astype(dtype)
-
-
-def _dtype(params: NamedTuple) -> jnp.dtype:
-    return jnp.promote_types(jnp.result_type(*params), jnp.float32)
+    return x.astype(jnp.promote_types(jnp.result_type(*params), jnp.float32))
 
 
 def boltzmann_machine(params: BoltzmannMachine, x) -> Array:
@@ -85,7 +108,7 @@ def boltzmann_machine(params: BoltzmannMachine, x) -> Array:
     >>> float(boltzmann_machine(BoltzmannMachine(jnp.ones((3, 3)), jnp.ones(3)), jnp.ones(3, int)))
     -6.0
     """
-    x = _units("x", x, jnp.shape(params.bias), _dtype(params))
+    x = _units(params, BoltzmannMachine, "x", x)
     pairs = jnp.dot(x, params.weights @ x) - jnp.dot(jnp.diagonal(params.weights), x**2)
     return -(0.5 * pairs + jnp.dot(params.bias, x))
 
@@ -112,7 +135,7 @@ def boltzmann_machine_logits(params: BoltzmannMachine, x) -> Array:
     >>> boltzmann_machine_logits(machine, jnp.array([1, 1, 0])).tolist()
     [1.0, 1.0, 2.0]
     """
-    x = _units("x", x, jnp.shape(params.bias), _dtype(params))
+    x = _units(params, BoltzmannMachine, "x", x)
     both = 0.5 * (params.weights @ x + x @ params.weights)
     return both - jnp.diagonal(params.weights) * x + params.bias
 
@@ -141,8 +164,8 @@ def rbm_energy(params: RBM, v, h) -> Array:
     >>> float(rbm_energy(rbm, jnp.array([1, 1, 0]), jnp.array([1, 0])))
     -2.0
     """
-    h = _units("h", h, jnp.shape(params.hidden_bias), _dtype(params))
-    v = _units("v", v, jnp.shape(params.visible_bias), h.dtype)
+    h = _units(params, RBM, "h", h)
+    v = _units(params, RBM, "v", v)
     return -jnp.dot(h, rbm_hidden_logits(params, v)) - jnp.dot(params.visible_bias, v)
 
 
@@ -168,7 +191,7 @@ def rbm_free_energy(params: RBM, v) -> Array:
     >>> round(float(rbm_free_energy(rbm, jnp.array([1, 1, 0]))), 4)  # -2 - 2 log 2
     -3.3863
     """
-    v = _units("v", v, jnp.shape(params.visible_bias), _dtype(params))
+    v = _units(params, RBM, "v", v)
     hidden = jax.nn.softplus(rbm_hidden_logits(params, v))
     return -jnp.dot(params.visible_bias, v) - jnp.sum(hidden)
 
@@ -190,7 +213,7 @@ def rbm_hidden_logits(params: RBM, v) -> Array:
     >>> rbm_hidden_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(3)).tolist()
     [4.0, 4.0]
     """
-    v = _units("v", v, jnp.shape(params.visible_bias), _dtype(params))
+    v = _units(params, RBM, "v", v)
     return v @ params.weights + params.hidden_bias
 
 
@@ -211,7 +234,7 @@ def rbm_visible_logits(params: RBM, h) -> Array:
     >>> rbm_visible_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(2)).tolist()
     [2.0, 2.0, 2.0]
     """
-    h = _units("h", h, jnp.shape(params.hidden_bias), _dtype(params))
+    h = _units(params, RBM, "h", h)
     return h @ jnp.transpose(params.weights) + params.visible_bias
 
 
@@ -238,14 +261,10 @@ def centered(params: RBM, visible_offset, hidden_offset) -> CenteredRBM:
     >>> centered(rbm, jnp.full(3, 0.5), jnp.full(2, 0.5)).visible_bias.tolist()
     [1.0, 1.0, 1.0]
     """
+    mu = _units(params, RBM, "visible_offset", visible_offset)
+    offset = _units(params, RBM, "hidden_offset", hidden_offset)
     weights, visible, hidden = params
-    return CenteredRBM(
-        weights,
-        visible + weights @ hidden_offset,
-        hidden + visible_offset @ weights,
-        visible_offset,
-        hidden_offset,
-    )
+    return CenteredRBM(weights, visible + weights @ offset, hidden + mu @ weights, mu, offset)
 
 
 def uncentered(params: CenteredRBM) -> RBM:
@@ -265,6 +284,7 @@ def uncentered(params: CenteredRBM) -> RBM:
     >>> uncentered(centered(rbm, jnp.full(3, 0.5), jnp.full(2, 0.5))).visible_bias.tolist()
     [0.0, 0.0, 0.0]
     """
+    _check(params, CenteredRBM)
     weights, visible, hidden, *offsets = params
     visible_offset, hidden_offset = jax.lax.stop_gradient(offsets)
     return RBM(weights, visible - weights @ hidden_offset, hidden - visible_offset @ weights)
@@ -294,7 +314,8 @@ def gaussian_rbm_energy(params: GaussianRBM, v, h) -> Array:
     >>> float(gaussian_rbm_energy(rbm, jnp.array([1.0, 1.0]), jnp.array([1])))
     -1.0
     """
-    h = _units("h", h, jnp.shape(params.hidden_bias), _dtype(params))
+    h = _units(params, GaussianRBM, "h", h)
+    v = _units(params, GaussianRBM, "v", v)
     return _well(params, v) - jnp.dot(h, gaussian_rbm_hidden_logits(params, v))
 
 
@@ -324,6 +345,7 @@ def gaussian_rbm_free_energy(params: GaussianRBM, v) -> Array:
     >>> round(float(gaussian_rbm_free_energy(rbm, jnp.array([1.0, 1.0]))), 4)  # 1 - log 2
     0.3069
     """
+    v = _units(params, GaussianRBM, "v", v)
     hidden = jax.nn.softplus(gaussian_rbm_hidden_logits(params, v))
     return _well(params, v) - jnp.sum(hidden)
 
@@ -346,7 +368,7 @@ def gaussian_rbm_hidden_logits(params: GaussianRBM, v) -> Array:
     >>> gaussian_rbm_hidden_logits(rbm, jnp.array([1.0, 1.0])).tolist()
     [8.0]
     """
-    v = _units("v", v, jnp.shape(params.visible_bias), _dtype(params))
+    v = _units(params, GaussianRBM, "v", v)
     return (v / jnp.square(params.scale)) @ params.weights + params.hidden_bias
 
 
@@ -370,4 +392,5 @@ def gaussian_rbm_visible_mean(params: GaussianRBM, h) -> Array:
     >>> gaussian_rbm_visible_mean(rbm, jnp.array([1])).tolist()
     [1.0, 1.0]
     """
+    _check(params, GaussianRBM)
     return rbm_visible_logits(RBM(*params[:3]), h)

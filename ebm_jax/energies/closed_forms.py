@@ -70,14 +70,9 @@ def _vector(name: str, x, size: int | None = None, least: int = 1) -> Array:
     return x
 
 
-def _kind(params, kind: type) -> None:
-    if not isinstance(params, kind):
-        raise TypeError(f"params must be a {kind.__name__}, got {params!r}.")
-
-
 def _numbers(params, kind: type, *positive: str) -> None:
     """Refuse parameters that are not of their kind, or one that is not one number (> 0)."""
-    _kind(params, kind)
+    _checks.kind(params, kind)
     for name, value in params._asdict().items():
         _checks.scalar(name, _checks.array(name, value))
         if name in positive:
@@ -85,7 +80,7 @@ def _numbers(params, kind: type, *positive: str) -> None:
 
 
 def _gaussian(params: Gaussian) -> tuple[Array, Array]:
-    _kind(params, Gaussian)
+    _checks.kind(params, Gaussian)
     mean = _checks.array("mean", params.mean)
     precision = _checks.array("precision", params.precision)
     if mean.ndim != 1 or precision.shape not in (mean.shape, 2 * mean.shape):
@@ -97,7 +92,7 @@ def _gaussian(params: Gaussian) -> tuple[Array, Array]:
 
 
 def _mixture(params: GaussianMixture) -> tuple[Array, Array, Array]:
-    _kind(params, GaussianMixture)
+    _checks.kind(params, GaussianMixture)
     means, weights = (_checks.array(n, getattr(params, n)) for n in ("means", "log_weights"))
     scale = _checks.array("scale", params.scale)
     _checks.positive("scale", params.scale)

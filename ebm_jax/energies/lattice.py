@@ -28,8 +28,18 @@ class Potts(NamedTuple):
     field: Array
 
 
-def _dtype(params: Ising | Potts) -> jnp.dtype:
-    return jnp.promote_types(jnp.result_type(*params), jnp.float32)
+def _parameters(params, wanted: type) -> tuple[Array, Array]:
+    """Return coupling and field, at least in float32, or refuse them."""
+    _checks.kind(params, wanted)
+    coupling, field = (_checks.array(name, v) for name, v in params._asdict().items())
+    colours = int(wanted is Potts)
+    if coupling.ndim or field.ndim != colours:
+        raise ValueError(
+            f"{wanted.__name__} has a coupling () and a field {'(q,)' if colours else '()'}, got "
+            f"{coupling.shape} and {field.shape}."
+        )
+    dtype = jnp.promote_types(jnp.result_type(*params), jnp.float32)
+    return coupling.astype(dtype), field.astype(dtype)
 
 
 def _lattice(name: str, x) -> Array:
@@ -76,9 +86,10 @@ def ising(params: Ising, spins) -> Array:
     >>> float(ising(Ising(0.5), jnp.ones((4, 4), jnp.int8)))  # 32 bonds
     -16.0
     """
-    s = _lattice("spins", spins).astype(_dtype(params))
+    coupling, field = _parameters(params, Ising)
+    s = _lattice("spins", spins).astype(field.dtype)
     bonds = s * (jnp.roll(s, 1, 0) + jnp.roll(s, 1, 1))
-    return -(params.coupling * jnp.sum(bonds) + params.field * jnp.sum(s))
+    return -(coupling * jnp.sum(bonds) + field * jnp.sum(s))
 
 
 def ising_logits(params: Ising, spins) -> Array:
@@ -100,9 +111,9 @@ def ising_logits(params: Ising, spins) -> Array:
     >>> float(ising_logits(Ising(0.5), jnp.ones((4, 4), jnp.int8))[0, 0])
     4.0
     """
-    s = _lattice("spins", spins).astype(_dtype(params))
-    up, down, left, right = _neighbours(s)
-    return 2 * (params.coupling * (up + down + left + right) + params.field)
+    coupling, field = _parameters(params, Ising)
+    up, down, left, right = _neighbours(_lattice("spins", spins).astype(field.dtype))
+    return 2 * (coupling * (up + down + left + right) + field)
 
 
 def potts(params: Potts, colours) -> Array:
@@ -128,9 +139,9 @@ def potts(params: Potts, colours) -> Array:
     >>> float(potts(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8)))
     -16.0
     """
-    x, field = _colours(colours), jnp.asarray(params.field, _dtype(params))
+    x, (coupling, field) = _colours(colours), _parameters(params, Potts)
     same = (x == jnp.roll(x, 1, 0)).astype(field.dtype) + (x == jnp.roll(x, 1, 1))
-    return -(params.coupling * jnp.sum(same) + jnp.sum(field[x]))
+    return -(coupling * jnp.sum(same) + jnp.sum(field[x]))
 
 
 def potts_logits(params: Potts, colours) -> Array:
@@ -152,6 +163,6 @@ def potts_logits(params: Potts, colours) -> Array:
     >>> potts_logits(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8))[0, 0].tolist()
     [2.0, 0.0, 0.0]
     """
-    x, field = _colours(colours), jnp.asarray(params.field, _dtype(params))
+    x, (coupling, field) = _colours(colours), _parameters(params, Potts)
     count = sum(jax.nn.one_hot(n, field.shape[0], dtype=field.dtype) for n in _neighbours(x))
-    return params.coupling * count + field
+    return coupling * count + field

@@ -29,7 +29,9 @@ def _one_configuration(name: str, x: Array) -> Iterator[None]:
         ) from error
 
 
-def _widths(features) -> list[int]:
+def _widths(features, activation) -> list[int]:
+    """Return the widths of the layers, or refuse what makes none."""
+    _checks.function("activation", activation)
     if isinstance(features, str) or not isinstance(features, Sequence):
         raise TypeError(f"features must be a sequence of integers, got {features!r}.")
     return [_checks.count("features", width) for width in features]
@@ -82,7 +84,7 @@ class JointMLP(nn.Module):
         """Return F(x, .), (num_classes,)."""
         flat = jnp.ravel(_checks.array("x", x))
         with _one_configuration("JointMLP" if self.name is None else "MLP", jnp.asarray(x)):
-            for width in _widths(self.features):
+            for width in _widths(self.features, self.activation):
                 flat = self.activation(nn.Dense(width)(flat))
             return nn.Dense(_checks.count("num_classes", self.num_classes))(flat)
 
@@ -116,10 +118,13 @@ class ConvEnergy(nn.Module):
                 f"ConvEnergy takes one image (height, width, channels), got {x.shape}: "
                 "vmap a batch."
             )
-        convolve = self.convolution or _fastest_convolution()
+        convolve = self.convolution
+        if convolve is None:
+            convolve = _fastest_convolution()
+        _checks.function("convolution", convolve)
         image = x
         with _one_configuration("ConvEnergy", x):
-            for width in _widths(self.features):
+            for width in _widths(self.features, self.activation):
                 layer = nn.Conv(width, (3, 3), strides=(2, 2), conv_general_dilated=convolve)
                 image = self.activation(layer(image))
             return nn.Dense(1)(jnp.ravel(image))[0]
@@ -181,10 +186,10 @@ def free_energy(joint: Callable[..., Array], *, beta=1.0) -> Energy:
     _checks.scalar("beta", beta)
 
     def energy(params, x) -> Array:
-        energies = joint(params, x)
-        if jnp.ndim(energies) != 1:
+        energies = _checks.floating("What joint returns", joint(params, x))
+        if energies.ndim != 1:
             raise ValueError(
-                f"joint must return one energy a class, (n,), it returned {jnp.shape(energies)}."
+                f"joint must return one energy a class, (n,), it returned {energies.shape}."
             )
         return gibbs.free_energy(energies, beta=beta)
 

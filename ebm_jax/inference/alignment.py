@@ -164,8 +164,10 @@ def free_energy(
     >>> float(free_energy(energies, beta=jnp.inf)), float(free_energy(energies, beta=0, mean=True))
     (1.0, 1.5)
     """
-    known = _checks.concrete(beta)
+    _checks.flag("mean", mean)
+    given = beta
     energies, beta, windows = _prepare(energies, beta, num_windows, "labels")
+    known = _checks.concrete(given)
     labels = _count("num_labels", num_labels, energies.shape[1])
     result = _read(_forward(energies, beta), windows, labels)
     if not mean:
@@ -256,7 +258,7 @@ def _misspelt(spelling, length, letters: int):
 
 
 def _letters(energies: Array) -> int:
-    if energies.ndim != 2 or energies.shape[1] < 2:
+    if energies.ndim != 2 or energies.shape[1] < 2 or not energies.shape[0]:
         raise ValueError(
             "energies must be (windows, letters + separator), a letter and a separator at least, "
             f"got {energies.shape}: vmap a batch."
@@ -404,7 +406,7 @@ def best_word(energies, *, num_windows=None, without: Word | None = None) -> tup
         return words_free_energy(energies, beta=jnp.inf, num_windows=num_windows, without=without)
 
     # The gradient of a minimum over paths is the lowest path, one class for every window.
-    energies = _checks.floating("energies", jax.lax.stop_gradient(energies))
+    energies = jax.lax.stop_gradient(_checks.floating("energies", energies))
     value, path = jax.value_and_grad(lowest)(energies)
     separator = energies.shape[1] - 1
     windows = energies.shape[0] if num_windows is None else num_windows

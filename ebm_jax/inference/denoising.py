@@ -30,16 +30,22 @@ def denoise(
         The clean positions.
 
     Raises:
-        ValueError: a negative noise, beta <= 0, an energy that is no scalar. TypeError: positions
-            without a floating leaf.
+        ValueError: a noise that is negative or infinite, beta <= 0, several of either, positions
+            without a common leading axis, an energy that is no scalar. TypeError: positions
+            without a floating leaf, what is no function.
 
     >>> import jax.numpy as jnp
     >>> noisy = lambda x: x**2 / (2 * (1 + 0.25))  # data N(0, 1), noise 0.5
     >>> denoise(noisy, jnp.array([1.0]), noise=0.5).tolist()  # x / (1 + 0.25)
     [0.800...]
     """
+    _checks.function("energy", energy)
+    _checks.leading_axis("positions", positions)
     _checks.nonnegative("noise", noise)
+    _checks.finite("noise", noise)
     _checks.positive("beta", beta)
+    for name, value in (("noise", noise), ("beta", beta)):
+        _checks.scalar(name, value)
     positions = jax.tree.map(jnp.asarray, positions)
     moving, fixed, merge = partition(positions)
     _, gradient = value_and_gradient(energy, positions)

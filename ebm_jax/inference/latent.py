@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from ebm_jax import _checks, gibbs
-from ebm_jax.inference.minimum import (
-    _batch_size,
-    _check_optimizer,
-    _energies,
-    argmin_over,
-    minimize,
-)
+from ebm_jax.inference.minimum import argmin_over, minimize
 from ebm_jax.types import Array, Energy, Position
 
 if TYPE_CHECKING:
@@ -56,10 +50,10 @@ def minimize_over(
     (0.0625, -0.5)
     """
     _checks.function("energy", energy)
-    _batch_size("candidates", candidates)
+    _checks.leading_axis("candidates", candidates)
     _checks.count("num_steps", num_steps)
     if optimizer is not None:
-        _check_optimizer(optimizer)
+        _checks.optimizer(optimizer)
 
     def free_energy(*args) -> Array:
         def of_z(z):
@@ -111,7 +105,8 @@ def marginalize_over(
     3.0
     """
     _checks.function("energy", energy)
-    size = _batch_size("candidates", candidates)
+    _checks.flag("mean", mean)
+    size = _checks.leading_axis("candidates", candidates)
     _checks.nonnegative("beta", beta)
     _checks.scalar("beta", beta)
     if log_weights is not None:
@@ -119,7 +114,7 @@ def marginalize_over(
         _checks.fits("log_weights", given, "the candidates", (size,))
 
     def free_energy(*args) -> Array:
-        energies = _energies(lambda z: energy(*args, z), candidates)
+        energies = _checks.energies(lambda z: energy(*args, z), candidates, "candidates")
         return gibbs.free_energy(energies, beta=beta, log_weights=log_weights, mean=mean)
 
     return free_energy

@@ -34,32 +34,6 @@ class Minimum(NamedTuple):
     positions: Position
 
 
-def _batch_size(name: str, batch: Position) -> int:
-    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
-    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
-        raise ValueError(
-            f"{name} must have one leading axis of at least 1, the same on every leaf; got the "
-            f"shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]}."
-        )
-    return sizes.pop()[0]
-
-
-def _energies(energy: Energy, batch: Position) -> Array:
-    """Return the energy of every configuration, (n,), or refuse one that is no scalar."""
-    values = _checks.floating("energy", jax.vmap(energy)(batch))
-    if values.ndim != 1:
-        raise ValueError(
-            "The energy must take one configuration and return a scalar (), it returned the "
-            f"shape {values.shape[1:]}."
-        )
-    return values
-
-
-def _check_optimizer(optimizer) -> None:
-    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
-        raise TypeError(f"optimizer must be an optax transformation, got {optimizer!r}.")
-
-
 def _row(batch: Position, index: Array) -> Position:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], batch)
 
@@ -83,9 +57,7 @@ def argmin_over(energy: Energy, candidates: Position) -> tuple[Position, Array]:
     >>> float(y)
     1.0
     """
-    _checks.function("energy", energy)
-    _batch_size("candidates", candidates)
-    energies = _energies(energy, candidates)
+    energies = _checks.energies(energy, candidates, "candidates")
     best = jnp.argmin(energies)
     return _row(candidates, best), energies[best]
 
@@ -128,14 +100,13 @@ def minimize(
     """
     import optax  # the rest of the library's inference does without
 
-    _checks.function("energy", energy)
-    _batch_size("starts", starts)
+    _checks.leading_axis("starts", starts)
     jax.tree.map(functools.partial(_checks.floating, "starts"), starts)
-    _check_optimizer(optimizer)
+    _checks.optimizer(optimizer)
     _checks.count("num_steps", num_steps)
     _checks.positive("tolerance", tolerance)
     _checks.scalar("tolerance", tolerance)
-    jax.eval_shape(functools.partial(_energies, energy), starts)
+    jax.eval_shape(lambda x: _checks.energies(energy, x, "starts"), starts)
 
     def descend(start):
         def update(carry, _):

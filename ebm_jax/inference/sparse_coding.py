@@ -122,6 +122,7 @@ def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = 
     """
     dictionary, y, sparsity, dtype = _check(dictionary, y, sparsity)
     _checks.count("num_steps", num_steps)
+    _checks.flag("accelerated", accelerated)
     gram, linear = dictionary.T @ dictionary, dictionary.T @ y
     smaller = gram if gram.shape[0] < len(y) else dictionary @ dictionary.T
     lipschitz = jnp.linalg.eigvalsh(smaller)[-1]
@@ -161,8 +162,8 @@ def free_energy(dictionary, y, *, sparsity, num_steps: int = 100) -> Array:
     >>> float(F(jnp.array([0.5]))), float(F(jnp.array([3.0])))
     (0.125, 2.5)
     """
-    constants = jax.lax.stop_gradient((dictionary, y))
-    z = infer(*constants, sparsity=sparsity, num_steps=num_steps)
+    dictionary, y = _checks.floating("dictionary", dictionary), _checks.floating("y", y)
+    z = infer(*jax.lax.stop_gradient((dictionary, y)), sparsity=sparsity, num_steps=num_steps)
     return energy(dictionary, y, jax.lax.stop_gradient(z), sparsity=sparsity)
 
 

@@ -8,12 +8,25 @@ Infinite energies: +inf is a candidate that is not allowed. Where the right answ
 (by its energy, by ``where`` or by its weight) P = 0, the NLL is +inf and the MEE is 1. Energies
 of -inf take all the probability: the NLL is 1/beta times the log of their number, or +inf. In
 both cases no finite energy changes the loss: its derivatives are 0.
+
+What they share:
+
+* ``energies``: (..., n), floating, the energy of every candidate.
+* ``label``: integers (...), the index of the right answer.
+* ``beta``, ``where``, ``log_weights``: as ``gibbs`` says, the candidates on the last axis.
+* ``distance``: (..., n), floating, >= 0, how far each candidate lies from the right answer; None
+  for discrete candidates, which are all wrong but the right one. ``radius``: >= 0, one number;
+  candidates within it do not count as wrong.
+* Refused: TypeError for energies that are not floating point and labels that are not integers;
+  ValueError for other shapes, labels out of range, a negative beta, radius or distance, a radius
+  without distances.
 """
 
 import functools
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ebm_jax import _checks, gibbs
 from ebm_jax._derivatives import sigmoid, zero_or_nan
@@ -44,7 +57,7 @@ def _candidates(energies, label) -> tuple[Array, Array]:
     return energies, _checks.labels(label, energies)
 
 
-def perceptron(energies, label) -> Array:
+def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
     r"""Return the perceptron loss: zero as soon as the right answer is (one of) the lowest.
 
         l = F(x, y) - min_y' F(x, y')                      margin: 0
@@ -54,13 +67,9 @@ def perceptron(energies, label) -> Array:
     Source: LeCun et al. (2006), eq. 7.
 
     Args:
-        energies: (..., n), the energy of every candidate.
-        label: integers (...), the index of the right answer.
+        energies, label: as the module says.
     Returns:
         Shape (...), >= 0.
-    Raises:
-        TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
-            labels out of range.
 
     >>> import jax.numpy as jnp
     >>> float(perceptron(jnp.array([3.0, 1.0, 2.0]), 0))
@@ -74,19 +83,15 @@ def perceptron(energies, label) -> Array:
     return _with_nan_derivatives(jnp.where(unknown, jnp.nan, value), energies)
 
 
-def winner(energies, label) -> Array:
+def winner(energies: ArrayLike, label: ArrayLike) -> Array:
     r"""Return the answer that inference gives; at a tie the right one, then the first.
 
         y* = argmin_y F(x, y)
 
     Args:
-        energies: (..., n), the energy of every candidate.
-        label: integers (...), the index of the right answer.
+        energies, label: as the module says.
     Returns:
         Integers (...); where an energy is NaN, its index.
-    Raises:
-        TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
-            labels out of range.
 
     >>> import jax.numpy as jnp
     >>> int(winner(jnp.array([2.0, 1.0, 1.0]), 2))
@@ -97,7 +102,14 @@ def winner(energies, label) -> Array:
     return jnp.where(_pick(energies, label) <= _pick(energies, first), label, first)
 
 
-def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
+def nll(
+    energies: ArrayLike,
+    label: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+) -> Array:
     r"""Return the negative log-likelihood of the Gibbs distribution, divided by beta.
 
         l = F(x, y) + 1/beta log sum_y' exp(-beta F(x, y'))          margin: > 0
@@ -107,17 +119,10 @@ def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     Source: LeCun et al. (2006), eq. 17.
 
     Args:
-        energies: (..., n), the energy of every candidate.
-        label: integers (...), the index of the right answer.
-        beta: inverse temperature >= 0; scalar or broadcasting to the result.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log-weights of the candidates, broadcasting to ``energies``.
+        energies, label, beta, where, log_weights: as the module says.
     Returns:
         Shape (...), in units of energy. At beta = 0 the limit: +inf where the weights sum to
             more than 1, -inf where they sum to less.
-    Raises:
-        TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
-            labels out of range, a negative beta.
 
     >>> import jax.numpy as jnp
     >>> round(float(nll(jnp.zeros(10), 3)), 4)  # log 10
@@ -147,7 +152,14 @@ def _relative(energies: Array, label: Array, where, log_weights):
     return log_w, impossible[..., 0], _unknown(wide, log_w, label), differences
 
 
-def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
+def mee(
+    energies: ArrayLike,
+    label: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+) -> Array:
     r"""Return the minimum empirical error loss: the probability of being wrong.
 
         l = 1 - P(y | x),   P from the Gibbs distribution            margin: > 0
@@ -155,16 +167,9 @@ def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     Source: Ljolje et al. (1990), as in LeCun et al. (2006), eq. 20.
 
     Args:
-        energies: (..., n), the energy of every candidate.
-        label: integers (...), the index of the right answer.
-        beta: inverse temperature >= 0; scalar or broadcasting to the result.
-        where: booleans broadcasting to ``energies``; False drops a candidate.
-        log_weights: log-weights of the candidates, broadcasting to ``energies``.
+        energies, label, beta, where, log_weights: as the module says.
     Returns:
         Shape (...), in [0, 1].
-    Raises:
-        TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
-            labels out of range, a negative beta.
 
     >>> import jax.numpy as jnp
     >>> round(float(mee(jnp.zeros(4), 3)), 4)
@@ -181,22 +186,21 @@ def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     return _with_nan_derivatives(error.astype(energies.dtype), energies)
 
 
-def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:
+def offender(
+    energies: ArrayLike,
+    label: ArrayLike,
+    *,
+    distance: ArrayLike | None = None,
+    radius: ArrayLike = 0.0,
+) -> Array:
     r"""Return the index of the most offending wrong answer.
 
         y' = argmin F(x, y) over y != right (discrete), over |y - right| > radius (continuous)
 
     Args:
-        energies: (..., n), the energy of every candidate.
-        label: integers (...), the index of the right answer.
-        distance: (..., n), how far each candidate lies from the right answer; None for
-            discrete candidates, which are all wrong but the right one.
-        radius: candidates within this distance of the right answer do not count as wrong.
+        energies, label, distance, radius: as the module says.
     Returns:
         Integers (...), the first of ties, or -1 where no candidate is wrong.
-    Raises:
-        TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
-            labels out of range, a negative radius or distance, a radius without distances.
 
     >>> import jax.numpy as jnp
     >>> int(offender(jnp.array([0.0, 2.0, 1.0]), 0))
@@ -211,7 +215,7 @@ def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:
         distance = _checks.floating("distance", distance)
         _checks.fits("distance", distance, "energies", energies.shape)
         wrong = wrong & (distance > radius)
-    elif _checks.concrete(radius) is None or radius > 0:
+    elif (known := _checks.concrete(radius)) is None or known > 0:
         raise ValueError(f"radius {radius} needs the distance of every candidate, got None.")
     index = jnp.argmin(jnp.where(wrong, energies, jnp.inf), axis=-1)
     # Where every wrong answer is at +inf the first minimum may be an answer that is not wrong.
@@ -220,7 +224,13 @@ def offender(energies, label, *, distance=None, radius: float = 0.0) -> Array:
     return jnp.where(jnp.any(wrong, axis=-1), index, -1)
 
 
-def most_offending(energies, label, *, distance=None, radius: float = 0.0) -> tuple[Array, Array]:
+def most_offending(
+    energies: ArrayLike,
+    label: ArrayLike,
+    *,
+    distance: ArrayLike | None = None,
+    radius: ArrayLike = 0.0,
+) -> tuple[Array, Array]:
     r"""Return (E+, E-), with E- the energy of the most offending wrong answer.
 
         E+ = F(x, y),   E- = min F(x, y') over y' != y, or over |y' - y| > radius
@@ -229,16 +239,9 @@ def most_offending(energies, label, *, distance=None, radius: float = 0.0) -> tu
     1 (discrete) and 2 (continuous).
 
     Args:
-        energies: (..., n), the energy of every candidate.
-        label: integers (...), the index of the right answer.
-        distance: (..., n), how far each candidate lies from the right answer; None for
-            discrete candidates.
-        radius: candidates within this distance of the right answer do not count as wrong.
+        energies, label, distance, radius: as the module says.
     Returns:
         Two arrays (...); E- is +inf where no candidate is wrong.
-    Raises:
-        TypeError: integer energies, labels that are not integers. ValueError: wrong shapes,
-            labels out of range, a negative radius or distance, a radius without distances.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax.losses import hinge

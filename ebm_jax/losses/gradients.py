@@ -1,8 +1,8 @@
 r"""The losses' derivatives with respect to the energies, derived by hand: the reference.
 
-Each function has the name and the arguments of its loss. A pairwise one returns the pair
-(dl/dE+, dl/dE-), one over candidates returns dl/dF of shape (..., n). ``jax.grad`` of the loss
-gives the same numbers, at every kink too: nothing here is needed for training.
+Each function has the name, the arguments and the refusals of its loss. A pairwise one returns the
+pair (dl/dE+, dl/dE-), one over candidates returns dl/dF of shape (..., n). ``jax.grad`` of the
+loss gives the same numbers, at every kink too: nothing here is needed for training.
 
 Derivatives end at the largest number of their type, as the losses' do.
 sigma is the logistic function, 1[.] is 1 where the condition holds and 0 elsewhere, and
@@ -11,6 +11,7 @@ delta is 1 at one candidate and 0 at the others.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ebm_jax import _checks, gibbs
 from ebm_jax._derivatives import bounded
@@ -33,7 +34,7 @@ def _step(u: Array) -> Array:
     return jnp.where(jnp.isnan(u), u, (u > 0).astype(u.dtype))
 
 
-def energy(positive, negative) -> tuple[Array, Array]:
+def energy(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     """Return (1, 0): l = E+ does not depend on E-.
 
     >>> [float(d) for d in energy(2.0, 5.0)]
@@ -44,7 +45,9 @@ def energy(positive, negative) -> tuple[Array, Array]:
     return (1 + nothing).astype(positive.dtype), nothing.astype(negative.dtype)
 
 
-def hinge(positive, negative, *, margin=1.0) -> tuple[Array, Array]:
+def hinge(
+    positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0
+) -> tuple[Array, Array]:
     """Return (a, -a), a = 1[E- - E+ < m]: d[u]+/du = 1[u > 0] and u = m + E+ - E-.
 
     >>> [float(d) for d in hinge(0.0, 0.5)], [float(d) for d in hinge(0.0, 1.0)]
@@ -56,7 +59,7 @@ def hinge(positive, negative, *, margin=1.0) -> tuple[Array, Array]:
     return active.astype(lead.dtype), -active.astype(lead.dtype)
 
 
-def log(positive, negative) -> tuple[Array, Array]:
+def log(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     """Return (s, -s), s = sigma(E+ - E-): d log(1 + e^u)/du = e^u / (1 + e^u) = sigma(u).
 
     >>> [float(d) for d in log(1.0, 1.0)]
@@ -67,7 +70,9 @@ def log(positive, negative) -> tuple[Array, Array]:
     return force, -force
 
 
-def lvq2(positive, negative, *, ceiling=1.0) -> tuple[Array, Array]:
+def lvq2(
+    positive: ArrayLike, negative: ArrayLike, *, ceiling: ArrayLike = 1.0
+) -> tuple[Array, Array]:
     """Return (a, -a), a = 1[0 < E+ - E- < M]: min(M, [u]+) is u between its kinks, else constant.
 
     >>> [float(lvq2(d, 0.0)[0]) for d in (0.0, 0.5, 1.0)]
@@ -79,7 +84,7 @@ def lvq2(positive, negative, *, ceiling=1.0) -> tuple[Array, Array]:
     return active, -active
 
 
-def mce(positive, negative) -> tuple[Array, Array]:
+def mce(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     """Return (s, -s), s = sigma(u) sigma(-u), u = E+ - E-: dsigma/du = sigma(u) (1 - sigma(u)).
 
     >>> [float(d) for d in mce(1.0, 1.0)]
@@ -91,7 +96,9 @@ def mce(positive, negative) -> tuple[Array, Array]:
     return force, -force
 
 
-def simple(positive, negative, *, margin=1.0) -> tuple[Array, Array]:
+def simple(
+    positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0
+) -> tuple[Array, Array]:
     """Return (1[E+ > 0], -1[E- < m]): a constant force on each side of its own level.
 
     >>> [float(d) for d in simple(0.0, 0.5)], [float(d) for d in simple(3.0, 1.0)]
@@ -103,7 +110,9 @@ def simple(positive, negative, *, margin=1.0) -> tuple[Array, Array]:
     return jnp.broadcast_to(_step(positive), shape), -_step(margin - negative)
 
 
-def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> tuple[Array, Array]:
+def square_square(
+    positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0, one_sided: bool = True
+) -> tuple[Array, Array]:
     """Return (2[E+]+, -2[m - E-]+): d([u]+)^2/du = 2[u]+; (2E+, ...) when not one-sided.
 
     >>> [float(d) for d in square_square(2.0, 0.25)]
@@ -111,13 +120,16 @@ def square_square(positive, negative, *, margin=1.0, one_sided: bool = True) -> 
     """
     positive, negative = _broadcast(positive, negative)
     margin = _margin("margin", margin, positive, negative)
+    _checks.flag("one_sided", one_sided)
     shape = jnp.broadcast_shapes(positive.shape, margin.shape)
     pull = jnp.where(positive < 0, 0.0, positive) if one_sided else positive
     push = jnp.where(negative > margin, 0.0, margin - negative)
     return jnp.broadcast_to(bounded(2 * pull), shape), -bounded(2 * push)
 
 
-def square_exponential(positive, negative, *, gamma=1.0) -> tuple[Array, Array]:
+def square_exponential(
+    positive: ArrayLike, negative: ArrayLike, *, gamma: ArrayLike = 1.0
+) -> tuple[Array, Array]:
     """Return (2E+, -gamma exp(-E-)).
 
     >>> [float(d) for d in square_exponential(2.0, 0.0, gamma=3.0)]
@@ -138,7 +150,7 @@ def _nan_rows(derivative: Array, unknown: Array, dtype) -> Array:
     return jnp.where(unknown[..., None], jnp.nan, derivative).astype(dtype)
 
 
-def perceptron(energies, label) -> Array:
+def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
     """Return delta_right - delta_winner: d min_y F = delta_argmin; 0 where the right one wins.
 
     >>> import jax.numpy as jnp
@@ -167,7 +179,14 @@ def _right_minus_expected(energies: Array, label: Array, beta, where, log_weight
     return _nan_rows(derivative, _unknown(wide, log_w, label), wide.dtype), _pick(p, label)
 
 
-def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
+def nll(
+    energies: ArrayLike,
+    label: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+) -> Array:
     """Return delta_right - P: d/dF_k of 1/beta log sum_y exp(-beta F_y) is -exp(-beta F_k)/Z.
 
     >>> import jax.numpy as jnp
@@ -179,7 +198,14 @@ def nll(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     return derivative.astype(energies.dtype)
 
 
-def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
+def mee(
+    energies: ArrayLike,
+    label: ArrayLike,
+    *,
+    beta: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    log_weights: ArrayLike | None = None,
+) -> Array:
     """Return beta P_right (delta_right - P): dP_r/dF_k = -beta P_r (delta_rk - P_k).
 
     >>> import jax.numpy as jnp
@@ -194,12 +220,13 @@ def mee(energies, label, *, beta=1.0, where=None, log_weights=None) -> Array:
     return (force[..., None] * derivative).astype(energies.dtype)
 
 
-def chain(derivative: Array, jacobian: PyTree) -> PyTree:
+def chain(derivative: ArrayLike, jacobian: PyTree) -> PyTree:
     r"""Return the parameter gradient that a derivative with respect to the energies gives.
 
         dl/dW = sum_y dl/dF(x, y) dF(x, y)/dW
 
-    With ``nll`` this is the homework's dF(x, y)/dW - sum_y' P(y' | x) dF(x, y')/dW.
+    With ``nll`` this is dF(x, y)/dW - sum_y' P(y' | x) dF(x, y')/dW, as in LeCun et al. (2006) and
+    the homework.
 
     Args:
         derivative: (n,), dl/dF for every candidate.
@@ -230,4 +257,6 @@ def chain(derivative: Array, jacobian: PyTree) -> PyTree:
             )
         return jnp.tensordot(derivative, leaf, axes=1)
 
+    if not jax.tree.leaves(jacobian):
+        raise TypeError(f"jacobian must be a pytree with an array in it, got {jacobian!r}.")
     return jax.tree.map(contract, jacobian)

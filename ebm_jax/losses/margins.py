@@ -8,6 +8,7 @@ right answer win by m. Source: LeCun et al. (2006), section 3.3, condition 3.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -75,7 +76,9 @@ def margin_condition(
     if not low < limit:
         raise ValueError(f"lowest must be below limit = {limit}, got {low}.")
     energies = low + spacing * np.arange(round((2 * limit - low) / spacing) + 1)
-    values = np.asarray(loss(jnp.asarray(energies)[:, None], jnp.asarray(energies)[None, :]))
+    with jax.ensure_compile_time_eval():  # inside a trace, too
+        positive, negative = jnp.asarray(energies)[:, None], jnp.asarray(energies)[None, :]
+        values = np.asarray(_checks.array("What loss returns", loss(positive, negative)))
     size = len(energies)
     if values.shape != (size, size) or np.isnan(values).any():
         raise ValueError(

@@ -23,7 +23,8 @@ def weighted_sum(**terms: Term) -> Objective:
         An ``Objective`` whose state is a dict by name; metrics are named ``name/metric``.
 
     Raises:
-        ValueError: no term, or a negative weight.
+        ValueError: no term, or a weight that is negative, infinite or several. TypeError: a term
+            that is no (weight, objective, select).
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.types import Objective
@@ -35,8 +36,15 @@ def weighted_sum(**terms: Term) -> Objective:
     """
     if not terms:
         raise ValueError("weighted_sum needs at least one term, got none.")
-    for name, (weight, _, _) in terms.items():
+    for name, term in terms.items():
+        if not isinstance(term, tuple | list) or len(term) != 3:
+            raise TypeError(f"{name} must be (weight, objective, select), got {term!r}.")
+        weight, objective, select = term
         _checks.nonnegative(f"The weight of {name}", weight)
+        _checks.finite(f"The weight of {name}", weight)
+        _checks.scalar(f"The weight of {name}", weight)
+        _checks.objective(f"The objective of {name}", objective)
+        _checks.function(f"The select of {name}", select)
 
     def init(params, key):
         keys = jax.random.split(key, len(terms))

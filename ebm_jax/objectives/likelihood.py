@@ -23,6 +23,10 @@ def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], A
         An ``Objective`` without state, of batches (x, label); metrics ``loss``,
         ``energy_right`` and ``energy_gap``, the most offending wrong energy minus the right one.
 
+    Raises:
+        TypeError: integer energies, batches that are no pairs, labels that are no integers, what
+            is no function. ValueError: other shapes, labels out of range.
+
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import losses
     >>> objective = discriminative(lambda params, x: params * x, losses.nll)
@@ -32,11 +36,18 @@ def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], A
     1.3863
     """
 
+    _checks.function("joint", joint)
+    _checks.function("loss", loss)
+
     def batch_loss(params, state, batch, key):
         del key
-        x, label = batch
-        energies = jax.vmap(joint, (None, 0))(params, x)
-        value = jnp.mean(loss(energies, label))
+        energies, label = _joint_energies(lambda x: joint(params, x), batch)
+        each = _checks.floating("What loss returns", loss(energies, label))
+        if each.shape != label.shape:
+            raise ValueError(
+                f"loss must return one number an example, {label.shape}, it returned {each.shape}."
+            )
+        value = jnp.mean(each)
         right = jnp.take_along_axis(energies, label[:, None], axis=1)[:, 0]
         wrong = jnp.arange(energies.shape[1]) != label[:, None]
         gap = jnp.min(energies, axis=1, where=wrong, initial=jnp.inf) - right
@@ -44,6 +55,21 @@ def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], A
         return value, (state, metrics)
 
     return Objective(lambda params, key: (), batch_loss)
+
+
+def _joint_energies(joint: Callable[[Array], Array], batch) -> tuple[Array, Array]:
+    """Return the energies (batch, n) and the labels of a batch, or refuse it."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"batches must be pairs (x, label), got {type(batch).__name__}.")
+    x, label = batch
+    _checks.leading_axis("The x of a batch", x)
+    energies = _checks.floating("What joint returns", jax.vmap(joint)(x))
+    if energies.ndim != 2:
+        raise ValueError(
+            f"joint must return one energy a class, (n,), it returned {energies.shape[1:]}."
+        )
+    _checks.labels(label, energies)
+    return energies, jnp.asarray(label)
 
 
 def maximum_likelihood(
@@ -66,7 +92,9 @@ def maximum_likelihood(
         ``energy_negative`` (the model's expectation) and ``energy_gap``, their difference.
 
     Raises:
-        ValueError: a beta that is not finite and > 0.
+        ValueError: a beta that is not finite and > 0, log-weights of another shape, states or
+            batches without a common leading axis, an energy that is no scalar. TypeError: an
+            integer energy, what is no function.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = maximum_likelihood(lambda params, x: params * x, jnp.array([0.0, 1.0]))
@@ -74,13 +102,22 @@ def maximum_likelihood(
     >>> round(float(value), 4)  # log 2
     0.6931
     """
+    _checks.function("energy", energy)
+    num = _checks.leading_axis("states", states)
     _checks.positive("beta", beta)
+    _checks.scalar("beta", beta)
+    if log_weights is not None:
+        given = _checks.array("log_weights", log_weights)
+        _checks.fits("log_weights", given, "the states", (num,))
 
     def batch_loss(params, state, batch, key):
         del key
-        energies = jax.vmap(energy, (None, 0))
-        positive = jnp.mean(energies(params, batch))
-        all_states = energies(params, states)
+
+        def energies(name: str, x: Position) -> Array:
+            return _checks.energies(lambda one: energy(params, one), x, name)
+
+        positive = jnp.mean(energies("batch", batch))
+        all_states = energies("states", states)
         value = positive - gibbs.free_energy(all_states, beta=beta, log_weights=log_weights)
         negative = gibbs.expectation(all_states, all_states, beta=beta, log_weights=log_weights)
         metrics = {
@@ -108,6 +145,10 @@ def push_down(energy: Energy) -> Objective:
     Returns:
         An ``Objective`` without state, of batches x; metric ``loss``.
 
+    Raises:
+        ValueError: batches without a common leading axis, an energy that is no scalar. TypeError:
+            an integer energy, what is no function.
+
     >>> import jax, jax.numpy as jnp
     >>> objective = push_down(lambda params, x: params * x)
     >>> value, _ = objective.loss(2.0, (), jnp.array([1.0, 3.0]), jax.random.key(0))
@@ -115,9 +156,11 @@ def push_down(energy: Energy) -> Objective:
     4.0
     """
 
+    _checks.function("energy", energy)
+
     def batch_loss(params, state, batch, key):
         del key
-        value = jnp.mean(jax.vmap(energy, (None, 0))(params, batch))
+        value = jnp.mean(_checks.energies(lambda x: energy(params, x), batch, "batch"))
         return value, (state, {"loss": value})
 
     return Objective(lambda params, key: (), batch_loss)

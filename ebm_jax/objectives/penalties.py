@@ -2,6 +2,7 @@ r"""Regularisers as objectives, to be added to others with ``weighted_sum``."""
 
 import jax.numpy as jnp
 
+from ebm_jax import _checks
 from ebm_jax._trees import chain_sum, value_and_gradient
 from ebm_jax.types import Energy, Objective
 
@@ -24,6 +25,10 @@ def gradient_penalty(energy: Energy) -> Objective:
     Returns:
         An ``Objective`` without state, of batches x on the leading axis; metric ``loss``.
 
+    Raises:
+        ValueError: batches without a common leading axis, an energy that is no scalar. TypeError:
+            batches without a floating leaf, an integer energy, what is no function.
+
     >>> import jax, jax.numpy as jnp
     >>> objective = gradient_penalty(lambda params, x: params * jnp.sum(x**2) / 2)
     >>> value, _ = objective.loss(3.0, (), jnp.array([[0.0, 1.0]]), jax.random.key(0))
@@ -31,8 +36,11 @@ def gradient_penalty(energy: Energy) -> Objective:
     9.0
     """
 
+    _checks.function("energy", energy)
+
     def batch_loss(params, state, batch, key):
         del key
+        _checks.leading_axis("batch", batch)
         _, gradient = value_and_gradient(lambda x: energy(params, x), batch)
         value = jnp.mean(chain_sum([jnp.square(g) for g in gradient]))
         return value, (state, {"loss": value})

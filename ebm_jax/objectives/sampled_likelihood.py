@@ -19,13 +19,20 @@ What they share:
 
 A chain that turns non-finite is left out of the loss and counted; a persistent one restarts the
 next time it is drawn. When none is left the loss is NaN, which training skips and counts.
+
+Refused: TypeError for integers where the chains are floats (images that are to be scaled), an
+integer energy, what is no function or makes no sampler; ValueError for batches without a common
+leading axis or of another structure than the chains, an energy that is no scalar.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ebm_jax import _checks
 from ebm_jax.samplers import chains as _chains
@@ -66,12 +73,16 @@ def _contrast(
     Only chains that are ready and finite count; without any the result is 0 / 0, which
     training skips.
     """
-    energies = jax.vmap(energy, (None, 0))
+
+    def energies(name: str, x: Position) -> Array:
+        return _checks.energies(lambda one: energy(params, one), x, name)
+
+    _same_kinds(positives, negatives)
     alive = _chains.finite(negatives)
     counted = alive & ready
     # A configuration of NaN would reach the gradient even with weight zero.
     stand_in = jax.tree.map(lambda n: jnp.where(jnp.isfinite(n), n, jnp.zeros_like(n)), negatives)
-    positive, negative = energies(params, positives), energies(params, stand_in)
+    positive, negative = energies("batch", positives), energies("chains", stand_in)
 
     def mean_negative(values):
         return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.sum(counted)
@@ -91,9 +102,47 @@ def _contrast(
     return value, metrics
 
 
-def _check(num_steps: int, energy_penalty: float) -> None:
+def _same_kinds(batch: Position, chains: Position) -> None:
+    """Refuse batches that are no configurations like the chains: integers where these are floats.
+
+    An energy of both would be of another scale for the data than for the chains.
+    """
+    _checks.leading_axis("batch", batch)
+    if jax.tree.structure(batch) != jax.tree.structure(chains):
+        raise ValueError(
+            "batch must have the structure of the chains' positions, "
+            f"{jax.tree.structure(chains)}, got {jax.tree.structure(batch)}."
+        )
+    for data, chain in zip(*map(jax.tree.leaves, (batch, chains)), strict=True):
+        kinds = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in (data, chain)]
+        if kinds == [False, True]:
+            raise TypeError(
+                f"batch must be floating point where the chains are, got {data.dtype}: "
+                "images / 255, say."
+            )
+
+
+def _check(energy: Energy, make_sampler: SamplerFactory, num_steps: int, penalty: float) -> None:
+    """Refuse what the three objectives share."""
+    _checks.function("energy", energy)
+    _checks.function("make_sampler", make_sampler)
     _checks.count("num_steps", num_steps)
-    _checks.nonnegative("energy_penalty", energy_penalty)
+    _checks.nonnegative("energy_penalty", penalty)
+    _checks.finite("energy_penalty", penalty)
+    _checks.scalar("energy_penalty", penalty)
+
+
+def _made(make_sampler: SamplerFactory, params: Params) -> Sampler:
+    return _checks.sampler("What make_sampler returns", make_sampler(params))
+
+
+def _initial(initial: Initial, params: Params, key: Key, slots: Array) -> Position:
+    """Return the positions that chains start from, or refuse another number of them."""
+    start = initial(params, key, slots)
+    num = _checks.leading_axis("What initial returns", start)
+    if num != len(slots):
+        raise ValueError(f"initial must return {len(slots)} positions, one a slot, got {num}.")
+    return start
 
 
 def contrastive_divergence(
@@ -131,10 +180,11 @@ def contrastive_divergence(
     >>> float(value) == -float(metrics["energy_gap"])
     True
     """
-    _check(num_steps, energy_penalty)
+    _check(energy, make_sampler, num_steps, energy_penalty)
 
     def loss(params, state, batch, key):
-        sampler = make_sampler(jax.lax.stop_gradient(params))
+        _checks.leading_axis("batch", batch)
+        sampler = _made(make_sampler, jax.lax.stop_gradient(params))
         end, info = _run(key, sampler, sampler.init(batch), num_steps)
         value, metrics = _contrast(energy, params, batch, end.position, energy_penalty)
         return value, (state, info | metrics)
@@ -183,13 +233,15 @@ def short_run(
     >>> value.shape
     ()
     """
-    _check(num_steps, energy_penalty)
+    _check(energy, make_sampler, num_steps, energy_penalty)
     _checks.count("num_chains", num_chains)
+    _checks.function("initial", initial)
 
     def loss(params, state, batch, key):
         start_key, run_key = jax.random.split(key)
         frozen = jax.lax.stop_gradient(params)
-        sampler, start = make_sampler(frozen), initial(frozen, start_key, jnp.arange(num_chains))
+        sampler = _made(make_sampler, frozen)
+        start = _initial(initial, frozen, start_key, jnp.arange(num_chains))
         end, info = _run(run_key, sampler, sampler.init(start), num_steps)
         value, metrics = _contrast(energy, params, batch, end.position, energy_penalty)
         return value, (state, info | metrics)
@@ -228,7 +280,8 @@ def persistent(
         capacity: number of persistent chains.
         initial: (params, key, slots (n,)) -> starting positions of these slots on the leading
             axis, for the first chains and for restarts. What a slot carries, such as its class,
-            should depend on its number: then the share of every class stays what it is.
+            should depend on its number: then the share of every class stays what it is. The
+            chains stay on the devices that it puts the first ones on.
         restart_fraction: probability in [0, 1] that a drawn chain restarts.
         burn_in: how many draws a restarted chain makes before it counts as a negative, >= 0:
             until then it has not forgotten its start. The first chains count at once.
@@ -254,10 +307,13 @@ def persistent(
     >>> state.chains.position.shape
     (16, 2)
     """
-    _check(num_steps, energy_penalty)
-    if not 1 <= _checks.count("num_chains", num_chains, 0) <= capacity:
+    _check(energy, make_sampler, num_steps, energy_penalty)
+    _checks.function("initial", initial)
+    if not 1 <= _checks.count("num_chains", num_chains, 0) <= _checks.count("capacity", capacity):
         raise ValueError(f"num_chains must be in [1, capacity={capacity}], got {num_chains}.")
+    _chains._check_groups(groups, num_chains, capacity)
     _checks.fraction("restart_fraction", restart_fraction)
+    _checks.scalar("restart_fraction", restart_fraction)
     _checks.count("burn_in", burn_in, 0)
     # A chain counts when its last ``burn_in`` draws did not restart it.
     counting = num_chains * (1 - restart_fraction) ** burn_in
@@ -271,18 +327,19 @@ def persistent(
 
     def init(params, key):
         params = jax.lax.stop_gradient(params)
-        start = initial(params, key, jnp.arange(capacity))
-        chains = _start(make_sampler(params), start, num_chains)
-        return PersistentState(chains, jnp.full((capacity,), burn_in, jnp.int32))
+        start = _initial(initial, params, key, jnp.arange(capacity))
+        chains = _start(_made(make_sampler, params), start, num_chains)
+        age = jnp.full((capacity,), burn_in, jnp.int32)
+        return PersistentState(chains, _beside(jax.tree.leaves(start)[0], 0, age))
 
     def loss(params, state, batch, key):
         draw_key, restart_key, fresh_key, run_key = jax.random.split(key, 4)
         frozen = jax.lax.stop_gradient(params)
-        sampler = make_sampler(frozen)
+        sampler = _made(make_sampler, frozen)
         axes: Any = PersistentState(_chains.axes(sampler, state.chains.position), age=leading)
         indices, (drawn, age) = _chains.draw(draw_key, state, num_chains, axes=axes, groups=groups)
         # All that depends on the energy is computed by ``refresh``, for old and new together.
-        fresh = sampler.init(initial(frozen, fresh_key, indices))
+        fresh = sampler.init(_initial(initial, frozen, fresh_key, indices))
         start, restarted = _chains.restart(
             restart_key, drawn, fresh, restart_fraction, axes=axes.chains
         )
@@ -310,5 +367,16 @@ def _start(sampler: Sampler, position: Position, block: int) -> PyTree:
     def place(axis: int, leaf: Array) -> Array:
         return leaf[0] if axis < 0 else jnp.moveaxis(jnp.squeeze(leaf, axis + 1), 0, axis)
 
-    states = jax.lax.map(one, position, batch_size=block)
-    return jax.tree.map(place, _chains.axes(sampler, position), states)
+    axes = _chains.axes(sampler, position)
+    states = jax.tree.map(place, axes, jax.lax.map(one, position, batch_size=block))
+    return jax.tree.map(functools.partial(_beside, jax.tree.leaves(position)[0]), axes, states)
+
+
+def _beside(start: Array, axis: int, leaf: Array) -> Array:
+    """Return a leaf of the chains' state on the devices that hold their starts."""
+    where = None if isinstance(start, Tracer) else getattr(start, "sharding", None)
+    if axis < 0 or not isinstance(where, NamedSharding):
+        return leaf
+    spec = PartitionSpec(*(None,) * axis, *where.spec[:1])
+    there = NamedSharding(where.mesh, spec)
+    return jax.jit(lambda x: x, out_shardings=there)(leaf)  # of other processes too

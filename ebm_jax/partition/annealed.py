@@ -95,15 +95,36 @@ def start(
     >>> start(make_sampler, jnp.zeros(3)).log_weights.tolist()
     [0.0, 0.0, 0.0]
     """
+    _checks.function("make_sampler", make_sampler)
     num = check_chains(positions)
     beta = _number("beta", beta)
     # Under jit, so that a sampler is not asked about a beta it would refuse to move at.
-    chains = jax.jit(lambda b, x: make_sampler(b).init(x))(beta, positions)
+    chains = jax.jit(lambda b, x: _made(make_sampler, b).init(x))(beta, positions)
     index = jnp.arange(num, dtype=jnp.int32)
     return AnnealedState(chains, beta, jnp.zeros(num, beta.dtype), index, jnp.zeros((), jnp.int32))
 
 
+def _made(make_sampler: SamplerFactory, beta: Array) -> Sampler:
+    return _checks.sampler("What make_sampler returns", make_sampler(beta))
+
+
+def _check(path: Path, state: AnnealedState) -> None:
+    _checks.function("path", path)
+    _check_state("state", state)
+
+
+def _check_state(name: str, state: AnnealedState) -> None:
+    """Refuse what is no state of annealed chains."""
+    if not isinstance(state, AnnealedState):
+        raise TypeError(f"{name} must be an AnnealedState, got {type(state).__name__}.")
+
+
+def _energies(path: Path, beta: Array, positions: Position) -> Array:
+    return _checks.energies(lambda x: path(beta, x), positions, "positions")
+
+
 def _number(name: str, value: ArrayLike) -> Array:
+    _checks.finite(name, value)
     given = _checks.array(name, value)
     if given.ndim:
         raise ValueError(f"{name} must be one number, got the shape {given.shape}.")
@@ -130,8 +151,9 @@ def reweight(path: Path, state: AnnealedState, beta: ArrayLike) -> AnnealedState
     >>> reweight(path, start(make_sampler, jnp.array([0.0, 2.0])), 1.0).log_weights.tolist()
     [0.0, -2.0]
     """
+    _check(path, state)
     beta = _number("beta", beta).astype(state.beta.dtype)
-    old, new = (jax.vmap(path, (None, 0))(b, state.position) for b in (state.beta, beta))
+    old, new = (_energies(path, b, state.position) for b in (state.beta, beta))
     moved = state.log_weights + (old - new).astype(state.log_weights.dtype)
     moved = jnp.where(state.log_weights == -jnp.inf, -jnp.inf, moved)
     return state._replace(beta=beta, log_weights=moved)
@@ -181,8 +203,12 @@ def anneal(
     True
     """
     _checks.one_key(key)
+    _check(path, state)
+    _checks.function("make_sampler", make_sampler)
     _checks.count("num_steps", num_steps)
     _checks.fraction("resample_below", resample_below)
+    _checks.scalar("resample_below", resample_below)
+    _checks.finite("betas", betas)
     betas = jnp.asarray(betas, state.beta.dtype)
     if betas.ndim != 1:
         raise ValueError(f"betas must be a vector, got the shape {betas.shape}.")
@@ -196,7 +222,7 @@ def anneal(
             chosen = fraction <= resample_below
             state = _resample(resample_key, make_sampler, state, chosen)
             info = info._replace(resampled=chosen)
-        sampler = make_sampler(beta)
+        sampler = _made(make_sampler, beta)
         chains = _chains.refresh(sampler, state.chains)
         if num_steps == 1:  # no loop: what the weights computed serves the move
             chains, _ = sampler.step(move_key, chains)
@@ -223,7 +249,7 @@ def _resample(key: Key, make_sampler, state: AnnealedState, chosen: Array) -> An
     # The last share is 1 but for rounding.
     drawn = jnp.searchsorted(shares / shares[-1], points.astype(shares.dtype))
     index = jnp.where(chosen, jnp.minimum(drawn, num - 1), jnp.arange(num))
-    axes = chain_axes(lambda x: make_sampler(state.beta).init(x), state.position)
+    axes = chain_axes(lambda x: _made(make_sampler, state.beta).init(x), state.position)
     mean = jax.nn.logsumexp(log_weights) - jnp.log(num)
     return state._replace(
         chains=take_chains(state.chains, index, axes),
@@ -278,14 +304,16 @@ def choose_betas(
     ((50,), True, 1.0)
     """
     _checks.one_key(key)
-    _checks.fraction("fraction", fraction)
+    _checks.function("path", path)
+    _checks.inside("fraction", fraction)
     _checks.count("max_betas", max_betas)
+    _checks.count("num_steps", num_steps)
 
     def next_beta(state: AnnealedState) -> Array:
-        old = jax.vmap(path, (None, 0))(state.beta, state.position)
+        old = _energies(path, state.beta, state.position)
 
         def enough(beta: Array) -> Array:
-            gain = old - jax.vmap(path, (None, 0))(beta, state.position)
+            gain = old - _energies(path, beta, state.position)
             log_w = state.log_weights
             gain = jnp.where(log_w == -jnp.inf, 0.0, gain)
             zeroth, first, second = map(jax.nn.logsumexp, (log_w, log_w + gain, log_w + 2 * gain))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
@@ -47,9 +48,12 @@ def bennett(forward: ArrayLike, back: ArrayLike) -> Bridge:
     >>> round(float(found.log_z), 4), round(float(found.standard_error), 4)
     (1.0, 0.0)
     """
-    forward, back = (
-        _checks.floating(name, v) for name, v in (("forward", forward), ("back", back))
-    )
+    sides = {"forward": forward, "back": back}
+    forward, back = (_checks.floating(name, v) for name, v in sides.items())
+    for name, given in sides.items():
+        known = _checks.concrete(given)
+        if known is not None and np.isnan(known.astype(float)).any():
+            raise ValueError(f"{name} must have no NaN among its log-weights, got {known}.")
     if forward.ndim != 1 or back.ndim != 1 or not (forward.size and back.size):
         raise ValueError(
             f"The log-weights must be vectors, got the shapes {forward.shape} and {back.shape}."
@@ -110,13 +114,21 @@ def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position)
     >>> float(thermodynamic_integration(path, [0.0, 1.0], positions).log_z)
     -1.5
     """
-    betas = _checks.floating("betas", jnp.asarray(betas))
+    _checks.function("path", path)
+    _checks.finite("betas", betas)
+    betas = _checks.floating("betas", betas)
     if betas.ndim != 1 or betas.size < 2 or check_chains(positions) != betas.size:
         raise ValueError(
             f"betas must be two or more, one for each row of positions, got {betas.shape} for "
             f"{[jnp.shape(leaf) for leaf in jax.tree.leaves(positions)]}."
         )
-    slopes = jax.vmap(jax.vmap(jax.grad(path), (None, 0)))(betas, positions)
+
+    def energy(beta: Array, x: Position) -> Array:
+        value = _checks.floating("What path returns", path(beta, x))
+        _checks.scalar("What path returns", value)
+        return value
+
+    slopes = jax.vmap(jax.vmap(jax.grad(energy), (None, 0)))(betas, positions)
     gaps = jnp.diff(betas) / 2
     shares = jnp.pad(gaps, (1, 0)) + jnp.pad(gaps, (0, 1))
     num = slopes.shape[1]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
-from ebm_jax.partition.annealed import AnnealedState
+from ebm_jax.partition.annealed import AnnealedState, _check_state
 from ebm_jax.types import Array, Key
 
 
@@ -48,7 +48,7 @@ def log_partition(
         ``Estimate``. It is of log Z(start) / Z(end) for chains that went back: see ``bracket``.
 
     Raises:
-        ValueError: confidence outside [0, 1], resamples < 1.
+        ValueError: confidence outside (0, 1), resamples < 1. TypeError: what are no chains.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.partition.annealed import AnnealedState
@@ -59,7 +59,8 @@ def log_partition(
     (0.0, 0.0, 4.0)
     """
     _checks.one_key(key)
-    _checks.fraction("confidence", confidence)
+    _check_state("state", state)
+    _checks.inside("confidence", confidence)
     resamples = _checks.count("resamples", resamples)
     num, highest = state.log_weights.shape[0], jnp.max(state.log_weights)
     shift = jnp.where(jnp.isfinite(highest), highest, 0.0)
@@ -105,6 +106,9 @@ def bracket(
     >>> float(lower.log_z), float(upper.log_z)
     (0.0, 1.0)
     """
+    _checks.one_key(key)
+    for name, state in (("forward", forward), ("back", back)):
+        _check_state(name, state)
     forward_key, back_key = jax.random.split(key)
     lower = log_partition(forward_key, forward, confidence=confidence)
     upper = log_partition(back_key, back, confidence=confidence)

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks, gibbs
 from ebm_jax._trees import check_energy
+from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
 from ebm_jax.types import Array, Energy
 
@@ -38,16 +39,14 @@ def states(shape: int | tuple[int, ...], values=(0, 1)) -> Array:
     >>> states(2, (-1, 1)).tolist()
     [[-1, -1], [-1, 1], [1, -1], [1, 1]]
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = _checks.shape(shape)
     values, num = _space(shape, values)
     return _decode(jnp.arange(num), values, shape)
 
 
 def _space(shape: tuple[int, ...], values) -> tuple[Array, int]:
     """Return the values as an array, and the number of configurations, or refuse too many."""
-    values = jnp.asarray(values)
-    if values.ndim != 1 or not values.shape[0]:
-        raise ValueError(f"values must be one or more numbers, (q,), got {values.shape}.")
+    values = jnp.asarray(_checks.values(values))
     num = values.shape[0] ** math.prod(shape)
     if num > _MOST_STATES:
         raise ValueError(
@@ -91,9 +90,12 @@ def log_partition(
     >>> round(float(log_partition(lambda x: -1.0 * jnp.sum(x), 10)), 4)  # 10 log(1 + e)
     13.1326
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = _checks.shape(shape)
+    _checks.function("energy", energy)
     values, num = _space(shape, values)
     check_energy(energy, _decode(jnp.arange(1), values, shape))
+    _checks.nonnegative("beta", beta)
+    _checks.scalar("beta", beta)
     block = min(num, _BLOCK)
 
     @jax.checkpoint
@@ -126,7 +128,9 @@ def log_partition_rbm(params: RBM, *, beta=1.0) -> Array:
     >>> round(float(log_partition_rbm(rbm)), 3)  # 787 log 2
     545.507
     """
+    boltzmann._check(params, RBM)
     _checks.nonnegative("beta", beta)
+    _checks.scalar("beta", beta)
     weights, outer, inner = jax.tree.map(lambda p: beta * jnp.asarray(p), params)
     if weights.shape[0] < weights.shape[1]:
         weights, outer, inner = weights.T, inner, outer
@@ -175,6 +179,9 @@ def log_partition_gaussian_rbm(params: GaussianRBM, *, beta=1.0) -> Array:
     >>> round(float(log_partition_gaussian_rbm(rbm)), 4)  # log 2 pi + 3 log 2
     3.9173
     """
+    boltzmann._check(params, GaussianRBM)
+    _checks.positive("beta", beta)
+    _checks.scalar("beta", beta)
     weights, visible, hidden = (jnp.asarray(p) for p in params[:3])
     variance = jnp.broadcast_to(jnp.square(params.scale), visible.shape)
 
@@ -213,6 +220,9 @@ def log_partition_ising(coupling: ArrayLike, shape: tuple[int, int]) -> Array:
     56.599
     """
     _checks.positive("coupling", coupling)
+    _checks.scalar("coupling", coupling)
+    if not isinstance(shape, tuple | list) or len(shape) != 2:
+        raise ValueError(f"shape must be (rows, columns), got {shape!r}.")
     rows, columns = (_checks.count("shape", side) for side in shape)
     k = jnp.asarray(coupling, jnp.result_type(coupling, float))
     modes = jnp.cosh(2 * k) / jnp.tanh(2 * k) - np.cos(np.pi / rows * np.arange(1, 2 * rows))

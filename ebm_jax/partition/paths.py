@@ -16,6 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
+from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, rbm_hidden_logits
 from ebm_jax.samplers import gibbs_sampling
 from ebm_jax.types import Array, Energy, Key, Position, Sampler
@@ -51,16 +52,12 @@ def uniform(shape: int | tuple[int, ...], values=(0, 1)) -> Base:
     >>> x.shape, round(float(base.energy(x[0])), 4)  # 3 log 2
     ((5, 3), 2.0794)
     """
-    shape, values = _shape(shape), jnp.asarray(values)
+    shape, values = _checks.shape(shape), jnp.asarray(_checks.values(values))
     level = math.prod(shape) * math.log(values.shape[0])
     return Base(
         lambda x: jnp.full((), level),
         lambda key, num: jax.random.choice(key, values, (num, *shape)),
     )
-
-
-def _shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 def base_rate(logits: ArrayLike) -> Base:
@@ -85,8 +82,8 @@ def base_rate(logits: ArrayLike) -> Base:
     >>> round(float(base.energy(jnp.ones(3, bool))), 4)  # 3 log 2
     2.0794
     """
-    logits = _checks.floating("logits", logits)
-    known = _checks.concrete(logits)
+    given, logits = logits, _checks.floating("logits", logits)
+    known = _checks.concrete(given)
     if known is not None and not np.isfinite(known).all():
         raise ValueError(f"logits must be finite, got {known[~np.isfinite(known)][0]}.")
     level = jnp.sum(jax.nn.softplus(logits))
@@ -116,8 +113,10 @@ def gaussian(mean: ArrayLike, scale: ArrayLike) -> Base:
     >>> round(float(gaussian(jnp.zeros(2), 1.0).energy(jnp.zeros(2))), 4)  # log 2 pi
     1.8379
     """
+    _checks.finite("mean", mean)
     mean = _checks.floating("mean", mean)
     _checks.positive("scale", scale)
+    _checks.fits("scale", scale, "mean", mean.shape)
     scale = jnp.broadcast_to(jnp.asarray(scale, mean.dtype), mean.shape)
     level = jnp.sum(jnp.log(scale)) + mean.size * 0.5 * math.log(2 * math.pi)
 
@@ -145,8 +144,14 @@ def geometric(base: Energy, energy: Energy) -> Path:
     (4.0, 5.0, 6.0)
     """
 
+    _checks.function("base", base)
+    _checks.function("energy", energy)
+
     def path(beta: Array, x: Position) -> Array:
-        return _times(1 - jnp.asarray(beta), base(x)) + _times(jnp.asarray(beta), energy(x))
+        start, end = (_checks.floating(*e) for e in (("base", base(x)), ("energy", energy(x))))
+        for name, value in (("base", start), ("energy", end)):
+            _checks.scalar(name, value)
+        return _times(1 - jnp.asarray(beta), start) + _times(jnp.asarray(beta), end)
 
     return path
 
@@ -180,7 +185,13 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, Callable[[Array], Samp
     >>> round(float(path(0.0, jnp.ones(4))), 4)  # 4 log 2
     2.7726
     """
-    base_bias = jnp.asarray(base_bias)
+    boltzmann._check(params, RBM)
+    base_bias = _checks.floating("base_bias", base_bias)
+    if base_bias.shape != jnp.shape(params.visible_bias):
+        raise ValueError(
+            f"base_bias must be one a visible unit, {jnp.shape(params.visible_bias)}, got "
+            f"{base_bias.shape}."
+        )
     visible_bias, hidden = jnp.asarray(params.visible_bias), jnp.shape(params.hidden_bias)[0]
     level = jnp.sum(jax.nn.softplus(base_bias)) + hidden * math.log(2)
 

@@ -34,7 +34,9 @@ def pseudo_log_likelihood(energy: Energy, x: Position, *, values=(0, 1), beta=1.
     >>> round(float(pseudo_log_likelihood(lambda x: 0.0 * x.sum(), jnp.array([0, 1, 1]))), 4)
     -2.0794
     """
+    _checks.function("energy", energy)
     _checks.nonnegative("beta", beta)
+    _checks.scalar("beta", beta)
     values = _discrete.check_values(values)
     _discrete.check_position(x, values)
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x)
@@ -45,7 +47,8 @@ def pseudo_log_likelihood(energy: Energy, x: Position, *, values=(0, 1), beta=1.
         def changed(k: Array) -> Array:
             return energy(restore(own.at[i].set(k), given))
 
-        energies = jax.vmap(changed)(jnp.arange(len(values), dtype=own.dtype))
+        numbers = jnp.arange(len(values), dtype=own.dtype)
+        energies = _checks.energies(changed, numbers, "values")
         return gibbs.log_probs(energies, beta=beta)[own[i]]
 
     # One variable at a time: all changes at once would be n q configurations of n variables.

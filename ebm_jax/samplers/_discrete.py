@@ -69,10 +69,7 @@ def variables(position: Position, values: np.ndarray) -> Variables:
 
 def check_values(values) -> np.ndarray:
     """Return the values a variable may take, (q,), or refuse them."""
-    known = np.asarray(values)
-    if known.ndim != 1 or known.size < 2 or len(np.unique(known)) < known.size:
-        raise ValueError(f"values must be two or more different numbers, got {values}.")
-    return known
+    return _checks.values(values, least=2)
 
 
 def check_position(position: Position, values: np.ndarray) -> None:
@@ -105,9 +102,11 @@ def clamped(clamp: PyTree, position: Position) -> Array | None:
     try:
         pairs = zip(*map(jax.tree.leaves, (clamp, position)), strict=True)
         masks = [clamped_leaf(mask, leaf.shape) for mask, leaf in pairs if moves(leaf)]
-    except ValueError as error:
+    except ValueError:
+        shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(t)] for t in (position, clamp)]
         raise ValueError(
-            f"clamp must have a mask for every leaf of the positions, broadcasting to it: {error}"
+            "clamp must have a mask for every leaf of the positions, broadcasting to it: "
+            f"{shapes[0]}, got {shapes[1]}."
         ) from None
     chains = check_chains(position)
     return jnp.concatenate([mask.reshape(chains, -1) for mask in masks], axis=1)
@@ -118,6 +117,7 @@ def clamped_leaf(clamp, shape: tuple[int, ...]) -> Array:
     mask = _checks.array("clamp", clamp)
     if mask.dtype != bool:
         raise TypeError(f"clamp must be boolean, got {mask.dtype}.")
+    _checks.fits("clamp", mask, "the positions", shape)
     return jnp.broadcast_to(mask, shape)
 
 

@@ -80,8 +80,9 @@ def step_size(
     _checks.one_key(key)
     _checks.positive("initial", initial)
     num_steps = _checks.count("num_steps", num_steps)
-    if not 0 < target < 1:
-        raise ValueError(f"target must be in (0, 1), got {target}.")
+    _checks.function("make_sampler", make_sampler)
+    _checks.function("acceptance", acceptance)
+    _checks.inside("target", target)
     initial = jnp.asarray(initial)
     centre = jnp.log(10.0)  # steps ten times the first are tried early on
 
@@ -97,7 +98,7 @@ def step_size(
         average = weight * log_factor + (1 - weight) * average
         return (state, t, log_factor, error, average), accepted
 
-    state = make_sampler(initial).init(position)
+    state = _checks.sampler("What make_sampler returns", make_sampler(initial)).init(position)
     zero = _zero_that_varies_as(state)
     (state, _, _, _, average), history = jax.lax.scan(
         one, (state, zero, zero, zero, zero), length=num_steps
@@ -107,7 +108,7 @@ def step_size(
 
 def _acceptance(read: Callable[[Any], Array], info: Any) -> Array:
     try:
-        return read(info)
+        return _checks.array("acceptance", read(info))
     except AttributeError as error:
         raise TypeError(
             f"step_size needs a sampler that accepts or refuses; {type(info).__name__} has no "

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ebm_jax import _checks
 from ebm_jax._trees import chain_axes, check_chains, put_chains, select_chains, take_chains
@@ -61,6 +62,9 @@ def run(
     num_steps, thin = _checks.count("num_steps", num_steps), _checks.count("thin", thin)
     if num_steps % thin:
         raise ValueError(f"num_steps must be a multiple of thin={thin}, got {num_steps}.")
+    _checks.sampler("sampler", sampler)
+    if collect is not None:
+        _checks.function("collect", collect)
     if not hasattr(state, "position"):
         _check_state(sampler, key, state)
 
@@ -92,7 +96,7 @@ def _check_state(sampler: Sampler, key: Key, state: Any) -> None:
     """Refuse what is no state of the sampler: positions, most likely."""
     try:
         jax.eval_shape(sampler.step, key, state)
-    except AttributeError as error:
+    except (AttributeError, TypeError) as error:
         raise TypeError(
             "chains.run takes a state, sampler.init(positions), where chains go on from; got "
             f"{type(state).__name__} ({error})."
@@ -119,6 +123,12 @@ def refresh(sampler: Sampler, state: Any) -> Any:
     >>> refresh(new, old.init(jnp.ones(2))).energy.tolist()
     [1.5, 1.5]
     """
+    _checks.sampler("sampler", sampler)
+    if not hasattr(state, "position"):
+        raise TypeError(
+            "chains.refresh takes a state, sampler.init(positions), with a field position; got "
+            f"{type(state).__name__}."
+        )
     own = getattr(sampler, "refresh", None)
     return sampler.init(state.position) if own is None else own(state)
 
@@ -173,7 +183,7 @@ def axes(sampler: Sampler, position: Position) -> PyTree:
     >>> found.position, found.step
     (0, -1)
     """
-    return chain_axes(sampler.init, position)
+    return chain_axes(_checks.sampler("sampler", sampler).init, position)
 
 
 def _leading(chains: PyTree) -> PyTree:
@@ -182,6 +192,9 @@ def _leading(chains: PyTree) -> PyTree:
 
 def _capacity(chains: PyTree, where: PyTree) -> int:
     """Return the number of chains, or refuse leaves that disagree."""
+    integers = all(isinstance(axis, int | np.integer) for axis in jax.tree.leaves(where))
+    if not integers or jax.tree.structure(where) != jax.tree.structure(chains):
+        raise ValueError(f"axes must have one integer for every leaf of the chains, got {where}.")
     pairs = zip(jax.tree.leaves(chains), jax.tree.leaves(where), strict=True)
     sizes = {jnp.shape(leaf)[axis : axis + 1] for leaf, axis in pairs if axis >= 0}
     if len(sizes) != 1 or not all(sizes) or sizes == {(0,)}:
@@ -269,7 +282,10 @@ def write_back(
     [0.0, 0.0, 7.0, 0.0]
     """
     where = _leading(chains) if axes is None else axes
-    capacity, known = _capacity(chains, where), _checks.concrete(indices)
+    capacity, given = _capacity(chains, where), _checks.array("indices", indices)
+    if not jnp.issubdtype(given.dtype, jnp.integer) and given.size:
+        raise TypeError(f"indices must be integers, got {given.dtype}.")
+    known = _checks.concrete(indices)
     if jnp.ndim(indices) != 1 or (
         known is not None and (len(set(known.tolist())) < len(known) or not known.size)
     ):

@@ -75,6 +75,8 @@ def alternate(*samplers: Sampler) -> Sampler:
     """
     if len(samplers) < 2:
         raise ValueError(f"alternate needs two samplers or more, got {len(samplers)}.")
+    for sampler in samplers:
+        _checks.sampler("Each of the samplers", sampler)
 
     def init(position: Position) -> AlternateState:
         check_chains(position)

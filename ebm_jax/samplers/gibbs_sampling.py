@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks, gibbs
 from ebm_jax._trees import check_chains, check_energy
+from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising, Potts
 from ebm_jax.samplers import _checkerboard, _discrete
@@ -118,6 +119,7 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
     ((100, 6), 0.5)
     """
     _checks.nonnegative("beta", beta)
+    boltzmann._check(params, RBM)
     weights, visible, hidden = (jnp.asarray(p) for p in params)
     num_visible, num_hidden = weights.shape
 
@@ -183,6 +185,7 @@ def checkerboard(
     """
     _checks.nonnegative("beta", beta)
     potts = isinstance(params, Potts)
+    lattice._parameters(params, Potts if potts else Ising)
     values = np.arange(jnp.shape(params.field)[0]) if potts else np.array([-1, 1])
 
     def init(position: Array) -> LatticeState:
@@ -259,6 +262,7 @@ def systematic_scan(
     >>> info.energy.tolist()
     [0.0, 0.0, 0.0, 0.0, 0.0]
     """
+    _checks.function("energy", energy)
     _checks.nonnegative("beta", beta)
     values, block_size = _discrete.check_values(values), _checks.count("block_size", block_size)
     choices = np.stack(np.meshgrid(*[np.arange(len(values))] * block_size, indexing="ij"), -1)

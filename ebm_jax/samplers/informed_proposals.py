@@ -85,6 +85,8 @@ class _Target(NamedTuple):
 
 def _target(energy: Energy, values, one_hot: bool, beta, clamp: PyTree) -> _Target:
     """Return the target of the options, or refuse them."""
+    _checks.function("energy", energy)
+    _checks.flag("one_hot", one_hot)
     _checks.nonnegative("beta", beta)
     known = _checks.concrete(beta)
     if known is not None and not np.isfinite(known).all():
@@ -96,11 +98,16 @@ def _target(energy: Energy, values, one_hot: bool, beta, clamp: PyTree) -> _Targ
     def variables(position: Position) -> _discrete.Variables:
         return _discrete.variables(position, values)
 
+    def one(x: Position) -> Array:
+        value = _checks.floating("energy", energy(x))
+        _checks.scalar("energy", value)
+        return value
+
     def evaluate(position: Position) -> InformedState:
         x, fixed, _, fill = variables(position)
         shown = jax.nn.one_hot(x, len(values)) if one_hot else _discrete.decode(x, values)
         shown = shown.astype(jnp.result_type(float))
-        of_floats = jax.vmap(jax.value_and_grad(lambda numbers, f: energy(fill(numbers, f))))
+        of_floats = jax.vmap(jax.value_and_grad(lambda numbers, f: one(fill(numbers, f))))
         value, slope = of_floats(shown, fixed)
         if one_hot:
             change = slope - jnp.take_along_axis(slope, x[..., None], axis=2)
@@ -200,6 +207,7 @@ def gibbs_with_gradients(
 def _drift(target: _Target, step_size, beta):
     """Return (state, x) -> log q(. | x) of every variable, (chains, n, q), and their draw."""
     _checks.positive("step_size", step_size)
+    _checks.scalar("step_size", step_size)
 
     def log_proposal(state: InformedState, x: Array) -> Array:
         squares = jnp.asarray(target.squares, state.change.dtype)[x]

@@ -124,6 +124,7 @@ class SGLDInfo(NamedTuple):
 
 def _evaluated(energy: Energy) -> Callable[[Position, Array], LangevinState]:
     """Return (position, step) -> state."""
+    _checks.function("energy", energy)
 
     def state(position: Position, step: Array) -> LangevinState:
         value, gradient = value_and_gradient(energy, position)
@@ -230,6 +231,7 @@ def sgld(
     >>> state.position.shape
     (100,)
     """
+    _checks.function("gradient", gradient)
     descend = _unadjusted(Options(step_size, beta, noise_scale, max_gradient_norm, box))
 
     def init(position: Position) -> SGLDState:

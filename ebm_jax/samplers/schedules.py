@@ -40,7 +40,7 @@ def levels(steps_each: int, *values: ArrayLike) -> tuple[Schedule, ...]:
             f"(>= 1), got the shapes {shapes}."
         )
     steps_each = _checks.count("steps_each", steps_each)
-    for value in arrays:
+    for value in values:
         known = _checks.concrete(value)
         if known is not None:  # inf is gradient descent
             _checks.positive("levels", known[known != jnp.inf])
@@ -77,5 +77,7 @@ def geometric(start: ArrayLike, end: ArrayLike, num_steps: int) -> Schedule:
     for name, value in (("start", start), ("end", end)):
         _checks.positive(name, value)
     num_steps = _checks.count("num_steps", num_steps)
-    first, ratio = jnp.asarray(start), jnp.asarray(end) / jnp.asarray(start)
+    first, last = jnp.asarray(start), jnp.asarray(end)
+    _checks.broadcastable(start=first, end=last)
+    ratio = last / first
     return lambda step: first * ratio ** jnp.minimum(step / num_steps, 1.0)

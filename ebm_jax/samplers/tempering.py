@@ -49,8 +49,8 @@ class TemperingInfo(NamedTuple):
 
 
 def _check_ladder(betas: ArrayLike) -> Array:
-    betas = _checks.array("betas", betas)
-    known = _checks.concrete(betas)
+    known, betas = betas, _checks.array("betas", betas)
+    known = _checks.concrete(known)
     if betas.ndim != 1 or betas.shape[0] < 2:
         raise ValueError(f"betas must be a ladder of at least 2 values, got {betas.shape}.")
     if known is not None:
@@ -103,16 +103,21 @@ def replica_exchange(
     >>> state.position.shape, info.acceptance.shape
     ((5, 2), (2, 5))
     """
+    _checks.function("energy", energy)
+    _checks.function("make_sampler", make_sampler)
     ladder = _check_ladder(betas)
     steps_per_swap = _checks.count("steps_per_swap", steps_per_swap)
     energies = jax.vmap(jax.vmap(energy))
+
+    def made(b: Array) -> Sampler:
+        return _checks.sampler("What make_sampler returns", make_sampler(b))
 
     def init(position: Position) -> TemperingState:
         check_chains(position)
         position = jax.tree.map(jnp.asarray, position)
         check_energy(energy, position)
         with explicit_mesh(position):
-            replicas = jax.vmap(lambda b: make_sampler(b).init(position))(ladder)
+            replicas = jax.vmap(lambda b: made(b).init(position))(ladder)
         return TemperingState(replicas, jnp.zeros((), jnp.int32))
 
     def refresh(state: TemperingState) -> TemperingState:
@@ -197,13 +202,13 @@ def adapt_ladder(betas: ArrayLike, acceptance: ArrayLike) -> Array:
     >>> adapt_ladder(jnp.array([0.0625, 0.5, 1.0]), jnp.array([0.5, 0.5])).tolist()
     [0.0625, 0.5, 1.0]
     """
+    _checks.fraction("acceptance", acceptance)
     ladder, acceptance = _check_ladder(betas), _checks.array("acceptance", acceptance)
     if acceptance.shape != (ladder.shape[0] - 1,):
         raise ValueError(
             f"acceptance must have one value a pair, ({ladder.shape[0] - 1},), got "
             f"{acceptance.shape}."
         )
-    _checks.fraction("acceptance", acceptance)
     # A little is added, so that a ladder without any rejection stays increasing.
     rejection = 1 - acceptance + 1e-3
     barrier = jnp.concatenate([jnp.zeros(1, rejection.dtype), jnp.cumsum(rejection)])

@@ -98,6 +98,7 @@ def baoab(
     >>> state.position.shape, info.energy.shape
     ((5, 2), (5,))
     """
+    _checks.function("energy", energy)
     options = Options(step_size, beta, None, max_gradient_norm, box)
     _options.check_all(options)
     _options.check("friction", friction)

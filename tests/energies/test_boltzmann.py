@@ -202,16 +202,3 @@ def test_narrow_parameters_are_summed_in_single_precision():
     )
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, wide, rtol=1e-6)
-
-
-def test_what_is_no_configuration_is_refused():
-    with pytest.raises(ValueError, match=r"v must be one configuration of shape \(4,\)"):
-        boltzmann.rbm_free_energy(MACHINE, np.zeros((2, 4)))
-    with pytest.raises(ValueError, match=r"h must be one configuration of shape \(3,\)"):
-        boltzmann.rbm_energy(MACHINE, np.zeros(4), np.zeros(4))
-    with pytest.raises(ValueError, match="spins must be one lattice"):
-        lattice.ising(ISING, np.ones((2, 4, 4)))
-    with pytest.raises(TypeError, match="a spin is -1 or 1"):
-        lattice.ising(ISING, np.ones((4, 4), bool))
-    with pytest.raises(TypeError, match="colours must be integers"):
-        lattice.potts(POTTS, np.ones((4, 4)))

@@ -109,16 +109,3 @@ def test_product_multiplies_and_mixture_adds_densities(x64):
     a, b = (lambda x: (x - 1) ** 2), (lambda x: (x + 1) ** 2 / 3)
     np.testing.assert_allclose(density(energies.product(a, b)), density(a) * density(b))
     np.testing.assert_allclose(density(energies.mixture(a, b)), density(a) + density(b))
-
-
-def test_bad_input():
-    with pytest.raises(ValueError, match=r"one configuration of shape \(2,\), got \(5, 2\)"):
-        energies.ring(RING, jnp.zeros((5, 2)))
-    with pytest.raises(TypeError, match="int32"):
-        energies.funnel(FUNNEL, jnp.zeros(2, jnp.int32))
-    with pytest.raises(ValueError, match="product needs at least one"):
-        energies.product()
-    with pytest.raises(ValueError, match=r"log_weights must have shape \(1,\)"):
-        energies.mixture(jnp.sum, log_weights=jnp.zeros(2))
-    with pytest.raises(ValueError, match="beta must be >= 0"):
-        energies.temper(jnp.sum, -1.0)

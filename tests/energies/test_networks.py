@@ -59,11 +59,6 @@ def test_a_network_is_sampled_like_any_energy(key):
     assert state.position.shape == (5, 2)
 
 
-def test_a_batch_of_images_is_refused(key):
-    with pytest.raises(ValueError, match=r"one image.*\(2, 8, 8, 1\)"):
-        networks.ConvEnergy((4,)).init(key, jnp.ones((2, 8, 8, 1)))
-
-
 def test_network_with_one_class_and_vector_shape(key):
     params = networks.MLP((4,)).init(key, jnp.ones((2, 3)))
     assert params["params"]["body"]["Dense_0"]["kernel"].shape == (6, 4)

@@ -115,14 +115,3 @@ def test_minimize_over_a_continuous_latent(x64):
     y = jnp.array([0.9, 1.3])
     np.testing.assert_allclose(continuous(y), fine(y), atol=1e-6)
     np.testing.assert_allclose(jax.grad(continuous)(y), jax.grad(fine)(y), atol=1e-3)
-
-
-def test_bad_input():
-    with pytest.raises(ValueError, match="candidates must have one leading axis"):
-        inference.argmin_over(jnp.sum, {"a": jnp.zeros(2), "b": jnp.zeros(3)})
-    with pytest.raises(ValueError, match="starts must have one leading axis"):
-        inference.minimize(jnp.sum, jnp.array(1.0), optimizer=optax.sgd(1.0))
-    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
-        inference.minimize(jnp.sum, jnp.ones((1, 1)), optimizer=optax.sgd(1.0), num_steps=0)
-    with pytest.raises(ValueError, match="beta must be >= 0, got -2"):
-        inference.marginalize_over(ellipse, jnp.zeros(3), beta=-2.0)

@@ -146,23 +146,3 @@ def test_zero_dictionary_and_zero_gradient():
     assert sparse_coding.infer(jnp.zeros((2, 3)), jnp.ones(2), sparsity=0.0).tolist() == [0, 0, 0]
     columns = sparse_coding.unit_columns(jnp.array([[3.0, 0.0], [4.0, 2.0]]))
     np.testing.assert_allclose(columns, [[0.6, 0.0], [0.8, 1.0]], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((jnp.eye(2), jnp.ones((5, 2)), 0.1), ValueError, "vmap a batch"),
-        ((jnp.eye(2), jnp.ones(3), 0.1), ValueError, "vmap a batch"),
-        ((jnp.eye(2), jnp.ones(2), -0.1), ValueError, "sparsity must be >= 0"),
-        ((jnp.eye(2), jnp.arange(2), 0.1), TypeError, "floating"),
-    ],
-)
-def test_refusals(arguments, error, message):
-    dictionary, y, sparsity = arguments
-    with pytest.raises(error, match=message):
-        sparse_coding.infer(dictionary, y, sparsity=sparsity)
-
-
-def test_refuses_no_steps():
-    with pytest.raises(ValueError, match="num_steps"):
-        sparse_coding.infer(jnp.eye(2), jnp.ones(2), sparsity=0.1, num_steps=0)

@@ -54,10 +54,3 @@ def test_the_wrong_sign_of_square_square_never_satisfies_it():
 @pytest.mark.parametrize(("lowest", "margin"), [(0.0, 1.0), (-3.0, 1.0)])
 def test_restricting_the_feasible_energies_keeps_the_margin(lowest, margin):
     assert margin_condition(losses.simple, lowest=lowest) == (True, margin)
-
-
-def test_bad_grids_are_refused():
-    with pytest.raises(ValueError, match="limit must be finite and > 0"):
-        margin_condition(losses.hinge, limit=-1.0)
-    with pytest.raises(ValueError, match="spacing must be at most"):
-        margin_condition(losses.hinge, spacing=1.0)

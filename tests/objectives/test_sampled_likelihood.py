@@ -267,22 +267,6 @@ def test_training_reaches_maximum_likelihood(kind, key):
     assert int(metrics["skipped_total"][-1]) == 0
 
 
-def test_bad_input():
-    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
-        cd.contrastive_divergence(energy, make_ula, num_steps=0)
-    with pytest.raises(ValueError, match="energy_penalty must be >= 0"):
-        cd.contrastive_divergence(energy, make_ula, num_steps=1, energy_penalty=-1.0)
-    with pytest.raises(ValueError, match="num_chains must be at least 1"):
-        cd.short_run(energy, make_ula, num_steps=1, num_chains=0, initial=noise)
-    options = {"num_steps": 1, "initial": noise, "capacity": 4}
-    with pytest.raises(ValueError, match=r"\[1, capacity=4\], got 5"):
-        cd.persistent(energy, make_ula, num_chains=5, **options)
-    with pytest.raises(ValueError, match=r"restart_fraction=1\.0 and burn_in=1 leave 0 of"):
-        cd.persistent(energy, make_ula, num_chains=2, restart_fraction=1.0, burn_in=1, **options)
-    with pytest.raises(ValueError, match=r"restart_fraction must be in \[0, 1\], got 2"):
-        cd.persistent(energy, make_ula, num_chains=2, restart_fraction=2.0, **options)
-
-
 def persistent(make_sampler, **options):
     defaults = {"num_steps": 3, "num_chains": 4, "capacity": 6, "restart_fraction": 0.0}
     return cd.persistent(energy, make_sampler, initial=noise, **defaults | options)

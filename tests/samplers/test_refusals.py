@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ebm_jax.samplers import adaptation, chains, langevin, schedules, tempering, underdamped
+from ebm_jax.samplers import langevin, underdamped
 
 
 def energy(x):
@@ -96,141 +96,6 @@ def test_sgld_gradients_of_another_shape():
         sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((10, [0.1, 0.2], [1.0]), r"same length .*\(2,\), \(1,\)"),
-        ((10, []), "same length"),
-        ((10,), "same length"),
-        ((0, [0.1]), "steps_each must be at least 1"),
-        ((10, [0.1, -0.2]), "levels must be finite and > 0"),
-        ((10, [0.1, float("nan")]), "levels must be finite and > 0"),
-    ],
-)
-def test_levels(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        schedules.levels(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("betas", "message"),
-    [
-        ([1.0, 0.5], "betas must increase"),
-        ([0.5, 0.5], "betas must increase"),
-        ([0.0, 1.0], "betas must be finite and > 0"),
-        ([0.1, float("inf")], "betas must be finite and > 0"),
-        ([1.0], "at least 2"),
-    ],
-)
-def test_ladders(betas, message):
-    def make(beta):
-        return langevin.mala(energy, step_size=0.1, beta=beta)
-
-    with pytest.raises(ValueError, match=message):
-        tempering.replica_exchange(energy, make, betas)
-    with pytest.raises(ValueError, match=message):
-        tempering.adapt_ladder(betas, [0.5])
-
-
-def test_tempering_and_adaptation():
-    def make(beta):
-        return langevin.mala(energy, step_size=0.1, beta=beta)
-
-    with pytest.raises(ValueError, match="steps_per_swap must be at least 1"):
-        tempering.replica_exchange(energy, make, [0.5, 1.0], steps_per_swap=0)
-    with pytest.raises(ValueError, match=r"one value a pair, \(1,\), got \(2,\)"):
-        tempering.adapt_ladder([0.5, 1.0], [0.5, 0.5])
-    with pytest.raises(ValueError, match=r"acceptance must be in \[0, 1\]"):
-        tempering.adapt_ladder([0.5, 1.0], [1.5])
-    tune = functools.partial(
-        adaptation.step_size,
-        jax.random.key(0),
-        lambda step_size: langevin.mala(energy, step_size=step_size),
-    )
-    x = jnp.zeros((3, 2))
-    for given, message in (
-        ({"num_steps": 10, "initial": 0.0}, "initial must be finite and > 0"),
-        ({"num_steps": 0, "initial": 1.0}, "num_steps must be at least 1"),
-        ({"num_steps": 10, "initial": 1.0, "target": 1.0}, r"target must be in \(0, 1\)"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            tune(x, **given)
-
-
-@pytest.mark.parametrize(
-    ("steps", "thin", "error", "message"),
-    [
-        (0, 1, ValueError, "num_steps must be at least 1, got 0"),
-        (10, 0, ValueError, "thin must be at least 1, got 0"),
-        (10, 3, ValueError, "num_steps must be a multiple of thin=3, got 10"),
-        (10.0, 1, TypeError, r"num_steps must be an integer, got 10\.0"),
-    ],
-)
-def test_numbers_of_steps(steps, thin, error, message):
-    sampler = langevin.ula(energy, step_size=0.1)
-    with pytest.raises(error, match=message):
-        chains.run(jax.random.key(0), sampler, sampler.init(jnp.zeros(3)), steps, thin=thin)
-
-
-def test_a_traced_number_of_steps():
-    sampler = langevin.ula(energy, step_size=0.1)
-    with pytest.raises(TypeError, match="num_steps must be known when traced"):
-        jax.jit(lambda n: chains.run(jax.random.key(0), sampler, sampler.init(jnp.zeros(3)), n))(3)
-
-
-@pytest.mark.parametrize("state", [jnp.zeros((3, 2)), {"x": jnp.zeros((3, 2))}])
-def test_positions_instead_of_a_state(state):
-    sampler = langevin.mala(energy, step_size=0.1)
-    with pytest.raises(TypeError, match=r"takes a state, sampler\.init\(positions\)"):
-        chains.run(jax.random.key(0), sampler, state, 3)
-
-
-KEYS = {
-    "several": (jax.random.split(jax.random.key(0), 3), ValueError, r"one key, .* shape \(3,\)"),
-    "a seed": (0, TypeError, "a key of jax.random.key, got 0"),
-}
-
-
-@pytest.mark.parametrize(("key", "error", "message"), KEYS.values(), ids=KEYS)
-def test_everything_takes_one_key(key, error, message):
-    def tempered(beta):
-        return langevin.mala(energy, step_size=0.1, beta=beta)
-
-    x = jnp.zeros((3, 2))
-    samplers = {name: make(step_size=0.1) for name, make in SAMPLERS.items()}
-    samplers["tempering"] = tempering.replica_exchange(energy, tempered, [0.5, 1.0])
-    for sampler in samplers.values():
-        for function in (sampler.step, lambda k, s, f=sampler: chains.run(k, f, s, 1)):
-            with pytest.raises(error, match=message):
-                function(key, sampler.init(x))
-    for call in (
-        lambda: adaptation.step_size(key, tempered, x, 3, initial=0.1),
-        lambda: chains.draw(key, x, 2),
-        lambda: chains.restart(key, x, x, 0.5),
-    ):
-        with pytest.raises(error, match=message):
-            call()
-
-
-def test_persistent_chains():
-    x = jnp.zeros((5, 2))
-    for indices, moved, message in (
-        (jnp.array([5]), x[:1], "slots from 0 to 4, got"),
-        (jnp.array([-1]), x[:1], "slots from 0 to 4, got"),
-        (jnp.array([1, 1]), x[:2], "different slots"),
-        (jnp.array([1, 2]), x[:1], r"moved must be 2 chains .*\(2, 2\)"),
-        (jnp.array([1]), {"x": x[:1]}, "moved must be 1 chains of the same structure"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            chains.write_back(x, indices, moved)
-    with pytest.raises(ValueError, match="groups=2 must divide the 3 chains drawn and the 4 slots"):
-        chains.draw(jax.random.key(0), jnp.zeros((4, 1)), 3, groups=2)
-    with pytest.raises(ValueError, match="fresh must be 5 chains of the same structure"):
-        chains.restart(jax.random.key(0), x, x[:1], 0.5)
-    with pytest.raises(ValueError, match=r"fraction must be one number, got the shape \(5,\)"):
-        chains.restart(jax.random.key(0), x, x, jnp.zeros(5))
-
-
 @pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize(
     ("options", "error", "message"),
@@ -266,14 +131,3 @@ def test_options_of_the_wrong_kind(make, options, error, message):
 def test_mala_has_one_beta_for_all_dimensions(step_size, noise_scale):
     with pytest.raises(ValueError, match="one beta for all dimensions in MALA"):
         langevin.mala(energy, step_size=step_size, noise_scale=noise_scale)
-
-
-def test_adaptation_needs_an_acceptance():
-    with pytest.raises(TypeError, match="ULAInfo has no acceptance"):
-        adaptation.step_size(
-            jax.random.key(0),
-            lambda h: langevin.ula(energy, step_size=h),
-            jnp.zeros((3, 2)),
-            10,
-            initial=0.1,
-        )
