@@ -10,6 +10,7 @@ import functools
 import json
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 flags.DEFINE_string("workdir", None, "Folder for everything the run writes; made if missing.")
 flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
+flags.DEFINE_integer(
+    "mesh", 1, "Devices, of all processes together, that share data and chains.", lower_bound=1
+)
+flags.DEFINE_string("coordinator", None, "host:port of the first of several processes; or auto.")
+flags.DEFINE_integer("num_processes", 1, "How many processes, with host:port.", lower_bound=1)
+flags.DEFINE_integer("process_id", 0, "Which of them this one is.", lower_bound=0)
 flags.disclaim_key_flags()  # those defined below belong to the program that asks for them
 FLAGS = flags.FLAGS
+COMMON = ("workdir", "seed", "mesh", "coordinator", "num_processes", "process_id")
+WHERE = tuple(name for name in COMMON if name != "seed")  # the run is the same wherever it runs
 
 USAGE, DIVERGED, FALSE_CLAIM, STOPPED = 1, 2, 3, 75
 
@@ -75,7 +84,7 @@ def main(program: Callable[[], None]) -> None:
         except FalseClaimError as error:
             _leave(str(error), FALSE_CLAIM)
 
-    for name in ("workdir", "seed"):
+    for name in COMMON:
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # --help shows them too
     app.run(guarded, flags_parser=parse)
 
@@ -86,10 +95,10 @@ def _leave(sentence: str, code: int) -> NoReturn:
 
 
 def _flag_text() -> str:
-    """Return the flags of this package as a flagfile, --workdir left out."""
+    """Return the flags of this package as a flagfile, without where and by whom it is run."""
     modules = FLAGS.flags_by_module_dict()
     own = {f.name: f for m, fs in modules.items() if "absl" not in m for f in fs}
-    lines = [own[name].serialize() for name in sorted(own) if name != "workdir"]
+    lines = [own[name].serialize() for name in sorted(own) if name not in WHERE]
     return "".join(f"{line}\n" for line in lines if line)
 
 
@@ -97,7 +106,14 @@ def start() -> "Run":
     """Return the run that the flags describe; a program's ``main`` calls it before any work."""
     if not FLAGS.workdir:
         raise UsageError("--workdir is not set: name a folder for what the run writes.")
-    run = Run(Path(FLAGS.workdir), _flag_text())
+    from experiments import devices  # imports JAX, which can wait until the flags are read
+
+    if FLAGS.coordinator:
+        devices.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    elif FLAGS.num_processes > 1:
+        raise UsageError(f"--num_processes={FLAGS.num_processes} needs a --coordinator.")
+    mesh = devices.make_mesh(FLAGS.mesh)
+    run = Run(Path(FLAGS.workdir), _flag_text(), mesh, first=devices.is_first())
     for which in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(which, run.stop)
     return run
@@ -146,10 +162,19 @@ class Run:
     A workdir that holds an unfinished run with the same flags is gone on with. What a row of
     metrics.jsonl says depends on the flags alone, so that a row which is there already is not
     written again by the updates that a stopped run repeats.
+
+    Of several processes only the first writes there; the others write into a folder of their own
+    that is thrown away, and share the checkpoints.
     """
 
-    def __init__(self, workdir: Path, flag_text: str = "") -> None:
+    def __init__(
+        self, workdir: Path, flag_text: str = "", mesh: Any = None, *, first: bool = True
+    ) -> None:
         """Make or take the workdir, or refuse it."""
+        self.mesh, self.first, self.checkpoints = mesh, first, workdir / "checkpoints"
+        if not first:
+            self._thrown_away = tempfile.TemporaryDirectory()
+            workdir = Path(self._thrown_away.name)
         self.workdir, self.flag_text = workdir, flag_text
         self.stopped_by, self._training = "", False
         flag_file, metrics = workdir / "flags.txt", workdir / "metrics.jsonl"
@@ -179,7 +204,9 @@ class Run:
     def stop(self, signal_number: int, frame: Any) -> None:
         """Handle a signal: training saves before it ends, anything else ends at once."""
         del frame
-        again, self.stopped_by = bool(self.stopped_by), signal.Signals(signal_number).name
+        # The others come twice: from SLURM to every process, and from the process that started us.
+        again = bool(self.stopped_by) and signal_number == signal.SIGINT
+        self.stopped_by = signal.Signals(signal_number).name
         if not self._training or again:
             raise StoppedError(
                 f"stopped by {self.stopped_by}; run the same command again to go on from what is "
@@ -188,7 +215,7 @@ class Run:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """While training, a first signal is only noted in ``stopped_by``."""
+        """While training, a signal is noted in ``stopped_by``; a second Ctrl-C ends at once."""
         self._training = True
         try:
             yield
@@ -238,7 +265,8 @@ class Run:
         self.write("summary.json", json.dumps(summary, indent=2) + "\n")
         self._metrics.close()
         self._board.close()
-        print(json.dumps(summary), flush=True)
+        if self.first:
+            print(json.dumps(summary), flush=True)
         wrong = false_claims(summary)
         if wrong:
             raise FalseClaimError(f"this does not hold: {'; '.join(wrong)}.")
@@ -250,8 +278,12 @@ def false_claims(summary: dict[str, Any]) -> list[str]:
     return [name.replace("_", " ") for name, holds in claims.items() if not holds]
 
 
-def progress(total: int, describe: str) -> tuple[Callable[[int, str], None], Callable[[], None]]:
+def progress(
+    total: int, describe: str, *, shown: bool = True
+) -> tuple[Callable[[int, str], None], Callable[[], None]]:
     """Return (advance, close): a bar with ETA on a terminal, now and then a line elsewhere."""
+    if not shown:
+        return lambda done, note: None, lambda: None
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (

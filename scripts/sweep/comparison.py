@@ -1,5 +1,6 @@
-"""What the settings of a sweep measured, side by side: sweep.md and sweep.png."""
+"""What the settings of a sweep measured, side by side: sweep.md, sweep.csv and sweep.png."""
 
+import csv
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,13 +20,17 @@ def interval(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1) * stats.sem(values))
 
 
+def numbers(summary: dict | None) -> dict[str, float]:
+    """Return the numbers of a summary."""
+    return {n: v for n, v in (summary or {}).items() if isinstance(v, int | float)}
+
+
 def compare(groups: dict[str, list[dict]]) -> dict[str, Intervals]:
     """Return metric -> setting -> (mean, half-width), for every number the summaries have."""
-    names = [n for rows in groups.values() for row in rows for n, v in row.items()]
     table: dict[str, Intervals] = {}
-    for metric in dict.fromkeys(names):
+    for metric in dict.fromkeys(n for rows in groups.values() for row in rows for n in row):
         for setting, rows in groups.items():
-            values = [row[metric] for row in rows if isinstance(row.get(metric), int | float)]
+            values = [row[metric] for row in rows if metric in row]
             if values:
                 table.setdefault(metric, {})[setting] = interval(values)
     return table
@@ -33,17 +38,26 @@ def compare(groups: dict[str, list[dict]]) -> dict[str, Intervals]:
 
 def best_run(measured: dict[str, dict], metric: str, goal: str) -> dict | None:
     """Return the run with the best metric, or None where no run has it."""
-    rated = {name: summary[metric] for name, summary in measured.items() if metric in summary}
+    rated = {name: found[metric] for name, found in measured.items() if metric in found}
+    rated = {name: value for name, value in rated.items() if not np.isnan(value)}
     if not rated:
         return None
     run = (max if goal == "max" else min)(rated, key=rated.__getitem__)
     return {"run": run, metric: rated[run]}
 
 
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Write one line a run; a column for everything that any run has."""
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, dict.fromkeys(name for row in rows for name in row))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def page(
-    program: str, groups: dict, failures: dict[str, str], best: dict | None, metric: str, goal: str
+    program: str, groups: dict, missing: dict[str, str], best: dict | None, metric: str, goal: str
 ) -> str:
-    """Return the comparison in Markdown."""
+    """Return the comparison in Markdown, and why runs are missing from it."""
     table = compare(groups)
     metrics = sorted(table, key=lambda name: name != metric)
     lines = [
@@ -63,8 +77,8 @@ def page(
         lines.append(f"| {setting} | {len(rows)} | {' | '.join(shown)} |")
     if best:
         lines += ["", f"Best run: `{best['run']}`, {metric} {best[metric]:.6g}."]
-    for name, why in failures.items():
-        lines += ["", f"Failed: `{name}`", "", *why.splitlines()]
+    for name, why in missing.items():
+        lines += ["", name, "", *why.splitlines()]
     return "\n".join(lines) + "\n"
 
 

@@ -1,96 +1,161 @@
-"""Running what a sweep has not run yet, on this machine or on SLURM."""
+"""The runs of a sweep, on this machine or as one job array on SLURM."""
 
+import fcntl
 import json
+import math
 import shutil
+import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.core.utils import FailedJobError
+from submitit.helpers import DelayedSubmission
 
 from experiments import runs
 
-
-def execute(command: list[str], folder: str) -> int:
-    """Run one program, everything it prints into log.txt; return its exit code."""
-    with open(f"{folder}/log.txt", "w") as log:
-        return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+GRACE = 60  # seconds that a run which was asked to stop has to save
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2)
 
 
-def finished(folder: Path, command: list[str]) -> bool:
-    """Return whether a run is done; refuse a folder that holds another one."""
-    note = folder / "command.json"
-    if note.exists() and json.loads(note.read_text()) != command:
-        raise runs.UsageError(
-            f"{folder} holds a run with other flags: choose another --workdir, or delete it."
-        )
-    return note.exists() and summary(folder) is not None
+class Run:
+    """One run: its command, its folder, and its process while it runs here."""
+
+    def __init__(self, command: list[str], folder: Path):
+        self.command, self.folder = command, folder
+        self.process, self.deadline, self.asked = None, math.inf, False
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return what the run measured, or None if it did not get there."""
+        try:
+            return json.loads((self.folder / "summary.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def status(self) -> tuple[str, str]:
+        """Return finished, failed or unfinished, and why."""
+        if self.summary() is not None:
+            return "finished", ""
+        try:
+            code = int((self.folder / "exit.txt").read_text())
+        except (OSError, ValueError):
+            return "unfinished", "    It did not begin, or runs, or was lost with its machine."
+        if code == runs.STOPPED or -code in SIGNALS:
+            why = f"    It was stopped ({signal.Signals(-code).name if code < 0 else code})."
+            return "unfinished", why
+        lines = (self.folder / "log.txt").read_text(errors="replace").strip().splitlines()
+        return "failed", "\n".join(f"    {line}" for line in [*lines, f"exit code {code}"][-15:])
+
+    def start(self) -> bool:
+        """Start the program unless it is finished or runs already; return whether it started."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The program inherits the lock with its log, so that it holds even if we are killed.
+        with (self.folder / "log.txt").open("a") as log:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            if self.summary() is not None:
+                return False
+            (self.folder / "exit.txt").unlink(missing_ok=True)
+            # A session of its own: Ctrl-C reaches it once, through us.
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        return True
+
+    def stop(self, *_: Any) -> None:
+        """Have the run asked to save and end, from now on."""
+        self.deadline = min(self.deadline, time.monotonic())
+
+    def ended(self) -> bool:
+        """Return whether it has ended; after its deadline it is asked to, and then made to."""
+        assert self.process
+        code = self.process.poll()
+        if code is not None:
+            (self.folder / "exit.txt").write_text(f"{code}\n")
+            return True
+        late = time.monotonic() - self.deadline
+        if late > GRACE:
+            self.process.kill()
+        elif late > 0 and not self.asked:
+            self.asked = True
+            self.process.terminate()
+        return False
+
+    def __call__(self) -> None:
+        """Run as a job of SLURM."""
+        if not self.start():
+            return
+        signal.signal(signal.SIGTERM, self.stop)
+        while not self.ended():
+            time.sleep(0.2)
+        if self.deadline < math.inf:
+            # SLURM takes the node back. A job that waits for that is queued again if it was
+            # preempted, and not if it was cancelled; one that ended now would count as done.
+            time.sleep(10 * GRACE)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Let the run save when its time is up; submitit calls this, and queues it again."""
+        self.stop()
+        for _ in range(5 * GRACE):
+            if not self.process or self.ended():
+                break
+            time.sleep(0.2)
+        return DelayedSubmission(Run(self.command, self.folder))
 
 
-def summary(folder: Path) -> dict[str, Any] | None:
-    """Return what a run measured, or None if it did not get there."""
+def run_here(waiting: list[Run], max_parallel: int, timeout_min: int) -> str:
+    """Run on this machine; return the name of the signal that ended it before its time, or ""."""
+    stopped = []
+    for which in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(which) is not signal.SIG_IGN:
+            signal.signal(which, lambda number, _: stopped.append(signal.Signals(number).name))
+    waiting, active, done = list(waiting), [], 0
+    advance, close = runs.progress(max(len(waiting), 1), "runs")
     try:
-        return json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        return None
+        while active or (waiting and not stopped):
+            while waiting and len(active) < max_parallel and not stopped:
+                run = waiting.pop(0)
+                if run.start():
+                    run.deadline = time.monotonic() + 60 * timeout_min
+                    active.append(run)
+            time.sleep(0.05)
+            for run in list(active):
+                if stopped:
+                    run.stop()
+                if run.ended():
+                    active.remove(run)
+                    done += 1
+                    advance(done, f"{run.folder.name} {run.status()[0]}")
+    finally:
+        close()
+        for run in active:
+            run.process.terminate()
+    return stopped[0] if stopped else ""
 
 
-def make_executor(
-    workdir: Path, cluster: str, timeout_min: int, options: dict[str, str]
-) -> submitit.AutoExecutor:
-    """Return submitit's executor, its files under workdir/submitit."""
-    if cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+def submit(
+    waiting: list[Run], folder: Path, max_parallel: int, timeout_min: int, options: dict[str, str]
+) -> str:
+    """Queue the runs on SLURM as one job array; return its number."""
+    if not (shutil.which("sbatch") and shutil.which("srun")):
         raise runs.UsageError("--cluster=slurm needs sbatch and srun on the PATH.")
-    executor = submitit.AutoExecutor(folder=workdir / "submitit", cluster=cluster)
+    # A run that the time limit stopped goes on from its checkpoint as often as it must.
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=1000)
     try:
         executor.update_parameters(
+            name="sweep",
             timeout_min=timeout_min,
+            slurm_array_parallelism=max_parallel,
             **{n: int(v) if v.isdigit() else v for n, v in options.items()},
         )
+        jobs = executor.submit_array(waiting)
     except (NameError, TypeError, ValueError) as error:
         sentence = str(error).splitlines()[0]
         raise runs.UsageError(f"--cluster_options is refused: {sentence}") from None
-    return executor
-
-
-def run_all(
-    workdir: Path,
-    commands: dict[str, list[str]],
-    executor: submitit.AutoExecutor,
-    max_parallel: int,
-) -> dict[str, str]:
-    """Run what is not finished, at most ``max_parallel`` at once; return why runs failed."""
-    done = {name for name, command in commands.items() if finished(workdir / name, command)}
-    waiting = [name for name in commands if name not in done]
-    active, failures = {}, {}
-    advance, close = runs.progress(max(len(commands), 1), "runs")
-    try:
-        while waiting or active:
-            while waiting and len(active) < max_parallel:
-                name = waiting.pop(0)
-                folder = workdir / name
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / "command.json").write_text(json.dumps(commands[name]))
-                active[name] = executor.submit(execute, commands[name], str(folder))
-            time.sleep(0.2)
-            for name in [name for name, job in active.items() if job.done()]:
-                problem = active.pop(name).exception()
-                if problem or summary(workdir / name) is None:
-                    failures[name] = last_lines(workdir / name / "log.txt", problem)
-                    print(f"failed: {name}\n{failures[name]}", file=sys.stderr)
-                done.add(name)
-                advance(len(done), name)
-    finally:
-        close()
-        for job in active.values():
-            job.cancel(check=False)
-    return failures
-
-
-def last_lines(log: Path, problem: Exception | None, count: int = 15) -> str:
-    """Return the end of a run's log, or what submitit says where there is none."""
-    text = log.read_text(errors="replace") if log.exists() else ""
-    lines = (text.strip() or str(problem)).splitlines()
-    return "\n".join(f"    {line}" for line in lines[-count:])
+    except FailedJobError as error:
+        raise runs.UsageError(f"sbatch refused the job array: {str(error).strip()}") from None
+    return jobs[0].job_id.split("_")[0]

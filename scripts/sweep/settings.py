@@ -1,12 +1,16 @@
 """Which settings a sweep runs: a setting is the flags of a run and their values, as text."""
 
+import csv
+import hashlib
 import importlib.util
-import itertools
 import json
 import subprocess
 import sys
+from typing import Any
+from urllib.parse import quote
 
-import numpy as np
+from scipy import stats
+from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from experiments import runs
 
@@ -29,14 +33,23 @@ for setting in settings:
 """
 
 
+def _cells(text: str, delimiter: str, flag: str) -> list[str]:
+    """Return the cells of one line of CSV."""
+    try:
+        lines = csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True)
+        return [cell.strip() for cell in next(lines, [])]
+    except csv.Error as error:
+        raise runs.UsageError(f"--{flag} has {text!r}, which is no line of CSV: {error}.") from None
+
+
 def parse(text: str, flag: str) -> dict[str, list[str]]:
-    """Return the values of every flag in "name=value,value;name=value"."""
+    """Return the values of every flag in "name=value,value;name=value", quoted as in CSV."""
     axes = {}
-    for part in filter(None, (p.strip() for p in text.split(";"))):
+    for part in filter(None, _cells(text.strip(), ";", flag)):
         name, equals, values = part.partition("=")
-        listed = [v.strip() for v in values.split(",")]
+        listed = _cells(values, ",", flag)
         name = name.strip().removeprefix("--")
-        if not (equals and name and all(listed)):
+        if not (equals and name and listed and all(listed)):
             raise runs.UsageError(f"--{flag} has the part {part!r}; write name=value,value.")
         if name in axes or len(set(listed)) < len(listed):
             raise runs.UsageError(f"--{flag} names {name} twice, or a value of it twice.")
@@ -46,53 +59,48 @@ def parse(text: str, flag: str) -> dict[str, list[str]]:
     return axes
 
 
-def draw(rng: np.random.Generator, values: list[str]) -> str:
-    """Draw from a list, or from a range low:high, uniformly, or with :log or :int after it."""
-    low, *rest = str(rng.choice(values)).split(":")
-    if not rest:
-        return low
+def distribution(values: list[str]) -> Any:
+    """Return the distribution that low:high, low:high:log or low:high:int names, or the list."""
+    low, *rest = values[0].split(":")
+    if len(values) > 1 or not rest:
+        return values
     try:
-        bounds = float(low), float(rest[0])
-        kind = rest[1] if len(rest) == 2 else ""
-        if len(rest) > 2 or kind not in ("", "log", "int") or not bounds[0] < bounds[1]:
-            raise ValueError
-        if kind == "int":
-            return str(rng.integers(int(bounds[0]), int(bounds[1]) + 1))
-        if kind == "log":
-            return f"{np.exp(rng.uniform(*np.log(bounds))):.4g}"
-        return f"{rng.uniform(*bounds):.4g}"
-    except ValueError:
-        text = ":".join([low, *rest])
-        raise runs.UsageError(
-            f"--random has the range {text!r}; write low:high, low:high:log or low:high:int."
-        ) from None
+        start, end = float(low), float(rest[0])
+        if start < end and not rest[1:]:
+            return stats.uniform(start, end - start)
+        if 0 < start < end and rest[1:] == ["log"]:
+            return stats.loguniform(start, end)
+        if start < end and rest[1:] == ["int"]:
+            return stats.randint(int(start), int(end) + 1)
+    except (ValueError, OverflowError):
+        pass
+    raise runs.UsageError(
+        f"--random has the range {values[0]!r}; write low:high, low:high:log (above 0) or "
+        "low:high:int."
+    )
 
 
 def settings(grid: str, zipped: str, random: str, *, samples: int, seed: int) -> list[Setting]:
     """Return the settings that --grid, --zipped and --random ask for, without the seeds."""
     crossed, walked = parse(grid, "grid"), parse(zipped, "zipped")
-    drawn, rng = parse(random, "random"), np.random.default_rng(seed)
-    shared = [
-        n
-        for n in {**crossed, **walked, **drawn}
-        if (n in crossed) + (n in walked) + (n in drawn) > 1
-    ]
+    sampled = parse(random, "random")
+    named = [*crossed, *walked, *sampled]
+    shared = [name for name in named if named.count(name) > 1]
     if shared:
         raise runs.UsageError(f"{shared[0]} is in more than one of --grid, --zipped, --random.")
     if len({len(values) for values in walked.values()}) > 1:
         lengths = ", ".join(f"{n} {len(v)}" for n, v in walked.items())
         raise runs.UsageError(f"--zipped needs lists of one length, got {lengths}.")
-    parts: list[list[Setting]] = [[{name: v} for v in values] for name, values in crossed.items()]
-    if walked:
-        parts.append(
-            [dict(zip(walked, v, strict=True)) for v in zip(*walked.values(), strict=True)]
-        )
-    if drawn:
-        parts.append([{name: draw(rng, v) for name, v in drawn.items()} for _ in range(samples)])
+    side_by_side = [dict(zip(walked, v, strict=True)) for v in zip(*walked.values(), strict=True)]
+    ranges = {name: distribution(values) for name, values in sampled.items()}
+    drawn = list(ParameterSampler(ranges, samples, random_state=seed)) if ranges else [{}]
     merged = [
-        {k: v for part in chosen for k, v in part.items()} for chosen in itertools.product(*parts)
+        {n: f"{v:.4g}" if isinstance(v, float) else str(v) for n, v in (g | z | r).items()}
+        for g in ParameterGrid(crossed)
+        for z in side_by_side or [{}]
+        for r in drawn
     ]
-    return list({json.dumps(m): m for m in merged}.values())
+    return list({label(m): m for m in merged}.values())
 
 
 def check(program: str, chosen: list[Setting]) -> None:
@@ -114,6 +122,10 @@ def check(program: str, chosen: list[Setting]) -> None:
         raise runs.UsageError(f"{program} refuses the grid: {' '.join(lines[-2:])}")
 
 
-def label(setting: Setting, differing: list[str]) -> str:
-    """Return the name of a setting: the flags that differ, or "default"."""
-    return ",".join(f"{n}={setting[n].replace('/', '_')}" for n in differing) or "default"
+def label(setting: Setting) -> str:
+    """Return the name of a setting: all its flags, in letters that file systems take."""
+    names = sorted(setting, key=lambda name: (name == "seed", name))
+    whole = ",".join(f"{n}={quote(setting[n], safe='+')}" for n in names)
+    if len(whole) <= 200:
+        return whole
+    return f"{whole[:180]}~{hashlib.sha256(whole.encode()).hexdigest()[:12]}"

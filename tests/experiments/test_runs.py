@@ -1,6 +1,7 @@
 """What a program says, and the code it ends with."""
 
 import json
+import signal
 import math
 import subprocess
 import sys
@@ -110,8 +111,21 @@ def test_numbers_are_finite_and_in_range_unless_stated(high, good, bad):
 def test_the_programs_are_listed_with_what_they_ask(capsys):
     listing.main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 11
     assert lines[0].startswith("python -m experiments.digits ")
     assert lines[0].endswith("classifies, generates and spots outliers.")
-    assert all(line.startswith("python -m experiments.questions.") for line in lines[1:])
+    assert lines[1].startswith("python -m experiments.ising ")
+    assert lines[2].startswith("python -m experiments.rbm ")
+    assert all(line.startswith("python -m experiments.questions.") for line in lines[3:])
     assert all(line[-1] in ".?" and len(line) < 150 for line in lines)
+
+
+def test_while_training_only_a_second_ctrl_c_ends_at_once(tmp_path):
+    """SLURM's signal comes twice: to every process, and from the one that started the run."""
+    run = runs.Run(tmp_path)
+    with run.training():
+        run.stop(signal.SIGUSR2, None)
+        run.stop(signal.SIGUSR2, None)
+        assert run.stopped_by == "SIGUSR2"
+        with pytest.raises(runs.StoppedError, match="stopped by SIGINT"):
+            run.stop(signal.SIGINT, None)
