@@ -19,7 +19,7 @@ import optax
 from absl import flags
 
 from ebm_jax import training
-from experiments import data, digits_report, loop, loss_table, plots, runs
+from experiments import data, devices, digits_report, loop, loss_table, plots, runs
 from experiments.digits_model import from_noise, generate, load, make_objective, prepare
 
 flags.DEFINE_enum("loss", "nll", loss_table.NAMES, "Loss over the classes.")
@@ -32,6 +32,9 @@ flags.DEFINE_integer("langevin_steps", 20, "MALA steps between updates.", lower_
 runs.define_float("step_size", 0.008, "MALA step size, in squared grey levels of [0, 1].", 1e-9, 10)
 flags.DEFINE_integer("chains", 256, "Chains run at every update.", lower_bound=1)
 flags.DEFINE_integer("capacity", 2560, "Persistent chains.", lower_bound=1)
+flags.DEFINE_integer(
+    "groups", 1, "Equal groups of persistent chains that as many are drawn from.", lower_bound=1
+)
 runs.define_float("restart", 0.005, "Fraction of drawn chains restarted from noise.", 0, 1)
 runs.define_float(
     "data_noise", 0.13, "Standard deviation of the noise on the data modelled.", 1e-3, 10
@@ -53,6 +56,17 @@ flags.register_multi_flags_validator(
     ["chains", "capacity"],
     lambda given: given["chains"] <= given["capacity"],
     "--chains cannot exceed the --capacity that they come from.",
+)
+flags.register_multi_flags_validator(
+    ["chains", "capacity", "groups", "mesh"],
+    lambda given: (
+        not (
+            given["chains"] % given["groups"]
+            or given["capacity"] % given["groups"]
+            or given["groups"] % given["mesh"]
+        )
+    ),
+    "--groups must divide --chains and --capacity, and be a multiple of --mesh.",
 )
 FLAGS = flags.FLAGS
 
@@ -88,7 +102,7 @@ def fit(run, objective, params, batch, key, *, steps: int, learning_rate: float)
         run,
         "",
         trainer,
-        trainer.init(params, init_key),
+        trainer.init(*devices.place(run.mesh, (params, init_key))),
         batch,
         train_key,
         num_steps=steps,
@@ -136,13 +150,14 @@ def main() -> None:
     objective = make_objective(
         model,
         loss_table.named(FLAGS.loss, FLAGS.margin),
-        initial=from_noise(split.train_y, FLAGS.capacity),
+        initial=from_noise(split.train_y, FLAGS.capacity, run.mesh),
         generative_weight=FLAGS.generative_weight,
         step_size=FLAGS.step_size,
         langevin_steps=FLAGS.langevin_steps,
         num_chains=FLAGS.chains,
         capacity=FLAGS.capacity,
         restart_fraction=FLAGS.restart,
+        groups=FLAGS.groups,
     )
     network_key, fit_key, sample_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
     params, history = fit(

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 import ebm_jax
 from ebm_jax import inference, objectives
 from ebm_jax.energies.networks import JointMLP
 from ebm_jax.samplers import chains, langevin, schedules
 from ebm_jax.types import Objective
-from experiments import checkpoints, data, runs
+from experiments import checkpoints, data, devices, runs
 
 
 class Model(NamedTuple):
@@ -82,7 +83,7 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
     return prepared.model.joint, params, prepared, given
 
 
-def from_noise(train_y: np.ndarray, capacity: int) -> Callable:
+def from_noise(train_y: np.ndarray, capacity: int, mesh: Mesh | None) -> Callable:
     """Return where chains start: uniform noise, and classes in the proportions of the data.
 
     Were the proportions others, F(., y) would drift: no chain ever leaves its class.
@@ -92,7 +93,8 @@ def from_noise(train_y: np.ndarray, capacity: int) -> Callable:
 
     def initial(params, key, slots):
         del params
-        return {"x": jax.random.uniform(key, (len(slots), 64)), "y": classes[slots]}
+        start = {"x": jax.random.uniform(key, (len(slots), 64)), "y": classes[slots]}
+        return devices.spread(mesh, start)
 
     return initial
 
@@ -108,6 +110,7 @@ def make_objective(
     num_chains: int,
     capacity: int,
     restart_fraction: float,
+    groups: int,
 ) -> Objective:
     """Return a loss over the classes plus the likelihood of (image, class) by persistent chains.
 
@@ -126,6 +129,7 @@ def make_objective(
         initial=initial,
         restart_fraction=restart_fraction,
         burn_in=25,
+        groups=groups,
     )
     discriminative = objectives.discriminative(model.classes, loss)
     return objectives.weighted_sum(

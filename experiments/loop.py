@@ -12,7 +12,7 @@ import optax
 
 from ebm_jax.training import DivergedError, Trainer, TrainingState, raise_if_diverged, trainer
 from ebm_jax.types import Key, Objective, Params, PyTree
-from experiments import runs
+from experiments import devices, runs
 from experiments.checkpoints import Checkpoints, write_parameters
 
 Batch = Callable[[int], PyTree]  # the number of an update -> its batch, and nothing remembered
@@ -46,10 +46,10 @@ def train(
     """
     tag = re.sub(r"[^\w.-]", "_", name)
     prefix = f"{tag}/" if name else ""
-    saved = Checkpoints(run.workdir / "checkpoints" / (tag or "training"))
-    state = saved.restore(state)
+    saved = Checkpoints(run.checkpoints / (tag or "training"))
+    state, key = saved.restore(devices.place(run.mesh, state)), devices.place(run.mesh, key)
     rows = run.rows(prefix, int(state.step))
-    advance, close = runs.progress(num_steps, name or "training")
+    advance, close = runs.progress(num_steps, name or "training", shown=run.first)
     with contextlib.ExitStack() as leaving:
         leaving.callback(close)
         leaving.callback(saved.close)
@@ -60,23 +60,28 @@ def train(
             batches = jax.tree.map(
                 lambda *leaves: np.stack(leaves), *map(batch, range(first, first + count))
             )
+            batches = devices.place_batches(run.mesh, batches)
             state, stacked = trainer.update(state, batches, key, count)
             stacked = jax.device_get(stacked)
             row = {metric: float(np.mean(values)) for metric, values in stacked.items()}
-            row |= measure(state.params) if measure else {}
+            row |= measure(devices.own(run.mesh, state.params)) if measure else {}
             row["step"] = first + count
             rows.append(row)
             run.log(first + count, {prefix + k: v for k, v in row.items() if k != "step"})
             _stop_if_diverged(stacked, num_steps)
-            if run.stopped_by or first + count == num_steps or saved.due():
+            stopped = devices.any_process(bool(run.stopped_by))
+            if stopped or first + count == num_steps or devices.any_process(saved.due()):
                 saved.save(first + count, state)
-            if run.stopped_by:
+            if stopped:
                 raise runs.StoppedError(
-                    f"stopped by {run.stopped_by} after update {first + count} of {num_steps}; all "
-                    f"is saved in {run.workdir}: run the same command again to go on."
+                    f"stopped by {run.stopped_by or 'another process'} after update "
+                    f"{first + count} of {num_steps}; all is saved in {run.workdir}: run the same "
+                    "command again to go on."
                 )
             advance(first + count, f"{shown} {row[shown]:+.4g}")
-    write_parameters(run.workdir / f"{tag or 'parameters'}.npz", state.average)
+    params, average = devices.own(run.mesh, (state.params, state.average))
+    state = state._replace(params=params, average=average)
+    write_parameters(run.workdir / f"{tag or 'parameters'}.npz", average)
     return state, {k: np.array([row[k] for row in rows]) for k in rows[0]} if rows else {}
 
 
@@ -124,7 +129,7 @@ def fit(
         run,
         name,
         training,
-        training.init(params, init_key),
+        training.init(*devices.place(run.mesh, (params, init_key))),
         batch,
         train_key,
         num_steps=steps,

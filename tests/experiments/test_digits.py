@@ -27,7 +27,7 @@ QUICK = (
 
 def test_chains_keep_the_proportions_of_the_classes():
     train_y = np.repeat([2, 0, 1], [10, 60, 30])
-    initial = digits_model.from_noise(train_y, 200)
+    initial = digits_model.from_noise(train_y, 200, None)
     start = initial(None, jax.random.key(0), jnp.arange(200))
     assert np.bincount(start["y"]).tolist() == [120, 60, 20]
     assert start["x"].shape == (200, 64)

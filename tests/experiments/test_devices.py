@@ -1,0 +1,117 @@
+"""Training over devices and processes: the curve of one device, checkpoints that fit both."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments import devices, runs
+
+PROGRAM = """
+import functools, json, sys
+import jax, jax.numpy as jnp, numpy as np, optax
+from pathlib import Path
+from ebm_jax import objectives, training
+from ebm_jax.samplers import langevin
+from experiments import devices, loop, runs
+
+folder, steps, size, coordinator, processes, number = sys.argv[1:]
+if coordinator:
+    devices.join(coordinator, int(processes), int(number))
+mesh = devices.make_mesh(int(size))
+run = runs.Run(Path(folder), "", mesh, first=devices.is_first())
+energy = lambda params, x: jnp.sum(params["a"] * (x - params["b"]) ** 2)
+
+def start(params, key, slots):
+    return devices.spread(mesh, jax.random.normal(key, (len(slots), 2)))
+
+objective = objectives.persistent(
+    energy,
+    lambda params: langevin.mala(functools.partial(energy, params), step_size=0.1),
+    num_steps=5, num_chains=64, capacity=256, initial=start, groups=8,
+)
+trainer = training.trainer(objective, optax.adam(0.02), average_decay=0.9)
+params, key = {"a": jnp.ones(2), "b": jnp.zeros(2)}, jax.random.key(0)
+state = trainer.init(*devices.place(mesh, (params, key)))
+if mesh:
+    assert len(state.objective.chains.position.sharding.device_set) == mesh.size
+data = lambda t: 3 + np.random.default_rng(t).standard_normal((32, 2), np.float32)
+state, _ = loop.train(run, "", trainer, state, data, jax.random.key(1),
+                      num_steps=int(steps), group=5)
+assert state.params["a"].is_fully_addressable
+"""
+
+
+def start(folder, steps, mesh, coordinator="", processes=1, number=0, devices=None):
+    flags = f"--xla_force_host_platform_device_count={devices or mesh}"
+    given = map(str, (folder, steps, mesh, coordinator, processes, number))
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *given],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def two(folder, steps):
+    """Two processes of one device each, over gloo."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    return [start(folder, steps, 2, address, 2, number, devices=1) for number in (0, 1)]
+
+
+def wait(*processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+def curve(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [5, 10, 15, 20]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def test_the_curve_is_that_of_one_device(tmp_path):
+    one, eight, there, back = (tmp_path / name for name in ("one", "eight", "there", "back"))
+    wait(start(one, 20, 1), start(eight, 20, 8), *two(there, 10), start(back, 10, 2))
+    # What two processes saved one goes on from, on two devices of its own, and the reverse.
+    wait(start(there, 20, 2), *two(back, 20))
+    expected = curve(one)
+    parameters = np.load(one / "parameters.npz")
+    for folder in (eight, there, back):
+        found = curve(folder)
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=2e-4, atol=2e-5, err_msg=name)
+        for name, values in np.load(folder / "parameters.npz").items():
+            np.testing.assert_allclose(values, parameters[name], rtol=1e-4)
+    assert (tmp_path / "there" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--mesh=3"], "--groups must divide --chains and --capacity, and be a multiple of --mesh"),
+        (["--mesh=2", "--groups=2"], "--mesh=2 needs as many devices"),
+        (["--num_processes=2"], "--num_processes=2 needs a --coordinator"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_a_sentence(arguments, sentence, program, tmp_path):
+    with pytest.raises((flags.Error, runs.UsageError), match=sentence):
+        program("digits", f"--workdir={tmp_path}", *arguments).runs.start()
+
+
+def test_a_mesh_divides_the_batch():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("devices",))
+    batches = {"x": np.zeros((3, 4, 2)), "weight": np.zeros(3)}
+    with pytest.raises(runs.UsageError, match="--mesh=1 must divide the 1 examples"):
+        devices.place_batches(mesh, batches)
