@@ -20,7 +20,7 @@ def stream(seed: int, which: int, number: int) -> np.random.Generator:
 
 
 class Split(NamedTuple):
-    """Images (n, 64) in [0, 1] and labels (n,), for training and for testing."""
+    """Images (n, pixels) in [0, 1] and labels (n,), for training and for testing."""
 
     train_x: np.ndarray
     train_y: np.ndarray

@@ -13,8 +13,8 @@ import sys
 
 from absl import app, flags, logging
 
-SUITES = ("langevin", "mlp", "conv", "train", "scaling", "efficiency")
-PEERS = ("blackjax", "torchebm", "ebmkit")
+SUITES = ("langevin", "mlp", "conv", "train", "scaling", "efficiency", "discrete")
+PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
 _PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")

@@ -94,7 +94,8 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
         h ~ Bernoulli(sigmoid(beta (c + v^T W))),    v ~ Bernoulli(sigmoid(beta (b + W h)))
 
     Two matrix products a step. It is reversible for the marginal of v, exp(-F(v)) with
-    ``boltzmann.rbm_free_energy`` at beta = 1; at another beta for that of exp(-beta E(v, h)).
+    ``boltzmann.rbm_free_energy`` at beta = 1; at another beta for that of exp(-beta E(v, h)), which
+    is not exp(-beta F(v)): ``replica_exchange`` by the free energy would swap wrongly.
     Source: Hinton (2002), Training products of experts by minimizing contrastive divergence,
     Neural Computation 14(8).
 

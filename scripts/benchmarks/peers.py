@@ -1,5 +1,6 @@
 """Which peers are there, and cases that ask the PyTorch ones in their own process."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -7,8 +8,6 @@ import pathlib
 import subprocess
 
 from scripts.benchmarks.measure import Case
-
-PEERS = ("blackjax", "torchebm", "ebmkit")
 
 
 class Peers:
@@ -18,13 +17,11 @@ class Peers:
         self.server = None
         self.versions: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
-        if "blackjax" in asked:
-            if importlib.util.find_spec("blackjax"):
-                import blackjax
-
-                self.versions["blackjax"] = blackjax.__version__
+        for peer in (peer for peer in ("blackjax", "thrml") if peer in asked):
+            if importlib.util.find_spec(peer):
+                self.versions[peer] = importlib.metadata.version(peer)
             else:
-                self.skipped["blackjax"] = "not installed"
+                self.skipped[peer] = "not installed"
         torch_peers = [peer for peer in asked if peer in ("torchebm", "ebmkit")]
         if torch_peers:
             found = self._start(torch_python)

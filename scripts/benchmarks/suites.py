@@ -14,6 +14,7 @@ import ebm_jax
 from ebm_jax import networks, objectives, training
 from ebm_jax.samplers import langevin
 from scripts.benchmarks import devices, measure, workloads
+from scripts.benchmarks.discrete import run_discrete
 from scripts.benchmarks.efficiency import run_efficiency
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
@@ -255,4 +256,5 @@ SUITES = {
     "train": run_train,
     "scaling": run_scaling,
     "efficiency": run_efficiency,
+    "discrete": run_discrete,
 }

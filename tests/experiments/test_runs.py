@@ -1,8 +1,8 @@
 """What a program says, and the code it ends with."""
 
 import json
-import signal
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path

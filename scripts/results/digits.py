@@ -1,11 +1,4 @@
-"""Run the main job and write docs/digits.md: its numbers and its picture.
-
-    python -m scripts.results --workdir=runs/results
-
-Several seeds at the default flags, and every class of digits held out in turn (--held_out=false
-leaves that out). A run whose folder holds its summary.json is used again, so that the command goes
-on where it stopped. Every number in docs/digits.md comes from it.
-"""
+"""The main job over seeds, and with every class of digits held out in turn: docs/digits.md."""
 
 import datetime
 import json
@@ -18,16 +11,9 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import flags
 
 from experiments import runs
 from experiments.digits_report import MEASURES
-
-flags.DEFINE_integer("seeds", 3, "How many seeds, from --seed on.", lower_bound=1)
-flags.DEFINE_bool("held_out", True, "Also hold out each of the ten classes in turn.")
-flags.DEFINE_string("docs", "docs", "Folder of digits.md and figures/.")
-FLAGS = flags.FLAGS
-FLAGS.set_default("workdir", "runs/results")
 
 HELD_OUT_STEPS = 1000  # of the ten runs that hold a class out, not the default's 2,500
 
@@ -109,26 +95,19 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run what has not been run, and write the page."""
-    workdir, docs, seed = Path(FLAGS.workdir).absolute(), Path(FLAGS.docs), FLAGS.seed
-    chosen = range(seed, seed + FLAGS.seeds)
-    seeds = {k: run(workdir / f"seed{k}", f"--seed={k}") for k in chosen}
-    classes = range(10) if FLAGS.held_out else ()
+def write(workdir: Path, docs: Path, *, seed: int, num_seeds: int, held_out: bool) -> dict:
+    """Run what has not been run, write the page, and return the medians over the seeds."""
+    seeds = {k: run(workdir / f"seed{k}", f"--seed={k}") for k in range(seed, seed + num_seeds)}
     options = f"--steps={HELD_OUT_STEPS}", f"--seed={seed}"
-    held_out = {
-        k: run(workdir / f"held_out{k}", f"--hold_out_class={k}", *options) for k in classes
+    without = {
+        k: run(workdir / f"held_out{k}", f"--hold_out_class={k}", *options)
+        for k in (range(10) if held_out else ())
     }
     (docs / "figures").mkdir(parents=True, exist_ok=True)
-    (docs / "digits.md").write_text(page(seeds, held_out))
+    (docs / "digits.md").write_text(page(seeds, without))
     shutil.copy(workdir / f"seed{seed}" / "samples.png", docs / "figures" / "digits_samples.png")
-    medians = {
+    return {
         name: statistics.median(summary[name] for summary in seeds.values())
         for name in MEASURES
         if name in seeds[seed]
     }
-    print(json.dumps(medians))
-
-
-if __name__ == "__main__":
-    runs.main(main)

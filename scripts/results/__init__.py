@@ -1,0 +1,1 @@
+"""The parts of ``scripts.results``: the main job, the published numbers, the pages."""

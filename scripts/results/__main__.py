@@ -1,0 +1,57 @@
+"""Reproduce numbers: those of the main job, and published ones, each by a command of its own.
+
+    python -m scripts.results --workdir=runs/results
+    python -m scripts.results --only=rbm_cd25,rbm_15_exact,ising --data_dir=data
+
+Without --only it is the main job: several seeds at the default flags, every class of digits held
+out in turn (--held_out=false leaves that out), docs/digits.md, and as the last line its medians.
+With it, the rows that are named: docs/results.md, which keeps the rows measured before, and as
+the last line {row: what was found}. A run of a program whose folder holds its summary.json is
+used again, so that the command goes on where it stopped. Every number on the pages comes from it.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from experiments import datasets, runs
+from scripts.results import digits, published
+
+flags.DEFINE_list("only", None, f"Rows, of digits, {', '.join(published.ROWS)}.")
+flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
+flags.DEFINE_integer("seeds", 3, "How many seeds of the main job, from --seed on.", lower_bound=1)
+flags.DEFINE_bool("held_out", True, "Of it, also hold out each of the ten classes in turn.")
+flags.DEFINE_string("docs", "docs", "Folder of digits.md, results.md and figures/.")
+FLAGS = flags.FLAGS
+FLAGS.set_default("workdir", "runs/results")
+
+
+@flags.validator("only")
+def _known(names) -> bool:
+    unknown = [n for n in names or () if n not in published.ROWS and n != "digits"]
+    if unknown or names == []:
+        raise flags.ValidationError(
+            f"allowed are digits, {', '.join(published.ROWS)} (comma-separated); got "
+            f"{','.join(names)!r}"
+        )
+    return True
+
+
+def main() -> None:
+    """Measure the rows, write the pages, print what was found."""
+    workdir, docs, found = Path(FLAGS.workdir).absolute(), Path(FLAGS.docs), {}
+    for name in FLAGS.only or ["digits"]:
+        if name == "digits":
+            options = {"seed": FLAGS.seed, "num_seeds": FLAGS.seeds, "held_out": FLAGS.held_out}
+            found[name] = digits.write(workdir, docs, **options)
+        else:
+            row = published.measure(name, workdir, FLAGS.data_dir, FLAGS.seed)
+            print(published.line(row), flush=True)
+            found[name] = row["found"]
+            published.write(workdir, docs)
+    print(json.dumps(found if FLAGS.only else found["digits"]))
+
+
+if __name__ == "__main__":
+    runs.main(main)

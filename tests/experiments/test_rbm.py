@@ -1,0 +1,151 @@
+"""The RBM's program: its chains and likelihoods are what they say; it runs, refuses and reports."""
+
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+
+from ebm_jax.energies import boltzmann
+from ebm_jax.energies.boltzmann import RBM
+from ebm_jax.samplers import chains
+from experiments import datasets, rbm_model, runs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+QUICK = ("--epochs=1", "--batch_size=500", "--chains=8", "--sample_steps=2", "--betas=4")
+
+
+def small(visible=4, hidden=3):
+    """Return a centred RBM, and log P(v) of all its visible states, by sums over both sides."""
+    rng = np.random.default_rng(0)
+    rbm = RBM(*(rng.normal(size=s) for s in ((visible, hidden), visible, hidden)))
+    v, h = (np.array(list(itertools.product((0, 1), repeat=n))) for n in (visible, hidden))
+    weights, b, c = rbm
+    log_joint = v @ weights @ h.T + (v @ b)[:, None] + (h @ c)[None]
+    weight = np.exp(log_joint).sum(1)
+    params = boltzmann.centered(
+        jax.tree.map(jnp.asarray, rbm), jnp.full(visible, 0.3), jnp.full(hidden, 0.5)
+    )
+    return params, v.astype(bool), np.log(weight / weight.sum())
+
+
+def test_the_exact_objective_is_the_likelihood():
+    params, v, log_p = small()
+    batch = v[[1, 5, 5, 12]]
+    value, _ = rbm_model.exact_likelihood().loss(params, (), batch, jax.random.key(0))
+    np.testing.assert_allclose(value, -log_p[[1, 5, 5, 12]].mean(), rtol=1e-5)
+    found = -rbm_model.mean_energy(params, batch) - rbm_model.log_partition(params)
+    np.testing.assert_allclose(found, -value, rtol=1e-5)
+
+
+def test_tempered_chains_keep_the_distribution():
+    """All four units off, or all on, at equal odds: swaps by the free energy have 0.43 to 0.15.
+
+    Chi-squared of how many units are on in 2,000 chains, 4 degrees of freedom: above 23.5 in 1e-4.
+    """
+    num, hidden = 2000, 6
+    on = np.arange(5)
+    bias = -hidden * (np.logaddexp(0, 8) - np.log(2)) / 4
+    weight = np.array([1, 4, 6, 4, 1]) * np.exp(bias * on) * (1 + np.exp(2 * on)) ** hidden
+    rbm = RBM(jnp.full((4, hidden), 2.0), jnp.full(4, bias), jnp.zeros(hidden))
+    params = boltzmann.centered(rbm, jnp.zeros(4), jnp.zeros(hidden))
+    sampler = rbm_model.tempered(params, temperatures=6)
+    start = jax.random.bernoulli(jax.random.key(0), 0.5, (num, 4 + hidden))
+
+    @jax.jit
+    def run(key, start):
+        return chains.run(key, sampler, sampler.init(start), 200)[0].position
+
+    found = np.asarray(run(jax.random.key(1), start))[:, :4].sum(1)
+    expected = num * weight / weight.sum()
+    assert ((np.bincount(found, minlength=5) - expected) ** 2 / expected).sum() < 23.5
+
+
+def test_the_bracket_holds_the_exact_log_z():
+    """Annealed from exact samples down; the interval's two ends err by 2.5 % each at most."""
+    params, v, log_p = small()
+    exact = float(rbm_model.log_partition(params))
+    drawn = v[np.random.default_rng(1).choice(16, 2000, p=np.exp(log_p))]
+    rates = np.array([0.5, -0.5, 0.0, 1.0], np.float32)
+    found = rbm_model.bracket(jax.random.key(0), params, rates, jnp.asarray(drawn), 6)
+    low, high = found.interval
+    assert low < exact < high
+    assert low < found.log_z < high
+    assert high - low < 0.2
+    assert abs(found.log_z - exact) < 0.05
+
+
+def test_the_start_is_the_base_rates():
+    x = np.random.default_rng(0).random((200, 6)) < np.linspace(0, 0.5, 6)
+    for centered in (True, False):
+        params = rbm_model.start(jax.random.key(0), x, 3, centered=centered)
+        logits = boltzmann.rbm_visible_logits(boltzmann.uncentered(params), jnp.full(3, 0.5))
+        np.testing.assert_allclose(jax.nn.sigmoid(logits), (x.sum(0) + 1) / 202, atol=0.02)
+        assert bool(params.hidden_offset.any()) == centered
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--objective=pcd", "--hidden=4"],
+        ["--objective=cd", "--hidden=4", "--nocentered"],
+        ["--objective=pt", "--hidden=4", "--temperatures=2"],
+        ["--objective=ml", "--hidden=3"],
+        ["--hidden=21"],
+    ],
+    ids=lambda given: given[0].split("=")[1],
+)
+def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
+    program("rbm", f"--workdir={tmp_path}", *QUICK, *given).main()
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    exact = "--hidden=21" not in given
+    assert summary["exact"] == exact
+    # 64 pixels by chance are at -44; by their base rates alone at about -25.
+    assert -30 < summary["test_log_likelihood"] < -15
+    low, high = summary.get("interval", (-30, -15))
+    assert low <= high
+    assert summary["updates"] == 3
+    assert summary["seconds"] > 0
+    report = (tmp_path / "report.md").read_text()
+    assert f"{summary['test_log_likelihood']:.6g}" in report
+    pictures = ["filters", "samples"] + ["likelihood"] * exact
+    for name in pictures:
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"]({name}.png)" in report
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert ("test_log_likelihood" in rows[-1]) == exact
+
+
+def test_tiles_fill_the_last_row(program):
+    tiles = program("rbm").tiles(np.arange(12.0).reshape(3, 4), columns=2)
+    assert tiles.shape == (2, 2, 2, 2)
+    np.testing.assert_array_equal(tiles[1, 0], [[8, 9], [10, 11]])
+    assert not tiles[1, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--objective=ml", "--hidden=21"], "--objective=ml sums .* --hidden is at most 20"),
+        (["--hidden=0"], "hidden=0"),
+        (["--dataset=cifar"], "cifar.*<digits.mnist>"),
+        (["--objective=sm"], "sm.*<cd.pcd.pt.ml>"),
+        (["--learning_rate=nan"], "--learning_rate=nan: must be a finite number"),
+        (["--betas=2"], "betas=2"),
+    ],
+)
+def test_bad_flags_are_refused_before_any_work(program, given, message):
+    with pytest.raises(flags.IllegalFlagValueError, match=message):
+        program("rbm", "--workdir=/proc/none", *given)
+
+
+def test_data_that_are_not_there_are_asked_for(program, tmp_path, monkeypatch):
+    sources = {name: datasets.Source(None, s.sha256) for name, s in datasets.SOURCES.items()}
+    monkeypatch.setattr(datasets, "SOURCES", sources)
+    given = "--dataset=mnist", f"--data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}"
+    with pytest.raises(runs.UsageError, match=r"images-idx3-ubyte\.gz is missing"):
+        program("rbm", *given).main()
