@@ -78,13 +78,21 @@ def bennett(forward: ArrayLike, back: ArrayLike) -> Bridge:
     wide = jnp.abs(ratio) + 1
     ends = jnp.min(every) - wide, jnp.max(every) + wide
     low, high = jax.lax.fori_loop(0, 60, halve, ends)
-    log_z = (low + high) / 2
+    log_z = _ends(forward, back, (low + high) / 2)
 
     def relative_variance(log_f: Array) -> Array:
         excess = jax.nn.logsumexp(2 * log_f) - 2 * jax.nn.logsumexp(log_f) + jnp.log(log_f.size)
         return jnp.expm1(jnp.maximum(excess, 0.0)) / log_f.size
 
     return Bridge(log_z, jnp.sqrt(sum(map(relative_variance, logs(log_z)))))
+
+
+def _ends(forward: Array, back: Array, log_z: Array) -> Array:
+    """Return log Z, or its limit where one side never meets the other; NaN for a NaN weight."""
+    nowhere = [jnp.all(side == -jnp.inf) for side in (forward, back)]
+    log_z = jnp.where(nowhere[0], -jnp.inf, jnp.where(nowhere[1], jnp.inf, log_z))
+    lost = jnp.isnan(forward).any() | jnp.isnan(back).any() | (nowhere[0] & nowhere[1])
+    return jnp.where(lost, jnp.nan, log_z)
 
 
 def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position) -> Bridge:

@@ -16,7 +16,7 @@ class Estimate(NamedTuple):
     Attributes:
         log_z: the estimate.
         standard_error: of log Z, to first order in that of Z; worthless where the effective
-            sample size is small.
+            sample size is small. NaN of one chain, as the interval is.
         interval: (2,), from a bootstrap over the chains.
         effective_sample_size: of how many independent chains of equal weight the answer is.
     """
@@ -67,7 +67,7 @@ def log_partition(
     weights = jnp.exp(state.log_weights - shift)
     families = jax.ops.segment_sum(weights, state.ancestors, num)
     mean = jnp.mean(families)
-    spread = jnp.sqrt(jnp.sum((families - mean) ** 2) / max(num - 1, 1) / num)
+    spread = jnp.sqrt(jnp.sum((families - mean) ** 2) / (num - 1) / num)
 
     def once(key: Key) -> Array:
         return jnp.mean(families[jax.random.randint(key, (num,), 0, num)])
@@ -75,6 +75,7 @@ def log_partition(
     means = jax.lax.map(once, jax.random.split(key, resamples))
     tail = (1 - confidence) / 2
     interval = jnp.quantile(means, jnp.asarray([tail, 1 - tail]))
+    interval = jnp.where(num > 1, interval, jnp.nan)  # one chain says nothing of the others
     size = jnp.sum(families) ** 2 / jnp.sum(families**2)
     return Estimate(jnp.log(mean) + shift, spread / mean, jnp.log(interval) + shift, size)
 

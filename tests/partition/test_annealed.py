@@ -460,6 +460,13 @@ def test_dead_chains_and_broken_ones(key):
     assert np.isnan(estimates.log_partition(key, weighted([0.0, np.nan])).log_z)
 
 
+def test_one_chain_does_not_know_its_error(key):
+    found = estimates.log_partition(key, weighted([0.3]))
+    np.testing.assert_allclose(found.log_z, 0.3, rtol=1e-6)
+    assert np.isnan(found.standard_error)
+    assert np.isnan(found.interval).all()
+
+
 def test_forbidden_states_have_no_weight_ever_after():
     """The target excludes half of the base: Z is that of the other half."""
 

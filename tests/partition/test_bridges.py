@@ -51,6 +51,22 @@ def test_bennett_with_weights_of_zero_and_far_ends():
         bridges.bennett(jnp.zeros((2, 2)), jnp.zeros(2))
 
 
+@pytest.mark.parametrize(
+    ("forward", "back", "log_z"),
+    [
+        ([1.0, np.nan], [1.0, 2.0], np.nan),
+        ([1.0, 2.0], [np.nan, 0.0], np.nan),
+        ([-np.inf, -np.inf], [1.0, 2.0], -np.inf),
+        ([1.0, 2.0], [-np.inf], np.inf),
+        ([-np.inf], [-np.inf], np.nan),
+    ],
+)
+def test_bennett_without_overlap_or_with_a_nan_unknown_when_traced(forward, back, log_z):
+    found = jax.jit(bridges.bennett)(jnp.array(forward), jnp.array(back))
+    np.testing.assert_equal(float(found.log_z), log_z)
+    assert np.isnan(found.standard_error)
+
+
 def test_thermodynamic_integration(x64):
     """log Z(1) / Z(0) = -log(3) of precisions 1 to 9, from 4,000 exact samples at 33 betas."""
     rng = np.random.default_rng(1)
