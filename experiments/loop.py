@@ -12,7 +12,7 @@ import optax
 
 from ebm_jax.training import DivergedError, Trainer, TrainingState, raise_if_diverged, trainer
 from ebm_jax.types import Key, Objective, Params, PyTree
-from experiments import devices, runs
+from experiments import alarms, devices, runs
 from experiments.checkpoints import Checkpoints, write_parameters
 
 Batch = Callable[[int], PyTree]  # the number of an update -> its batch, and nothing remembered
@@ -37,7 +37,8 @@ def train(
 
     Update t is made on ``batch(t)``, ``group`` updates a dispatch. After each dispatch the means
     of the metrics, and what ``measure`` finds in the parameters, are logged under the name and
-    kept; one metric is shown live. Training that diverges is stopped. Checkpoints of all the
+    kept; one metric is shown live, and what says that the run is sick is told once. Training that
+    diverges is stopped. Checkpoints of all the
     state are written now and then, at the end, and when a signal stops the run: it goes on to
     the same bits. The averaged parameters of a finished training lie beside them as an .npz file.
 
@@ -48,7 +49,7 @@ def train(
     prefix = f"{tag}/" if name else ""
     saved = Checkpoints(run.checkpoints / (tag or "training"))
     state, key = saved.restore(devices.place(run.mesh, state)), devices.place(run.mesh, key)
-    rows = run.rows(prefix, int(state.step))
+    rows, watch = run.rows(prefix, int(state.step)), alarms.Watch(name)
     advance, close = runs.progress(num_steps, name or "training", shown=run.first)
     with contextlib.ExitStack() as leaving:
         leaving.callback(close)
@@ -68,6 +69,7 @@ def train(
             row["step"] = first + count
             rows.append(row)
             run.log(first + count, {prefix + k: v for k, v in row.items() if k != "step"})
+            watch.look(rows)
             _stop_if_diverged(stacked, num_steps)
             stopped = devices.any_process(bool(run.stopped_by))
             if stopped or first + count == num_steps or devices.any_process(saved.due()):

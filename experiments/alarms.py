@@ -1,0 +1,93 @@
+"""What in the metrics says that a run is sick: what is seen, its likely cause, what to change."""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+FEW = 5  # rows of a run before they are compared with one another
+
+
+class Alarm(NamedTuple):
+    """A metric whose values (one a row, the newest last) are out of bounds, and what to do."""
+
+    metric: str
+    rings: Callable[[np.ndarray], bool]
+    sentence: str
+
+
+ALARMS = (
+    Alarm(
+        "chains_nonfinite",
+        lambda values: values[-1] > 0.01,
+        "chains turn non-finite: the energy is steeper than the sampler's steps allow; lower "
+        "--step_size or --learning_rate",
+    ),
+    Alarm(
+        "acceptance",
+        lambda values: values[-1] < 0.1,
+        "the chains are stuck, nearly every proposal is rejected: lower --step_size",
+    ),
+    Alarm(
+        "chains_ready",
+        lambda values: values[-1] < 0.5,
+        "the buffer is stale, most of its chains restarted too lately to count: lower --restart, "
+        "or run more --langevin_steps",
+    ),
+    Alarm(
+        "energy_gap",
+        lambda values: (
+            len(values) > FEW
+            and abs(values[-1]) > 100
+            and abs(values[-1]) > 20 * np.median(np.abs(values[:-1]))
+        ),
+        "the energy gap explodes, the chains no longer follow the energy: lower --learning_rate, "
+        "or run more --langevin_steps",
+    ),
+    Alarm(
+        "gradient_norm",
+        lambda values: len(values) > FEW and values[-1] <= 1e-8 * max(values),
+        "the gradients have vanished, no example violates the loss: raise --margin, or train less",
+    ),
+)
+
+
+def sick(rows: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
+    """Yield (metric, sentence) of every alarm that the rows of a run, the newest last, ring.
+
+    A metric is known by the last part of its name: a sum of objectives has one of each.
+    """
+    for name in rows[-1]:
+        values = np.array([row[name] for row in rows if name in row])
+        if not np.isfinite(values[-1]):
+            continue  # such updates are skipped, and counted
+        for alarm in ALARMS:
+            if _is(name, alarm.metric) and alarm.rings(np.nan_to_num(values)):
+                yield name, alarm.sentence
+
+
+def _is(name: str, metric: str) -> bool:
+    if metric == "gradient_norm":  # a part's own is that of its chains
+        return name == metric
+    return name.rsplit("/", 1)[-1] == metric
+
+
+class Watch:
+    """Tells every alarm of a training once."""
+
+    def __init__(self, name: str) -> None:
+        """Begin to watch a training of this name."""
+        self._name, self._told = name or "training", set()
+
+    def look(self, rows: list[dict[str, float]]) -> None:
+        """Print what the newest row rings for the first time."""
+        for metric, sentence in sick(rows):
+            if (metric, sentence) not in self._told:
+                self._told.add((metric, sentence))
+                value = rows[-1][metric]
+                print(
+                    f"alarm: {self._name} after update {rows[-1]['step']}: {metric} {value:.3g}; "
+                    f"{sentence}.",
+                    file=sys.stderr,
+                )

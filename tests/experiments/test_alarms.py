@@ -1,0 +1,78 @@
+"""Every alarm rings when what it warns of is made to happen, and not otherwise."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ebm_jax import objectives, training
+from ebm_jax.samplers import langevin
+from ebm_jax.types import Objective
+from experiments import loop, runs
+
+
+def energy(params, x):
+    return params["k"] * jnp.sum(x**2) / 2 + jnp.dot(params["b"], x)
+
+
+def quartic(params, x):
+    return energy(params, x) + jnp.sum(x**4)
+
+
+def persistent(of=energy, make=langevin.mala, step_size=0.1, restart=0.0, burn_in=0):
+    return objectives.persistent(
+        of,
+        lambda params: make(functools.partial(of, params), step_size=step_size),
+        num_steps=5,
+        num_chains=64,
+        capacity=128,
+        initial=lambda params, key, slots: 3 * jax.random.normal(key, (len(slots), 2)),
+        restart_fraction=restart,
+        burn_in=burn_in,
+    )
+
+
+def satisfied(params, state, batch, key):
+    """A margin that is satisfied after some updates: the gradient is then 0."""
+    del key
+    return jnp.mean(jax.nn.relu(0.5 - params["k"] + 0 * batch)), (state, {})
+
+
+CASES = {
+    "healthy": (persistent(), 0.01, None),
+    "stuck": (persistent(step_size=100.0), 0.01, "the chains are stuck"),
+    "non-finite": (
+        persistent(quartic, langevin.ula, step_size=0.05), 0.01, "chains turn non-finite",
+    ),
+    "stale": (persistent(restart=0.5, burn_in=3), 0.01, "the buffer is stale"),
+    "exploding": (persistent(make=langevin.ula), 0.0, "the energy gap explodes"),
+    "vanishing": (
+        Objective(lambda params, key: (), satisfied), 0.1, "the gradients have vanished",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_sick_is_told_once_with_what_to_change(case, tmp_path, capsys):
+    objective, rate, sentence = CASES[case]
+    trainer = training.trainer(objective, optax.sgd(rate))
+    # A negative k has no lowest energy: the chains fly away.
+    k = {"vanishing": 0.0, "exploding": -0.5}.get(case, 1.0)
+    params = {"k": jnp.asarray(k), "b": jnp.zeros(2)}
+    state = trainer.init(params, jax.random.key(0))
+
+    def batch(t):
+        return np.random.default_rng(t).standard_normal((64, 2), np.float32) + 1
+
+    options = {"num_steps": 40, "group": 4}
+    loop.train(runs.Run(tmp_path), "", trainer, state, batch, jax.random.key(1), **options)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("alarm: ")]
+    if sentence is None:
+        assert not told
+        return
+    (line,) = (line for line in told if sentence in line)
+    assert line.startswith("alarm: training after update ")
+    assert "--" in line or case == "stale"
