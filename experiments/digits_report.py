@@ -198,6 +198,12 @@ def write(run: runs.Run, results: Results) -> None:
         [str(digit) for digit in results.digits],
     )
     files = charts(run.workdir, results, {"digits": inside} | outside)
+    energies = {"digits": inside, "samples": free_energies(results, samples.images)} | outside
+    run.show(
+        int(results.history["step"][-1]),
+        {"samples": rows(samples.images, samples.labels, count, 16).reshape(-1, 8, 8)},
+        {f"free_energy/{name}": values for name, values in energies.items()},
+    )
     shown = summary | {"seconds": run.seconds()}
     run.write("report.html", report(results, shown, files, run.flag_text))
     run.finish(summary | {"report": str(run.workdir / "report.html")})

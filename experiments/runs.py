@@ -250,6 +250,13 @@ class Run:
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
 
+    def show(self, step: int, images: dict[str, Any], values: dict[str, Any]) -> None:
+        """Show images (n, height, width) in [0, 1], and values as histograms, in TensorBoard."""
+        for name, pictures in images.items():
+            self._board.add_images(name, pictures[:, None], step)
+        for name, numbers in values.items():
+            self._board.add_histogram(name, numbers, step)
+
     def write(self, name: str, text: str) -> None:
         """Write a text file into the workdir."""
         (self.workdir / name).write_text(text)

@@ -86,7 +86,9 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     assert lines[-1]["step"] == 3
     assert "generative/energy_gap" in lines[-1]
     assert "--hold_out_class=4" in (tmp_path / "flags.txt").read_text()
-    assert list((tmp_path / "tensorboard").glob("events*"))
+    (events,) = (tmp_path / "tensorboard").glob("events*")
+    for name in (b"generative/energy_gap", b"samples", b"free_energy/held_out"):
+        assert name in events.read_bytes()
     page = (tmp_path / "report.html").read_text()
     assert summary["report"] == str(tmp_path / "report.html")
     assert not re.search(r'(src|href)="(?!data:)|url\(|@import|<script', page)  # all of it inside
