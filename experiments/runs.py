@@ -8,6 +8,7 @@ and the same command goes on from there. Each but 0 comes with a sentence.
 import contextlib
 import functools
 import json
+import math
 import signal
 import sys
 import tempfile
@@ -248,7 +249,8 @@ class Run:
                 "command goes on from what is saved."
             ) from error
         for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+            if math.isfinite(value):  # TensorBoard draws no other, and complains
+                self._board.add_scalar(name, value, step)
 
     def show(self, step: int, images: dict[str, Any], values: dict[str, Any]) -> None:
         """Show images (n, height, width) in [0, 1], and values as histograms, in TensorBoard."""
