@@ -1,5 +1,7 @@
 """The RBM of ``rbm``: its parameters, the objectives that train it, its samples and likelihood."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -13,7 +15,9 @@ from ebm_jax.energies.boltzmann import RBM, CenteredRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.samplers import chains, gibbs_sampling, tempering
 from ebm_jax.types import Array, Key, Objective, Sampler
+from experiments import checkpoints, runs
 
+VISIBLE = {"digits": 64, "mnist": 784}
 MOST_EXACT = 20  # hidden units whose states are all summed over
 HOTTEST = 0.2  # inverse temperature of the hottest replicas
 
@@ -33,6 +37,22 @@ def start(key: Key, train_x: np.ndarray, hidden: int, *, centered: bool) -> Cent
     rbm = RBM(weights, jnp.asarray(base_rates(train_x)), jnp.zeros(hidden))
     offsets = jnp.asarray(train_x.mean(0), jnp.float32), jnp.full(hidden, 0.5)
     return boltzmann.centered(rbm, *(o if centered else jnp.zeros_like(o) for o in offsets))
+
+
+def load(workdir: Path | str) -> tuple[Callable, CenteredRBM, dict[str, str]]:
+    """Return (energy, params, flags) of a finished run of ``rbm``; the parameters are averages.
+
+    energy(params, x) -> (), the free energy of visible units x (visible,), off or on.
+    """
+    workdir = Path(workdir)
+    given = runs.flags_of(workdir)
+    try:
+        sizes = VISIBLE[given["dataset"]], int(given["hidden"])
+    except KeyError as error:
+        raise runs.UsageError(f"{workdir} is no run of rbm: it has no flag {error}.") from None
+    shapes = sizes, sizes[:1], sizes[1:], sizes[:1], sizes[1:]
+    like = CenteredRBM(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+    return energy, checkpoints.read_parameters(workdir / "parameters.npz", like), given
 
 
 def energy(params: CenteredRBM, x: Array) -> Array:

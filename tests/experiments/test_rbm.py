@@ -99,7 +99,8 @@ def test_the_start_is_the_base_rates():
     ids=lambda given: given[0].split("=")[1],
 )
 def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
-    program("rbm", f"--workdir={tmp_path}", *QUICK, *given).main()
+    module = program("rbm", f"--workdir={tmp_path}", *QUICK, *given)
+    module.main()
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     exact = "--hidden=21" not in given
@@ -118,6 +119,19 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
         assert f"]({name}.png)" in report
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert ("test_log_likelihood" in rows[-1]) == exact
+    # The weights beside it are those that were measured.
+    energy, params, used = rbm_model.load(tmp_path)
+    assert used["hidden"] == str(params.weights.shape[1])
+    assert np.ndim(energy(params, np.zeros(64, bool))) == 0
+    if exact:
+        found = module.exact(params, module.binary(module.data.digits()))
+        np.testing.assert_allclose(found["test_log_likelihood"], summary["test_log_likelihood"])
+
+
+def test_weights_of_another_program_are_refused(tmp_path):
+    (tmp_path / "flags.txt").write_text("--steps=3\n")
+    with pytest.raises(runs.UsageError, match="is no run of rbm: it has no flag 'dataset'"):
+        rbm_model.load(tmp_path)
 
 
 def test_tiles_fill_the_last_row(program):
