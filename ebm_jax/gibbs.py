@@ -34,97 +34,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
-from ebm_jax._derivatives import expm1, zero_or_nan
+from ebm_jax import _checks, _gibbs
 from ebm_jax.types import Array, Key
-
-
-def _arrange(energies, beta, axis, where, log_weights):
-    """Check the arguments; return (energies, log_weights, beta), the candidates on the last axis.
-
-    Energies and log-weights come at least as wide as float32; a masked candidate has weight 0.
-    """
-    _checks.nonnegative("beta", beta)
-    if not isinstance(axis, int) or isinstance(axis, bool):
-        raise TypeError(f"axis must be one integer, got {axis!r}.")
-    if not (energies.ndim and -energies.ndim <= axis < energies.ndim and energies.shape[axis]):
-        raise ValueError(
-            f"energies must have candidates on axis {axis}, got the shape {energies.shape}."
-        )
-    wide = jnp.promote_types(energies.dtype, jnp.float32)
-
-    def last(name, value):
-        _checks.fits(name, value, "energies", energies.shape)
-        return jnp.moveaxis(jnp.broadcast_to(value, energies.shape), axis, -1)
-
-    mask = _checks.array("where", True if where is None else where)
-    if mask.dtype != bool:
-        raise TypeError(f"where must be boolean, got {mask.dtype}.")
-    log_w = _checks.array("log_weights", 0.0 if log_weights is None else log_weights).astype(wide)
-    log_w = jnp.where(last("where", mask), last("log_weights", log_w), -jnp.inf)
-    beta = jnp.asarray(beta, wide)
-    beta = jnp.where(beta >= 0, beta, jnp.nan)
-    energies = jnp.moveaxis(energies.astype(wide), axis, -1)
-    _checks.fits("beta", beta, "energies without their axis,", energies.shape[:-1])
-    return energies, log_w, beta[..., None] if beta.ndim else beta
-
-
-def _prepare(energies, beta, axis, where, log_weights):
-    """Return (gap, lowest, log_weights, beta, dtype), the candidates moved to the last axis.
-
-    gap = E - lowest >= 0, and +inf where a candidate has no probability. ``lowest`` is a
-    constant to the gradient: log Z = -beta lowest + log sum_i w_i exp(-beta gap_i) holds for
-    any constant, so the gradient of the sum alone is the whole gradient.
-    """
-    energies = _checks.floating("energies", energies)
-    dtype = energies.dtype
-    energies, log_w, beta = _arrange(energies, beta, axis, where, log_weights)
-    allowed = log_w != -jnp.inf
-    lowest = jnp.min(
-        jax.lax.stop_gradient(energies), axis=-1, keepdims=True, where=allowed, initial=jnp.inf
-    )
-    bounded = jnp.isfinite(lowest)
-    usable = allowed & bounded & (energies < jnp.inf)
-    # The inner where keeps infinite energies out of the arithmetic, and so out of its gradient.
-    gap = jnp.where(usable, energies, 0.0) - jnp.where(bounded, lowest, 0.0)
-    gap = jnp.where(
-        usable,
-        jnp.minimum(gap, jnp.finfo(gap.dtype).max),  # energies may span more than that
-        jnp.where(allowed & (lowest == -jnp.inf) & (energies == -jnp.inf), 0.0, jnp.inf),
-    )
-    # Sought for themselves: XLA's minimum of many rows on CPU may skip a NaN.
-    nan = (allowed & jnp.isnan(energies)) | jnp.isnan(log_w)
-    nan = jnp.any(nan, axis=-1, keepdims=True)
-    gap = jnp.where(allowed & nan, zero_or_nan(allowed & nan, energies), gap)
-    return gap, jnp.where(nan, jnp.nan, lowest), log_w, beta, dtype
-
-
-def _logits(gap, log_w, beta):
-    """Return -beta gap + log w, right at beta = 0 and inf, -inf where there is no mass."""
-    possible = gap != jnp.inf
-    gap = jnp.where(possible, gap, 0.0)
-    cold = beta == jnp.inf
-    warm = -jnp.where(cold, 1.0, beta) * gap
-    ground = jnp.where(gap > 0, -jnp.inf, 0.0 * gap)  # 0, or NaN
-    log_w = jnp.where(log_w != -jnp.inf, log_w, 0.0)
-    return jnp.where(possible, jnp.where(cold, ground, warm) + log_w, -jnp.inf)
-
-
-def _logsumexp(logits):
-    """Return (a, b), a + b the logsumexp over the last axis, which is kept.
-
-    a is the largest term and a constant, b what the others add to it, with all its digits.
-    (-inf, 0) and a zero gradient for an empty row.
-    """
-    empty = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
-    logits = jnp.where(empty, 0.0, logits)
-    others = jnp.arange(logits.shape[-1]) != jnp.argmax(logits, axis=-1, keepdims=True)
-    top = jnp.sum(jnp.where(others, 0.0, logits), axis=-1, keepdims=True)
-    level = jax.lax.stop_gradient(top)
-    rest = jnp.sum(jnp.where(others, jnp.exp(logits - level), 0.0), axis=-1, keepdims=True)
-    # exp(top - level) is 1 and has the gradient of the term left out.
-    excess = jnp.log1p(rest + jnp.expm1(top - level))
-    return jnp.where(empty, -jnp.inf, level), jnp.where(empty, 0.0, excess)
 
 
 def log_partition(
@@ -149,8 +60,8 @@ def log_partition(
     >>> float(log_partition(jnp.array([1000.0, 1000.0])))  # log 2 - 1000, no overflow
     -999.306...
     """
-    gap, lowest, log_w, beta, dtype = _prepare(energies, beta, axis, where, log_weights)
-    level, excess = _logsumexp(_logits(gap, log_w, beta))
+    gap, lowest, log_w, beta, dtype = _gibbs.prepare(energies, beta, axis, where, log_weights)
+    level, excess = _gibbs.logsumexp(_gibbs.logits(gap, log_w, beta))
     limit = jnp.isinf(lowest) | (lowest == 0)
     scaled = jnp.where(
         limit,
@@ -191,59 +102,17 @@ def free_energy(
     (1.0, 2.0)
     """
     _checks.flag("mean", mean)
-    gap, lowest, log_w, beta, dtype = _prepare(energies, beta, axis, where, log_weights)
-    log_total = sum(_logsumexp(jnp.where(gap == jnp.inf, -jnp.inf, log_w)))
+    gap, lowest, log_w, beta, dtype = _gibbs.prepare(energies, beta, axis, where, log_weights)
+    log_total = sum(_gibbs.logsumexp(jnp.where(gap == jnp.inf, -jnp.inf, log_w)))
     empty = log_total == -jnp.inf
     log_total = jnp.where(empty, 0.0, log_total)
     level = jnp.where(empty, jnp.inf, lowest)
     if mean:
-        result = level + _soft_gap(gap, log_w, log_total, beta, 0.0)
+        result = level + _gibbs.soft_gap(gap, log_w, log_total, beta, 0.0)
     else:
-        soft = _soft_gap(gap, log_w, log_total, beta, log_total)
+        soft = _gibbs.soft_gap(gap, log_w, log_total, beta, log_total)
         result = jnp.where(jnp.isinf(level), level, jnp.where(jnp.isinf(level), 0.0, level) + soft)
     return jnp.squeeze(result, -1).astype(dtype)
-
-
-def _soft_gap(gap, log_w, log_total, beta, log_scale):
-    """Return -1/beta log [scale sum_i w_i exp(-beta gap_i) / sum_i w_i], stable for every beta.
-
-    A scale of 1 is the mean form; of the total weight, the sum form.
-    """
-    possible = gap != jnp.inf
-    share = jnp.where(possible, jnp.exp(log_w - log_total), 0.0)
-    gap0 = jnp.where(possible, gap, 0.0)
-
-    def average(v):
-        return jnp.sum(share * v, axis=-1, keepdims=True)
-
-    # Cumulants as beta -> 0, where the difference of logarithms loses its digits; the bound
-    # keeps the first cumulant left out below the rounding error.
-    bound = (24 * float(jnp.finfo(gap.dtype).eps)) ** (1 / 3)
-    hot = beta * jnp.max(gap0, axis=-1, keepdims=True) < bound
-    cold = beta == jnp.inf
-    mean_gap = average(gap0)
-    d = gap0 - mean_gap
-    small = jnp.where(hot & ~cold, beta, 0.0) * d
-    series = mean_gap + average(d * (small**2 / 6 - small / 2))
-    # Then log1p(mean(expm1)) while the mean is near 1, logsumexp when it is small.
-    b = jnp.where(cold | (beta == 0), 1.0, beta)
-    shrink = average(expm1(-b * gap0))
-    near = shrink > -0.25
-    log_scaled = jnp.where(
-        near,
-        jnp.log1p(jnp.where(near, shrink, 0.0)) + log_scale,
-        sum(_logsumexp(_logits(gap, log_w, b))) + (log_scale - log_total),
-    )
-    limit = jnp.where(log_scale > 0, jnp.inf, jnp.where(log_scale < 0, -jnp.inf, log_scale))
-    series = series - jnp.where(beta == 0, limit, log_scale / b)
-    ground = _zero_temperature_gap(gap0, _logits(gap, log_w, jnp.asarray(jnp.inf)))
-    return jnp.where(cold, ground, jnp.where(hot, series, -log_scaled / b))
-
-
-def _zero_temperature_gap(gap, cold_logits):
-    """Return 0 = min gap, with the gradient of the limit beta -> inf: uniform over ties."""
-    p = jax.lax.stop_gradient(jnp.exp(_normalise(cold_logits)))
-    return jnp.sum(p * gap, axis=-1, keepdims=True)
 
 
 def log_probs(
@@ -268,20 +137,8 @@ def log_probs(
     >>> [round(float(p), 4) for p in log_probs(jnp.array([0.0, 0.0]))]
     [-0.6931, -0.6931]
     """
-    log_p, _, dtype = _log_probs(energies, beta, axis, where, log_weights)
+    log_p, _, dtype = _gibbs.log_probs(energies, beta, axis, where, log_weights)
     return jnp.moveaxis(log_p, -1, axis).astype(dtype)
-
-
-def _log_probs(energies, beta, axis, where, log_weights):
-    """Return (log P, log w, dtype), the candidates on the last axis, in the wider type."""
-    gap, _, log_w, beta, dtype = _prepare(energies, beta, axis, where, log_weights)
-    return _normalise(_logits(gap, log_w, beta)), log_w, dtype
-
-
-def _normalise(logits):
-    level, excess = _logsumexp(logits)
-    possible = logits != -jnp.inf
-    return jnp.where(possible, jnp.where(possible, logits, 0.0) - level - excess, -jnp.inf)
 
 
 def probs(
@@ -305,7 +162,7 @@ def probs(
     >>> [round(float(p), 3) for p in probs(jnp.array([0.0, jnp.inf, 0.0]))]
     [0.5, 0.0, 0.5]
     """
-    log_p, _, dtype = _log_probs(energies, beta, axis, where, log_weights)
+    log_p, _, dtype = _gibbs.log_probs(energies, beta, axis, where, log_weights)
     return jnp.moveaxis(jnp.exp(log_p), -1, axis).astype(dtype)
 
 
@@ -330,7 +187,7 @@ def entropy(
     >>> round(float(entropy(jnp.zeros(8))), 4)  # log 8
     2.0794
     """
-    log_p, log_w, dtype = _log_probs(energies, beta, axis, where, log_weights)
+    log_p, log_w, dtype = _gibbs.log_probs(energies, beta, axis, where, log_weights)
     possible = log_p != -jnp.inf
     log_p = jnp.where(possible, log_p, 0.0)
     log_w = jnp.where(possible, log_w, 0.0)
@@ -363,7 +220,7 @@ def expectation(
     >>> float(expectation(jnp.array([1.0, 5.0]), jnp.array([0.0, 0.0])))
     3.0
     """
-    log_p, _, dtype = _log_probs(energies, beta, axis, where, log_weights)
+    log_p, _, dtype = _gibbs.log_probs(energies, beta, axis, where, log_weights)
     p = jnp.exp(log_p)
     values, shape = _checks.array("values", values), jnp.shape(energies)
     _checks.fits("values", values, "energies", shape)
@@ -404,7 +261,7 @@ def sample(
         raise TypeError(f"shape must be a tuple of integers >= 0, got {shape!r}.")
     for n in shape:
         _checks.count("Each of shape", n, 0)
-    log_p, _, _ = _log_probs(energies, beta, axis, where, log_weights)
+    log_p, _, _ = _gibbs.log_probs(energies, beta, axis, where, log_weights)
     drawn = jax.random.categorical(key, log_p, axis=-1, shape=shape + log_p.shape[:-1])
     drawable = jnp.any(log_p > -jnp.inf, axis=-1) & ~jnp.any(jnp.isnan(log_p), axis=-1)
     return jnp.where(drawable, drawn, -1)

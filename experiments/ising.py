@@ -51,7 +51,7 @@ class Observed(NamedTuple):
     lattices: np.ndarray  # the last of the first chain, (couplings, side, side)
 
 
-def closed_form(side: int) -> dict[str, np.ndarray]:
+def closed_form(side: int, couplings: np.ndarray) -> dict[str, np.ndarray]:
     """Return the mean energy and heat capacity at every coupling, in float64."""
     with jax.enable_x64(True):
 
@@ -59,9 +59,9 @@ def closed_form(side: int) -> dict[str, np.ndarray]:
             return exact.log_partition_ising(coupling, (side, side))
 
         slope, curvature = jax.grad(log_z), jax.grad(jax.grad(log_z))
-        energies = [-float(slope(k)) for k in COUPLINGS]
-        capacities = [k**2 * float(curvature(k)) for k in COUPLINGS]
-    return {"energy": np.array(energies), "heat_capacity": np.array(capacities)}
+        both = jit(jax.vmap(lambda k: (-slope(k), k**2 * curvature(k))))
+        energy, capacity = map(np.asarray, both(couplings))
+    return {"energy": energy, "heat_capacity": capacity}
 
 
 def simulate(key, side: int, num_chains: int, sweeps: int, *, tempered: bool) -> Observed:
@@ -201,21 +201,21 @@ def yang(coupling: np.ndarray) -> np.ndarray:
     return np.maximum(cold, 0) ** (1 / 8)
 
 
-def figure(path, truth: dict, found: dict, lattices: np.ndarray, recovered: np.ndarray) -> None:
+def figure(path, found: dict, lattices: np.ndarray, recovered: np.ndarray) -> None:
     """Draw what was measured beside the closed forms, lattices, and the couplings."""
-    spins = lattices[0].size
+    spins, fine = lattices[0].size, np.linspace(COUPLINGS[0], COUPLINGS[-1], 300)
+    truth = closed_form(len(lattices[0]), fine)
     drawing, axes = plt.subplots(2, 4, figsize=(12, 5.6))
     for axis, (name, (mean, error)) in zip(axes[0], found.items(), strict=False):
         scale = 1 if name == "magnetisation" else spins
         axis.errorbar(COUPLINGS, mean / scale, 4 * error / scale, fmt=".", label="sampled, 4 s.e.")
         if name in truth:
-            axis.plot(COUPLINGS, truth[name] / spins, label="closed form", linewidth=1)
+            axis.plot(fine, truth[name] / spins, label="closed form", linewidth=1)
         else:
-            fine = np.linspace(COUPLINGS[0], COUPLINGS[-1], 300)
             axis.plot(fine, yang(fine), label="infinite lattice", linewidth=1)
         axis.axvline(CRITICAL, color="gray", linewidth=0.6)
         axis.set(title=f"{name.replace('_', ' ')} a spin", xlabel="coupling K")
-        axis.legend()
+        axis.legend(fontsize=7)
     for axis, place in zip(axes[1], (0, 6, -1), strict=False):
         axis.imshow(lattices[place], cmap="gray", vmin=-1, vmax=1)
         axis.set(title=f"K = {COUPLINGS[place]:.3f}", xticks=[], yticks=[])
@@ -236,7 +236,7 @@ def main() -> None:
     """Measure across the critical point, recover couplings, and compare."""
     run, keys = runs.start(), jax.random.split(jax.random.key(FLAGS.seed), 2)
     observed = simulate(keys[0], FLAGS.side, FLAGS.chains, FLAGS.sweeps, tempered=FLAGS.tempered)
-    truth, found = closed_form(FLAGS.side), estimates(observed)
+    truth, found = closed_form(FLAGS.side, COUPLINGS), estimates(observed)
     largest = {n: float(np.abs((found[n][0] - truth[n]) / found[n][1]).max()) for n in truth}
     recovered, scores = np.zeros(0), []
     for number, key in enumerate(jax.random.split(keys[1], FLAGS.datasets)):
@@ -244,7 +244,7 @@ def main() -> None:
         samples = small_lattices(sample_key, FLAGS.samples)
         recovered = recover(run, f"couplings{number}", samples, fit_key, steps=FLAGS.steps)
         scores.append(score(recovered))
-    figure(run.workdir / "ising.png", truth, found, observed.lattices, recovered)
+    figure(run.workdir / "ising.png", found, observed.lattices, recovered)
     magnetisation = found["magnetisation"][0]
     summary = {
         "largest_z": max(largest.values()),

@@ -28,7 +28,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks, gibbs
+from ebm_jax import _checks, _gibbs, gibbs
 from ebm_jax._derivatives import sigmoid, zero_or_nan
 from ebm_jax.types import Array
 
@@ -141,7 +141,7 @@ def _relative(energies: Array, label: Array, where, log_weights):
     A difference to another level would lose the loss where energies are large. The level is 0
     where the right answer has none; where it is at -inf, only its equals count.
     """
-    wide, log_w, _ = gibbs._arrange(energies, 1.0, -1, where, log_weights)
+    wide, log_w, _ = _gibbs.arrange(energies, 1.0, -1, where, log_weights)
     right = _pick(wide, label)[..., None]
     impossible = (_pick(log_w, label)[..., None] == -jnp.inf) | (right == jnp.inf)
     relative = jnp.isfinite(right) & ~impossible

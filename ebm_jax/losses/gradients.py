@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks, gibbs
+from ebm_jax import _checks, _gibbs, gibbs
 from ebm_jax._derivatives import bounded
 from ebm_jax.losses.candidates import _candidates, _pick, _unknown, winner
 from ebm_jax.losses.pairwise import _margin, _pair
@@ -167,7 +167,7 @@ def _right_minus_expected(energies: Array, label: Array, beta, where, log_weight
 
     The derivatives are 0 where the right answer is not allowed, or the lowest energy is -inf.
     """
-    wide, log_w, _ = gibbs._arrange(energies, beta, -1, where, log_weights)
+    wide, log_w, _ = _gibbs.arrange(energies, beta, -1, where, log_weights)
     allowed = log_w != -jnp.inf
     p = gibbs.probs(wide, beta=beta, log_weights=log_w)
     is_right = _one_hot(label, wide) > 0

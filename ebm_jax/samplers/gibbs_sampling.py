@@ -170,7 +170,7 @@ def checkerboard(
 
     Returns:
         A ``Sampler`` of positions (chains, rows, columns), integers, rows and columns even, with
-        ``LatticeState`` and ``LatticeInfo``. int8 is fastest.
+        ``LatticeState`` and ``LatticeInfo``; int8 takes the least memory.
 
     Raises:
         TypeError: positions that are no integers. ValueError: an odd side, a negative beta, a

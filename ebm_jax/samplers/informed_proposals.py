@@ -155,11 +155,7 @@ def gibbs_with_gradients(
     distributions, ICML.
 
     Args:
-        energy: E(x) -> (), of floats; this and the others as the module says.
-        values: what a variable may be.
-        one_hot: whether the energy takes rows of q floats.
-        beta: inverse temperature.
-        clamp: variables that stay.
+        energy, values, one_hot, beta, clamp: as the module says.
 
     Returns:
         A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.
@@ -245,12 +241,8 @@ def dula(
     discrete distributions, ICML.
 
     Args:
-        energy: E(x) -> (), of floats; this and the others as the module says.
+        energy, values, one_hot, beta, clamp: as the module says.
         step_size: alpha > 0, in the square of the values' unit; |k - x_i|^2 is 2 for one-hot rows.
-        values: what a variable may be.
-        one_hot: whether the energy takes rows of q floats.
-        beta: inverse temperature.
-        clamp: variables that stay.
 
     Returns:
         A ``Sampler`` with ``InformedState`` and ``DULAInfo``.
@@ -296,12 +288,8 @@ def dmala(
     Source: Zhang, Liu and Liu (2022), A Langevin-like sampler for discrete distributions, ICML.
 
     Args:
-        energy: E(x) -> (), of floats; this and the others as the module says.
+        energy, values, one_hot, beta, clamp: as the module says.
         step_size: alpha > 0; ``adaptation.step_size`` tunes it.
-        values: what a variable may be.
-        one_hot: whether the energy takes rows of q floats.
-        beta: inverse temperature.
-        clamp: variables that stay.
 
     Returns:
         A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.

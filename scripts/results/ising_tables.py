@@ -16,7 +16,7 @@ from ebm_jax.samplers import gibbs_sampling
 
 CRITICAL = 0.44068679350977147
 COUPLINGS = (0.1, 0.2, 0.4, CRITICAL, 0.5)
-# By Kaufman's solution, and checked against transfer matrices, in another program.
+# log Z on the L x L torus by Kaufman's solution and by transfer matrices, in another program.
 LOG_Z = {
     4: (11.2525884516, 11.7714703585, 14.5610930238, 15.5219154588, 17.1053671187),
     8: (45.0067997618, 47.0101474224, 56.5993887604, 60.1417807891, 66.3445818792),

@@ -15,18 +15,9 @@ import ebm_jax
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
 from ebm_jax.partition import exact
+from scripts.results import ising_tables as tables
 
 CRITICAL = np.log(1 + np.sqrt(2)) / 2
-COUPLINGS = (0.1, 0.2, 0.4, CRITICAL, 0.5)
-# log Z on the L x L torus, from a solution and a transfer matrix made elsewhere.
-ISING = {
-    4: (11.2525884516, 11.7714703585, 14.5610930238, 15.5219154588, 17.1053671187),
-    8: (45.0067997618, 47.0101474224, 56.5993887604, 60.1417807891, 66.3445818792),
-    10: (70.3231242327, 73.4530978038, 88.1877006155, 93.6103005102, 103.2729754182),
-    16: (180.0271980252, 188.0398879560, 225.2288467559, 238.6422566351, 263.2962104340),
-    32: (720.1087921007, 752.1595517710, 900.4783077631, 952.6480795485, 1051.1049876145),
-}
-CRITICAL_ENERGY = {4: -1.5656238, 8: -1.4915891, 10: -1.4762429, 16: -1.4530649, 32: -1.4336585}
 
 
 def rbm(seed, visible, hidden):
@@ -42,11 +33,11 @@ def ising_derivatives(shape):
     return jax.jit(jax.vmap(lambda k: (log_z(k), slope(k), jax.grad(slope)(k))))
 
 
-@pytest.mark.parametrize("side", ISING)
+@pytest.mark.parametrize("side", tables.LOG_Z)
 def test_ising_tables(side, x64):
-    found, slope, _ = ising_derivatives((side, side))(jnp.array(COUPLINGS))
-    np.testing.assert_allclose(found, ISING[side], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(-slope[3] / side**2, CRITICAL_ENERGY[side], atol=1e-7)
+    found, slope, _ = ising_derivatives((side, side))(jnp.array(tables.COUPLINGS))
+    np.testing.assert_allclose(found, tables.LOG_Z[side], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(-slope[3] / side**2, tables.ENERGY[side], atol=1e-7)
 
 
 def test_ising_in_the_bulk(x64):
@@ -201,4 +192,4 @@ def test_the_tables_are_of_our_energy(x64):
     """The energy whose log Z the closed form is, by enumeration of it over 4 x 4 spins."""
     energy = functools.partial(lattice.ising, lattice.Ising(0.4))
     found = exact.log_partition(energy, (4, 4), values=(-1, 1))
-    np.testing.assert_allclose(found, ISING[4][2], atol=1e-9)
+    np.testing.assert_allclose(found, tables.LOG_Z[4][2], atol=1e-9)

@@ -2,11 +2,7 @@
 
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +12,6 @@ from experiments import datasets
 from experiments.data import Split
 from scripts.results import ising_tables, published
 
-ROOT = Path(__file__).parents[2]
 VISIBLE, HIDDEN = 6, 4
 
 
@@ -115,21 +110,11 @@ def test_the_page_keeps_what_was_measured_before(tmp_path, monkeypatch):
     assert page.count("Measured on") == 1
 
 
-def results(tmp_path, *flags):
-    return subprocess.run(
-        [sys.executable, "-m", "scripts.results", f"--workdir={tmp_path}", *flags],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_named_rows_are_printed_under_their_names(tmp_path):
+def test_named_rows_are_printed_under_their_names(script, tmp_path):
     (tmp_path / "rbm_16").mkdir()
     summary = {"test_log_likelihood": -140.0, "training_seconds": 2.0, "seconds": 3.0}
     (tmp_path / "rbm_16" / "summary.json").write_text(json.dumps(summary))
-    answer = results(tmp_path, "--only=rbm_16")
+    answer = script("results", tmp_path, "--only=rbm_16")
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout.splitlines()[-1]) == {"rbm_16": summary}
     assert "| -140 (training seconds 2) |" in (tmp_path / "docs" / "results.md").read_text()
@@ -142,8 +127,8 @@ def test_named_rows_are_printed_under_their_names(tmp_path):
         (["--only=rbm_15_exact", "--data_dir=/proc/none"], "mnistvh_15.mat is missing"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path, flags, message):
-    answer = results(tmp_path, *flags)
+def test_what_cannot_be_done_is_said_in_a_sentence(script, tmp_path, flags, message):
+    answer = script("results", tmp_path, *flags)
     assert answer.returncode == 1
     assert len(answer.stderr.splitlines()) == 1
     assert re.search(message, answer.stderr)

@@ -1,21 +1,8 @@
 import ast
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-
-
-def questions(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "scripts.questions", f"--workdir={folder}", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
 
 
 def finished_run(folder, **claims):
@@ -25,9 +12,9 @@ def finished_run(folder, **claims):
     (folder / "words" / "words.png").write_bytes(b"a figure")
 
 
-def test_the_page_is_written_from_finished_runs(tmp_path):
+def test_the_page_is_written_from_finished_runs(script, tmp_path):
     finished_run(tmp_path, words_are_read=True)
-    answer = questions(tmp_path, "--programs=words")
+    answer = script("questions", tmp_path, "--programs=words")
     assert answer.returncode == 0, answer.stderr
     last = json.loads(answer.stdout.strip().splitlines()[-1])
     assert last == {"finished": 1, "failed": []}
@@ -42,9 +29,9 @@ def test_the_page_is_written_from_finished_runs(tmp_path):
     assert (tmp_path / "docs" / "figures" / "words.png").read_bytes() == b"a figure"
 
 
-def test_a_false_claim_fails_and_stands_on_the_page(tmp_path):
+def test_a_false_claim_fails_and_stands_on_the_page(script, tmp_path):
     finished_run(tmp_path, words_are_read=True, fonts_do_not_matter=False)
-    answer = questions(tmp_path, "--programs=words")
+    answer = script("questions", tmp_path, "--programs=words")
     assert answer.returncode == 1
     assert json.loads(answer.stdout.splitlines()[-1]) == {"finished": 0, "failed": ["words"]}
     assert "failed: words\nthis does not hold: fonts do not matter." in answer.stderr
@@ -58,8 +45,8 @@ def test_every_program_has_its_question():
     assert set(texts) == programs - {"__init__", "plane"}
 
 
-def test_an_unknown_program_is_refused_in_a_sentence(tmp_path):
-    answer = questions(tmp_path, "--programs=sentences")
+def test_an_unknown_program_is_refused_in_a_sentence(script, tmp_path):
+    answer = script("questions", tmp_path, "--programs=sentences")
     assert answer.returncode == 1
     assert "--programs has 'sentences'; choose from" in answer.stderr
     assert not (tmp_path / "docs").exists()

@@ -1,13 +1,7 @@
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_is_written_from_finished_runs(tmp_path):
+def test_the_page_is_written_from_finished_runs(script, tmp_path):
     for number in range(2):
         summary = {"accuracy": 0.5 + number / 4, "effective_beta": 1.0, "sample_beta": 0.8}
         (tmp_path / f"seed{number}").mkdir()
@@ -17,13 +11,7 @@ def test_the_page_is_written_from_finished_runs(tmp_path):
         summary = {"auroc_held_out": 0.9 - digit / 20, "accuracy": 0.99}
         (tmp_path / f"held_out{digit}").mkdir()
         (tmp_path / f"held_out{digit}" / "summary.json").write_text(json.dumps(summary))
-    answer = subprocess.run(
-        [sys.executable, "-m", "scripts.results", "--seeds=2", f"--workdir={tmp_path}"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
+    answer = script("results", tmp_path, "--seeds=2")
     assert answer.returncode == 0, answer.stderr
     medians = {"accuracy": 0.625, "effective_beta": 1.0, "sample_beta": 0.8}
     assert json.loads(answer.stdout.splitlines()[-1]) == medians

@@ -1,0 +1,152 @@
+"""The arithmetic of Gibbs sums: stable at infinite energies, at beta 0 and infinity, at a NaN.
+
+The candidates are on the last axis throughout, after ``arrange``, and sums keep it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax._derivatives import expm1, zero_or_nan
+
+
+def arrange(energies, beta, axis, where, log_weights):
+    """Check the arguments; return (energies, log_weights, beta), the candidates on the last axis.
+
+    Energies and log-weights come at least as wide as float32; a masked candidate has weight 0.
+    """
+    _checks.nonnegative("beta", beta)
+    if not isinstance(axis, int) or isinstance(axis, bool):
+        raise TypeError(f"axis must be one integer, got {axis!r}.")
+    if not (energies.ndim and -energies.ndim <= axis < energies.ndim and energies.shape[axis]):
+        raise ValueError(
+            f"energies must have candidates on axis {axis}, got the shape {energies.shape}."
+        )
+    wide = jnp.promote_types(energies.dtype, jnp.float32)
+
+    def last(name, value):
+        _checks.fits(name, value, "energies", energies.shape)
+        return jnp.moveaxis(jnp.broadcast_to(value, energies.shape), axis, -1)
+
+    mask = _checks.array("where", True if where is None else where)
+    if mask.dtype != bool:
+        raise TypeError(f"where must be boolean, got {mask.dtype}.")
+    log_w = _checks.array("log_weights", 0.0 if log_weights is None else log_weights).astype(wide)
+    log_w = jnp.where(last("where", mask), last("log_weights", log_w), -jnp.inf)
+    beta = jnp.asarray(beta, wide)
+    beta = jnp.where(beta >= 0, beta, jnp.nan)
+    energies = jnp.moveaxis(energies.astype(wide), axis, -1)
+    _checks.fits("beta", beta, "energies without their axis,", energies.shape[:-1])
+    return energies, log_w, beta[..., None] if beta.ndim else beta
+
+
+def prepare(energies, beta, axis, where, log_weights):
+    """Return (gap, lowest, log_weights, beta, dtype), the candidates moved to the last axis.
+
+    gap = E - lowest >= 0, and +inf where a candidate has no probability. ``lowest`` is a
+    constant to the gradient: log Z = -beta lowest + log sum_i w_i exp(-beta gap_i) holds for
+    any constant, so the gradient of the sum alone is the whole gradient.
+    """
+    energies = _checks.floating("energies", energies)
+    dtype = energies.dtype
+    energies, log_w, beta = arrange(energies, beta, axis, where, log_weights)
+    allowed = log_w != -jnp.inf
+    lowest = jnp.min(
+        jax.lax.stop_gradient(energies), axis=-1, keepdims=True, where=allowed, initial=jnp.inf
+    )
+    bounded = jnp.isfinite(lowest)
+    usable = allowed & bounded & (energies < jnp.inf)
+    # The inner where keeps infinite energies out of the arithmetic, and so out of its gradient.
+    gap = jnp.where(usable, energies, 0.0) - jnp.where(bounded, lowest, 0.0)
+    gap = jnp.where(
+        usable,
+        jnp.minimum(gap, jnp.finfo(gap.dtype).max),  # energies may span more than that
+        jnp.where(allowed & (lowest == -jnp.inf) & (energies == -jnp.inf), 0.0, jnp.inf),
+    )
+    # Sought for themselves: XLA's minimum of many rows on CPU may skip a NaN.
+    nan = (allowed & jnp.isnan(energies)) | jnp.isnan(log_w)
+    nan = jnp.any(nan, axis=-1, keepdims=True)
+    gap = jnp.where(allowed & nan, zero_or_nan(allowed & nan, energies), gap)
+    return gap, jnp.where(nan, jnp.nan, lowest), log_w, beta, dtype
+
+
+def logits(gap, log_w, beta):
+    """Return -beta gap + log w, right at beta = 0 and inf, -inf where there is no mass."""
+    possible = gap != jnp.inf
+    gap = jnp.where(possible, gap, 0.0)
+    cold = beta == jnp.inf
+    warm = -jnp.where(cold, 1.0, beta) * gap
+    ground = jnp.where(gap > 0, -jnp.inf, 0.0 * gap)  # 0, or NaN
+    log_w = jnp.where(log_w != -jnp.inf, log_w, 0.0)
+    return jnp.where(possible, jnp.where(cold, ground, warm) + log_w, -jnp.inf)
+
+
+def logsumexp(logits):
+    """Return (a, b), a + b the logsumexp over the last axis, which is kept.
+
+    a is the largest term and a constant, b what the others add to it, with all its digits.
+    (-inf, 0) and a zero gradient for an empty row.
+    """
+    empty = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
+    logits = jnp.where(empty, 0.0, logits)
+    others = jnp.arange(logits.shape[-1]) != jnp.argmax(logits, axis=-1, keepdims=True)
+    top = jnp.sum(jnp.where(others, 0.0, logits), axis=-1, keepdims=True)
+    level = jax.lax.stop_gradient(top)
+    rest = jnp.sum(jnp.where(others, jnp.exp(logits - level), 0.0), axis=-1, keepdims=True)
+    # exp(top - level) is 1 and has the gradient of the term left out.
+    excess = jnp.log1p(rest + jnp.expm1(top - level))
+    return jnp.where(empty, -jnp.inf, level), jnp.where(empty, 0.0, excess)
+
+
+def normalise(logits):
+    level, excess = logsumexp(logits)
+    possible = logits != -jnp.inf
+    return jnp.where(possible, jnp.where(possible, logits, 0.0) - level - excess, -jnp.inf)
+
+
+def log_probs(energies, beta, axis, where, log_weights):
+    """Return (log P, log w, dtype), the candidates on the last axis, in the wider type."""
+    gap, _, log_w, beta, dtype = prepare(energies, beta, axis, where, log_weights)
+    return normalise(logits(gap, log_w, beta)), log_w, dtype
+
+
+def soft_gap(gap, log_w, log_total, beta, log_scale):
+    """Return -1/beta log [scale sum_i w_i exp(-beta gap_i) / sum_i w_i], stable for every beta.
+
+    A scale of 1 is the mean form; of the total weight, the sum form.
+    """
+    possible = gap != jnp.inf
+    share = jnp.where(possible, jnp.exp(log_w - log_total), 0.0)
+    gap0 = jnp.where(possible, gap, 0.0)
+
+    def average(v):
+        return jnp.sum(share * v, axis=-1, keepdims=True)
+
+    # Cumulants as beta -> 0, where the difference of logarithms loses its digits; the bound
+    # keeps the first cumulant left out below the rounding error.
+    bound = (24 * float(jnp.finfo(gap.dtype).eps)) ** (1 / 3)
+    hot = beta * jnp.max(gap0, axis=-1, keepdims=True) < bound
+    cold = beta == jnp.inf
+    mean_gap = average(gap0)
+    d = gap0 - mean_gap
+    small = jnp.where(hot & ~cold, beta, 0.0) * d
+    series = mean_gap + average(d * (small**2 / 6 - small / 2))
+    # Then log1p(mean(expm1)) while the mean is near 1, logsumexp when it is small.
+    b = jnp.where(cold | (beta == 0), 1.0, beta)
+    shrink = average(expm1(-b * gap0))
+    near = shrink > -0.25
+    log_scaled = jnp.where(
+        near,
+        jnp.log1p(jnp.where(near, shrink, 0.0)) + log_scale,
+        sum(logsumexp(logits(gap, log_w, b))) + (log_scale - log_total),
+    )
+    limit = jnp.where(log_scale > 0, jnp.inf, jnp.where(log_scale < 0, -jnp.inf, log_scale))
+    series = series - jnp.where(beta == 0, limit, log_scale / b)
+    ground = _zero_temperature_gap(gap0, logits(gap, log_w, jnp.asarray(jnp.inf)))
+    return jnp.where(cold, ground, jnp.where(hot, series, -log_scaled / b))
+
+
+def _zero_temperature_gap(gap, cold_logits):
+    """Return 0 = min gap, with the gradient of the limit beta -> inf: uniform over ties."""
+    p = jax.lax.stop_gradient(jnp.exp(normalise(cold_logits)))
+    return jnp.sum(p * gap, axis=-1, keepdims=True)

@@ -1,0 +1,24 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def script():
+    """Return (module, folder, *flags) -> the finished process, started there as a user would."""
+
+    def start(module, folder, *flags):
+        return subprocess.run(
+            [sys.executable, "-m", f"scripts.{module}", f"--workdir={folder}", *flags],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+        )
+
+    return start
