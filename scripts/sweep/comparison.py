@@ -91,6 +91,7 @@ def draw(path: Path, groups: dict, metric: str) -> None:
     means, widths = np.array(list(found.values())).T
     axis.errorbar(means, range(len(found)), xerr=np.nan_to_num(widths), fmt="o", capsize=3)
     axis.set_yticks(range(len(found)), list(found))
+    axis.margins(y=0.3)
     axis.invert_yaxis()
     axis.set_xlabel(f"{metric}, mean and 95 % interval over the seeds")
     plots.save(figure, path)
