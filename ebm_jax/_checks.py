@@ -185,6 +185,20 @@ def leading_axis(name: str, batch) -> int:
     return shapes[0][0]
 
 
+def alike(name: str, given, like) -> None:
+    """Raise ValueError where a pytree has another structure, other shapes or types than one."""
+
+    def kinds(tree):
+        return jax.tree.map(lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf))), tree)
+
+    try:
+        same = kinds(given) == kinds(like)
+    except (TypeError, ValueError):  # what is no array
+        same = False
+    if not same:
+        raise ValueError(f"{name} must be like {kinds(like)}, got {given!r}.")
+
+
 def energies(energy, batch, name: str) -> Array:
     """Return the energy of every configuration of a batch, (n,), or refuse the one or the other."""
     function("energy", energy)

@@ -35,10 +35,11 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ebm_jax import _checks
+from ebm_jax.objectives import _negatives
+from ebm_jax.objectives._negatives import SamplerFactory
 from ebm_jax.samplers import chains as _chains
-from ebm_jax.types import Array, Energy, Key, Metrics, Objective, Params, Position, PyTree, Sampler
+from ebm_jax.types import Array, Energy, Key, Objective, Params, Position, PyTree, Sampler
 
-SamplerFactory = Callable[[Params], Sampler]
 Initial = Callable[[Params, Key, Array], Position]  # (params, key, slots (n,)) -> n positions
 
 
@@ -52,88 +53,6 @@ class PersistentState(NamedTuple):
 
     chains: Any
     age: Array
-
-
-def _run(key: Key, sampler: Sampler, state: Any, num_steps: int) -> tuple[Any, Metrics]:
-    """Run the chains; return their last state, a constant, and the means of their info."""
-    state, info = _chains.run(key, sampler, state, num_steps, collect=_chains.mean_info)
-    return jax.lax.stop_gradient((state, jax.tree.map(jnp.mean, info)))
-
-
-def _contrast(
-    energy: Energy,
-    params: Params,
-    positives: Position,
-    negatives: Position,
-    penalty: float,
-    ready: Array | bool = True,
-) -> tuple[Array, Metrics]:
-    """Return mean E(x+) - mean E(x-) + penalty (mean E(x+)^2 + mean E(x-)^2).
-
-    Only chains that are ready and finite count; without any the result is 0 / 0, which
-    training skips.
-    """
-
-    def energies(name: str, x: Position) -> Array:
-        return _checks.energies(lambda one: energy(params, one), x, name)
-
-    _same_kinds(positives, negatives)
-    alive = _chains.finite(negatives)
-    counted = alive & ready
-    # A configuration of NaN would reach the gradient even with weight zero.
-    stand_in = jax.tree.map(lambda n: jnp.where(jnp.isfinite(n), n, jnp.zeros_like(n)), negatives)
-    positive, negative = energies("batch", positives), energies("chains", stand_in)
-
-    def mean_negative(values):
-        return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.sum(counted)
-
-    gap = mean_negative(negative) - jnp.mean(positive)
-    value = -gap
-    if penalty:
-        value += penalty * (jnp.mean(positive**2) + mean_negative(negative**2))
-    metrics = {
-        "loss": value,
-        "energy_positive": jnp.mean(positive),
-        "energy_negative": mean_negative(negative),
-        "energy_gap": gap,
-        "chains_nonfinite": jnp.mean(~alive, dtype=jnp.float32),
-        "chains_ready": jnp.mean(counted, dtype=jnp.float32),
-    }
-    return value, metrics
-
-
-def _same_kinds(batch: Position, chains: Position) -> None:
-    """Refuse batches that are no configurations like the chains: integers where these are floats.
-
-    An energy of both would be of another scale for the data than for the chains.
-    """
-    _checks.leading_axis("batch", batch)
-    if jax.tree.structure(batch) != jax.tree.structure(chains):
-        raise ValueError(
-            "batch must have the structure of the chains' positions, "
-            f"{jax.tree.structure(chains)}, got {jax.tree.structure(batch)}."
-        )
-    for data, chain in zip(*map(jax.tree.leaves, (batch, chains)), strict=True):
-        kinds = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in (data, chain)]
-        if kinds == [False, True]:
-            raise TypeError(
-                f"batch must be floating point where the chains are, got {data.dtype}: "
-                "images / 255, say."
-            )
-
-
-def _check(energy: Energy, make_sampler: SamplerFactory, num_steps: int, penalty: float) -> None:
-    """Refuse what the three objectives share."""
-    _checks.function("energy", energy)
-    _checks.function("make_sampler", make_sampler)
-    _checks.count("num_steps", num_steps)
-    _checks.nonnegative("energy_penalty", penalty)
-    _checks.finite("energy_penalty", penalty)
-    _checks.scalar("energy_penalty", penalty)
-
-
-def _made(make_sampler: SamplerFactory, params: Params) -> Sampler:
-    return _checks.sampler("What make_sampler returns", make_sampler(params))
 
 
 def _initial(initial: Initial, params: Params, key: Key, slots: Array) -> Position:
@@ -180,13 +99,13 @@ def contrastive_divergence(
     >>> float(value) == -float(metrics["energy_gap"])
     True
     """
-    _check(energy, make_sampler, num_steps, energy_penalty)
+    _negatives.check(energy, make_sampler, num_steps, energy_penalty)
 
     def loss(params, state, batch, key):
         _checks.leading_axis("batch", batch)
-        sampler = _made(make_sampler, jax.lax.stop_gradient(params))
-        end, info = _run(key, sampler, sampler.init(batch), num_steps)
-        value, metrics = _contrast(energy, params, batch, end.position, energy_penalty)
+        sampler = _negatives.made(make_sampler, jax.lax.stop_gradient(params))
+        end, info = _negatives.run(key, sampler, sampler.init(batch), num_steps)
+        value, metrics = _negatives.contrast(energy, params, batch, end.position, energy_penalty)
         return value, (state, info | metrics)
 
     return Objective(lambda params, key: (), loss)
@@ -233,17 +152,17 @@ def short_run(
     >>> value.shape
     ()
     """
-    _check(energy, make_sampler, num_steps, energy_penalty)
+    _negatives.check(energy, make_sampler, num_steps, energy_penalty)
     _checks.count("num_chains", num_chains)
     _checks.function("initial", initial)
 
     def loss(params, state, batch, key):
         start_key, run_key = jax.random.split(key)
         frozen = jax.lax.stop_gradient(params)
-        sampler = _made(make_sampler, frozen)
+        sampler = _negatives.made(make_sampler, frozen)
         start = _initial(initial, frozen, start_key, jnp.arange(num_chains))
-        end, info = _run(run_key, sampler, sampler.init(start), num_steps)
-        value, metrics = _contrast(energy, params, batch, end.position, energy_penalty)
+        end, info = _negatives.run(run_key, sampler, sampler.init(start), num_steps)
+        value, metrics = _negatives.contrast(energy, params, batch, end.position, energy_penalty)
         return value, (state, info | metrics)
 
     return Objective(lambda params, key: (), loss)
@@ -307,7 +226,7 @@ def persistent(
     >>> state.chains.position.shape
     (16, 2)
     """
-    _check(energy, make_sampler, num_steps, energy_penalty)
+    _negatives.check(energy, make_sampler, num_steps, energy_penalty)
     _checks.function("initial", initial)
     if not 1 <= _checks.count("num_chains", num_chains, 0) <= _checks.count("capacity", capacity):
         raise ValueError(f"num_chains must be in [1, capacity={capacity}], got {num_chains}.")
@@ -328,14 +247,14 @@ def persistent(
     def init(params, key):
         params = jax.lax.stop_gradient(params)
         start = _initial(initial, params, key, jnp.arange(capacity))
-        chains = _start(_made(make_sampler, params), start, num_chains)
+        chains = _start(_negatives.made(make_sampler, params), start, num_chains)
         age = jnp.full((capacity,), burn_in, jnp.int32)
         return PersistentState(chains, _beside(jax.tree.leaves(start)[0], 0, age))
 
     def loss(params, state, batch, key):
         draw_key, restart_key, fresh_key, run_key = jax.random.split(key, 4)
         frozen = jax.lax.stop_gradient(params)
-        sampler = _made(make_sampler, frozen)
+        sampler = _negatives.made(make_sampler, frozen)
         axes: Any = PersistentState(_chains.axes(sampler, state.chains.position), age=leading)
         indices, (drawn, age) = _chains.draw(draw_key, state, num_chains, axes=axes, groups=groups)
         # All that depends on the energy is computed by ``refresh``, for old and new together.
@@ -344,12 +263,12 @@ def persistent(
             restart_key, drawn, fresh, restart_fraction, axes=axes.chains
         )
         start = _chains.refresh(sampler, start)
-        end, info = _run(run_key, sampler, start, num_steps)
+        end, info = _negatives.run(run_key, sampler, start, num_steps)
         age = jnp.where(restarted, 0, age + 1)
         state = _chains.write_back(
             state, indices, PersistentState(end, age), axes=axes, groups=groups
         )
-        value, metrics = _contrast(
+        value, metrics = _negatives.contrast(
             energy, params, batch, end.position, energy_penalty, age >= burn_in
         )
         metrics["chains_restarted"] = jnp.mean(restarted, dtype=jnp.float32)

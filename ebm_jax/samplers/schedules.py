@@ -81,3 +81,43 @@ def geometric(start: ArrayLike, end: ArrayLike, num_steps: int) -> Schedule:
     _checks.broadcastable(start=first, end=last)
     ratio = last / first
     return lambda step: first * ratio ** jnp.minimum(step / num_steps, 1.0)
+
+
+def warming(step_size: ArrayLike, temperature: ArrayLike, *, onset: ArrayLike = 1.0) -> Schedule:
+    r"""Return the beta of chains that descend from noise to data in unit time, then are heated.
+
+        1/beta(s) = eps(s h),  eps(t) = 0 for t < t0, rising linearly to eps_max at t = 1, then so
+
+    Chains of ``langevin.ula`` that start at N(0, I) follow the field that ``flow_matching`` learns
+    until t0, and sample the Gibbs distribution that ``energy_matching`` makes of it after t = 1.
+    Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612.
+
+    Args:
+        step_size: h > 0, the time that a step takes.
+        temperature: eps_max > 0.
+        onset: t0 in [0, 1]; 1 is a jump.
+
+    Returns:
+        step () -> beta (), inf before the onset.
+
+    Raises:
+        ValueError: values out of range, or several of them. TypeError: what is no number.
+
+    >>> beta = warming(0.1, 0.01, onset=0.5)
+    >>> [round(float(beta(s)), 4) for s in (0, 5, 10, 100)]
+    [inf, inf, 100.0, 100.0]
+    """
+    for name, value in (("step_size", step_size), ("temperature", temperature)):
+        _checks.positive(name, value)
+        _checks.scalar(name, value)
+    _checks.fraction("onset", onset)
+    _checks.scalar("onset", onset)
+
+    def beta(step: Array) -> Array:
+        # Rounded: 10 steps of 0.1 are a whole.
+        time = jnp.round(step * jnp.asarray(step_size, jnp.float32), 5)
+        rest = 1 - jnp.asarray(onset, jnp.float32)
+        risen = jnp.where(rest > 0, (time - onset) / jnp.where(rest > 0, rest, 1), time >= 1)
+        return 1 / (jnp.asarray(temperature) * jnp.clip(risen, 0, 1))
+
+    return beta

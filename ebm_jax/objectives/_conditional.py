@@ -1,0 +1,37 @@
+"""Chains of which each has an energy of its own: F(x_i, .) for the i-th given x_i."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.objectives import _negatives
+from ebm_jax.types import Array, Energy, Key, Metrics, Position, PyTree, Sampler
+
+# energy of a position (x, the chain's number) -> its sampler
+ConditionalFactory = Callable[[Energy], Sampler]
+
+
+def run(
+    key: Key,
+    energy: Callable[[Position, PyTree], Array],
+    starts: Position,
+    given: PyTree,
+    make_sampler: ConditionalFactory,
+    num_steps: int,
+) -> tuple[Position, Metrics]:
+    """Run the chains of energy(., given_i) from their starts: their ends, constants, and means.
+
+    A position carries the number of its chain, an integer leaf, which no continuous sampler
+    moves: by it the energy finds what is given.
+    """
+    num = _checks.leading_axis("starts", starts)
+
+    def own(position: tuple[Position, Array]) -> Array:
+        x, i = position
+        return energy(x, jax.tree.map(lambda leaf: leaf[i], given))
+
+    sampler = _checks.sampler("What make_sampler returns", make_sampler(own))
+    state, info = _negatives.run(key, sampler, sampler.init((starts, jnp.arange(num))), num_steps)
+    return state.position[0], info

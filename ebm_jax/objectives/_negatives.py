@@ -1,0 +1,95 @@
+"""What the objectives with sampled negatives share: running chains, and the contrast with them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.samplers import chains as _chains
+from ebm_jax.types import Array, Energy, Key, Metrics, Params, Position, Sampler
+
+SamplerFactory = Callable[[Params], Sampler]
+
+
+def run(key: Key, sampler: Sampler, state: Any, num_steps: int) -> tuple[Any, Metrics]:
+    """Run the chains; return their last state, a constant, and the means of their info."""
+    state, info = _chains.run(key, sampler, state, num_steps, collect=_chains.mean_info)
+    return jax.lax.stop_gradient((state, jax.tree.map(jnp.mean, info)))
+
+
+def contrast(
+    energy: Energy,
+    params: Params,
+    positives: Position,
+    negatives: Position,
+    penalty: float,
+    ready: Array | bool = True,
+) -> tuple[Array, Metrics]:
+    """Return mean E(x+) - mean E(x-) + penalty (mean E(x+)^2 + mean E(x-)^2).
+
+    Only chains that are ready and finite count; without any the result is 0 / 0, which
+    training skips.
+    """
+
+    def energies(name: str, x: Position) -> Array:
+        return _checks.energies(lambda one: energy(params, one), x, name)
+
+    _same_kinds(positives, negatives)
+    alive = _chains.finite(negatives)
+    counted = alive & ready
+    # A configuration of NaN would reach the gradient even with weight zero.
+    stand_in = jax.tree.map(lambda n: jnp.where(jnp.isfinite(n), n, jnp.zeros_like(n)), negatives)
+    positive, negative = energies("batch", positives), energies("chains", stand_in)
+
+    def mean_negative(values):
+        return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.sum(counted)
+
+    gap = mean_negative(negative) - jnp.mean(positive)
+    value = -gap
+    if penalty:
+        value += penalty * (jnp.mean(positive**2) + mean_negative(negative**2))
+    metrics = {
+        "loss": value,
+        "energy_positive": jnp.mean(positive),
+        "energy_negative": mean_negative(negative),
+        "energy_gap": gap,
+        "chains_nonfinite": jnp.mean(~alive, dtype=jnp.float32),
+        "chains_ready": jnp.mean(counted, dtype=jnp.float32),
+    }
+    return value, metrics
+
+
+def _same_kinds(batch: Position, chains: Position) -> None:
+    """Refuse batches that are no configurations like the chains: integers where these are floats.
+
+    An energy of both would be of another scale for the data than for the chains.
+    """
+    _checks.leading_axis("batch", batch)
+    if jax.tree.structure(batch) != jax.tree.structure(chains):
+        raise ValueError(
+            "batch must have the structure of the chains' positions, "
+            f"{jax.tree.structure(chains)}, got {jax.tree.structure(batch)}."
+        )
+    for data, chain in zip(*map(jax.tree.leaves, (batch, chains)), strict=True):
+        kinds = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in (data, chain)]
+        if kinds == [False, True]:
+            raise TypeError(
+                f"batch must be floating point where the chains are, got {data.dtype}: "
+                "images / 255, say."
+            )
+
+
+def check(energy: Energy, make_sampler: SamplerFactory, num_steps: int, penalty: float) -> None:
+    """Refuse what the three objectives share."""
+    _checks.function("energy", energy)
+    _checks.function("make_sampler", make_sampler)
+    _checks.count("num_steps", num_steps)
+    _checks.nonnegative("energy_penalty", penalty)
+    _checks.finite("energy_penalty", penalty)
+    _checks.scalar("energy_penalty", penalty)
+
+
+def made(make_sampler: SamplerFactory, params: Params) -> Sampler:
+    return _checks.sampler("What make_sampler returns", make_sampler(params))

@@ -1,0 +1,94 @@
+r"""Negatives from a sampler that is trained beside the energy, in place of a Markov chain."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.objectives import _negatives
+from ebm_jax.types import Array, Energy, Key, Objective, Params, Position
+
+Draw = Callable[[Params, Key, int], tuple[Position, Array]]
+
+
+class AmortizedParams(NamedTuple):
+    """Two sets of parameters.
+
+    As labels, ``AmortizedParams("energy", "sampler")``, it gives each an optimiser of its own by
+    ``optax.multi_transform``.
+    """
+
+    energy: Params
+    sampler: Params
+
+
+def amortized(energy: Energy, draw: Draw, *, num_samples: int) -> Objective:
+    r"""Return the contrast with a trained sampler's draws, and the sampler's own objective.
+
+        energy:   mean E(x) - mean E(g)               g ~ q, constants
+        sampler:  mean E(g) - H(q),  H(q) = -mean log q(g)    E a constant
+
+    The sampler's objective is the divergence KL(q || exp(-E)/Z) less log Z, so that
+    H(q) - E_q[E] <= log Z, the metric ``log_partition_bound``: the two are adversaries, and the
+    energy's objective is maximum likelihood as far as the sampler follows.
+    Source: Kim and Bengio (2016), Deep directed generative models with energy-based probability
+    estimation; Grathwohl et al. (2021), No MCMC for me: amortized sampling for fast and stable
+    training of energy-based models.
+
+    Args:
+        energy: (params, x) -> ().
+        draw: (params, key, n) -> n positions on the leading axis, differentiable in the
+            parameters, and their log-densities (n,): a flow, a Gaussian, a mixture.
+        num_samples: draws an update, >= 1.
+
+    Returns:
+        An ``Objective`` without state, of batches x and ``AmortizedParams``; metrics also those of
+        the objectives with sampled negatives, ``entropy`` and ``log_partition_bound``.
+
+    Raises:
+        ValueError: num_samples < 1, log-densities that are not (n,). TypeError: parameters that
+            are no ``AmortizedParams``, draws that are no pair, what is no function.
+
+    >>> import jax, jax.numpy as jnp
+    >>> def draw(log_scale, key, n):
+    ...     xi = jax.random.normal(key, (n, 1))
+    ...     log_q = jax.scipy.stats.norm.logpdf(xi)[:, 0] - log_scale
+    ...     return jnp.exp(log_scale) * xi, log_q
+    >>> objective = amortized(lambda k, x: k * jnp.sum(x**2) / 2, draw, num_samples=1000)
+    >>> _, (_, metrics) = objective.loss(AmortizedParams(1.0, 0.0), (), jnp.ones((8, 1)),
+    ...                                  jax.random.key(0))
+    >>> bool(jnp.isclose(metrics["log_partition_bound"], jnp.log(2 * jnp.pi) / 2))
+    True
+    """
+    _checks.function("energy", energy)
+    _checks.function("draw", draw)
+    _checks.count("num_samples", num_samples)
+
+    def loss(params, state, batch, key):
+        _checks.kind(params, AmortizedParams)
+        drawn = draw(params.sampler, key, num_samples)
+        if not isinstance(drawn, tuple | list) or len(drawn) != 2:
+            raise TypeError(
+                f"draw must return (positions, log-densities), it returned {type(drawn).__name__}."
+            )
+        positions, log_density = drawn[0], _checks.floating("What draw returns", drawn[1])
+        num = _checks.leading_axis("What draw returns", positions)
+        if num != num_samples or log_density.shape != (num_samples,):
+            raise ValueError(
+                f"draw must return {num_samples} positions and their log-densities, "
+                f"({num_samples},), it returned {num} and {log_density.shape}."
+            )
+        contrast, metrics = _negatives.contrast(
+            energy, params.energy, batch, jax.lax.stop_gradient(positions), 0.0
+        )
+        frozen = jax.lax.stop_gradient(params.energy)
+        energies = _checks.energies(lambda x: energy(frozen, x), positions, "draws")
+        entropy, divergence = -jnp.mean(log_density), jnp.mean(energies + log_density)
+        # The value is the contrast; the divergence is there for its gradient.
+        value = contrast + divergence
+        metrics |= {"loss": value, "entropy": entropy, "log_partition_bound": -divergence}
+        return value, (state, metrics)
+
+    return Objective(lambda params, key: (), loss)

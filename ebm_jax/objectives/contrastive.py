@@ -1,0 +1,183 @@
+r"""The losses of two energies as objectives over data: a right answer against a wrong one.
+
+    L = mean_i loss(F(x_i, y_i), F(x_i, y'_i))
+
+Which wrong answer y' it is decides what is learnt: the most offending one, one that a chain finds,
+or one of the user's own proposal. Source: LeCun et al. (2006), sections 2.2 and 3.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ebm_jax import _checks
+from ebm_jax._trees import chain_norm
+from ebm_jax.objectives import _conditional
+from ebm_jax.objectives._conditional import ConditionalFactory
+from ebm_jax.types import Array, Energy, Key, Objective, Params, Position, PyTree
+
+Propose = Callable[[Params, Key, PyTree, Position], Position]
+
+
+def _pair(batch: PyTree) -> tuple[PyTree, Position]:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"batches must be pairs (x, y), got {type(batch).__name__}.")
+    for part in batch:
+        _checks.leading_axis("batch", part)
+    _checks.leading_axis("batch", tuple(batch))
+    return jax.tree.map(jnp.asarray, tuple(batch))
+
+
+def contrastive(
+    energy: Energy, loss: Callable[[Array, Array], Array], propose: Propose
+) -> Objective:
+    r"""Return the mean of a pairwise loss over a batch of right answers and wrong ones.
+
+        L = mean_i loss(F(x_i, y_i), F(x_i, y'_i)),   y' a constant
+
+    Args:
+        energy: F(params, x, y) -> ().
+        loss: (E+ (n,), E- (n,)) -> (n,): ``losses.hinge`` and its kin, their margin filled in.
+        propose: (params, key, x, y) -> y', wrong answers like y: ``most_offending_among``,
+            ``by_sampling``, or your own, which may ignore what it is given.
+
+    Returns:
+        An ``Objective`` without state, of batches (x, y); metrics ``loss``, ``energy_positive``,
+        ``energy_negative`` and ``energy_gap``.
+
+    Raises:
+        TypeError: batches that are no pairs, what is no function. ValueError: batches without a
+            common leading axis, proposals unlike y, an energy that is no scalar, a loss that is
+            not elementwise.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ebm_jax import losses
+    >>> objective = contrastive(lambda params, x, y: (params * x - y) ** 2, losses.hinge,
+    ...                         lambda params, key, x, y: y + jax.random.normal(key, y.shape))
+    >>> x = jnp.arange(4.0)
+    >>> value, (_, metrics) = objective.loss(2.0, (), (x, 2 * x), jax.random.key(0))
+    >>> float(metrics["energy_positive"])
+    0.0
+    """
+    for name, value in (("energy", energy), ("loss", loss), ("propose", propose)):
+        _checks.function(name, value)
+
+    def batch_loss(params, state, batch, key):
+        x, y = _pair(batch)
+        wrong = jax.lax.stop_gradient(propose(jax.lax.stop_gradient(params), key, x, y))
+        kinds = [
+            jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), answers) for answers in (y, wrong)
+        ]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"propose must return answers like y, {kinds[0]}, got {kinds[1]}.")
+
+        def energies(answers: Position) -> Array:
+            return _checks.energies(lambda pair: energy(params, *pair), (x, answers), "batch")
+
+        positive, negative = energies(y), energies(wrong)
+        each = _checks.floating("What loss returns", loss(positive, negative))
+        if each.shape != positive.shape:
+            raise ValueError(
+                f"loss must return one number an example, {positive.shape}, it returned "
+                f"{each.shape}."
+            )
+        value, means = jnp.mean(each), (positive.mean(), negative.mean())
+        metrics = {
+            "loss": value,
+            "energy_positive": means[0],
+            "energy_negative": means[1],
+            "energy_gap": means[1] - means[0],
+        }
+        return value, (state, metrics)
+
+    return Objective(lambda params, key: (), batch_loss)
+
+
+def most_offending_among(
+    energy: Energy, candidates: Position, *, radius: ArrayLike = 0.0
+) -> Propose:
+    r"""Return the proposal of the most offending answer of a finite set.
+
+        y' = argmin F(x, c) over the candidates c with |c - y| > radius
+
+    For continuous y the radius keeps the answers that are as good as right from being pushed up.
+    Source: LeCun et al. (2006), definitions 1 and 2.
+
+    Args:
+        energy: F(params, x, y) -> ().
+        candidates: answers like y, on the leading axis.
+        radius: >= 0, in units of y.
+
+    Returns:
+        (params, key, x, y) -> y'. Where no candidate is that far it is y itself.
+
+    Raises:
+        ValueError: candidates without a common leading axis, a radius < 0.
+
+    >>> import jax, jax.numpy as jnp
+    >>> propose = most_offending_among(lambda params, x, y: (x - y) ** 2, jnp.arange(5.0))
+    >>> propose(None, jax.random.key(0), jnp.array([1.2]), jnp.array([1.0])).tolist()
+    [2.0]
+    """
+    _checks.function("energy", energy)
+    _checks.leading_axis("candidates", candidates)
+    _checks.nonnegative("radius", radius)
+    _checks.scalar("radius", radius)
+    candidates, what = jax.tree.map(jnp.asarray, candidates), "candidates"
+
+    def propose(params, key, x, y):
+        del key
+        first = [jax.tree.map(lambda leaf: leaf[0], answers) for answers in (candidates, y)]
+        _checks.alike(what, *first)
+
+        def one(pair):
+            given, right = pair
+            energies = _checks.energies(lambda c: energy(params, given, c), candidates, what)
+            difference = jax.tree.map(
+                lambda c, r: c.astype(energies.dtype) - r.astype(energies.dtype), candidates, right
+            )
+            far = chain_norm(jax.tree.leaves(difference)) > radius
+            index = jnp.argmin(jnp.where(far, energies, jnp.inf))
+            return jax.tree.map(lambda c, r: jnp.where(far.any(), c[index], r), candidates, right)
+
+        return jax.lax.map(one, (x, y), batch_size=256)
+
+    return propose
+
+
+def by_sampling(energy: Energy, make_sampler: ConditionalFactory, *, num_steps: int) -> Propose:
+    r"""Return the proposal of the answers that chains of exp(-F(x_i, .)) find, from y_i on.
+
+    Args:
+        energy: F(params, x, y) -> ().
+        make_sampler: energy -> ``Sampler``, of the energy that it is given, one of the pair (y,
+            number of the chain): ``lambda e: langevin.ula(e, step_size=0.01)``.
+        num_steps: steps of the chains, >= 1.
+
+    Returns:
+        (params, key, x, y) -> y'.
+
+    Raises:
+        ValueError: num_steps < 1. TypeError: answers without a floating leaf, what is no function
+            or makes no sampler.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ebm_jax.samplers import langevin
+    >>> propose = by_sampling(lambda params, x, y: (x - y) ** 2,
+    ...                       lambda e: langevin.mala(e, step_size=0.1), num_steps=10)
+    >>> propose(None, jax.random.key(0), jnp.ones(5), jnp.ones(5)).shape
+    (5,)
+    """
+    _checks.function("energy", energy)
+    _checks.function("make_sampler", make_sampler)
+    _checks.count("num_steps", num_steps)
+
+    def propose(params, key, x, y):
+        def own(answer: Position, given: PyTree) -> Array:
+            return energy(params, given, answer)
+
+        return _conditional.run(key, own, y, x, make_sampler, num_steps)[0]
+
+    return propose

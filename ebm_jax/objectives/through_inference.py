@@ -1,0 +1,67 @@
+r"""Training through inference: the loss is on the answer that the energy's descent ends at."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax import _checks
+from ebm_jax.types import Array, Key, Objective, Params
+
+
+def through_inference(
+    infer: Callable[[Params, Any, Key], Any], loss: Callable[[Any, Any], Array]
+) -> Objective:
+    r"""Return the mean loss of the answers that inference finds.
+
+        L = mean_i loss(y*(params, x_i), y_i),   y* = argmin_y E(params, x_i, y), or near it
+
+    The energy is shaped only where descent passes: its values are no likelihoods. Source: Belanger
+    et al. (2017), End-to-end learning for structured prediction energy networks; Du et al.
+    (2022), Learning iterative reasoning through energy minimization.
+
+    Args:
+        infer: (params, x, key) -> y for one x, differentiable in the parameters: by
+            ``inference.unroll`` or ``inference.implicit_minimum``; the key is for its start and
+            its noise.
+        loss: (y, right answer) -> (), of one example.
+
+    Returns:
+        An ``Objective`` without state, of batches (x, y); metric ``loss``.
+
+    Raises:
+        TypeError: batches that are no pairs, what is no function. ValueError: batches without a
+            common leading axis, a loss that is no scalar.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from ebm_jax import inference
+    >>> def infer(params, x, key):
+    ...     energy = lambda y: (y - params * x) ** 2 / 2
+    ...     return inference.unroll(energy, 0.0, step_size=0.5, num_steps=20).position
+    >>> objective = through_inference(infer, lambda y, right: (y - right) ** 2)
+    >>> x = jnp.arange(4.0)
+    >>> value, _ = objective.loss(2.0, (), (x, 2 * x), jax.random.key(0))
+    >>> bool(value < 1e-6)
+    True
+    """
+    _checks.function("infer", infer)
+    _checks.function("loss", loss)
+
+    def batch_loss(params, state, batch, key):
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TypeError(f"batches must be pairs (x, y), got {type(batch).__name__}.")
+        num = _checks.leading_axis("batch", tuple(batch))
+
+        def one(x, y, own: Key) -> Array:
+            return _checks.floating("What loss returns", loss(infer(params, x, own), y))
+
+        each = jax.vmap(one)(batch[0], batch[1], jax.random.split(key, num))
+        if each.ndim != 1:
+            raise ValueError(
+                f"loss must return one number an example, it returned {each.shape[1:]}."
+            )
+        value = jnp.mean(each)
+        return value, (state, {"loss": value})
+
+    return Objective(lambda params, key: (), batch_loss)
