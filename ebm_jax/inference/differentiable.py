@@ -68,9 +68,9 @@ def unroll(
         y_{k+1} = y_k - a grad E(y_k) + s xi_k,   k < K
 
     The derivative is that of the algorithm, not of the minimum; on E = k (y - f)^2 / 2 both are
-    known, y_K = f + (1 - a k)^K (y_0 - f). It keeps all positions in memory.
-    Source: Belanger et al. (2017), End-to-end learning for structured prediction energy networks;
-    Du et al. (2022), Learning iterative reasoning through energy minimization.
+    known, y_K = f + (1 - a k)^K (y_0 - f). Memory grows with the steps that gradients flow
+    through. Source: Belanger et al. (2017), End-to-end learning for structured prediction energy
+    networks; Du et al. (2022), Learning iterative reasoning through energy minimization.
 
     Args:
         energy: E(y) -> (), one configuration in.
@@ -78,6 +78,7 @@ def unroll(
         step_size: a > 0, in y^2 / energy; it may be learnt.
         num_steps: K >= 1.
         last_steps: through how many of the last steps gradients flow, from 1 to K; None for all.
+            What lies before is a constant, its energies too.
         noise_scale: s >= 0, in units of y.
         key: a key of ``jax.random.key``, used once; needed where there is noise.
 
@@ -123,7 +124,8 @@ def unroll(
 
     first = num_steps - last
     position, before = jax.lax.scan(step, start, jnp.arange(first))
-    position = jax.lax.stop_gradient(position) if first else position
+    if first:
+        position, before = jax.lax.stop_gradient((position, before))
     position, after = jax.lax.scan(step, position, jnp.arange(first, num_steps))
     return Descent(position, jnp.concatenate([before, after, energy(position)[None]]))
 
@@ -157,8 +159,8 @@ def implicit_minimum(
         An ``ImplicitMinimum``.
 
     Raises:
-        ValueError: num_iterations < 1, a tolerance <= 0, an energy that is no scalar. TypeError: a
-            start that is not floating, what is no function.
+        ValueError: num_iterations < 1, a tolerance <= 0, an energy that is no scalar, a y* unlike
+            the start. TypeError: a start that is not floating, what is no function.
 
     >>> import jax
     >>> def answer(f):
@@ -179,14 +181,14 @@ def implicit_minimum(
     def frozen(y: Position) -> Array:
         return converted(y, *jax.lax.stop_gradient(constants))
 
-    found = jax.lax.stop_gradient(minimize(frozen, start))
-    kinds = [jax.tree.map(lambda y: (jnp.shape(y), jnp.result_type(y)), y) for y in (start, found)]
-    if kinds[0] != kinds[1]:
-        raise ValueError(f"minimize must return a y like the start, {kinds[0]}, got {kinds[1]}.")
+    found = minimize(frozen, start)
+    _checks.alike("What minimize returns", found, start)
+    found = jax.lax.stop_gradient(found)
     gradient = jax.grad(energy)(found)
     _, hessian = jax.linearize(jax.grad(frozen), found)
-    # Newton's step, of which the value is taken away again: its derivative is that of y*.
-    step, _ = jax.scipy.sparse.linalg.cg(hessian, gradient, tol=tolerance, maxiter=num_iterations)
-    position = jax.tree.map(lambda y, s: y - (s - jax.lax.stop_gradient(s)), found, step)
+    # Newton's step from a gradient of value 0, which costs nothing: its derivative is that of y*.
+    zero = jax.tree.map(lambda g: g - jax.lax.stop_gradient(g), gradient)
+    step, _ = jax.scipy.sparse.linalg.cg(hessian, zero, tol=tolerance, maxiter=num_iterations)
+    position = jax.tree.map(lambda y, s: y - s, found, step)
     norm = jax.lax.stop_gradient(chain_norm([g[None] for g in jax.tree.leaves(gradient)])[0])
     return ImplicitMinimum(position, norm)

@@ -1,23 +1,94 @@
 """Objectives: what training minimises, where losses, energies and samplers meet."""
 
+from ebm_jax.objectives.amortized import AmortizedParams, amortized
 from ebm_jax.objectives.combine import weighted_sum
+from ebm_jax.objectives.contrastive import by_sampling, contrastive, most_offending_among
+from ebm_jax.objectives.discrete_data import (
+    minimum_probability_flow,
+    pseudo_likelihood,
+    ratio_matching,
+)
+from ebm_jax.objectives.energy_discrepancy import (
+    bernoulli_perturbation,
+    energy_discrepancy,
+    gaussian_perturbation,
+    grid_perturbation,
+)
+from ebm_jax.objectives.energy_matching import (
+    energy_matching,
+    equilibrium_matching,
+    flow_matching,
+    optimal_coupling,
+)
+from ebm_jax.objectives.improved_contrastive import (
+    improved_contrastive_divergence,
+    nearest_neighbor_entropy,
+)
 from ebm_jax.objectives.likelihood import discriminative, maximum_likelihood, push_down
+from ebm_jax.objectives.noise_contrastive import binary_nce, conditional_nce, ranking_nce
+from ebm_jax.objectives.noise_distributions import (
+    Noise,
+    bernoulli_noise,
+    gaussian_noise,
+    mixture_noise,
+)
 from ebm_jax.objectives.penalties import gradient_penalty
+from ebm_jax.objectives.recovery_likelihood import recovery_likelihood
 from ebm_jax.objectives.sampled_likelihood import (
     PersistentState,
     contrastive_divergence,
     persistent,
     short_run,
 )
+from ebm_jax.objectives.score_matching import (
+    denoising_score_matching,
+    hutchinson_score_matching,
+    score_matching,
+    sliced_score_matching,
+)
+from ebm_jax.objectives.stein import kernelized_stein_discrepancy
+from ebm_jax.objectives.through_inference import through_inference
 
 __all__ = [
+    "AmortizedParams",
+    "Noise",
     "PersistentState",
+    "amortized",
+    "bernoulli_noise",
+    "bernoulli_perturbation",
+    "binary_nce",
+    "by_sampling",
+    "conditional_nce",
+    "contrastive",
     "contrastive_divergence",
+    "denoising_score_matching",
     "discriminative",
+    "energy_discrepancy",
+    "energy_matching",
+    "equilibrium_matching",
+    "flow_matching",
+    "gaussian_noise",
+    "gaussian_perturbation",
     "gradient_penalty",
+    "grid_perturbation",
+    "hutchinson_score_matching",
+    "improved_contrastive_divergence",
+    "kernelized_stein_discrepancy",
     "maximum_likelihood",
+    "minimum_probability_flow",
+    "mixture_noise",
+    "most_offending_among",
+    "nearest_neighbor_entropy",
+    "optimal_coupling",
     "persistent",
+    "pseudo_likelihood",
     "push_down",
+    "ranking_nce",
+    "ratio_matching",
+    "recovery_likelihood",
+    "score_matching",
     "short_run",
+    "sliced_score_matching",
+    "through_inference",
     "weighted_sum",
 ]

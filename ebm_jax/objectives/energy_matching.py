@@ -2,7 +2,7 @@ r"""Matching a field: the gradient of the energy regresses on the straight way f
 
     x_t = (1 - t) x_0 + t x_1,   t ~ U[0, 1],   x_0 ~ N(0, I),   x_1 data
 
-The energy does not know the time t. Descending it carries noise to data; it is **not** yet the
+The energy does not know the time t. Descending it carries noise to data; it is not yet the
 energy of a Gibbs distribution of the data, so that its values are no likelihoods:
 ``energy_matching`` makes it one near the data.
 
@@ -91,7 +91,7 @@ def flow_matching(energy: Energy, *, couple: Coupling | None = None) -> Objectiv
         An ``Objective`` without state.
 
     Raises:
-        As the module says.
+        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = flow_matching(lambda params, x: params * jnp.sum(x**2) / 2)

@@ -51,6 +51,8 @@ def through_inference(
     def batch_loss(params, state, batch, key):
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise TypeError(f"batches must be pairs (x, y), got {type(batch).__name__}.")
+        for part in batch:
+            _checks.leading_axis("batch", part)
         num = _checks.leading_axis("batch", tuple(batch))
 
         def one(x, y, own: Key) -> Array:

@@ -18,15 +18,28 @@ import pytest
 import rows_energies
 import rows_inference
 import rows_losses
+import rows_negatives
+import rows_objectives
 import rows_partition
 import rows_samplers
+import rows_through_inference
 import rows_training
 from kinds import Traced
 
 import ebm_jax
 
 HOME = str(Path(ebm_jax.__file__).parent)
-TABLES = (rows_losses, rows_energies, rows_inference, rows_samplers, rows_partition, rows_training)
+TABLES = (
+    rows_losses,
+    rows_energies,
+    rows_inference,
+    rows_samplers,
+    rows_partition,
+    rows_training,
+    rows_negatives,
+    rows_objectives,
+    rows_through_inference,
+)
 ROWS = [row for table in TABLES for row in table.ROWS]
 
 
