@@ -1,5 +1,8 @@
 """Checkpoints of a training: each whole or not there, the newest two kept, read back or refused."""
 
+import errno
+import os
+import shutil
 import sys
 import time
 import zlib
@@ -10,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ebm_jax.types import PyTree
-from experiments.runs import UsageError
+from experiments.runs import CannotWriteError, UsageError, whole
 
 KEPT = 2
 SECONDS = 5.0  # between two checkpoints, at least
@@ -30,12 +33,11 @@ class Checkpoints:
             raise self._cannot_write(error) from error
         self._last, self._cost = time.perf_counter(), 0.0
 
-    def _cannot_write(self, error: Exception) -> UsageError:
+    def _cannot_write(self, error: Exception) -> CannotWriteError:
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        return UsageError(
-            f"{self._folder} cannot be written ({reason}): make room or choose another --workdir; "
-            "the checkpoints that are there are whole, and the same command goes on from them."
-        )
+        if "RESOURCE_EXHAUSTED" in reason:
+            reason = os.strerror(errno.ENOSPC)
+        return CannotWriteError(self._folder, reason)
 
     def restore(self, like: PyTree) -> PyTree:
         """Return the newest state that can be read; the given one where there is none.
@@ -88,6 +90,9 @@ class Checkpoints:
             self._manager.wait_until_finished()
             if step in self._manager.all_steps():
                 return
+            # Asked first: what orbax cannot write it tells in several tracebacks.
+            if shutil.disk_usage(self._folder).free < _size(state):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
             )
@@ -110,6 +115,11 @@ def _raw(leaf):
     """Return an array, a key as its words."""
     is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(leaf) if is_key else leaf
+
+
+def _size(tree: PyTree) -> int:
+    """Return how many bytes a state has."""
+    return sum(_raw(leaf).nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _described(tree: PyTree) -> dict[str, str]:
@@ -141,7 +151,8 @@ def write_parameters(path: Path, params: PyTree) -> None:
     """Write parameters as one .npz file, an array a leaf by the leaf's path."""
     leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(params))]
     wide = [x if x.dtype.kind in "fiub" else x.astype(np.float32) for x in leaves]  # bfloat16
-    np.savez(path, **dict(zip(_names(params), wide, strict=True)))
+    with whole(path) as part:
+        np.savez(part, **dict(zip(_names(params), wide, strict=True)))
 
 
 def read_parameters(path: Path, like: PyTree) -> PyTree:

@@ -4,6 +4,9 @@ Data and chains are shared out over the devices of a mesh, parameters are on eac
 sums the gradients. All processes run the same program; the first alone writes into the workdir.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -13,6 +16,7 @@ from ebm_jax.types import PyTree
 from experiments.runs import UsageError
 
 AXIS = "devices"
+LONGEST = 2000  # bytes of a sentence
 
 
 def join(coordinator: str, num_processes: int, process_id: int) -> None:
@@ -61,6 +65,22 @@ def any_process(value: bool) -> bool:
     if jax.process_count() == 1:
         return value
     return bool(np.any(multihost_utils.process_allgather(np.asarray(value))))
+
+
+@contextlib.contextmanager
+def refused_together() -> Iterator[None]:
+    """Let every process leave with the sentence of one that refuses, instead of waiting for it."""
+    sentence = ""
+    try:
+        yield
+    except UsageError as error:
+        sentence = str(error)
+    if jax.process_count() > 1:
+        text = np.frombuffer(sentence.encode()[:LONGEST].ljust(LONGEST, b"\0"), np.uint8)
+        said = [bytes(row).rstrip(b"\0") for row in multihost_utils.process_allgather(text)]
+        sentence = next((line.decode(errors="ignore") for line in said if line), "")
+    if sentence:
+        raise UsageError(sentence)
 
 
 def spread(mesh: Mesh | None, chains: PyTree) -> PyTree:

@@ -19,7 +19,16 @@ import optax
 from absl import flags
 
 from ebm_jax import training
-from experiments import data, devices, digits_report, loop, loss_table, plots, runs
+from experiments import (
+    data,
+    devices,
+    digits_likelihood,
+    digits_report,
+    loop,
+    loss_table,
+    plots,
+    runs,
+)
 from experiments.digits_model import from_noise, generate, load, make_objective, prepare
 
 flags.DEFINE_enum("loss", "nll", loss_table.NAMES, "Loss over the classes.")
@@ -41,6 +50,7 @@ runs.define_float(
 )
 flags.DEFINE_integer("sample_steps", 2000, "MALA steps of the samples from noise.", lower_bound=10)
 runs.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
+flags.DEFINE_integer("betas", 1000, "Temperatures of the annealing for log Z.", lower_bound=3)
 flags.DEFINE_integer(
     "hold_out_class",
     -1,
@@ -159,7 +169,7 @@ def main() -> None:
         restart_fraction=FLAGS.restart,
         groups=FLAGS.groups,
     )
-    network_key, fit_key, sample_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
+    network_key, fit_key, sample_key, nats_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
     params, history = fit(
         run,
         objective,
@@ -172,10 +182,17 @@ def main() -> None:
     # As many samples as test images.
     bound = functools.partial(model.joint, params)
     samples = sample(sample_key, bound, len(split.test_x), len(digits))
+    options = {"noise": FLAGS.data_noise, "step_size": FLAGS.step_size, "num_betas": FLAGS.betas}
+    likelihood = digits_likelihood.measure(
+        nats_key, model, params, split, **options, seed=FLAGS.seed
+    )
     classes = jax.jit(jax.vmap(functools.partial(model.classes, params)))
     outliers = data.outliers(split.test_x, FLAGS.seed) | unseen
     digits_report.write(
-        run, digits_report.Results(classes, split, outliers, digits, FLAGS.loss, history, samples)
+        run,
+        digits_report.Results(
+            classes, split, outliers, digits, FLAGS.loss, history, samples, likelihood
+        ),
     )
 
 

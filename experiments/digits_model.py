@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 import ebm_jax
 from ebm_jax import inference, objectives
+from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointMLP
 from ebm_jax.samplers import chains, langevin, schedules
 from ebm_jax.types import Objective
@@ -23,6 +24,7 @@ class Model(NamedTuple):
     """The energies of one run: F(x, .) over the classes, and E of a configuration (x, y)."""
 
     network: JointMLP
+    reference: Gaussian  # what is below the network
     classes: Callable  # (params, x) -> (n,)
     joint: Callable  # (params, {"x", "y"}) -> ()
 
@@ -35,7 +37,7 @@ def make_model(train_x: np.ndarray, num_classes: int, hidden: int, noise: float)
     network = JointMLP((hidden, hidden), num_classes)
     mean = jnp.asarray(train_x.mean(0))
     precision = jnp.asarray(1 / (train_x.var(0) + noise**2))
-    reference = ebm_jax.energies.Gaussian(mean, precision)
+    reference = Gaussian(mean, precision)
 
     def classes(params, x):
         return network.apply(params, 4 * (x - 0.5)) + ebm_jax.energies.gaussian(reference, x)
@@ -43,7 +45,7 @@ def make_model(train_x: np.ndarray, num_classes: int, hidden: int, noise: float)
     def joint(params, configuration):
         return classes(params, configuration["x"])[configuration["y"]]
 
-    return Model(network, classes, joint)
+    return Model(network, reference, classes, joint)
 
 
 class Prepared(NamedTuple):

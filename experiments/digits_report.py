@@ -37,6 +37,11 @@ MEASURES = {  # name in the summary: what it is, and the value to reach
     "calibration_beta": ("the fitted beta", ""),
     "effective_beta": ("inverse temperature of the chains in training", ""),
     "sample_beta": ("inverse temperature of the samples", ""),
+    "nats": ("log-likelihood of F(x) at noisy test digits, nats an image", ""),
+    "nats_interval": ("its interval, by annealing both ways", ""),
+    "nats_effective_sample_size": ("chains that its log Z rests on", ">= 5, or trust it not"),
+    "nats_given_class": ("the log-likelihood given the class", ""),
+    "nats_reference": ("that of independent Gaussian pixels", ""),
     "skipped_updates": ("updates skipped because something was not finite", ""),
     "seconds": ("seconds, training to report", "< 180"),
 }
@@ -52,6 +57,7 @@ class Results(NamedTuple):
     loss: str
     history: dict[str, np.ndarray]
     samples: Samples
+    likelihood: dict
 
 
 def free_energies(results: Results, x: np.ndarray) -> np.ndarray:
@@ -135,10 +141,15 @@ def embedded(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def number(value: float | list[float]) -> str:
+    """Return a number, or the two ends of an interval, to four digits."""
+    return " to ".join(f"{v:.4g}" for v in np.atleast_1d(np.asarray(value, float)))
+
+
 def number_rows(summary: dict[str, float]) -> str:
     """Return the rows of the table of numbers, in HTML."""
     return "\n".join(
-        f"<tr><td>{html.escape(meaning)}</td><td>{summary[name]:.4g}</td>"
+        f"<tr><td>{html.escape(meaning)}</td><td>{number(summary[name])}</td>"
         f"<td>{html.escape(target)}</td></tr>"
         for name, (meaning, target) in MEASURES.items()
         if name in summary
@@ -182,6 +193,7 @@ def write(run: runs.Run, results: Results) -> None:
         classification(results)
         | {f"auroc_{n}": evaluation.auroc(inside, e) for n, e in outside.items()}
         | sample_quality(results)
+        | results.likelihood
         | {
             "sample_beta": results.samples.beta,
             "effective_beta": float(results.history["generative/beta"][-1]),

@@ -66,6 +66,8 @@ def train(
             stacked = jax.device_get(stacked)
             row = {metric: float(np.mean(values)) for metric, values in stacked.items()}
             row |= measure(devices.own(run.mesh, state.params)) if measure else {}
+            # As it is read back: JSON has no infinity.
+            row = {metric: v if np.isfinite(v) else np.nan for metric, v in row.items()}
             row["step"] = first + count
             rows.append(row)
             run.log(first + count, {prefix + k: v for k, v in row.items() if k != "step"})

@@ -10,6 +10,7 @@ hidden units it is exact, all through training; with more it is bracketed at the
 from the base rates to the RBM and back.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import optax
 from absl import flags
 
 from ebm_jax import training
-from experiments import data, datasets, loop, plots, rbm_model, runs
+from experiments import data, datasets, devices, loop, plots, rbm_model, runs
 
 
 class Dataset(NamedTuple):
@@ -49,6 +50,7 @@ flags.DEFINE_integer(
 runs.define_float("learning_rate", 0.1, "Learning rate at first; it falls to zero.", 1e-9)
 flags.DEFINE_integer("batch_size", 100, "Images an update.", lower_bound=1)
 flags.DEFINE_integer("chains", 100, "Persistent chains.", lower_bound=1)
+flags.DEFINE_integer("groups", 1, "Equal groups that chains change places in.", lower_bound=1)
 flags.DEFINE_integer("gibbs_steps", 1, "Sweeps of the chains between updates.", lower_bound=1)
 flags.DEFINE_integer("temperatures", 10, "Replicas of a tempered chain.", lower_bound=2)
 flags.DEFINE_integer("sample_steps", 1000, "Sweeps of the samples shown.", lower_bound=1)
@@ -57,6 +59,11 @@ flags.register_multi_flags_validator(
     ["objective", "hidden"],
     lambda given: given["objective"] != "ml" or given["hidden"] <= rbm_model.MOST_EXACT,
     f"--objective=ml sums over all hidden states: --hidden is at most {rbm_model.MOST_EXACT}.",
+)
+flags.register_multi_flags_validator(
+    ["chains", "groups", "mesh"],
+    lambda given: not (given["chains"] % given["groups"] or given["groups"] % given["mesh"]),
+    "--groups must divide --chains, and be a multiple of --mesh.",
 )
 FLAGS = flags.FLAGS
 
@@ -80,26 +87,24 @@ def fit(run: runs.Run, split: data.Split, params, key, *, steps: int):
         gibbs_steps=FLAGS.gibbs_steps,
         chains=FLAGS.chains,
         temperatures=FLAGS.temperatures,
+        groups=FLAGS.groups,
+        mesh=run.mesh,
     )
-    schedule = optax.cosine_decay_schedule(FLAGS.learning_rate, steps)
-    optimizer = optax.sgd(schedule)
+    optimizer = optax.sgd(optax.cosine_decay_schedule(FLAGS.learning_rate, steps))
     trainer = training.trainer(objective, optimizer, average_decay=AVERAGE_DECAY)
     init_key, train_key = jax.random.split(key)
-
-    def measure(params):
-        return exact(params, split) if FLAGS.hidden <= rbm_model.MOST_EXACT else {}
-
+    known = FLAGS.hidden <= rbm_model.MOST_EXACT
     state, history = loop.train(
         run,
         "",
         trainer,
-        trainer.init(params, init_key),
+        trainer.init(*devices.place(run.mesh, (params, init_key))),
         data.batches(split.train_x, batch_size=FLAGS.batch_size, seed=FLAGS.seed),
         train_key,
         num_steps=steps,
         group=-(-steps // 20),
-        shown="test_log_likelihood" if FLAGS.hidden <= rbm_model.MOST_EXACT else "loss_total",
-        measure=measure,
+        shown="test_log_likelihood" if known else "loss_total",
+        measure=functools.partial(exact, split=split) if known else None,
     )
     return state.average, history
 
@@ -176,8 +181,7 @@ def main() -> None:
     params = rbm_model.start(start_key, split.train_x, FLAGS.hidden, centered=FLAGS.centered)
     began = run.seconds()
     params, history = fit(run, split, params, fit_key, steps=steps)
-    trained = run.seconds() - began
-    summary = {"updates": steps, "training_seconds": round(trained, 1)}
+    summary = {"updates": steps, "training_seconds": round(run.seconds() - began, 1)}
     if FLAGS.hidden <= rbm_model.MOST_EXACT:
         summary |= {"exact": True} | exact(params, split)
     else:

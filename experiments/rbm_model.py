@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 import ebm_jax
 from ebm_jax import objectives
@@ -15,7 +16,7 @@ from ebm_jax.energies.boltzmann import RBM, CenteredRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.samplers import chains, gibbs_sampling, tempering
 from ebm_jax.types import Array, Key, Objective, Sampler
-from experiments import checkpoints, runs
+from experiments import checkpoints, devices, runs
 
 VISIBLE = {"digits": 64, "mnist": 784}
 MOST_EXACT = 20  # hidden units whose states are all summed over
@@ -108,7 +109,15 @@ def exact_likelihood() -> Objective:
 
 
 def make_objective(
-    name: str, rates: np.ndarray, hidden: int, *, gibbs_steps: int, chains: int, temperatures: int
+    name: str,
+    rates: np.ndarray,
+    hidden: int,
+    *,
+    gibbs_steps: int,
+    chains: int,
+    temperatures: int,
+    groups: int = 1,
+    mesh: Mesh | None = None,
 ) -> Objective:
     """Return the objective of a name: ml, cd, pcd, pt; persistent chains start at the rates."""
     if name == "ml":
@@ -123,16 +132,20 @@ def make_objective(
         def make_sampler(params):
             return tempered(params, temperatures)
 
+    def initial(params, key, slots):
+        del params
+        start = jax.random.bernoulli(key, probabilities, (len(slots), len(probabilities)))
+        return devices.spread(mesh, start)
+
     return objectives.persistent(
         energy,
         make_sampler,
         num_steps=gibbs_steps,
         num_chains=chains,
         capacity=chains,
-        initial=lambda params, key, slots: jax.random.bernoulli(
-            key, probabilities, (len(slots), len(probabilities))
-        ),
+        initial=initial,
         restart_fraction=0.0,
+        groups=groups,
     )
 
 

@@ -6,9 +6,11 @@ and the same command goes on from there. Each but 0 comes with a sentence.
 """
 
 import contextlib
+import errno
 import functools
 import json
 import math
+import os
 import signal
 import sys
 import tempfile
@@ -35,10 +37,22 @@ COMMON = ("workdir", "seed", "mesh", "coordinator", "num_processes", "process_id
 WHERE = tuple(name for name in COMMON if name != "seed")  # the run is the same wherever it runs
 
 USAGE, DIVERGED, FALSE_CLAIM, STOPPED = 1, 2, 3, 75
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UsageError(ValueError):
     """Something the user can put right; shown as one sentence, without a traceback."""
+
+
+class CannotWriteError(UsageError):
+    """The workdir has no room; what was saved there before is whole."""
+
+    def __init__(self, where: Path | str, reason: str) -> None:
+        """Say where, why, and how to go on."""
+        super().__init__(
+            f"{where} cannot be written ({reason}): make room or choose another --workdir; what is "
+            "saved there is whole, and the same command goes on from it."
+        )
 
 
 class StoppedError(Exception):
@@ -76,8 +90,14 @@ def main(program: Callable[[], None]) -> None:
         logging.set_verbosity(logging.WARNING)  # jax tells of every backend it does not find
         try:
             program()
+        except CannotWriteError as error:
+            _leave_at_once(str(error))
         except UsageError as error:
             _leave(str(error), USAGE)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            _leave_at_once(str(CannotWriteError(FLAGS.workdir, str(error.strerror))))
         except StoppedError as error:
             _leave(str(error), STOPPED)
         except FloatingPointError as error:
@@ -95,10 +115,17 @@ def _leave(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _leave_at_once(sentence: str) -> NoReturn:
+    # Files are not closed: what they hold back has no room, and each would say so.
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    os._exit(USAGE)
+
+
 def _flag_text() -> str:
-    """Return the flags of this package as a flagfile, without where and by whom it is run."""
+    """Return the flags of the program and this package as a flagfile, without where it is run."""
     modules = FLAGS.flags_by_module_dict()
-    own = {f.name: f for m, fs in modules.items() if "absl" not in m for f in fs}
+    ours = {m for m in modules if m == sys.argv[0] or m.split(".")[0] in ("experiments", "scripts")}
+    own = {flag.name: flag for module in ours for flag in modules[module]}
     lines = [own[name].serialize() for name in sorted(own) if name not in WHERE]
     return "".join(f"{line}\n" for line in lines if line)
 
@@ -114,7 +141,8 @@ def start() -> "Run":
     elif FLAGS.num_processes > 1:
         raise UsageError(f"--num_processes={FLAGS.num_processes} needs a --coordinator.")
     mesh = devices.make_mesh(FLAGS.mesh)
-    run = Run(Path(FLAGS.workdir), _flag_text(), mesh, first=devices.is_first())
+    with devices.refused_together():
+        run = Run(Path(FLAGS.workdir), _flag_text(), mesh, first=devices.is_first())
     for which in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(which, run.stop)
     return run
@@ -145,11 +173,36 @@ def _whole_rows(path: Path) -> list[dict[str, float]]:
     """Return the rows of a file of JSON lines; a line that a kill cut short is removed."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        path.write_text("".join(lines[:-1]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
         lines = lines[:-1]
-    return [json.loads(line) for line in lines]
+        os.truncate(path, sum(map(len, lines)))
+    rows = [json.loads(line) for line in lines]
+    return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that replaces the one of this name once it is whole."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _json(value: Any, **options: Any) -> str:
+    """Return strict JSON: it has no NaN and no infinity, which become null."""
+
+    def strict(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: strict(v) for name, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [strict(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(strict(value), allow_nan=False, **options)
 
 
 def _identity(row: dict[str, float]) -> tuple:
@@ -162,7 +215,7 @@ class Run:
 
     A workdir that holds an unfinished run with the same flags is gone on with. What a row of
     metrics.jsonl says depends on the flags alone, so that a row which is there already is not
-    written again by the updates that a stopped run repeats.
+    written again by the updates that a stopped run repeats. What is not finite is null there.
 
     Of several processes only the first writes there; the others write into a folder of their own
     that is thrown away, and share the checkpoints.
@@ -183,7 +236,8 @@ class Run:
             workdir.mkdir(parents=True, exist_ok=True)
             if flag_file.exists():
                 _refuse_other_flags(workdir, flag_file.read_text(), flag_text)
-            flag_file.write_text(flag_text)
+            else:
+                self.write("flags.txt", flag_text)
             self._rows = _whole_rows(metrics)
             self._metrics = metrics.open("a")
         except OSError as error:
@@ -241,13 +295,10 @@ class Run:
             return
         self._written.add(_identity(row))
         try:
-            self._metrics.write(json.dumps(row) + "\n")
+            self._metrics.write(_json(row) + "\n")
             self._metrics.flush()
         except OSError as error:
-            raise UsageError(
-                f"{self.workdir} cannot be written ({error.strerror}): make room, and the same "
-                "command goes on from what is saved."
-            ) from error
+            raise CannotWriteError(self.workdir, str(error.strerror)) from error
         for name, value in metrics.items():
             if math.isfinite(value):  # TensorBoard draws no other, and complains
                 self._board.add_scalar(name, value, step)
@@ -261,7 +312,8 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """Write a text file into the workdir."""
-        (self.workdir / name).write_text(text)
+        with whole(self.workdir / name) as path:
+            path.write_text(text)
 
     def finish(self, summary: dict[str, Any], claims: dict[str, bool] | None = None) -> None:
         """Write summary.json and print it as the last line.
@@ -271,11 +323,11 @@ class Run:
         if claims:
             summary = summary | {"claims": {name: bool(holds) for name, holds in claims.items()}}
         summary = summary | {"seconds": round(self.seconds(), 1)}
-        self.write("summary.json", json.dumps(summary, indent=2) + "\n")
+        self.write("summary.json", _json(summary, indent=2) + "\n")
         self._metrics.close()
         self._board.close()
         if self.first:
-            print(json.dumps(summary), flush=True)
+            print(_json(summary), flush=True)
         wrong = false_claims(summary)
         if wrong:
             raise FalseClaimError(f"this does not hold: {'; '.join(wrong)}.")

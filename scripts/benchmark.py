@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags, logging
 
-SUITES = ("langevin", "mlp", "conv", "train", "scaling", "efficiency", "discrete")
+SUITES = ("langevin", "mlp", "conv", "train", "scaling", "efficiency", "discrete", "keeping")
 PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")

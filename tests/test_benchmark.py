@@ -30,6 +30,7 @@ KEYS = {
         "rbm_vs_floor",
         "ais_over_parts",
     },
+    "keeping": {"run_over_training"},
 }
 
 

@@ -46,7 +46,7 @@ class MLP(nn.Module):
 
     >>> import jax
     >>> network = MLP((16, 16))
-    >>> params = network.init(jax.random.key(0), jax.numpy.zeros(2))
+    >>> params = jax.jit(network.init)(jax.random.key(0), jax.numpy.zeros(2))
     >>> network.apply(params, jax.numpy.ones(2)).shape
     ()
     """
@@ -70,7 +70,7 @@ class JointMLP(nn.Module):
 
     >>> import jax
     >>> network = JointMLP((16,), num_classes=10)
-    >>> params = network.init(jax.random.key(0), jax.numpy.zeros(64))
+    >>> params = jax.jit(network.init)(jax.random.key(0), jax.numpy.zeros(64))
     >>> network.apply(params, jax.numpy.ones(64)).shape
     (10,)
     """
@@ -100,7 +100,7 @@ class ConvEnergy(nn.Module):
 
     >>> import jax
     >>> network = ConvEnergy((8, 16))
-    >>> params = network.init(jax.random.key(0), jax.numpy.zeros((28, 28, 1)))
+    >>> params = jax.jit(network.init)(jax.random.key(0), jax.numpy.zeros((28, 28, 1)))
     >>> network.apply(params, jax.numpy.ones((28, 28, 1))).shape
     ()
     """

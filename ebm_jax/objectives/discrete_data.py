@@ -120,7 +120,7 @@ def ratio_matching(energy: Energy) -> Objective:
         An ``Objective`` without state, of binary batches x; metric ``loss``.
 
     Raises:
-        As the module says.
+        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = ratio_matching(lambda params, x: 0.0 * params)
@@ -155,7 +155,7 @@ def minimum_probability_flow(energy: Energy) -> Objective:
         An ``Objective`` without state, of binary batches x; metric ``loss``.
 
     Raises:
-        As the module says.
+        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = minimum_probability_flow(lambda params, x: 0.0 * params)

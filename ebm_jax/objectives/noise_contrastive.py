@@ -113,7 +113,7 @@ def binary_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Objec
         apart: near 1 the noise teaches nothing.
 
     Raises:
-        As the module says.
+        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import energies
@@ -166,7 +166,7 @@ def ranking_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Obje
         before all their negatives.
 
     Raises:
-        As the module says.
+        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.objectives import gaussian_noise
@@ -211,7 +211,7 @@ def conditional_nce(energy: Energy, perturb: Perturbation, *, num_negatives: int
         An ``Objective`` without state.
 
     Raises:
-        As the module says.
+        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.objectives import gaussian_perturbation

@@ -113,7 +113,7 @@ def score_matching(energy: Energy) -> Objective:
         of |grad E|^2) and ``laplacian`` (that of the trace).
 
     Raises:
-        As the module says.
+        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = score_matching(lambda params, x: params * jnp.sum(x**2) / 2)

@@ -1,6 +1,7 @@
 """What the two-dimensional questions share: a grid of the plane, energies of it, surfaces."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import ebm_jax
 from ebm_jax import diagnostics, gibbs, objectives, sparse_coding
 from ebm_jax.energies.networks import MLP
 from ebm_jax.types import Energy, Objective
-from experiments import data, loop, loss_table, runs
+from experiments import checkpoints, data, loop, loss_table, runs
 
 HALF_WIDTH = 4.0  # the spirals end at about 3.5
 CELLS = 60
@@ -106,6 +107,21 @@ def fit_code(
         run, name, _PUSH_DOWN_CODE, start, batch, fit_key, steps=steps, learning_rate=3e-2
     )
     return fitted
+
+
+def load(workdir: Path | str, training: str) -> tuple[Energy, Any]:
+    """Return (energy, params) of one training of a finished run of ``collapse`` or ``three_ways``.
+
+    energy(params, y (2,)) -> (), that of the code where the name begins with sparse, and otherwise
+    of the network; ``training`` is the name of its file, without .npz.
+    """
+    path = Path(workdir) / f"{training}.npz"
+    if training.startswith("sparse"):
+        shapes = (len(BUMPS), len(BUMPS)), ()
+        like = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+        return sparse_energy, checkpoints.read_parameters(path, like)
+    like = jax.eval_shape(lambda key: init(NETWORK, key), jax.random.key(0))
+    return positive_energy, checkpoints.read_parameters(path, like)
 
 
 def evaluator(energy: Energy) -> Callable[[Any, np.ndarray], np.ndarray]:

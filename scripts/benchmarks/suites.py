@@ -16,6 +16,7 @@ from ebm_jax.samplers import langevin
 from scripts.benchmarks import devices, measure, workloads
 from scripts.benchmarks.discrete import run_discrete
 from scripts.benchmarks.efficiency import run_efficiency
+from scripts.benchmarks.keeping import run_keeping
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
 
@@ -257,4 +258,5 @@ SUITES = {
     "scaling": run_scaling,
     "efficiency": run_efficiency,
     "discrete": run_discrete,
+    "keeping": run_keeping,
 }

@@ -1,7 +1,9 @@
 """A training that is cut anywhere goes on to the same bits; what is damaged is said and passed."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -12,7 +14,7 @@ import pytest
 
 from ebm_jax import objectives, training
 from ebm_jax.samplers import langevin
-from experiments import data, loop, runs
+from experiments import checkpoints, data, loop, runs
 from experiments.checkpoints import Checkpoints
 
 
@@ -173,3 +175,65 @@ def test_other_flags_are_refused_with_the_differences(tmp_path):
     runs.Run(tmp_path, "--seed=0\n--steps=3\n")
     with pytest.raises(runs.UsageError, match=r"it has --seed=0, this one --seed=1\."):
         runs.Run(tmp_path, "--seed=1\n--steps=3\n")
+
+
+def test_a_metric_that_is_not_finite_is_the_same_after_a_stop(make_run, tmp_path):
+    """Infinity is not in JSON: the history has NaN there, read back or not."""
+
+    def history(folder, *lengths):
+        for num_steps in lengths:
+            found = loop.train(
+                make_run(folder),
+                "toy",
+                TRAINER,
+                TRAINER.init(jnp.ones(2), jax.random.key(0)),
+                lambda t: POINTS[:16],
+                jax.random.key(1),
+                num_steps=num_steps,
+                group=3,
+                measure=lambda params: {"odd": np.inf},
+            )[1]
+        return found
+
+    whole, cut = history(tmp_path / "whole", 12), history(tmp_path / "cut", 6, 12)
+    assert whole.keys() == cut.keys()
+    for name, values in whole.items():
+        np.testing.assert_array_equal(cut[name], values)
+    assert np.isnan(whole["odd"]).tolist() == [True] * 4
+    one, other = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut"))
+    assert one == other
+    assert "Infinity" not in one
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
+    make_run, tmp_path, uninterrupted, monkeypatch
+):
+    with pytest.raises(runs.StoppedError):
+        train(make_run(tmp_path), stop_after=4)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
+        with pytest.raises(
+            runs.CannotWriteError,
+            match=r"No space left on device.*the same command goes on from it",
+        ):
+            train(make_run(tmp_path))
+    assert [p.name for p in (tmp_path / "checkpoints" / "toy").iterdir()] == ["6"]
+    state, _ = train(make_run(tmp_path))
+    assert_same(state, uninterrupted[0])
+    assert rows(tmp_path) == uninterrupted[2]
+
+
+def test_weights_that_cannot_be_written_leave_those_before(tmp_path, monkeypatch):
+    path = tmp_path / "parameters.npz"
+    checkpoints.write_parameters(path, {"a": jnp.ones(2)})
+
+    def half(path, **arrays):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.write_parameters(path, {"a": jnp.zeros(2)})
+    found = checkpoints.read_parameters(path, {"a": jnp.zeros(2)})
+    assert found["a"].tolist() == [1, 1]
+    assert [p.name for p in tmp_path.iterdir()] == ["parameters.npz"]

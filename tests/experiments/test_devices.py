@@ -21,36 +21,43 @@ from ebm_jax import objectives, training
 from ebm_jax.samplers import langevin
 from experiments import devices, loop, runs
 
-folder, steps, size, coordinator, processes, number = sys.argv[1:]
-if coordinator:
-    devices.join(coordinator, int(processes), int(number))
-mesh = devices.make_mesh(int(size))
-run = runs.Run(Path(folder), "", mesh, first=devices.is_first())
 energy = lambda params, x: jnp.sum(params["a"] * (x - params["b"]) ** 2)
 
-def start(params, key, slots):
-    return devices.spread(mesh, jax.random.normal(key, (len(slots), 2)))
+def train(folder, steps, size):
+    mesh = devices.make_mesh(size)
+    run = runs.Run(Path(folder), "", mesh, first=devices.is_first())
 
-objective = objectives.persistent(
-    energy,
-    lambda params: langevin.mala(functools.partial(energy, params), step_size=0.1),
-    num_steps=5, num_chains=64, capacity=256, initial=start, groups=8,
-)
-trainer = training.trainer(objective, optax.adam(0.02), average_decay=0.9)
-params, key = {"a": jnp.ones(2), "b": jnp.zeros(2)}, jax.random.key(0)
-state = trainer.init(*devices.place(mesh, (params, key)))
-if mesh:
-    assert len(state.objective.chains.position.sharding.device_set) == mesh.size
-data = lambda t: 3 + np.random.default_rng(t).standard_normal((32, 2), np.float32)
-state, _ = loop.train(run, "", trainer, state, data, jax.random.key(1),
-                      num_steps=int(steps), group=5)
-assert state.params["a"].is_fully_addressable
+    def start(params, key, slots):
+        return devices.spread(mesh, jax.random.normal(key, (len(slots), 2)))
+
+    objective = objectives.persistent(
+        energy,
+        lambda params: langevin.mala(functools.partial(energy, params), step_size=0.1),
+        num_steps=5, num_chains=64, capacity=256, initial=start, groups=8,
+    )
+    trainer = training.trainer(objective, optax.adam(0.02), average_decay=0.9)
+    params, key = {"a": jnp.ones(2), "b": jnp.zeros(2)}, jax.random.key(0)
+    state = trainer.init(*devices.place(mesh, (params, key)))
+    if mesh:
+        assert len(state.objective.chains.position.sharding.device_set) == mesh.size
+    data = lambda t: 3 + np.random.default_rng(t).standard_normal((32, 2), np.float32)
+    state, _ = loop.train(run, "", trainer, state, data, jax.random.key(1),
+                          num_steps=steps, group=5)
+    assert state.params["a"].is_fully_addressable
+
+trainings, coordinator, processes, number = map(json.loads, sys.argv[1:])
+if coordinator:
+    devices.join(coordinator, processes, number)
+for folder, steps, size in trainings:
+    train(folder, steps, size)
 """
 
 
-def start(folder, steps, mesh, coordinator="", processes=1, number=0, devices=None):
-    flags = f"--xla_force_host_platform_device_count={devices or mesh}"
-    given = map(str, (folder, steps, mesh, coordinator, processes, number))
+def start(*trainings, devices, coordinator="", processes=1, number=0):
+    """Start a process that makes trainings, each a folder, a number of steps and a mesh."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    named = [(str(folder), *rest) for folder, *rest in trainings]
+    given = map(json.dumps, (named, coordinator, processes, number))
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *given],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
@@ -64,7 +71,8 @@ def two(folder, steps):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    return [start(folder, steps, 2, address, 2, number, devices=1) for number in (0, 1)]
+    joined = {"devices": 1, "coordinator": address, "processes": 2}
+    return [start((folder, steps, 2), number=number, **joined) for number in (0, 1)]
 
 
 def wait(*processes):
@@ -82,9 +90,10 @@ def curve(folder):
 
 def test_the_curve_is_that_of_one_device(tmp_path):
     one, eight, there, back = (tmp_path / name for name in ("one", "eight", "there", "back"))
-    wait(start(one, 20, 1), start(eight, 20, 8), *two(there, 10), start(back, 10, 2))
+    wait(*two(there, 10))
     # What two processes saved one goes on from, on two devices of its own, and the reverse.
-    wait(start(there, 20, 2), *two(back, 20))
+    wait(start((one, 20, 1), (eight, 20, 8), (there, 20, 2), (back, 10, 2), devices=8))
+    wait(*two(back, 20))
     expected = curve(one)
     parameters = np.load(one / "parameters.npz")
     for folder in (eight, there, back):
@@ -115,3 +124,32 @@ def test_a_mesh_divides_the_batch():
     batches = {"x": np.zeros((3, 4, 2)), "weight": np.zeros(3)}
     with pytest.raises(runs.UsageError, match="--mesh=1 must divide the 1 examples"):
         devices.place_batches(mesh, batches)
+
+
+STARTED = """
+from experiments import runs
+runs.main(runs.start)
+"""
+
+
+def test_all_processes_leave_when_the_first_refuses_the_workdir(tmp_path):
+    """Otherwise the others would wait until they miss its heartbeat, and end without a sentence."""
+    (tmp_path / "flags.txt").write_text("--seed=5\n")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    given = f"--workdir={tmp_path}", "--mesh=2", f"--coordinator={address}", "--num_processes=2"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", STARTED, *given, f"--process_id={number}"],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == runs.USAGE, errors
+        assert "holds a run with other flags: it has --seed=5, this one --seed=0" in errors
+        assert "Traceback" not in errors

@@ -22,6 +22,7 @@ QUICK = (
     "--sample_steps=10",
     "--chains=16",
     "--capacity=128",
+    "--betas=3",
 )
 
 
@@ -80,7 +81,9 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     for name in ("accuracy", "auroc_noise", "auroc_shuffled", "auroc_inverted", "auroc_held_out"):
         assert 0 <= summary[name] <= 1
     assert set(summary) <= {*digits_report.MEASURES, "report"}
-    assert all(np.isfinite(summary[name]) for name in digits_report.MEASURES)
+    assert all(np.isfinite(summary[name]).all() for name in digits_report.MEASURES)
+    low, high = summary["nats_interval"]
+    assert low <= summary["nats"] <= high
     assert (tmp_path / "samples.png").stat().st_size > 5000
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 3

@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import os
+import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -163,3 +167,58 @@ def test_data_that_are_not_there_are_asked_for(program, tmp_path, monkeypatch):
     given = "--dataset=mnist", f"--data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}"
     with pytest.raises(runs.UsageError, match=r"images-idx3-ubyte\.gz is missing"):
         program("rbm", *given).main()
+
+
+OVER_A_MESH = """
+import sys
+import jax
+from absl import flags
+from experiments import loop, rbm, runs
+
+train = loop.train
+def spied(run, name, made, state, batch, key, **options):
+    state, history = train(run, name, made, state, batch, key, **options)
+    if run.mesh:
+        chains = state.objective.chains.position
+        assert [s.data.shape[0] for s in chains.addressable_shards] == [4, 4]
+        batches = rbm.devices.place_batches(run.mesh, batch(0)[None])
+        update = jax.jit(made.update, static_argnums=3).lower(state, batches, key, 1)
+        print(update.compile().as_text(), file=open(run.workdir / "hlo.txt", "w"))
+    return state, history
+loop.train = spied
+
+for mesh in ("1", "2"):
+    flags.FLAGS(["rbm", *sys.argv[2:], "--mesh=" + mesh, f"--workdir={sys.argv[1]}/{mesh}"])
+    split = rbm.binary(rbm.data.digits())
+    params = rbm.rbm_model.start(jax.random.key(0), split.train_x, 21, centered=True)
+    rbm.fit(runs.start(), split, params, jax.random.key(1), steps=4)
+"""
+
+
+def test_over_two_devices_it_is_the_run_of_one(tmp_path):
+    """The same curve to rounding, and every chain stays on the device that holds its slot."""
+    given = "--objective=pt", "--temperatures=2", "--hidden=21", "--batch_size=100"
+    environment = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", OVER_A_MESH, tmp_path, *given, "--groups=2", "--chains=8"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        [json.loads(line) for line in (tmp_path / mesh / "metrics.jsonl").read_text().splitlines()]
+        for mesh in ("1", "2")
+    )
+    assert [row["step"] for row in two] == [1, 2, 3, 4]
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_allclose(b[name], a[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    program = (tmp_path / "2" / "hlo.txt").read_text()
+    assert "all-reduce" in program
+    assert not re.search("all-gather|all-to-all|collective-permute", program)

@@ -129,3 +129,87 @@ def test_while_training_only_a_second_ctrl_c_ends_at_once(tmp_path):
         assert run.stopped_by == "SIGUSR2"
         with pytest.raises(runs.StoppedError, match="stopped by SIGINT"):
             run.stop(signal.SIGINT, None)
+
+
+def strictly(text):
+    """Read JSON that may hold no NaN and no infinity."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_what_is_not_finite_is_null_in_the_files_and_nan_when_read_back(tmp_path, capsys):
+    run = runs.Run(tmp_path)
+    run.log(3, {"a": math.nan, "b": math.inf, "c": 0.5})
+    run.finish({"low": -math.inf, "ends": [math.nan, 1.0], "by_name": {"x": math.inf}})
+    line = (tmp_path / "metrics.jsonl").read_text()
+    assert strictly(line) == {"step": 3, "a": None, "b": None, "c": 0.5}
+    summary = strictly((tmp_path / "summary.json").read_text())
+    assert summary == strictly(capsys.readouterr().out.splitlines()[-1])
+    assert summary["low"] is None
+    assert summary["ends"] == [None, 1.0]
+    assert summary["by_name"] == {"x": None}
+    again = runs.Run(tmp_path)
+    (row,) = again.rows("", 3)
+    assert row["c"] == 0.5
+    assert math.isnan(row["a"])
+    assert math.isnan(row["b"])
+    again.log(3, {"a": 1.0, "b": 2.0, "c": 3.0})  # there already
+    assert (tmp_path / "metrics.jsonl").read_text() == line
+
+
+def test_the_flags_kept_are_those_of_the_program_and_of_runs(tmp_path):
+    """orbax defines flags of its own."""
+    orbax = (
+        "import experiments.loop\nfrom absl import flags\nassert 'orbax' in str(list(flags.FLAGS))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{orbax}\n{PROGRAM}", f"--workdir={tmp_path}", "--size=2"],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "flags.txt").read_text() == "--seed=0\n--size=2.0\n"
+
+
+LIMITED = """
+import resource, signal, sys
+from experiments import runs
+def main():
+    run = runs.start()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
+    for step in range(100):
+        run.log(step, {"a_metric": step / 3})
+    run.finish({})
+LIMIT = int(sys.argv.pop())
+runs.main(main)
+"""
+
+
+def test_no_more_room_is_one_sentence_and_no_row_is_lost(tmp_path):
+    """A limit on the size of a file stands for a full disk; it cuts a row in two."""
+
+    def limited(size):
+        return subprocess.run(
+            [sys.executable, "-c", LIMITED, "--workdir=out", str(size)],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+
+    done = limited(1000)
+    assert done.returncode == runs.USAGE
+    assert done.stderr.startswith("error: out cannot be written (File too large): make room or")
+    assert len(done.stderr.splitlines()) == 1
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    assert not metrics.read_text().endswith("\n")
+    assert not (tmp_path / "out" / "summary.json").exists()
+    done = limited(1_000_000)
+    assert done.returncode == 0, done.stderr
+    rows = [strictly(line) for line in metrics.read_text().splitlines()]
+    assert rows == [{"step": step, "a_metric": step / 3} for step in range(100)]

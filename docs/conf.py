@@ -1,0 +1,75 @@
+"""The documentation site: ``scripts/docs`` builds it."""
+
+import re
+
+import ebm_jax
+
+project = "ebm_jax"
+author = "The ebm_jax authors"
+release = version = ebm_jax.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",
+]
+html_theme = "sphinx_book_theme"
+html_title = "ebm_jax"
+html_static_path = ["static"]
+html_css_files = ["ebm_jax.css"]
+html_theme_options = {"show_toc_level": 2, "use_download_button": False}
+html_copy_source = False
+templates_path = []
+exclude_patterns = ["build"]
+
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]
+nb_execution_mode = "cache"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_type_aliases = dict.fromkeys(
+    ("Array", "Energy", "Key", "Params", "Position", "PyTree", "ArrayLike")
+)
+autodoc_type_aliases = {name: name for name in autodoc_type_aliases}
+napoleon_google_docstring = True
+napoleon_use_rtype = False
+napoleon_use_param = False
+
+nitpicky = True
+# Types of other packages, which have no pages here, and what typing makes of our own.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(jax|numpy|np|optax|flax|chex|linen|nn|collections|typing|contextlib)\..*"),
+    (r"py:.*", r"(Array|ArrayLike|Energy|Key|Params|Position|PyTree|Any|Callable|Module|optional)"),
+]
+
+
+def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
+    """Make the indented lines of a docstring, which are formulas, a block that keeps its lines.
+
+    In the text |x| is a norm and ``**options`` are arguments, not marks of reStructuredText.
+    """
+    del app, what, name, obj, options
+    found, inside, example = [], False, False
+    for line in lines:
+        begins = line.startswith("    ") and not inside and (not found or not found[-1].strip())
+        if begins and not any(re.match(r"(\.\. |:)", earlier) for earlier in found[-3:]):
+            found += [".. code-block:: text", ""]
+            inside = True
+        elif line.strip() and not line.startswith("    "):
+            inside = False
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        literal = example or (inside and line.startswith("    "))
+        # A star that begins a line is that of a list.
+        found.append(line if literal else re.sub(r"(?<!^)(?<!`)([|*])", r"\\\1", line))
+    lines[:] = found
+
+
+def setup(app) -> None:
+    """Handle docstrings before napoleon does."""
+    app.connect("autodoc-process-docstring", _formulas, priority=1)

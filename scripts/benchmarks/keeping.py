@@ -1,0 +1,71 @@
+"""What checkpoints, logs and alarms cost a training: the loop of experiments against none."""
+
+import contextlib
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from ebm_jax import training
+from scripts.benchmarks import measure
+from scripts.benchmarks.peers import Peers
+from scripts.benchmarks.suite import Suite
+
+
+def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """Trainings of the main job at its default flags, kept as a run and kept nowhere.
+
+    With fewer updates than its own: what a run costs once, at its start and its end, weighs more.
+    """
+    del peers
+    from experiments import data, digits, loop, loss_table, runs  # its flags have their defaults
+
+    steps, group, flags = (4, 2, digits.FLAGS) if quick else (500, digits.GROUP, digits.FLAGS)
+    prepared = digits.prepare(flags.hold_out_class, flags.hidden, flags.data_noise)
+    objective = digits.make_objective(
+        prepared.model,
+        loss_table.named(flags.loss, flags.margin),
+        initial=digits.from_noise(prepared.split.train_y, flags.capacity, None),
+        generative_weight=flags.generative_weight,
+        step_size=flags.step_size,
+        langevin_steps=1 if quick else flags.langevin_steps,
+        num_chains=flags.chains,
+        capacity=flags.capacity,
+        restart_fraction=flags.restart,
+        groups=flags.groups,
+    )
+    trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
+    network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
+    params = prepared.model.network.init(network_key, np.zeros(data.digits().train_x.shape[1]))
+    start = trainer.init(params, init_key)
+    batch = digits.batches(prepared.split, flags.data_noise, 0)
+
+    def alone() -> float:
+        began, state = time.perf_counter(), start
+        for first in range(0, steps, group):
+            batches = map(batch, range(first, first + group))
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+            state, metrics = trainer.update(state, stacked, key, group)
+            jax.device_get(metrics)
+        return time.perf_counter() - began
+
+    def kept() -> float:
+        silent = (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        )
+        with tempfile.TemporaryDirectory() as folder, silent[0], silent[1]:
+            began, run = time.perf_counter(), runs.Run(Path(folder))
+            loop.train(run, "", trainer, start, batch, key, num_steps=steps, group=group)
+            run.finish({})
+            return time.perf_counter() - began
+
+    cases = {"training alone": alone, "as a run": kept}
+    first, times = measure.interleaved(cases, repetitions)
+    ratio = measure.ratio(times, "as a run", "training alone")
+    work = f"{steps} updates of experiments.digits, kept (checkpoints, metrics, TensorBoard) or not"
+    return Suite(work, None, {"run_over_training": ratio}, {}, times, first, {})

@@ -1,0 +1,1 @@
+"""Every objective on every problem whose partition function is exact, ranked."""

@@ -1,0 +1,94 @@
+"""Rank every objective on problems whose likelihood is exact: the same network, the same seconds.
+
+    python -m scripts.leaderboard --quick --workdir=runs/lb
+    python -m scripts.leaderboard --problems=2spirals,checkerboard,nltcs --workdir=runs/full
+
+Each objective first tries its own few options from one seed, then trains the best of them from
+others. Every training has one core, and as many updates as the seconds pay for at the speed that
+was measured. What is done is kept in the workdir: the same command goes on where it stopped.
+--quick is two problems, a few seconds each and no search. Writes leaderboard.md and its figure;
+the last line is the ranking.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from absl import flags
+
+from experiments import datasets, runs
+from scripts.leaderboard import page, trials
+
+flags.DEFINE_list("problems", ["2spirals", "nltcs"], "Problems, or all.")
+flags.DEFINE_list("objectives", None, "Objectives; all if unset.")
+runs.define_float("training_seconds", 20.0, "Seconds of training, on one core.", 0.01)
+flags.DEFINE_integer("seeds", 3, "Trainings of each objective with its best options.", 1)
+flags.DEFINE_bool("search", True, "Try the options of each objective first.")
+flags.DEFINE_bool("quick", False, "Three seconds each and no search: minutes, not hours.")
+flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
+flags.DEFINE_string("docs", None, "Folder of the page; the workdir if unset.")
+FLAGS = flags.FLAGS
+
+
+def jobs(budget: trials.Budget, workdir: Path) -> list[tuple]:
+    """Return a job an objective of every problem, or refuse the names."""
+    problems = list(trials.PROBLEMS) if FLAGS.problems == ["all"] else FLAGS.problems
+    if unknown := [name for name in problems if name not in trials.PROBLEMS]:
+        raise runs.UsageError(
+            f"--problems={unknown[0]}: allowed are all, {', '.join(trials.PROBLEMS)}."
+        )
+    known = {name for problem in problems for name in trials.table(problem)}
+    if unknown := [name for name in FLAGS.objectives or () if name not in known]:
+        raise runs.UsageError(f"--objectives={unknown[0]}: allowed are {', '.join(sorted(known))}.")
+    return [
+        (problem, name, budget, workdir, FLAGS.data_dir)
+        for problem in problems
+        for name in trials.table(problem)
+        if FLAGS.objectives is None or name in FLAGS.objectives
+    ]
+
+
+def main() -> None:
+    """Train all, and write the page."""
+    if not FLAGS.workdir:
+        raise runs.UsageError("--workdir is not set: name a folder for the trainings.")
+    began, workdir = time.perf_counter(), Path(FLAGS.workdir)
+    budget = trials.Budget(FLAGS.training_seconds, FLAGS.seeds, FLAGS.search)
+    if FLAGS.quick:
+        budget = budget._replace(seconds=3.0, search=False)
+    todo = jobs(budget, workdir)
+    for problem in {job[0] for job in todo}:
+        trials.trial(problem, FLAGS.data_dir)  # data that are missing are missed before any work
+    context = multiprocessing.get_context("spawn")
+    cores = context.Queue()
+    available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0, 1]
+    for core in available:
+        cores.put(core)
+    rows: page.Rows = {job[0]: {} for job in todo}
+    with ProcessPoolExecutor(len(available), context, trials.pin, (cores,)) as pool:
+        waiting = [pool.submit(trials.work, job) for job in todo]
+        for done, future in enumerate(as_completed(waiting), 1):
+            problem, name, found = future.result()
+            rows[problem][name] = found
+            print(
+                f"{done}/{len(todo)} {problem} {name}: gap {page.median_gap(found):.4f}",
+                file=sys.stderr,
+            )
+    command = "python -m scripts.leaderboard " + " ".join(
+        argument for argument in sys.argv[1:] if "workdir" not in argument
+    )
+    page.write(rows, Path(FLAGS.docs or workdir), command, budget.seeds, budget.seconds)
+    ranking = {
+        problem: {name: round(page.median_gap(found), 5) for name, found in page.ranked(objectives)}
+        for problem, objectives in rows.items()
+    }
+    print(json.dumps(ranking | {"seconds": round(time.perf_counter() - began, 1)}), flush=True)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONPATH", os.getcwd())
+    runs.main(main)

@@ -1,0 +1,125 @@
+"""The page: for each problem the objectives by their gap, and a figure of gap against cost."""
+
+import datetime
+import os
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+
+from experiments import plots
+
+Rows = dict[str, dict[str, list[dict[str, Any]]]]  # problem -> objective -> a row a seed
+
+WHAT = {
+    "nltcs": "16 binary variables, the national long term care survey. The gap is the exact test "
+    "NLL less that of the same network trained by exact maximum likelihood until it is best."
+}
+PLANE = (
+    "A density in the plane. The gap is the divergence KL(density || model), exact on a grid: the "
+    "expected NLL above the entropy."
+)
+
+
+def median_gap(rows: list[dict[str, Any]]) -> float:
+    """Return the median of the seeds' gaps, infinite where most diverged."""
+    return statistics.median(row.get("gap", float("inf")) for row in rows)
+
+
+def ranked(objectives: dict[str, list[dict[str, Any]]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the objectives, the best first."""
+    return sorted(objectives.items(), key=lambda item: median_gap(item[1]))
+
+
+def _line(place: int, name: str, rows: list[dict[str, Any]]) -> str:
+    gaps = [row["gap"] for row in rows if "gap" in row]
+    first = rows[0]
+    options = ", ".join(f"{k} {v}" for k, v in first["options"].items()) or "none"
+    gap = f"{median_gap(rows):.4f}" if gaps else "diverged"
+    interval = f"{min(gaps):.4f} to {max(gaps):.4f}" if gaps else ""
+    if 0 < len(gaps) < len(rows):
+        interval += f", {len(rows) - len(gaps)} diverged"
+    energies = first["energies_per_update"] * first["updates"]
+    seconds = statistics.median(row["seconds"] for row in rows)
+    cells = (
+        place,
+        name.replace("_", " "),
+        gap,
+        interval,
+        options,
+        first["updates"],
+        f"{energies / 1e6:.3g}",
+        f"{seconds:.1f}",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def write(rows: Rows, docs: Path, command: str, seeds: int, seconds: float) -> None:
+    """Write docs/leaderboard.md and its figure."""
+    lines = [
+        "# Which objective?",
+        "",
+        "Every objective trains the same network, for the same seconds on one core, with a",
+        "small search over its own options; the partition function is a sum, so that the result",
+        f"is exact. Each row: the median of {seeds} seeds, and the least and the largest of them;",
+        "the options were chosen at another seed. Energies are counted in matrix products: one is",
+        "what one energy of one point takes, in millions over the training. Seconds are those it",
+        f"took, which may differ from the {seconds:g} that the updates were counted for.",
+        "",
+        "![gap against cost](figures/leaderboard.png)",
+        "",
+    ]
+    for problem, objectives in rows.items():
+        lines += [
+            f"## {problem}",
+            "",
+            WHAT.get(problem, PLANE),
+            "",
+            "| | objective | gap, nats | least to largest | options | updates | M energies | s |",
+            "|---|---|---|---|---|---|---|---|",
+            *(_line(i, *item) for i, item in enumerate(ranked(objectives), 1)),
+            "",
+        ]
+    lines += [
+        f"Made by `{command}` on {datetime.date.today()}, jax {jax.__version__}, Python "
+        f"{platform.python_version()}, {os.cpu_count()} cores.",
+        "",
+    ]
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / "leaderboard.md").write_text("\n".join(lines))
+    (docs / "figures").mkdir(exist_ok=True)
+    draw(rows, docs / "figures" / "leaderboard.png")
+
+
+def draw(rows: Rows, path: Path) -> None:
+    """Write gap against energies spent, a panel a problem."""
+    figure, axes = plt.subplots(
+        1, len(rows), figsize=(6.5 * len(rows), 5.5), squeeze=False, layout="constrained"
+    )
+    for axis, (problem, objectives) in zip(axes[0], rows.items(), strict=True):
+        for name, seeds in ranked(objectives):
+            gaps = sorted(row["gap"] for row in seeds if "gap" in row)
+            if not gaps:
+                continue
+            spent = seeds[0]["energies_per_update"] * seeds[0]["updates"]
+            shown = [max(gap, 1e-4) for gap in gaps]  # a test set may flatter
+            axis.plot([spent, spent], [shown[0], shown[-1]], color="0.7", linewidth=1)
+            axis.plot(spent, statistics.median(shown), "o", markersize=4, color="#2b6cb0")
+            axis.annotate(
+                name.replace("_", " "),
+                (spent, statistics.median(shown)),
+                textcoords="offset points",
+                xytext=(5, 3),
+                fontsize=7,
+            )
+        axis.set(
+            xscale="log",
+            yscale="log",
+            title=problem,
+            xlabel="energies spent",
+            ylabel="gap to the optimum, nats",
+        )
+    plots.save(figure, path)

@@ -1,0 +1,169 @@
+"""One objective on one problem: search its options, then train it from several seeds."""
+
+import functools
+import itertools
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ebm_jax import training
+from experiments import density2d, loop, nltcs, objective_table, runs
+from experiments.densities import DENSITIES
+from experiments.objective_table import BINARY, CONTINUOUS, Trial
+from scripts.leaderboard import cost
+
+PROBLEMS = (*DENSITIES, "nltcs")
+GROUP = 10  # updates of a dispatch that is timed
+
+
+class Budget(NamedTuple):
+    """What every objective gets: seconds of training on one core, seeds, a search or none."""
+
+    seconds: float
+    seeds: int
+    search: bool
+
+
+def table(problem: str) -> dict[str, objective_table.Row]:
+    """Return the objectives that a problem allows."""
+    return BINARY if problem == "nltcs" else CONTINUOUS
+
+
+@functools.cache
+def trial(problem: str, data_dir: str | None) -> Trial:
+    """Return the problem, its data the same for every seed."""
+    if problem == "nltcs":
+        return nltcs.trial(data_dir)
+    return density2d.trial(problem)
+
+
+def choices(search: dict[str, list]) -> list[dict[str, Any]]:
+    """Return all combinations of the options' values, the defaults first."""
+    return [
+        dict(zip(search, values, strict=True)) for values in itertools.product(*search.values())
+    ]
+
+
+def seconds_per_update(trainer: training.Trainer, state: Any, batch: loop.Batch) -> float:
+    """Return the median over five dispatches, after one that compiles."""
+    batches = jax.tree.map(lambda *leaves: np.stack(leaves), *map(batch, range(GROUP)))
+    taken = []
+    for _ in range(6):
+        began = time.perf_counter()
+        jax.block_until_ready(trainer.update(state, batches, jax.random.key(0), GROUP))
+        taken.append((time.perf_counter() - began) / GROUP)
+    return statistics.median(taken[1:])
+
+
+class Trainable:
+    """An objective with its options on a problem: what an update costs, how many there are."""
+
+    def __init__(
+        self, name: str, row: objective_table.Row, options: dict[str, Any], of: Trial, folder: Path
+    ) -> None:
+        """Make the objective; nothing is compiled."""
+        self._name, self._row, self._of, self._folder = name, row, of, folder
+        self.options, self._objective = options, row.make(of.problem, **options)
+
+    def _start(self, trainer: training.Trainer, seed: int):
+        init, start, chains, train = jax.random.split(jax.random.key(seed), 4)
+        params = self._row.start(self._of.problem, self._of.init(init), start)
+        return trainer.init(params, chains), train
+
+    @functools.cached_property
+    def speed(self) -> dict[str, float]:
+        """Return seconds and energies an update, measured once and kept in a file."""
+        path = self._folder / "speed.json"
+        if not path.exists():
+            trainer = training.trainer(self._objective, self._of.optimizer(1000))
+            state, key = self._start(trainer, 0)
+            batch = self._of.batch(0)
+            one = jax.tree.map(lambda leaf: leaf[0], self._of.problem.data)
+            energy = cost.multiplications(
+                self._of.problem.energy, objective_table.energy_params(state.params), one
+            )
+            update = cost.multiplications(trainer.step, state, batch(0), key)
+            found = {
+                "seconds_per_update": seconds_per_update(trainer, state, batch),
+                "energies_per_update": update / energy,
+            }
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(found) + "\n")
+        return json.loads(path.read_text())
+
+    @functools.cache  # noqa: B019  # compiled once for all seeds
+    def _trainer(self, steps: int) -> training.Trainer:
+        return training.trainer(self._objective, self._of.optimizer(steps))
+
+    def train(self, seed: int, steps: int) -> dict[str, Any]:
+        """Train from a seed, or read what an earlier start of the leaderboard found."""
+        folder = self._folder / f"seed_{seed}"
+        path = folder / "row.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        run, trainer = runs.Run(folder), self._trainer(steps)
+        state, key = self._start(trainer, seed)
+        began = time.perf_counter()
+        try:
+            group = -(-steps // 20)
+            state, _ = loop.train(
+                run, "", trainer, state, self._of.batch(seed), key, num_steps=steps, group=group
+            )
+            measured = self._of.measure(state.params)
+        except training.DivergedError as error:
+            measured = {"diverged": str(error)}
+        row = {
+            "objective": self._name,
+            "options": self.options,
+            "seed": seed,
+            "updates": steps,
+            "seconds": round(time.perf_counter() - began, 2),
+            **self.speed,
+            **measured,
+        }
+        path.write_text(json.dumps(row) + "\n")
+        return row
+
+
+def updates(budget: Budget, speed: dict[str, float]) -> int:
+    """Return how many updates the seconds pay for, one at least."""
+    return max(1, int(budget.seconds / speed["seconds_per_update"]))
+
+
+def compete(
+    problem: str, name: str, budget: Budget, workdir: Path, data_dir: str | None
+) -> list[dict[str, Any]]:
+    """Return the rows of an objective's seeds, with the options that did best at seed 0.
+
+    That seed is not among the rows: what chose the options does not measure them.
+    """
+    row, of = table(problem)[name], trial(problem, data_dir)
+    listed = choices(row.search) if budget.search else [{}]
+    tried = []
+    for options in listed:
+        label = ",".join(f"{k}={v}" for k, v in options.items()) or "defaults"
+        tried.append(Trainable(name, row, options, of, workdir / problem / name / label))
+    best = tried[0]
+    if len(tried) > 1:
+        first = [t.train(0, updates(budget, t.speed)).get("gap", np.inf) for t in tried]
+        best = tried[int(np.argmin(first))]
+    return [best.train(seed, updates(budget, best.speed)) for seed in range(1, budget.seeds + 1)]
+
+
+def work(job: tuple) -> tuple[str, str, list[dict[str, Any]]]:
+    """Do one job of the pool, on the one core that its process has."""
+    problem, name, *rest = job
+    return problem, name, compete(problem, name, *rest)
+
+
+def pin(cores: Any) -> None:
+    """Give this process one core of its own, where the system can: all have the same machine."""
+    core = cores.get()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})

@@ -1,0 +1,90 @@
+"""The log-likelihood of the digits' energy: it is that of a density known in closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ebm_jax.energies import Gaussian
+from experiments import data, digits_likelihood, digits_model
+
+NOISE = 0.1
+MEANS = np.array([[0.2, 0.7, 0.4], [0.6, 0.3, 0.5]])
+LEVELS = np.array([-3.0, 1.0])  # the second class weighs exp(-4) of the first
+SCALE = 0.2
+
+
+def gaussians(means):
+    """Two classes, each a Gaussian at a level of its own; the reference is wide enough for both."""
+
+    def classes(params, x):
+        return jnp.sum((x - jnp.asarray(means, jnp.float32)) ** 2, 1) / (2 * SCALE**2) + LEVELS
+
+    reference = Gaussian(jnp.full(3, 0.5), jnp.full(3, 1 / 0.3**2))
+    return digits_model.Model(
+        None, reference, classes, lambda params, c: classes(params, c["x"])[c["y"]]
+    )
+
+
+def split(means):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 50).astype(np.int32)
+    x = (means[y] + 0.15 * rng.standard_normal((100, 3))).astype(np.float32)
+    return data.Split(x, y, x[::2], y[::2])
+
+
+def measured(means, num_betas):
+    return digits_likelihood.measure(
+        jax.random.key(0),
+        gaussians(means),
+        None,
+        split(means),
+        noise=NOISE,
+        step_size=0.02,
+        num_betas=num_betas,
+        seed=0,
+    )
+
+
+def log_density(means, x, y):
+    """log p(x) and log p(x | y), and log p of the reference: by NumPy's float64."""
+    log_z = 1.5 * np.log(2 * np.pi * SCALE**2)
+    joint = -((x[:, None] - means) ** 2).sum(2) / (2 * SCALE**2) - LEVELS
+    given = joint[np.arange(len(x)), y] + LEVELS[y] - log_z
+    total = np.logaddexp.reduce(joint, axis=1) - log_z - np.logaddexp.reduce(-LEVELS)
+    reference = -((x - 0.5) ** 2).sum(1) / (2 * 0.3**2) - 1.5 * np.log(2 * np.pi * 0.3**2)
+    return total.mean(), given.mean(), reference.mean()
+
+
+def test_it_is_that_of_a_known_density():
+    """Fixed key; 25 chains each way err by 0.05 in log Z: 0.2 is four times that."""
+    found = measured(MEANS, 300)
+    test = split(MEANS)
+    x = np.repeat(test.test_x, digits_likelihood.DRAWS, axis=0)
+    noisy = digits_likelihood.noisy(x, NOISE, 0, digits_likelihood.EVALUATION)
+    assert (noisy - x).std() == pytest.approx(NOISE, rel=0.05)
+    y = np.repeat(test.test_y, digits_likelihood.DRAWS)
+    total, given, reference = log_density(MEANS, noisy.astype(np.float64), y)
+    low, high = found["nats_interval"]
+    assert low < total < high
+    assert high - low < 0.5
+    assert found["nats"] == pytest.approx(total, abs=0.2)
+    assert found["nats_given_class"] == pytest.approx(given, abs=0.2)
+    assert found["nats_reference"] == pytest.approx(reference, abs=1e-4)
+    # One class has nearly all the weight, and 25 chains.
+    assert 10 < found["nats_effective_sample_size"] < 30
+
+
+def test_what_cannot_be_believed_says_so():
+    """So far from the reference and in so few temperatures, one chain has all the weight."""
+    found = measured(MEANS + 3, 3)
+    assert found["nats_effective_sample_size"] < 3
+
+
+def test_chains_start_at_training_images_of_their_class():
+    start = digits_likelihood.starts(split(MEANS), 2, 40, 1e-6, seed=1)
+    assert start["y"].tolist() == [0] * 40 + [1] * 40
+    train = split(MEANS)
+    gaps = np.abs(np.asarray(start["x"])[:, None] - train.train_x).max(2)
+    assert gaps.min(1).max() < 1e-5
+    np.testing.assert_array_equal(train.train_y[gaps.argmin(1)], start["y"])
