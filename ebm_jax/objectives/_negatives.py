@@ -93,3 +93,9 @@ def check(energy: Energy, make_sampler: SamplerFactory, num_steps: int, penalty:
 
 def made(make_sampler: SamplerFactory, params: Params) -> Sampler:
     return _checks.sampler("What make_sampler returns", make_sampler(params))
+
+
+def means(positive: Array, negative: Array) -> Metrics:
+    """Return the metrics of energies of data and of what is contrasted with them."""
+    low, high = jnp.mean(positive), jnp.mean(negative)
+    return {"energy_positive": low, "energy_negative": high, "energy_gap": high - low}

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks
 from ebm_jax._trees import chain_norm
-from ebm_jax.objectives import _conditional
+from ebm_jax.objectives import _conditional, _negatives
 from ebm_jax.objectives._conditional import ConditionalFactory
 from ebm_jax.types import Array, Energy, Key, Objective, Params, Position, PyTree
 
@@ -83,14 +83,8 @@ def contrastive(
                 f"loss must return one number an example, {positive.shape}, it returned "
                 f"{each.shape}."
             )
-        value, means = jnp.mean(each), (positive.mean(), negative.mean())
-        metrics = {
-            "loss": value,
-            "energy_positive": means[0],
-            "energy_negative": means[1],
-            "energy_gap": means[1] - means[0],
-        }
-        return value, (state, metrics)
+        value = jnp.mean(each)
+        return value, (state, {"loss": value} | _negatives.means(positive, negative))
 
     return Objective(lambda params, key: (), batch_loss)
 

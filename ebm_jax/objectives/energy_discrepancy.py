@@ -20,6 +20,7 @@ from jax.typing import ArrayLike
 from ebm_jax import _checks
 from ebm_jax._noise import standard_normal
 from ebm_jax._trees import partition
+from ebm_jax.objectives import _negatives
 from ebm_jax.samplers import _discrete
 from ebm_jax.types import Energy, Key, Objective, Position
 
@@ -176,13 +177,6 @@ def energy_discrepancy(
         weight = jnp.log(jnp.asarray(stabilizer, differences.dtype))
         terms = jnp.concatenate([jnp.full((num, 1), weight), differences], axis=1)
         value = jnp.mean(jax.nn.logsumexp(terms, axis=1)) - np.log(num_negatives)
-        means = positive.mean(), negative.mean()
-        metrics = {
-            "loss": value,
-            "energy_positive": means[0],
-            "energy_negative": means[1],
-            "energy_gap": means[1] - means[0],
-        }
-        return value, (state, metrics)
+        return value, (state, {"loss": value} | _negatives.means(positive, negative))
 
     return Objective(lambda params, key: (), loss)

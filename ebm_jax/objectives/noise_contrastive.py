@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax import _checks
+from ebm_jax.objectives import _negatives
 from ebm_jax.objectives.energy_discrepancy import Perturbation
 from ebm_jax.objectives.noise_distributions import Noise, _check_noise
 from ebm_jax.types import Array, Energy, Key, Metrics, Objective, Params, Position
@@ -77,17 +78,8 @@ def _contrast(
     return (
         -positive - _log_prob(noise, batch),
         ratio.reshape(num, num_negatives),
-        _metrics(positive, negative),
+        _negatives.means(positive, negative),
     )
-
-
-def _metrics(positive: Array, negative: Array) -> Metrics:
-    means = jnp.mean(positive), jnp.mean(negative)
-    return {
-        "energy_positive": means[0],
-        "energy_negative": means[1],
-        "energy_gap": means[1] - means[0],
-    }
 
 
 def binary_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Objective:
@@ -236,6 +228,6 @@ def conditional_nce(energy: Energy, perturb: Perturbation, *, num_negatives: int
         positive, negative = energies("batch", batch), energies("negatives", negatives)
         gaps = positive[:, None] - negative.reshape(num, num_negatives)
         value = 2 * jnp.mean(jax.nn.softplus(gaps))
-        return value, (state, {"loss": value} | _metrics(positive, negative))
+        return value, (state, {"loss": value} | _negatives.means(positive, negative))
 
     return Objective(lambda params, key: (), loss)
