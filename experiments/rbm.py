@@ -128,11 +128,12 @@ def bracketed(params, split: data.Split, key) -> dict:
     rates = rbm_model.base_rates(split.train_x)
     found = rbm_model.bracket(anneal_key, params, rates, ends, FLAGS.betas)
     train, test = (float(rbm_model.mean_energy(params, x)) for x in (split.train_x, split.test_x))
-    low, high = found.interval
+    bounds, interval = ([-test - z for z in ends[::-1]] for ends in (found.bounds, found.interval))
     return {
         "train_log_likelihood": -train - found.log_z,
         "test_log_likelihood": -test - found.log_z,
-        "interval": [-test - high, -test - low],
+        "bounds": bounds,  # by annealing down, and up
+        "interval": interval,
         "effective_sample_sizes": list(found.effective_sample_sizes),
     }
 

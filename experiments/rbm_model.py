@@ -181,10 +181,11 @@ def sample(key: Key, params: CenteredRBM, x: np.ndarray, num_steps: int) -> tupl
 
 
 class Bracket(NamedTuple):
-    """log Z from annealing both ways: the best estimate, an interval from below and above."""
+    """log Z from annealing both ways: the best estimate, what each way says, an interval of both."""
 
     log_z: float
-    interval: tuple[float, float]
+    bounds: tuple[float, float]  # in expectation below and above log Z
+    interval: tuple[float, float]  # from the first's lower end to the second's upper
     effective_sample_sizes: tuple[float, float]  # of the chains, up and down
 
 
@@ -211,6 +212,7 @@ def bracket(
     up, down = anneal(up_key, down_key, base.sample(start_key, len(ends)), ends)
     lower, upper = estimates.bracket(key, up, down)
     best = bridges.bennett(up.log_weights, down.log_weights)
+    bounds = float(lower.log_z), float(upper.log_z)
     interval = float(lower.interval[0]), float(upper.interval[1])
     sizes = float(lower.effective_sample_size), float(upper.effective_sample_size)
-    return Bracket(float(best.log_z), interval, sizes)
+    return Bracket(float(best.log_z), bounds, interval, sizes)

@@ -155,7 +155,7 @@ ROWS = {
             "--dataset=mnist",
             "--hidden=500",
             "--epochs=200",
-            keep=(*_TEST, "interval", "effective_sample_sizes"),
+            keep=(*_TEST, "bounds", "interval", "effective_sample_sizes"),
         ),
     ),
     "ising_couplings": Row(
