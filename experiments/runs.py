@@ -315,6 +315,11 @@ class Run:
         with whole(self.workdir / name) as path:
             path.write_text(text)
 
+    def close(self) -> None:
+        """Close the files of metrics."""
+        self._metrics.close()
+        self._board.close()
+
     def finish(self, summary: dict[str, Any], claims: dict[str, bool] | None = None) -> None:
         """Write summary.json and print it as the last line.
 
@@ -324,8 +329,7 @@ class Run:
             summary = summary | {"claims": {name: bool(holds) for name, holds in claims.items()}}
         summary = summary | {"seconds": round(self.seconds(), 1)}
         self.write("summary.json", _json(summary, indent=2) + "\n")
-        self._metrics.close()
-        self._board.close()
+        self.close()
         if self.first:
             print(_json(summary), flush=True)
         wrong = false_claims(summary)

@@ -1,4 +1,4 @@
-r"""Run the eight programs of experiments/questions; write docs/questions.md from what they found.
+r"""Run the nine programs of experiments/questions; write docs/questions.md from what they found.
 
     python -m scripts.questions --workdir=runs/qs
 
@@ -75,6 +75,17 @@ QUESTIONS = {
         "Yes: the alignment of windows with letters is a latent variable, minimised by Viterbi or "
         "summed over by the forward recursion, and the word is found by the same recursion over "
         "all words. A separator after every letter keeps 'll' apart from 'l'.",
+    ),
+    "thinking": (
+        "Does descending longer at test time give better answers than one pass of a network?",
+        "Not by descending longer. With as many updates, an energy trained through its descent, or "
+        "through its minimum, answers better than a feed-forward network of the same trunk, on "
+        "problems as in training and on harder ones. But descent is soon at the minimum, and what "
+        "error is left is that the minimum is not the right answer, which has a higher energy; "
+        "only on harder inverses do more steps still gain a few per cent. An update through a "
+        "descent costs that of many of one pass, and ten times the updates make one pass the best "
+        "of all. Trained by a square-square contrast with what its own descent finds, the energy "
+        "has its minimum elsewhere, and more steps on problems as in training make it worse.",
     ),
 }
 
