@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import datasets, runs
-from scripts.leaderboard import page, trials
+from scripts.leaderboard import page, problems, trials
 
 flags.DEFINE_list("problems", ["2spirals", "nltcs"], "Problems, or all.")
 flags.DEFINE_list("objectives", None, "Objectives; all if unset.")
@@ -36,18 +36,18 @@ FLAGS = flags.FLAGS
 
 def jobs(budget: trials.Budget, workdir: Path) -> list[tuple]:
     """Return a job an objective of every problem, or refuse the names."""
-    problems = list(trials.PROBLEMS) if FLAGS.problems == ["all"] else FLAGS.problems
-    if unknown := [name for name in problems if name not in trials.PROBLEMS]:
+    chosen = list(problems.NAMES) if FLAGS.problems == ["all"] else FLAGS.problems
+    if unknown := [name for name in chosen if name not in problems.NAMES]:
         raise runs.UsageError(
-            f"--problems={unknown[0]}: allowed are all, {', '.join(trials.PROBLEMS)}."
+            f"--problems={unknown[0]}: allowed are all, {', '.join(problems.NAMES)}."
         )
-    known = {name for problem in problems for name in trials.table(problem)}
+    known = {name for problem in chosen for name in problems.table(problem)}
     if unknown := [name for name in FLAGS.objectives or () if name not in known]:
         raise runs.UsageError(f"--objectives={unknown[0]}: allowed are {', '.join(sorted(known))}.")
     return [
         (problem, name, budget, workdir, FLAGS.data_dir)
-        for problem in problems
-        for name in trials.table(problem)
+        for problem in chosen
+        for name in problems.table(problem)
         if FLAGS.objectives is None or name in FLAGS.objectives
     ]
 
@@ -62,7 +62,7 @@ def main() -> None:
         budget = budget._replace(seconds=3.0, search=False)
     todo = jobs(budget, workdir)
     for problem in {job[0] for job in todo}:
-        trials.trial(problem, FLAGS.data_dir)  # data that are missing are missed before any work
+        problems.trial(problem, FLAGS.data_dir)  # data that are missing are missed before any work
     context = multiprocessing.get_context("spawn")
     cores = context.Queue()
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0, 1]

@@ -13,12 +13,10 @@ import jax
 import numpy as np
 
 from ebm_jax import training
-from experiments import density2d, loop, nltcs, objective_table, runs
-from experiments.densities import DENSITIES
-from experiments.objective_table import BINARY, CONTINUOUS, Trial
+from experiments import loop, objective_table, runs
 from scripts.leaderboard import cost
+from scripts.leaderboard.problems import Trial, table, trial
 
-PROBLEMS = (*DENSITIES, "nltcs")
 GROUP = 10  # updates of a dispatch that is timed
 
 
@@ -28,19 +26,6 @@ class Budget(NamedTuple):
     seconds: float
     seeds: int
     search: bool
-
-
-def table(problem: str) -> dict[str, objective_table.Row]:
-    """Return the objectives that a problem allows."""
-    return BINARY if problem == "nltcs" else CONTINUOUS
-
-
-@functools.cache
-def trial(problem: str, data_dir: str | None) -> Trial:
-    """Return the problem, its data the same for every seed."""
-    if problem == "nltcs":
-        return nltcs.trial(data_dir)
-    return density2d.trial(problem)
 
 
 def choices(search: dict[str, list]) -> list[dict[str, Any]]:
@@ -81,7 +66,9 @@ class Trainable:
         """Return seconds and energies an update, measured once and kept in a file."""
         path = self._folder / "speed.json"
         if not path.exists():
-            trainer = training.trainer(self._objective, self._of.optimizer(1000))
+            trainer = training.trainer(
+                self._objective, self._of.optimizer(self._row.learning_rate, 1000)
+            )
             state, key = self._start(trainer, 0)
             batch = self._of.batch(0)
             one = jax.tree.map(lambda leaf: leaf[0], self._of.problem.data)
@@ -99,7 +86,7 @@ class Trainable:
 
     @functools.cache  # noqa: B019  # compiled once for all seeds
     def _trainer(self, steps: int) -> training.Trainer:
-        return training.trainer(self._objective, self._of.optimizer(steps))
+        return training.trainer(self._objective, self._of.optimizer(self._row.learning_rate, steps))
 
     def train(self, seed: int, steps: int) -> dict[str, Any]:
         """Train from a seed, or read what an earlier start of the leaderboard found."""
@@ -118,6 +105,8 @@ class Trainable:
             measured = self._of.measure(state.params)
         except training.DivergedError as error:
             measured = {"diverged": str(error)}
+        finally:
+            run.close()
         row = {
             "objective": self._name,
             "options": self.options,

@@ -1,0 +1,92 @@
+"""Every objective of the tables is made, with every value of its options, and gives a loss."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ebm_jax import gibbs
+from ebm_jax.partition import exact
+from experiments import objective_table, runs
+from experiments.objective_table import BINARY, CONTINUOUS, Problem
+
+TABLES = {"points": CONTINUOUS, "bits": BINARY}
+ROWS = [(kind, name) for kind, table in TABLES.items() for name in table]
+
+
+def problem_of(table) -> tuple[Problem, dict]:
+    """Return a small problem, its energy linear in features of x, and parameters."""
+    rng = np.random.default_rng(0)
+    if table is BINARY:
+        data = rng.random((20, 3)) < 0.4
+        states, log_weights = exact.states(3), None
+    else:
+        data = rng.normal(size=(20, 2)).astype(np.float32)
+        states, log_weights = gibbs.grid([-4.0] * 2, [4.0] * 2, 10)
+
+    def energy(params, x):
+        x = jnp.asarray(x, jnp.float32)
+        return params["w"] @ x + jnp.sum(x**2) / 2 + params["c"]
+
+    params = {"w": jnp.zeros(data.shape[1]), "c": jnp.zeros(())}
+    return Problem(energy, data, states, log_weights, num_chains=8), params
+
+
+@pytest.mark.parametrize(("kind", "name"), ROWS)
+def test_every_row_gives_a_loss_and_a_gradient(kind, name):
+    table, key = TABLES[kind], jax.random.key(0)
+    problem, params = problem_of(table)
+    row = table[name]
+    start = row.start(problem, params, key)
+    assert jax.tree.structure(objective_table.energy_params(start)) == jax.tree.structure(params)
+    searched = [[f"{k}={v}"] for k, values in row.search.items() for v in values]
+    for given in [[], *searched]:
+        objective = row.make(problem, **objective_table.options_of(table, name, given))
+
+        def value_and_gradient(params, key, objective=objective):
+            state = objective.init(params, key)
+            value = jax.value_and_grad(objective.loss, has_aux=True)
+            return value(params, state, problem.data[:8], key)
+
+        (value, _), gradient = jax.eval_shape(value_and_gradient, start, key)
+        assert value.shape == ()
+        assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, start)
+
+
+@pytest.mark.parametrize(("kind", "name"), ROWS)
+def test_the_first_value_to_try_is_the_default(kind, name):
+    row = TABLES[kind][name]
+    parameters = inspect.signature(row.make).parameters
+    for key, values in row.search.items():
+        assert values[0] == parameters[key].default
+        assert type(values[0]) is type(parameters[key].default)
+
+
+def test_options_are_read_as_the_defaults_are():
+    given = ["steps=3", "step_size=1", "restart=5e-1"]
+    found = objective_table.options_of(CONTINUOUS, "pcd", given)
+    assert found == {"steps": 3, "step_size": 1.0, "restart": 0.5}
+    assert type(found["step_size"]) is float
+    for given in ("steps=2.5", "steps", "steps=[1]", "steps=__import__"):
+        with pytest.raises(runs.UsageError, match="steps must be one int"):
+            objective_table.options_of(CONTINUOUS, "pcd", [given])
+    with pytest.raises(runs.UsageError, match="the options of exact are none"):
+        objective_table.options_of(BINARY, "exact", ["steps=1"])
+
+
+def test_the_mixture_that_is_drawn_from_has_the_density_it_says():
+    """Against NumPy; the draws' first moments within 5 standard errors, 4 numbers: 2e-6."""
+    rng = np.random.default_rng(0)
+    means, log_scales = rng.normal(size=(4, 2)), rng.normal(size=(4, 2)) / 3
+    params = {"means": jnp.asarray(means), "log_scales": jnp.asarray(log_scales)}
+    draw = jax.jit(objective_table._draw_mixture, static_argnums=2)
+    x, log_q = map(np.asarray, draw(params, jax.random.key(0), 4000))
+    scales = np.exp(log_scales)
+    away = (x[:, None] - means) / scales
+    each = np.exp(-0.5 * (away**2).sum(-1)) / (2 * np.pi * scales.prod(1))
+    np.testing.assert_allclose(log_q, np.log(each.mean(1)), rtol=1e-3, atol=1e-4)
+    second = (means**2 + scales**2).mean(0)
+    assert (abs(x.mean(0) - means.mean(0)) < 5 * np.sqrt(second / 4000)).all()
+    assert (abs((x**2).mean(0) - second) < 5 * (x**2).std(0) / np.sqrt(4000)).all()
