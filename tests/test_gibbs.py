@@ -152,12 +152,20 @@ def test_axis_is_the_axis_that_goes(axis):
     energies = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
     moved = np.moveaxis(energies, axis, -1)
     expected = np.array([oracles.log_partition(row) for row in moved.reshape(-1, moved.shape[-1])])
-    got = gibbs.log_partition(energies, axis=axis)
+
+    @jax.jit
+    def along(energies):
+        return (
+            gibbs.log_partition(energies, axis=axis),
+            gibbs.probs(energies, axis=axis).sum(axis),
+            gibbs.expectation(energies, energies, axis=axis, beta=INF),
+            gibbs.sample(jax.random.key(0), energies, axis=axis, beta=INF),
+        )
+
+    got, total, mean, drawn = along(energies)
     np.testing.assert_allclose(got, expected.reshape(moved.shape[:-1]), rtol=1e-5)
-    np.testing.assert_allclose(gibbs.probs(energies, axis=axis).sum(axis), 1, rtol=1e-5)
-    mean = gibbs.expectation(energies, energies, axis=axis, beta=INF)
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
     np.testing.assert_array_equal(mean, energies.min(axis))
-    drawn = gibbs.sample(jax.random.key(0), energies, axis=axis, beta=INF)
     np.testing.assert_array_equal(drawn, energies.argmin(axis))
 
 
@@ -214,11 +222,22 @@ def test_derivatives_of_the_entropy_and_the_probabilities(x64):
     """dH/dE = -beta^2 P (E - <E>), dlog P(i)/dE(j) = beta (P(j) - 1[i = j])."""
     beta = 0.7
     p = oracles.probabilities(E, beta)
-    got = jax.grad(functools.partial(gibbs.entropy, beta=beta))(jnp.asarray(E))
-    np.testing.assert_allclose(got, -(beta**2) * p * (E - p @ E), atol=1e-12)
-    got = jax.jacobian(functools.partial(gibbs.log_probs, beta=beta))(jnp.asarray(E))
-    np.testing.assert_allclose(got, beta * (p - np.eye(4)), atol=1e-12)
-    hessian = jax.hessian(functools.partial(gibbs.log_partition, beta=beta))(jnp.asarray(E))
+
+    @jax.jit
+    def derivatives(energies):
+        entropy, log_probs, log_partition = (
+            functools.partial(f, beta=beta)
+            for f in (gibbs.entropy, gibbs.log_probs, gibbs.log_partition)
+        )
+        return (
+            jax.grad(entropy)(energies),
+            jax.jacobian(log_probs)(energies),
+            jax.hessian(log_partition)(energies),
+        )
+
+    slope, jacobian, hessian = derivatives(E)
+    np.testing.assert_allclose(slope, -(beta**2) * p * (E - p @ E), atol=1e-12)
+    np.testing.assert_allclose(jacobian, beta * (p - np.eye(4)), atol=1e-12)
     np.testing.assert_allclose(hessian, beta**2 * (np.diag(p) - np.outer(p, p)), atol=1e-12)
 
 
@@ -287,16 +306,21 @@ def test_a_grid_makes_an_integral(dimension, x64):
     cells = {1: 400, 2: (90, 110), 3: (44, 40, 42)}[dimension]
     points, log_volumes = gibbs.grid([-9.0] * dimension, [10.0] * dimension, cells)
     assert points.dtype == log_volumes.dtype == jnp.float64
-    energies = jnp.sum((points - center) ** 2, axis=1) / 2
-    options = {"beta": beta, "log_weights": log_volumes}
-    log_z = dimension / 2 * np.log(2 * np.pi / beta)
-    np.testing.assert_allclose(gibbs.log_partition(energies, **options), log_z, atol=1e-8)
-    entropy = log_z + dimension / 2
-    np.testing.assert_allclose(gibbs.entropy(energies, **options), entropy, atol=1e-8)
-    for axis in range(dimension):
-        got = gibbs.expectation(points[:, axis], energies, **options)
-        np.testing.assert_allclose(got, center, atol=1e-8)
-    variance = gibbs.expectation((points[:, 0] - center) ** 2, energies, **options)
+
+    @jax.jit
+    def integrals(points, log_volumes):
+        energies = jnp.sum((points - center) ** 2, axis=1) / 2
+        options = {"beta": beta, "log_weights": log_volumes}
+        mean = [gibbs.expectation(x, energies, **options) for x in points.T]
+        variance = gibbs.expectation((points[:, 0] - center) ** 2, energies, **options)
+        log_z, entropy = (f(energies, **options) for f in (gibbs.log_partition, gibbs.entropy))
+        return log_z, entropy, jnp.stack(mean), variance
+
+    log_z, entropy, mean, variance = integrals(points, log_volumes)
+    expected = dimension / 2 * np.log(2 * np.pi / beta)
+    np.testing.assert_allclose(log_z, expected, atol=1e-8)
+    np.testing.assert_allclose(entropy, expected + dimension / 2, atol=1e-8)
+    np.testing.assert_allclose(mean, center, atol=1e-8)
     np.testing.assert_allclose(variance, 1 / beta, atol=1e-7)
 
 

@@ -23,6 +23,11 @@ FULL = BoltzmannMachine(RNG.normal(size=(5, 5)), RNG.normal(size=5))
 ISING, POTTS = Ising(0.4, -0.2), Potts(0.7, np.array([0.1, -0.3, 0.5]))
 
 
+def over(energy, *states):
+    """Return the energy of each of the states, compiled at once."""
+    return np.asarray(jax.jit(jax.vmap(energy))(*states))
+
+
 def bits(n, values=(0, 1)):
     return np.array(list(itertools.product(values, repeat=n)))
 
@@ -61,13 +66,11 @@ def gaussian_by_hand(v, h):
 @pytest.mark.parametrize("shape", [(3, 4), (2, 2), (1, 3)])
 def test_lattice_energies(shape, x64):
     rng = np.random.default_rng(1)
-    for _ in range(5):
-        spins = rng.choice([-1, 1], size=shape)
-        colours = rng.integers(3, size=shape)
-        np.testing.assert_allclose(lattice.ising(ISING, spins), ising_by_hand(spins), atol=1e-12)
-        np.testing.assert_allclose(
-            lattice.potts(POTTS, colours), potts_by_hand(colours), atol=1e-12
-        )
+    spins, colours = rng.choice([-1, 1], size=(5, *shape)), rng.integers(3, size=(5, *shape))
+    found = over(functools.partial(lattice.ising, ISING), spins)
+    np.testing.assert_allclose(found, [*map(ising_by_hand, spins)], atol=1e-12)
+    found = over(functools.partial(lattice.potts, POTTS), colours)
+    np.testing.assert_allclose(found, [*map(potts_by_hand, colours)], atol=1e-12)
 
 
 def assert_logits(logits, energy, x, low, high):
@@ -81,56 +84,57 @@ def assert_logits(logits, energy, x, low, high):
 def test_conditionals_are_differences_of_energies(x64):
     rng = np.random.default_rng(1)
     spins, x = rng.choice([-1, 1], size=(3, 4)), rng.integers(2, size=5)
-    assert_logits(lattice.ising_logits(ISING, spins), ising_by_hand, spins, -1, 1)
-    assert_logits(boltzmann.boltzmann_machine_logits(FULL, x), full_by_hand, x, 0, 1)
-    signs = 2 * x - 1
-    assert_logits(2 * boltzmann.boltzmann_machine_logits(FULL, signs), full_by_hand, signs, -1, 1)
-    colours = rng.integers(3, size=(3, 4))
-    logits = np.asarray(lattice.potts_logits(POTTS, colours))
-    for k in (1, 2):
-        assert_logits(logits[..., k] - logits[..., 0], potts_by_hand, colours, 0, k)
+    signs, colours = 2 * x - 1, rng.integers(3, size=(3, 4))
     v, h = rng.integers(2, size=VISIBLE), rng.integers(2, size=HIDDEN)
-    assert_logits(
-        boltzmann.rbm_hidden_logits(MACHINE, v), lambda h: rbm_by_hand(v, h), h.copy(), 0, 1
-    )
-    assert_logits(
-        boltzmann.rbm_visible_logits(MACHINE, h), lambda v: rbm_by_hand(v, h), v.copy(), 0, 1
-    )
     real = rng.normal(size=VISIBLE)
-    assert_logits(
-        boltzmann.gaussian_rbm_hidden_logits(GAUSSIAN, real),
-        lambda h: gaussian_by_hand(real, h),
-        h.copy(),
-        0,
-        1,
-    )
+
+    @jax.jit
+    def all_logits():
+        return (
+            lattice.ising_logits(ISING, spins),
+            boltzmann.boltzmann_machine_logits(FULL, x),
+            2 * boltzmann.boltzmann_machine_logits(FULL, signs),
+            lattice.potts_logits(POTTS, colours),
+            boltzmann.rbm_hidden_logits(MACHINE, v),
+            boltzmann.rbm_visible_logits(MACHINE, h),
+            boltzmann.gaussian_rbm_hidden_logits(GAUSSIAN, real),
+        )
+
+    ising, full, full_of_signs, potts, hidden, visible, gaussian = map(np.asarray, all_logits())
+    assert_logits(ising, ising_by_hand, spins, -1, 1)
+    assert_logits(full, full_by_hand, x, 0, 1)
+    assert_logits(full_of_signs, full_by_hand, signs, -1, 1)
+    for k in (1, 2):
+        assert_logits(potts[..., k] - potts[..., 0], potts_by_hand, colours, 0, k)
+    assert_logits(hidden, lambda h: rbm_by_hand(v, h), h.copy(), 0, 1)
+    assert_logits(visible, lambda v: rbm_by_hand(v, h), v.copy(), 0, 1)
+    assert_logits(gaussian, lambda h: gaussian_by_hand(real, h), h.copy(), 0, 1)
 
 
 def test_boltzmann_machine(x64):
-    for x in (*bits(5), *bits(5, (-1, 1))):
-        np.testing.assert_allclose(
-            boltzmann.boltzmann_machine(FULL, x), full_by_hand(x), atol=1e-12
-        )
+    states = np.concatenate([bits(5), bits(5, (-1, 1))])
+    found = over(functools.partial(boltzmann.boltzmann_machine, FULL), states)
+    np.testing.assert_allclose(found, [*map(full_by_hand, states)], atol=1e-12)
 
 
 def test_a_free_energy_sums_the_hidden_units_out(x64):
-    rng = np.random.default_rng(1)
-    for v in bits(VISIBLE):
-        by_hand = [rbm_by_hand(v, h) for h in bits(HIDDEN)]
-        joint = [boltzmann.rbm_energy(MACHINE, v, h) for h in bits(HIDDEN)]
-        np.testing.assert_allclose(joint, by_hand, atol=1e-12)
-        np.testing.assert_allclose(
-            boltzmann.rbm_free_energy(MACHINE, v), -oracles.log_partition(by_hand), atol=1e-12
-        )
-    for v in rng.normal(size=(5, VISIBLE)):
-        by_hand = [gaussian_by_hand(v, h) for h in bits(HIDDEN)]
-        joint = [boltzmann.gaussian_rbm_energy(GAUSSIAN, v, h) for h in bits(HIDDEN)]
-        np.testing.assert_allclose(joint, by_hand, atol=1e-12)
-        np.testing.assert_allclose(
-            boltzmann.gaussian_rbm_free_energy(GAUSSIAN, v),
-            -oracles.log_partition(by_hand),
-            atol=1e-12,
-        )
+    real = np.random.default_rng(1).normal(size=(5, VISIBLE))
+    for params, energy, free_energy, by_hand, visible in (
+        (MACHINE, boltzmann.rbm_energy, boltzmann.rbm_free_energy, rbm_by_hand, bits(VISIBLE)),
+        (
+            GAUSSIAN,
+            boltzmann.gaussian_rbm_energy,
+            boltzmann.gaussian_rbm_free_energy,
+            gaussian_by_hand,
+            real,
+        ),
+    ):
+        expected = np.array([[by_hand(v, h) for h in bits(HIDDEN)] for v in visible])
+        hidden = np.tile(bits(HIDDEN), (len(visible), 1, 1))
+        joint = over(jax.vmap(functools.partial(energy, params), (None, 0)), visible, hidden)
+        np.testing.assert_allclose(joint, expected, atol=1e-12)
+        free = over(functools.partial(free_energy, params), visible)
+        np.testing.assert_allclose(free, [-oracles.log_partition(e) for e in expected], atol=1e-12)
 
 
 def test_gaussian_visible_units_given_the_hidden_ones(x64):
@@ -170,7 +174,7 @@ def test_the_gradient_of_the_centred_form_is_centred(x64):
         return free(positive) - free(negative)
 
     positive, negative = bits(VISIBLE)[5], bits(VISIBLE)[10]
-    gradient = jax.grad(contrast)(params, positive, negative)
+    gradient = jax.jit(jax.grad(contrast))(params, positive, negative)
 
     def hidden(v):
         return 1 / (1 + np.exp(-(C + v @ W)))

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 
@@ -34,6 +35,15 @@ def random_energies(*shape, seed=0):
     return 2 * np.random.default_rng(seed).normal(size=shape)
 
 
+@functools.partial(jax.jit, static_argnames="mean")
+def free_energy(energies, beta, mean=False):
+    return alignment.free_energy(energies, beta=beta, mean=mean)
+
+
+value_and_gradient = jax.jit(jax.value_and_grad(free_energy))
+best_path = jax.jit(alignment.best_path)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_there_are_binomially_many_paths(size):
     windows, labels = size
@@ -46,9 +56,7 @@ def test_free_energy_and_its_gradient_are_those_of_enumeration(size, beta):
     with jax.enable_x64(True):
         energies = random_energies(*size)
         z, of_path = path_energies(energies)
-        value, gradient = jax.value_and_grad(lambda e: alignment.free_energy(e, beta=beta))(
-            energies
-        )
+        value, gradient = value_and_gradient(energies, beta)
         np.testing.assert_allclose(value, soft_minimum(of_path, beta), rtol=1e-12)
         if beta == np.inf:
             p = of_path == of_path.min()
@@ -63,12 +71,8 @@ def test_free_energy_and_its_gradient_are_those_of_enumeration(size, beta):
 def test_gradient_is_that_of_finite_differences(beta, mean):
     with jax.enable_x64(True):
         energies = random_energies(6, 3, seed=1)
-
-        @jax.jit
-        def value(e, b):
-            return alignment.free_energy(e, beta=b, mean=mean)
-
-        gradient, slope = jax.grad(value, (0, 1))(jnp.asarray(energies), beta)
+        value = functools.partial(free_energy, mean=mean)
+        gradient, slope = jax.jit(jax.grad(value, (0, 1)))(energies, beta)
         step = 1e-5
         for index in np.ndindex(6, 3):
             nudge = np.zeros((6, 3))
@@ -88,7 +92,7 @@ def test_mean_form_is_accurate_in_single_precision_down_to_beta_zero(beta):
         exact = of_path.mean() if beta == 0 else low
     else:
         exact = low - np.log1p(np.expm1(-beta * gaps).mean()) / beta
-    found = alignment.free_energy(energies, beta=beta, mean=True)
+    found = free_energy(energies, beta, mean=True)
     np.testing.assert_allclose(found, exact, rtol=3e-6)
 
 
@@ -103,18 +107,27 @@ def test_sum_form_at_beta_zero_diverges_unless_there_is_one_path():
 def test_best_path_is_the_lowest_of_all(size):
     energies = random_energies(*size, seed=3)
     z, of_path = path_energies(energies)
-    path, energy = jax.jit(alignment.best_path)(energies)
+    path, energy = best_path(energies)
     assert path.tolist() == z[of_path.argmin()].tolist()
     np.testing.assert_allclose(energy, of_path.min(), rtol=1e-6)
-    gradient = jax.grad(lambda e: alignment.free_energy(e, beta=jnp.inf))(jnp.asarray(energies))
+    _, gradient = value_and_gradient(energies, np.inf)
     assert np.array_equal(gradient, np.eye(size[1])[path])
 
 
 def test_at_a_tie_viterbi_and_its_gradient_take_the_same_path():
-    path, _ = alignment.best_path(jnp.zeros((5, 3)))
-    gradient = jax.grad(lambda e: alignment.free_energy(e, beta=jnp.inf))(jnp.zeros((5, 3)))
+    path, _ = best_path(jnp.zeros((5, 3)))
+    _, gradient = value_and_gradient(jnp.zeros((5, 3)), np.inf)
     assert path.tolist() == [0, 1, 2, 2, 2]
     assert np.array_equal(gradient, np.eye(3)[path])
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(0, 0, 0, None))
+def aligned(energies, windows, labels, beta):
+    """Return F and its gradient, the best path and its energy, of part of the energies."""
+    part = {"num_windows": windows, "num_labels": labels}
+    found = jax.value_and_grad(lambda e: alignment.free_energy(e, beta=beta, **part))(energies)
+    return found, alignment.best_path(energies, **part)
 
 
 @pytest.mark.parametrize("beta", [0.5, np.inf])
@@ -124,16 +137,9 @@ def test_padding_is_never_read_even_under_jit_and_vmap(beta):
     padded = np.full((len(counts), 7, 4), np.nan, np.float32)
     for row, (windows, labels) in zip(padded, counts, strict=True):
         row[:windows, :labels] = energies[:windows, :labels]
-
-    def value(e, windows, labels):
-        return alignment.free_energy(e, beta=beta, num_windows=windows, num_labels=labels)
-
-    windows, labels = jnp.array(counts).T
-    batched = jax.jit(jax.vmap(jax.value_and_grad(value)))
-    found, gradients = batched(padded, windows, labels)
-    found_paths, lowest = jax.vmap(
-        lambda e, n, t: alignment.best_path(e, num_windows=n, num_labels=t)
-    )(padded, windows, labels)
+    (found, gradients), (found_paths, lowest) = jax.tree.map(
+        np.asarray, aligned(padded, *np.array(counts).T, beta)
+    )
     for i, (n, t) in enumerate(counts[:-1]):
         z, of_path = path_energies(energies[:n, :t].astype(np.float64))
         np.testing.assert_allclose(found[i], soft_minimum(of_path, beta), rtol=1e-5)
@@ -153,25 +159,29 @@ def test_an_infinite_energy_forbids_and_has_no_gradient(beta):
     energies[2, 1] = energies[4, 2] = np.inf
     _, of_path = path_energies(energies.astype(np.float64))
     finite = of_path[np.isfinite(of_path)]
-    value, gradient = jax.value_and_grad(lambda e: alignment.free_energy(e, beta=beta))(energies)
+    value, gradient = value_and_gradient(energies, beta)
     np.testing.assert_allclose(value, soft_minimum(finite, beta), rtol=1e-5)
     assert np.isfinite(gradient).all()
     assert gradient[2, 1] == gradient[4, 2] == 0
-    nothing = alignment.free_energy(jnp.full((3, 2), jnp.inf), beta=beta)
+    nothing = free_energy(np.full((3, 2), np.inf, np.float32), beta)
     assert nothing == jnp.inf
 
 
 def test_a_nan_that_counts_is_returned():
-    assert jnp.isnan(alignment.free_energy(jnp.full((3, 2), jnp.nan)))
-    assert jnp.isnan(alignment.free_energy(jnp.zeros((3, 2)).at[1, 1].set(jnp.nan)))
+    everywhere, one = np.full((3, 2), np.nan, np.float32), np.zeros((3, 2), np.float32)
+    one[1, 1] = np.nan
+    assert np.isnan(free_energy(everywhere, 1.0))
+    assert np.isnan(free_energy(one, 1.0))
 
 
 def test_bfloat16_and_long_alignments_stay_finite():
     energies = random_energies(200, 40, seed=6).astype(np.float32)
-    assert alignment.free_energy(energies.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    half = free_energy(energies.astype(jnp.bfloat16), 0.5)
+    assert half.dtype == jnp.bfloat16
+    assert np.isfinite(half)
     with jax.enable_x64(True):
-        exact = alignment.free_energy(energies.astype(np.float64), beta=0.5)
-    np.testing.assert_allclose(alignment.free_energy(energies, beta=0.5), exact, rtol=1e-5)
+        exact = free_energy(energies.astype(np.float64), 0.5)
+    np.testing.assert_allclose(free_energy(energies, 0.5), exact, rtol=1e-5)
 
 
 def all_words(windows, letters):
@@ -180,7 +190,21 @@ def all_words(windows, letters):
 
 
 def padded_word(word, size):
-    return Word(jnp.array([*word, *[-1] * (size - len(word))]), jnp.array(len(word)))
+    return Word(np.array([*word, *[-1] * (size - len(word))]), np.array(len(word)))
+
+
+def padded_words(words, size):
+    return jax.tree.map(lambda *w: np.stack(w), *[padded_word(w, size) for w in words])
+
+
+@jax.jit
+def over_all_words(energies, beta, *without):
+    """Return F over all words, and over all but each of the words of every padding."""
+
+    def free(word=None):
+        return alignment.words_free_energy(energies, beta=beta, without=word)
+
+    return free(), [jax.vmap(free)(words) for words in without]
 
 
 def word_energies(energies, words, beta):
@@ -195,22 +219,32 @@ def test_free_energy_over_all_words_is_that_of_enumeration(beta):
         energies = random_energies(6, 3, seed=7)
         words = all_words(6, 2)
         each = word_energies(energies, words, beta)
-        found = alignment.words_free_energy(energies, beta=beta)
+        found, without = over_all_words(energies, beta, *(padded_words(words, n) for n in (3, 5)))
         np.testing.assert_allclose(found, soft_minimum(each, beta), rtol=1e-12)
         rest = [soft_minimum(np.delete(each, i), beta) for i in range(len(words))]
-        for size in (3, 5):
-            without = jax.tree.map(lambda *w: jnp.stack(w), *[padded_word(w, size) for w in words])
-            found = jax.vmap(lambda w: alignment.words_free_energy(energies, beta=beta, without=w))(
-                without
-            )
+        for found in without:
             np.testing.assert_allclose(found, rest, rtol=1e-12)
 
 
 def test_spelling_gives_the_energy_of_a_word():
     energies = random_energies(6, 3, seed=7).astype(np.float32)
-    spelt = alignment.spell(energies, padded_word((1, 1), 4))
-    found = alignment.free_energy(spelt, num_labels=4)
+
+    @jax.jit
+    def spelt_free_energy(word):
+        return alignment.free_energy(alignment.spell(energies, word), num_labels=4)
+
+    found = spelt_free_energy(padded_word((1, 1), 4))
     np.testing.assert_allclose(found, word_energies(energies, [(1, 1)], 1.0)[0], rtol=1e-5)
+
+
+@jax.jit
+def best_words(energies, windows, without):
+    """Return the best word but each of ``without``, and the best of all."""
+
+    def best(word=None):
+        return alignment.best_word(energies, num_windows=windows, without=word)
+
+    return jax.vmap(best)(without), best()
 
 
 @pytest.mark.parametrize("windows", [2, 4, 6])
@@ -219,21 +253,16 @@ def test_best_word_is_the_lowest_of_all_with_padding_under_vmap(windows):
     words = all_words(windows, 2)
     each = word_energies(energies[:windows], words, np.inf)
     energies[windows:] = np.nan
-    without = jax.tree.map(lambda *w: jnp.stack(w), *[padded_word(w, 3) for w in words])
-
-    @jax.jit
-    def rivals(energies, without):
-        return jax.vmap(lambda w: alignment.best_word(energies, num_windows=windows, without=w))(
-            without
-        )
-
-    found, energy = rivals(energies.astype(np.float32), without)
+    # Some twice, so that there are as many for every number of windows.
+    without = jax.tree.map(lambda w: np.resize(w, (14, *w.shape[1:])), padded_words(words, 3))
+    (found, energy), (word, _) = jax.tree.map(
+        np.asarray, best_words(energies.astype(np.float32), windows, without)
+    )
     for i in range(len(words)):
         others = np.delete(np.arange(len(words)), i)
         best = words[others[each[others].argmin()]]
         assert found.letters[i][: int(found.length[i])].tolist() == list(best)
         np.testing.assert_allclose(energy[i], each[others].min(), rtol=1e-5)
-    word, _ = alignment.best_word(energies.astype(np.float32), num_windows=windows)
     assert word.letters[: int(word.length)].tolist() == list(words[each.argmin()])
 
 
@@ -245,7 +274,7 @@ def test_gradient_over_all_words_is_that_of_finite_differences():
         def value(e):
             return alignment.words_free_energy(e, beta=1.3, without=padded_word((1, 1), 3))
 
-        gradient = jax.grad(value)(jnp.asarray(energies))
+        gradient = jax.jit(jax.grad(value))(energies)
         for index in np.ndindex(6, 3):
             nudge = np.zeros((6, 3))
             nudge[index] = step
@@ -255,6 +284,6 @@ def test_gradient_over_all_words_is_that_of_finite_differences():
 
 
 def test_where_no_word_fits_the_free_energy_is_infinite():
-    word, energy = alignment.best_word(jnp.zeros((1, 3)))
+    word, energy = jax.jit(alignment.best_word)(jnp.zeros((1, 3)))
     assert int(word.length) == 0
     assert energy == jnp.inf

@@ -84,7 +84,7 @@ def test_the_mean_of_a_gaussian_is_found(make_objective, make_sampler):
     """40 updates of SGD from (3, 3) towards the mean of the data; |x0 - mean| is 4.7."""
     objective = make_objective(energy, make_sampler, num_steps=5)
     trainer = training.trainer(objective, optax.sgd(0.2))
-    state = trainer.init(jnp.full(2, 3.0), jax.random.key(0))
+    state = jax.jit(trainer.init)(jnp.full(2, 3.0), jax.random.key(0))
     state, metrics = trainer.update(state, DATA, jax.random.key(1), len(DATA))
     assert int(metrics["skipped_total"][-1]) == 0
     # SGD's own noise is below 0.1; short chains that lag behind the parameters leave the rest.

@@ -14,9 +14,12 @@ def quadratic(stiffness, x):
 
 
 def value(objective, params, batch):
-    return objective.loss(
-        params, objective.init(params, jax.random.key(0)), batch, jax.random.key(1)
-    )[0]
+    @jax.jit
+    def loss(params):
+        state = objective.init(params, jax.random.key(0))
+        return objective.loss(params, state, batch, jax.random.key(1))[0]
+
+    return loss(params)
 
 
 def test_quadratic():

@@ -29,6 +29,7 @@ def energy(params, x):
 
 
 PARAMS = {"k": jnp.array([1.0, 2.0]), "b": jnp.array([0.3, -0.1])}
+draw = jax.jit(chains.draw, static_argnums=2)
 BATCH = jnp.array(np.random.default_rng(0).normal(size=(16, 2)), jnp.float32)
 
 
@@ -37,14 +38,17 @@ def statistics(x):
     return {"k": np.mean(np.asarray(x) ** 2, 0) / 2, "b": np.mean(np.asarray(x), 0)}
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def run_from(key, start, num_steps):
     sampler = make_ula(PARAMS)
     return chains.run(key, sampler, sampler.init(start), num_steps)[0].position
 
 
-def gradient_of(objective, state, key):
-    grad = jax.grad(lambda p: objective.loss(p, state, BATCH, key)[0])
-    return grad(PARAMS)
+def update(objective, state, key):
+    """Return the gradient, the state after and the metrics."""
+    loss = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
+    (_, (state, metrics)), gradient = loss(PARAMS, state, BATCH, key)
+    return gradient, state, metrics
 
 
 def assert_is_data_minus_chains(gradient, negatives):
@@ -58,7 +62,8 @@ def assert_is_data_minus_chains(gradient, negatives):
 
 def test_cd_gradient(key):
     objective = cd.contrastive_divergence(energy, make_ula, num_steps=5)
-    assert_is_data_minus_chains(gradient_of(objective, (), key), run_from(key, BATCH, 5))
+    gradient, _, _ = update(objective, (), key)
+    assert_is_data_minus_chains(gradient, run_from(key, BATCH, 5))
 
 
 def test_short_run_gradient_and_its_two_keys(key):
@@ -66,20 +71,19 @@ def test_short_run_gradient_and_its_two_keys(key):
     objective = cd.short_run(energy, make_ula, num_steps=5, num_chains=32, initial=noise)
     start_key, run_key = jax.random.split(key)
     negatives = run_from(run_key, noise(PARAMS, start_key, jnp.arange(32)), 5)
-    assert_is_data_minus_chains(gradient_of(objective, (), key), negatives)
+    gradient, _, _ = update(objective, (), key)
+    assert_is_data_minus_chains(gradient, negatives)
+
     # With a flat energy and unit noise, one step is start + noise: the variance doubles (it
     # would be four times as large if both were the same draw).
-    seen = []
+    def flat(params):
+        return langevin.ula(lambda x: 0.0 * energy(params, x), step_size=0.5)
 
-    def spy(params):
-        sampler = langevin.ula(lambda x: 0.0 * energy(params, x), step_size=0.5)
-        return Sampler(sampler.init, lambda k, s: seen.append(sampler.step(k, s)) or seen[-1])
-
-    with jax.disable_jit():
-        cd.short_run(energy, spy, num_steps=1, num_chains=4000, initial=noise).loss(
-            PARAMS, (), BATCH, key
-        )
-    np.testing.assert_allclose(seen[0][0].position.var(), 2.0, rtol=0.1)
+    objective = cd.short_run(
+        lambda params, x: x @ x / 2, flat, num_steps=1, num_chains=4000, initial=noise
+    )
+    _, _, metrics = update(objective, (), key)
+    np.testing.assert_allclose(metrics["energy_negative"], 2.0, rtol=0.1)  # of two dimensions
 
 
 def test_persistent_chains_go_on_in_their_own_slots(key):
@@ -92,20 +96,20 @@ def test_persistent_chains_go_on_in_their_own_slots(key):
         initial=noise,
         restart_fraction=0.0,
     )
-    before = objective.init(PARAMS, key)
+    before = jax.jit(objective.init)(PARAMS, key)
     np.testing.assert_array_equal(before.chains.position, noise(PARAMS, key, jnp.arange(12)))
     step_key = jax.random.key(9)
-    _, (after, metrics) = objective.loss(PARAMS, before, BATCH, step_key)
+    gradient, after, metrics = update(objective, before, step_key)
     draw_key, _, _, run_key = jax.random.split(step_key, 4)
     old, new = before.chains.position, after.chains.position
-    indices, drawn = chains.draw(draw_key, old, 4)
+    indices, drawn = draw(draw_key, old, 4)
     moved = run_from(run_key, drawn, 3)
-    np.testing.assert_allclose(new[indices], moved, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(new)[indices], moved, rtol=1e-5, atol=1e-6)
     untouched = np.setdiff1d(np.arange(12), indices)
-    np.testing.assert_array_equal(new[untouched], old[untouched])
+    np.testing.assert_array_equal(np.asarray(new)[untouched], np.asarray(old)[untouched])
     np.testing.assert_array_equal(after.age, np.isin(np.arange(12), indices))
     assert float(metrics["chains_restarted"]) == 0
-    assert_is_data_minus_chains(gradient_of(objective, before, step_key), moved)
+    assert_is_data_minus_chains(gradient, moved)
 
 
 def test_every_slot_is_used_and_restarts_are_counted(key):
@@ -118,7 +122,7 @@ def test_every_slot_is_used_and_restarts_are_counted(key):
         initial=noise,
         restart_fraction=0.25,
     )
-    state = start = objective.init(PARAMS, key)
+    state = start = jax.jit(objective.init)(PARAMS, key)
     step = jax.jit(objective.loss)
     restarted = []
     for i in range(60):
@@ -140,18 +144,19 @@ def test_burning_in_chains_run_but_do_not_count(key):
         restart_fraction=0.0,
         burn_in=5,
     )
-    first = objective.init(PARAMS, key)
+    first = jax.jit(objective.init)(PARAMS, key)
     assert (np.asarray(first.age) == 5).all()
     state = first._replace(age=jnp.array([0, 9, 4, 3, 5, 1]))
     step_key = jax.random.key(9)
     draw_key, _, _, run_key = jax.random.split(step_key, 4)
-    indices, drawn = chains.draw(draw_key, state.chains.position, 6)
-    moved = run_from(run_key, drawn, 3)
+    indices, drawn = draw(draw_key, state.chains.position, 6)
+    moved = np.asarray(run_from(run_key, drawn, 3))
     ready = np.isin(indices, [1, 2, 4])
-    assert_is_data_minus_chains(gradient_of(objective, state, step_key), moved[ready])
-    _, (after, _) = objective.loss(PARAMS, state, BATCH, step_key)
+    gradient, after, _ = update(objective, state, step_key)
+    assert_is_data_minus_chains(gradient, moved[ready])
     assert after.age.tolist() == [1, 10, 5, 4, 6, 2]
-    np.testing.assert_allclose(after.chains.position[indices], moved, rtol=1e-5, atol=1e-6)
+    found = np.asarray(after.chains.position)[indices]
+    np.testing.assert_allclose(found, moved, rtol=1e-5, atol=1e-6)
 
 
 def test_a_slot_keeps_what_its_number_says(key):
@@ -172,7 +177,7 @@ def test_a_slot_keeps_what_its_number_says(key):
         initial=initial,
         restart_fraction=0.5,
     )
-    state = objective.init(PARAMS, key)
+    state = jax.jit(objective.init)(PARAMS, key)
     step = jax.jit(objective.loss)
     for i in range(20):
         _, (state, _) = step(
@@ -184,13 +189,12 @@ def test_a_slot_keeps_what_its_number_says(key):
 def test_energy_penalty(key):
     plain = cd.contrastive_divergence(energy, make_ula, num_steps=2)
     penalised = cd.contrastive_divergence(energy, make_ula, num_steps=2, energy_penalty=0.3)
-    value, _ = plain.loss(PARAMS, (), BATCH, key)
-    with_penalty, _ = penalised.loss(PARAMS, (), BATCH, key)
-    values = jax.vmap(energy, (None, 0))
-    squares = np.mean(values(PARAMS, BATCH) ** 2) + np.mean(
-        values(PARAMS, run_from(key, BATCH, 2)) ** 2
-    )
-    np.testing.assert_allclose(with_penalty - value, 0.3 * squares, rtol=1e-4)
+    value, with_penalty = jax.jit(
+        lambda: [objective.loss(PARAMS, (), BATCH, key)[0] for objective in (plain, penalised)]
+    )()
+    values = jax.jit(jax.vmap(energy, (None, 0)))
+    squares = [np.mean(values(PARAMS, x) ** 2) for x in (BATCH, run_from(key, BATCH, 2))]
+    np.testing.assert_allclose(with_penalty - value, 0.3 * sum(squares), rtol=1e-4)
 
 
 def test_broken_chains_are_counted_and_left_out(key):
@@ -202,7 +206,7 @@ def test_broken_chains_are_counted_and_left_out(key):
     objective = cd.persistent(
         energy, still, num_steps=1, num_chains=4, capacity=4, initial=noise, restart_fraction=0.0
     )
-    state = objective.init(PARAMS, key)
+    state = jax.jit(objective.init)(PARAMS, key)
     broken = state.chains.position.at[2].set(jnp.nan)
     state = state._replace(chains=state.chains._replace(position=broken))
 
@@ -216,19 +220,17 @@ def test_broken_chains_are_counted_and_left_out(key):
 
         return sampler._replace(step=step)
 
-    _, (after, metrics) = objective.loss(PARAMS, state, BATCH, key)
+    _, (after, metrics) = jax.jit(objective.loss)(PARAMS, state, BATCH, key)
     assert float(metrics["chains_restarted"]) == 0.25
-    assert chains.finite(after.chains.position).all()
+    assert np.isfinite(after.chains.position).all()
     objective = cd.contrastive_divergence(energy, breaking, num_steps=1)
-    (value, (_, metrics)), gradient = jax.value_and_grad(objective.loss, has_aux=True)(
-        PARAMS, (), BATCH, key
-    )
+    gradient, _, metrics = update(objective, (), key)
     assert float(metrics["chains_nonfinite"]) == 1 / 16
     assert float(metrics["chains_ready"]) == 15 / 16
     sampler = still(PARAMS)
-    rest = sampler.step(key, sampler.init(BATCH))[0].position[1:]
-    assert_is_data_minus_chains(gradient, rest)
-    assert np.isfinite(value)
+    moved = jax.jit(lambda: sampler.step(key, sampler.init(BATCH))[0].position)()
+    assert_is_data_minus_chains(gradient, np.asarray(moved)[1:])
+    assert np.isfinite(metrics["loss"])
 
 
 def test_no_chain_left_is_nan_not_zero(key):
@@ -240,12 +242,12 @@ def test_no_chain_left_is_nan_not_zero(key):
         )
 
     objective = cd.contrastive_divergence(energy, all_broken, num_steps=1)
-    assert np.isnan(objective.loss(PARAMS, (), BATCH, key)[0])
+    assert np.isnan(jax.jit(objective.loss)(PARAMS, (), BATCH, key)[0])
 
 
 def test_a_nan_row_in_the_data_is_not_hidden(key):
     objective = cd.contrastive_divergence(energy, make_ula, num_steps=1)
-    assert np.isnan(objective.loss(PARAMS, (), BATCH.at[3].set(jnp.nan), key)[0])
+    assert np.isnan(jax.jit(objective.loss)(PARAMS, (), BATCH.at[3].set(jnp.nan), key)[0])
 
 
 @pytest.mark.parametrize("kind", ["persistent", "contrastive_divergence"])
@@ -260,7 +262,8 @@ def test_training_reaches_maximum_likelihood(kind, key):
     params = energies.Gaussian(jnp.zeros(2), jnp.ones(2))
     batches = jnp.array(data[np.random.default_rng(2).integers(0, 2000, (500, 500))], jnp.float32)
     init_key, train_key = jax.random.split(key)
-    state, metrics = trainer.update(trainer.init(params, init_key), batches, train_key, 500)
+    state = jax.jit(trainer.init)(params, init_key)
+    state, metrics = trainer.update(state, batches, train_key, 500)
     np.testing.assert_allclose(state.average.mean, data.mean(0), atol=0.06)
     np.testing.assert_allclose(1 / state.average.precision, data.var(0), rtol=0.12)
     assert float(metrics["accepted"].mean()) > 0.5
@@ -282,7 +285,7 @@ def tempered(params):
 def test_tempering_keeps_its_ladder_from_update_to_update(key):
     """The hot replicas of every slot go on: they are those of the update before."""
     objective = persistent(tempered, num_chains=6, num_steps=1)
-    state = objective.init(PARAMS, key)
+    state = jax.jit(objective.init)(PARAMS, key)
     step = jax.jit(objective.loss)
     for t in range(30):
         _, (state, _) = step(PARAMS, state, BATCH, jax.random.key(t))
@@ -293,7 +296,7 @@ def test_tempering_keeps_its_ladder_from_update_to_update(key):
     other = jax.tree.map(lambda p: 2 * p, PARAMS)
     _, (after, _) = step(other, state, BATCH, key)
     found = after.chains.replicas
-    expected = jax.vmap(jax.vmap(functools.partial(energy, other)))(found.position)
+    expected = jax.jit(jax.vmap(jax.vmap(functools.partial(energy, other))))(found.position)
     np.testing.assert_allclose(found.energy, expected, rtol=1e-5)
 
 
@@ -306,9 +309,9 @@ def test_schedules_and_velocities_go_on(key):
         )
 
     objective = persistent(warming)
-    state = objective.init(PARAMS, key)
+    state, step = jax.jit(objective.init)(PARAMS, key), jax.jit(objective.loss)
     for t in range(3):
-        _, (state, metrics) = objective.loss(PARAMS, state, BATCH, jax.random.key(t))
+        _, (state, metrics) = step(PARAMS, state, BATCH, jax.random.key(t))
         seen.append(float(metrics["beta"]))
     assert seen == [2.0, 5.0, 8.0]  # the means of 1 + step over steps 0-2, 3-5 and 6-8
 
@@ -316,10 +319,10 @@ def test_schedules_and_velocities_go_on(key):
         return underdamped.baoab(functools.partial(energy, params), step_size=0.1, friction=0.0)
 
     objective = persistent(moving, num_chains=6)
-    state = objective.init(PARAMS, key)
+    state, step = jax.jit(objective.init)(PARAMS, key), jax.jit(objective.loss)
     for t in range(2):
         before = state
-        _, (state, _) = objective.loss(PARAMS, state, BATCH, jax.random.key(t))
+        _, (state, _) = step(PARAMS, state, BATCH, jax.random.key(t))
     # Without friction or restarts the energy of every chain is kept, its velocity included.
     kinetic, potential = (
         [np.sum(np.square(s.chains.velocity[0]), 1) / 2 for s in (before, state)],
@@ -331,12 +334,12 @@ def test_schedules_and_velocities_go_on(key):
 
 def test_a_restarted_chain_starts_with_all_its_state_new(key):
     objective = persistent(tempered, num_chains=6, num_steps=1, restart_fraction=0.5)
-    state = objective.init(PARAMS, key)
+    state = jax.jit(objective.init)(PARAMS, key)
     far = jax.tree.map(lambda leaf: leaf, state.chains.replicas)._replace(
         position=100 + state.chains.replicas.position
     )
     state = state._replace(chains=state.chains._replace(replicas=far))
-    _, (after, metrics) = objective.loss(PARAMS, state, BATCH, key)
+    _, (after, metrics) = jax.jit(objective.loss)(PARAMS, state, BATCH, key)
     x = np.asarray(after.chains.replicas.position)  # (temperatures, slots, 2)
     restarted = np.asarray(after.age) == 0
     assert 0 < restarted.sum() < 6
@@ -347,10 +350,10 @@ def test_a_restarted_chain_starts_with_all_its_state_new(key):
 
 def test_a_replica_that_is_nan_restarts_its_chain(key):
     objective = persistent(tempered, num_chains=6, num_steps=1)
-    state = objective.init(PARAMS, key)
+    state = jax.jit(objective.init)(PARAMS, key)
     hot = state.chains.replicas.position.at[0, 2].set(jnp.nan)
     replicas = state.chains.replicas._replace(position=hot)
     state = state._replace(chains=state.chains._replace(replicas=replicas))
-    _, (after, metrics) = objective.loss(PARAMS, state, BATCH, key)
+    _, (after, metrics) = jax.jit(objective.loss)(PARAMS, state, BATCH, key)
     assert np.isfinite(after.chains.replicas.position).all()
     assert float(metrics["chains_restarted"]) == pytest.approx(1 / 6)

@@ -20,6 +20,7 @@ def mala(step_size):
     return langevin.mala(energy, step_size=step_size)
 
 
+@jax.jit
 def mean_acceptance(key, step_size, position):
     sampler = mala(step_size)
     _, accepted = chains.run(
@@ -28,17 +29,17 @@ def mean_acceptance(key, step_size, position):
     return jnp.mean(accepted)
 
 
+@ebm_jax.jit
+def tune(key, start, initial, target):
+    return adaptation.step_size(key, mala, start, 400, initial=initial, target=target)
+
+
 @pytest.mark.parametrize("initial", [1e-4, 10.0])
 @pytest.mark.parametrize("target", [0.574, 0.8])
 def test_the_step_size_found_accepts_as_often_as_asked(initial, target):
     start = SCALES * jax.random.normal(jax.random.key(0), (500, 3))
-
-    @ebm_jax.jit
-    def tune(key, initial):
-        return adaptation.step_size(key, mala, start, 400, initial=initial, target=target)
-
-    tuned = tune(jax.random.key(1), initial)
-    found = jax.jit(mean_acceptance)(jax.random.key(2), tuned.step_size, tuned.position)
+    tuned = tune(jax.random.key(1), start, initial, target)
+    found = mean_acceptance(jax.random.key(2), tuned.step_size, tuned.position)
     assert abs(found - target) < 0.02
     assert tuned.acceptance.shape == (400,)
 
@@ -50,7 +51,7 @@ def test_an_array_keeps_its_ratios():
     )
     tuned = tune(jax.random.key(1))
     np.testing.assert_allclose(tuned.step_size / tuned.step_size[0], SCALES**2, rtol=1e-5)
-    found = jax.jit(mean_acceptance)(jax.random.key(2), tuned.step_size, tuned.position)
+    found = mean_acceptance(jax.random.key(2), tuned.step_size, tuned.position)
     assert abs(found - 0.574) < 0.03
 
 
@@ -73,13 +74,8 @@ def test_the_recursion_is_that_of_blackjax():
             theirs = update(theirs, 0.6 - acceptance(theirs.log_x))
             # blackjax averages the step before; the source averages this one.
             average = t**-0.75 * theirs.log_x + (1 - t**-0.75) * average
-        ours = adaptation.step_size(
-            jax.random.key(0),
-            make_sampler,
-            jnp.zeros(1),
-            100,
-            initial=1.0,
-            target=0.6,
-            acceptance=lambda info: info,
-        )
+        options = {"initial": 1.0, "target": 0.6, "acceptance": lambda info: info}
+        ours = jax.jit(
+            lambda key: adaptation.step_size(key, make_sampler, jnp.zeros(1), 100, **options)
+        )(jax.random.key(0))
     np.testing.assert_allclose(ours.step_size, np.exp(average), rtol=1e-9)

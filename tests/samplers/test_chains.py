@@ -15,11 +15,15 @@ SAMPLER = langevin.ula(energy, step_size=0.1)
 START = SAMPLER.init(jnp.ones((3, 2)))
 
 
+def run(key, num_steps, **options):
+    return jax.jit(lambda key: chains.run(key, SAMPLER, START, num_steps, **options))(key)
+
+
 def test_history_thinning_and_no_history_are_one_run(key):
-    end, nothing = chains.run(key, SAMPLER, START, 12)
+    end, nothing = run(key, 12)
     assert nothing is None
-    full_end, full = chains.run(key, SAMPLER, START, 12, collect=lambda s, i: s.position)
-    thin_end, thin = chains.run(key, SAMPLER, START, 12, collect=lambda s, i: s.position, thin=4)
+    full_end, full = run(key, 12, collect=lambda s, i: s.position)
+    thin_end, thin = run(key, 12, collect=lambda s, i: s.position, thin=4)
     for other in (full_end, thin_end):
         np.testing.assert_allclose(end.position, other.position, rtol=1e-6)
     np.testing.assert_allclose(full[3::4], thin, rtol=1e-6)
@@ -49,12 +53,12 @@ def test_memory_does_not_grow_with_steps():
 
 def test_run_nests_in_vmap_and_grad(key):
     keys = jax.random.split(key, 4)
-    many = jax.vmap(lambda k: chains.run(k, SAMPLER, START, 5)[0].position)(keys)
-    one = chains.run(keys[2], SAMPLER, START, 5)[0].position
+    many = jax.jit(jax.vmap(lambda k: chains.run(k, SAMPLER, START, 5)[0].position))(keys)
+    one = run(keys[2], 5)[0].position
     np.testing.assert_allclose(many[2], one, rtol=1e-6)
     # d x_T / d x_0 of ULA on a standard Gaussian is (1 - h)^T.
     slope = jax.grad(lambda x: chains.run(key, SAMPLER, SAMPLER.init(x), 5)[0].position.sum())
-    np.testing.assert_allclose(slope(jnp.ones((3, 2))), 0.9**5, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(slope)(jnp.ones((3, 2))), 0.9**5, rtol=1e-5)
 
 
 def test_draws_have_no_repetition_and_reach_every_slot(key):
@@ -81,13 +85,18 @@ def test_groups_draw_and_write_as_many_from_each_block(key, axis):
     slots = jnp.moveaxis(jnp.arange(24.0).reshape(12, 2), 0, axis)
     options = {"axes": axis, "groups": 2}
     seen = set()
+
+    @jax.jit
+    def draw_and_write(key):
+        indices, drawn = chains.draw(key, slots, 6, **options)
+        return indices, drawn, chains.write_back(slots, indices, drawn + 100, **options)
+
     for t in range(30):
-        indices, drawn = chains.draw(jax.random.fold_in(key, t), slots, 6, **options)
+        indices, drawn, after = map(np.asarray, draw_and_write(jax.random.fold_in(key, t)))
         assert (np.asarray(indices[:3]) < 6).all()
         assert (np.asarray(indices[3:]) >= 6).all()
         assert len(set(indices.tolist())) == 6
         np.testing.assert_array_equal(drawn, np.take(np.asarray(slots), indices, axis))
-        after = chains.write_back(slots, indices, drawn + 100, **options)
         expected = np.array(slots)
         expected[(slice(None),) * axis + (np.asarray(indices),)] += 100
         np.testing.assert_array_equal(after, expected)
@@ -108,9 +117,10 @@ def test_restart_draws_anew_and_not_a_jitter_of_the_old(key):
     """Restarted chains forget where they were; the others keep every bit; the rate is right."""
     n = 4000
     old = jnp.full((n, 1), 1000.0)
-    after, restarted = chains.restart(key, old, jax.random.normal(jax.random.key(1), (n, 1)), 0.3)
-    assert abs(float(restarted.mean()) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / n)
-    fresh = np.asarray(after[restarted])
+    fresh = jax.random.normal(jax.random.key(1), (n, 1))
+    after, restarted = map(np.asarray, jax.jit(chains.restart)(key, old, fresh, 0.3))
+    assert abs(restarted.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / n)
+    fresh = after[restarted]
     assert np.abs(fresh).max() < 6
     assert abs(fresh.std() - 1) < 0.15
     np.testing.assert_array_equal(after[~restarted], 1000.0)

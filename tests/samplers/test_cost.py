@@ -1,6 +1,7 @@
 """What running costs, without a clock: memory, compilations, devices."""
 
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -73,21 +74,28 @@ def test_one_compilation_whatever_the_ladder():
         run(jax.random.key(0), jnp.zeros((5, 2)), jnp.asarray(betas))
 
 
-def in_two_devices(program):
+@pytest.fixture(scope="module")
+def in_two_devices():
+    """Run every function of PROGRAM in one process of two devices; name -> what it raised."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SETUP) + textwrap.dedent(program)],
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        text=True,
         check=True,
-        timeout=300,
+        timeout=600,
     )
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
-SETUP = """
-    import functools
+PROGRAM = """
+    import functools, json, re, traceback
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
+    import optax
     import ebm_jax
+    from ebm_jax import objectives, training
     from ebm_jax.samplers import adaptation, chains, langevin, tempering, underdamped
 
     assert len(jax.devices()) == 2
@@ -114,34 +122,25 @@ SETUP = """
         underdamped.baoab(energy, step_size=0.1, friction=1.0),
         tempering.replica_exchange(energy, mala, [0.5, 1.0]),
     )
-"""
 
-
-def test_two_devices_make_the_same_chains_to_the_bit():
-    in_two_devices("""
+    def same_chains():
         for sampler in samplers:
             run = lambda key, x: chains.run(key, sampler, sampler.init(x), 100)[0].position
-            split = halves(AxisType.Auto)
-            one, two = (ebm_jax.jit(run)(jax.random.key(0), start) for start in (x, split))
+            split, jitted = halves(AxisType.Auto), ebm_jax.jit(run)
+            program = jitted.lower(jax.random.key(0), split).compile()
+            one, two = jitted(jax.random.key(0), x), program(jax.random.key(0), split)
             assert len(two.sharding.device_set) == 2, two.sharding
             np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
-            program = jax.jit(run).lower(jax.random.key(0), split).compile().as_text()
             for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
-                assert collective not in program, collective
-    """)
+                assert collective not in program.as_text(), collective
 
-
-def test_explicit_axes_and_shard_map():
-    """Explicit meshes, jitted or not; in training they are refused; adaptation by device."""
-    in_two_devices("""
-        import optax
-        from ebm_jax import objectives, training
-
+    def explicit_axes():
         split = halves(AxisType.Explicit)
         for sampler in samplers:
             run = lambda key, x: chains.run(key, sampler, sampler.init(x), 5)[0].position
-            expected = run(jax.random.key(0), x)
-            for found in (run(jax.random.key(0), split), jax.jit(run)(jax.random.key(0), split)):
+            jitted = jax.jit(run)
+            expected = jitted(jax.random.key(0), x)
+            for found in (run(jax.random.key(0), split), jitted(jax.random.key(0), split)):
                 assert len(found.sharding.device_set) == 2
                 np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -154,6 +153,7 @@ def test_explicit_axes_and_shard_map():
         else:
             raise AssertionError
 
+    def shard_map():
         def tune(key, x):
             make = lambda h: langevin.mala(energy, step_size=h)
             return adaptation.step_size(key, make, x, 50, initial=0.1).step_size[None]
@@ -163,22 +163,11 @@ def test_explicit_axes_and_shard_map():
         each = jax.shard_map(
             tune, mesh=mesh, in_specs=(PartitionSpec(), by_chains), out_specs=by_chains
         )
-        found = jax.jit(each)(jax.random.key(0), x)
+        found, alone = jax.jit(each)(jax.random.key(0), x), jax.jit(tune)
         for half, step_size in zip((x[:256], x[256:]), found):
-            np.testing.assert_allclose(step_size, tune(jax.random.key(0), half)[0], rtol=1e-3)
-    """)
+            np.testing.assert_allclose(step_size, alone(jax.random.key(0), half)[0], rtol=1e-3)
 
-
-def test_persistent_chains_stay_on_the_devices_that_hold_them():
-    """Training over two devices: the gradient is summed over them and no chain travels.
-
-    With a learning rate of 0 the chains are those of one device to the bit.
-    """
-    in_two_devices("""
-        import re
-        import optax
-        from ebm_jax import objectives, training
-
+    def training_keeps_chains():
         def shifted(params, x):
             return energy(x - params)
 
@@ -214,4 +203,34 @@ def test_persistent_chains_stay_on_the_devices_that_hold_them():
         two = compiled(split, shared, jax.random.key(1)).objective
         assert two.chains.position.sharding.spec == PartitionSpec("chains")
         jax.tree.map(np.testing.assert_array_equal, one, two)
-    """)
+
+    raised = {}
+    for part in (same_chains, explicit_axes, shard_map, training_keeps_chains):
+        try:
+            part()
+            raised[part.__name__] = None
+        except Exception:
+            raised[part.__name__] = traceback.format_exc()
+    print(json.dumps(raised))
+"""
+
+
+def test_two_devices_make_the_same_chains_to_the_bit(in_two_devices):
+    assert in_two_devices["same_chains"] is None
+
+
+def test_explicit_axes(in_two_devices):
+    """Explicit meshes, jitted or not; in training they are refused."""
+    assert in_two_devices["explicit_axes"] is None
+
+
+def test_adaptation_by_device(in_two_devices):
+    assert in_two_devices["shard_map"] is None
+
+
+def test_persistent_chains_stay_on_the_devices_that_hold_them(in_two_devices):
+    """Training over two devices: the gradient is summed over them and no chain travels.
+
+    With a learning rate of 0 the chains are those of one device to the bit.
+    """
+    assert in_two_devices["training_keeps_chains"] is None

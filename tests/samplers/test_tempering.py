@@ -60,10 +60,15 @@ def test_swap_rates_of_gaussians_in_the_plane():
         return jnp.sum(x**2) / 2
 
     sampler = tempering.replica_exchange(energy, mala(energy), betas)
-    state = sampler.init(jnp.zeros((n, 2)))
-    exact = jax.random.normal(jax.random.key(0), (3, n, 2)) / jnp.sqrt(betas)[:, None, None]
-    replicas = jax.vmap(lambda b, x: mala(energy)(b).init(x))(jnp.asarray(betas), exact)
-    _, info = jax.jit(sampler.step)(jax.random.key(1), state._replace(replicas=replicas))
+
+    @jax.jit
+    def step_from_the_target(start_key, step_key):
+        exact = jax.random.normal(start_key, (3, n, 2)) / jnp.sqrt(betas)[:, None, None]
+        replicas = jax.vmap(lambda b, x: mala(energy)(b).init(x))(jnp.asarray(betas), exact)
+        state = sampler.init(jnp.zeros((n, 2)))._replace(replicas=replicas)
+        return sampler.step(step_key, state)[1]
+
+    info = step_from_the_target(jax.random.key(0), jax.random.key(1))
     expected = 2 * betas[:-1] / (betas[:-1] + betas[1:])
     # Acceptances lie in [0, 1]: their standard deviation is at most 1/2.
     np.testing.assert_allclose(info.acceptance.mean(axis=1), expected, atol=5 * 0.5 / np.sqrt(n))
@@ -76,7 +81,7 @@ def test_swaps_are_even_then_odd_and_carry_everything():
         return jnp.sum(x**2) / 2
 
     sampler = tempering.replica_exchange(energy, mala(energy), betas)
-    state = sampler.init(jax.random.normal(jax.random.key(0), (50, 3)))
+    state = jax.jit(sampler.init)(jax.random.normal(jax.random.key(0), (50, 3)))
     for step in range(4):
         state, info = jax.jit(sampler.step)(jax.random.key(step), state)
         tried = np.arange(4) % 2 == step % 2
@@ -119,7 +124,8 @@ def test_integer_leaves_travel_with_their_chain():
 
     sampler = tempering.replica_exchange(energy, mala(energy), [0.3, 1.0])
     start = {"x": jnp.zeros(20), "label": jnp.arange(20)}
-    state, _ = chains.run(jax.random.key(0), sampler, sampler.init(start), 50)
+    run = jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 50)[0])
+    state = run(jax.random.key(0), start)
     np.testing.assert_array_equal(state.position["label"], np.arange(20))
 
 
@@ -135,10 +141,10 @@ def test_what_only_has_the_size_of_the_chains_stays_where_it_is():
         )
 
     sampler = tempering.replica_exchange(lambda x: jnp.sum(x**2) / 2, make_sampler, [0.9, 1.0])
-    state = sampler.init(jnp.zeros((n, n)))
+    state, step = jax.jit(sampler.init)(jnp.zeros((n, n))), jax.jit(sampler.step)
     swapped = 0
     for t in range(6):
-        state, info = sampler.step(jax.random.key(t), state)
+        state, info = step(jax.random.key(t), state)
         swapped += int(info.swapped.sum())
     assert swapped > 0
     np.testing.assert_allclose(state.replicas.scales, np.outer([0.9, 1.0], np.arange(n)))
