@@ -1,8 +1,15 @@
 """The library stands alone: nothing of the experiments, no global state, rooms on demand."""
 
+import importlib
+import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import ebm_jax
+
+ROOT = Path(__file__).parents[1]
 FOREIGN = "matplotlib sklearn scipy.optimize tensorboardX arviz_stats submitit experiments"
 
 PURE = f"""
@@ -49,3 +56,35 @@ def test_importing_the_library_changes_nothing_and_brings_nothing():
 
 def test_flax_and_optax_come_only_with_what_needs_them():
     run(LAZY)
+
+
+def test_every_public_name_is_on_a_page_of_the_reference():
+    """By the name of its module, or of the room that hands it on."""
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.rst"))
+    shown, module = set(), ""
+    for line in pages.splitlines():
+        if line.startswith(".. currentmodule:: "):
+            module = line.split(":: ")[1]
+        elif line.startswith((".. autofunction:: ", ".. autoclass:: ", ".. autodata:: ")):
+            shown.add(f"{module}.{line.split(':: ')[1]}")
+    missing = []
+    for room in pkgutil.walk_packages(ebm_jax.__path__, "ebm_jax."):
+        if "._" in room.name:
+            continue
+        found = importlib.import_module(room.name)
+        flat = getattr(importlib.import_module(room.name.rpartition(".")[0]), "__all__", ())
+        for name, value in vars(found).items():
+            own = getattr(value, "__module__", "") == room.name and not name.startswith("_")
+            if own and callable(value):
+                places = {f"{room.name}.{name}"}
+                if name in flat:  # the name by which it is imported
+                    places.add(f"{room.name.rpartition('.')[0]}.{name}")
+                if not places & shown:
+                    missing.append(name)
+    assert not missing
+
+
+def test_the_changelog_has_the_version():
+    """What was released last is what the package says it is."""
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## (\d+\.\d+\.\d+) \(", changes, re.M)[1] == ebm_jax.__version__

@@ -171,6 +171,7 @@ def test_matlab_weights_are_read():
         (matlab(**GOOD | {"hidbiases": [["a", "b"]]}), "hidbiases of shape"),
         (matlab(**GOOD | {"vishid": np.full((4, 2), np.nan)}), "vishid that are not finite"),
     ],
+    ids=lambda given: "content" if isinstance(given, bytes) else given,  # a file tells the time
 )
 def test_other_matlab_files_are_refused_in_a_sentence(content, message):
     with pytest.raises(UsageError, match=message) as raised:

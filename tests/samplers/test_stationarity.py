@@ -135,8 +135,8 @@ def test_mala_balances_in_detail(limit):
         beta=beta,
         max_gradient_norm=limit,
     )
-    start = sampler.init(2 * jax.random.normal(jax.random.key(0), (5000, 2)))
-    state, info = jax.jit(sampler.step)(jax.random.key(1), start)
+    start = jax.jit(sampler.init)(2 * jax.random.normal(jax.random.key(0), (5000, 2)))
+    state, info = jax.tree.map(np.asarray, jax.jit(sampler.step)(jax.random.key(1), start))
     moved = np.asarray(info.accepted)
     assert 500 < moved.sum() < 5000
     x, y = (np.asarray(s.position, np.float64)[moved] for s in (start, state))
@@ -146,7 +146,7 @@ def test_mala_balances_in_detail(limit):
         info.acceptance[moved], np.exp(np.minimum(back - flow, 0)), rtol=2e-4
     )
     stayed = ~moved
-    np.testing.assert_array_equal(state.position[stayed], start.position[stayed])
+    np.testing.assert_array_equal(state.position[stayed], np.asarray(start.position)[stayed])
     # Accepted at the stated rate: a sum of independent Bernoulli variables.
     p = np.asarray(info.acceptance, np.float64)
     assert abs(moved.sum() - p.sum()) < 5 * np.sqrt(np.sum(p * (1 - p)))
@@ -244,9 +244,13 @@ def test_sgld_with_the_exact_gradient_is_ula():
     x = jax.random.normal(jax.random.key(1), (10, 3))
     sgld = langevin.sgld(lambda key, x: k * x, step_size=h)
     ula = langevin.ula(quadratic(k), step_size=h)
-    found, info = sgld.step(key, sgld.init(x))
-    start = ula.init(x)
-    expected, _ = ula.step(jax.random.split(key)[1], start)
+
+    @jax.jit
+    def both(key, x):
+        start = ula.init(x)
+        return *sgld.step(key, sgld.init(x)), start, ula.step(jax.random.split(key)[1], start)[0]
+
+    found, info, start, expected = both(key, x)
     np.testing.assert_allclose(found.position, expected.position, rtol=1e-6)
     np.testing.assert_allclose(info.estimate_norm, start.gradient_norm, rtol=1e-6)
 
@@ -256,7 +260,7 @@ def test_sgld_gives_all_chains_one_minibatch():
     sampler = langevin.sgld(
         lambda key, x: x + jax.random.normal(key, x.shape), step_size=0.1, beta=jnp.inf
     )
-    found = sampler.step(key, sampler.init(jnp.zeros((4, 2))))[0].position
+    found = jax.jit(lambda x: sampler.step(key, sampler.init(x))[0].position)(jnp.zeros((4, 2)))
     noise = jax.random.normal(jax.random.split(key)[0], (2,))
     np.testing.assert_allclose(found, np.tile(-0.1 * noise, (4, 1)), rtol=1e-6)
 
