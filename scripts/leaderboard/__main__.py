@@ -81,7 +81,7 @@ def main() -> None:
     command = "python -m scripts.leaderboard " + " ".join(
         argument for argument in sys.argv[1:] if "workdir" not in argument
     )
-    page.write(rows, Path(FLAGS.docs or workdir), command, budget.seeds, budget.seconds)
+    page.write(rows, Path(FLAGS.docs or workdir), command, **budget._asdict())
     ranking = {
         problem: {name: round(page.median_gap(found), 5) for name, found in page.ranked(objectives)}
         for problem, objectives in rows.items()
