@@ -33,10 +33,9 @@ nb_execution_raise_on_error = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_type_aliases = dict.fromkeys(
-    ("Array", "Energy", "Key", "Params", "Position", "PyTree", "ArrayLike")
-)
-autodoc_type_aliases = {name: name for name in autodoc_type_aliases}
+autodoc_type_aliases = {
+    name: name for name in ("Array", "ArrayLike", "Energy", "Key", "Params", "Position", "PyTree")
+}
 napoleon_google_docstring = True
 napoleon_use_rtype = False
 napoleon_use_param = False

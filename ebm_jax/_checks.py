@@ -72,6 +72,13 @@ def finite(name: str, value) -> None:
         raise ValueError(f"{name} must be finite, got {known}.")
 
 
+def weight(name: str, value) -> None:
+    """Raise ValueError where a weight in a sum is not one number, finite and >= 0."""
+    nonnegative(name, value)
+    finite(name, value)
+    scalar(name, value)
+
+
 def fraction(name: str, value) -> None:
     """Raise ValueError where a known value lies outside [0, 1]."""
     known = _real(name, value)
@@ -197,6 +204,15 @@ def alike(name: str, given, like) -> None:
         same = False
     if not same:
         raise ValueError(f"{name} must be like {kinds(like)}, got {given!r}.")
+
+
+def pair(batch) -> tuple:
+    """Return a batch (x, y) of as many of each, or refuse it."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"batches must be pairs (x, y), got {type(batch).__name__}.")
+    for part in (*batch, tuple(batch)):
+        leading_axis("batch", part)
+    return tuple(batch)
 
 
 def energies(energy, batch, name: str) -> Array:

@@ -99,6 +99,7 @@ def logsumexp(logits):
 
 
 def normalise(logits):
+    """Return log P of candidates on the last axis: logits less their logsumexp, -inf kept."""
     level, excess = logsumexp(logits)
     possible = logits != -jnp.inf
     return jnp.where(possible, jnp.where(possible, logits, 0.0) - level - excess, -jnp.inf)

@@ -27,10 +27,7 @@ flags.DEFINE_integer("octaves", 6, "Frequencies of the network's sines.", lower_
 flags.DEFINE_integer("batch_size", 1024, "Points an update, and chains.", lower_bound=2)
 flags.DEFINE_integer("num_train", 300_000, "Points to train on.", lower_bound=2)
 flags.DEFINE_integer("cells", 180, "Of a side of the grid that exact sums over.", lower_bound=18)
-flags.DEFINE_float("learning_rate", None, "Learning rate at first; if unset the objective's own.")
-flags.register_validator(
-    "learning_rate", lambda rate: rate is None or 0 < rate < np.inf, "must be finite and > 0."
-)
+runs.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
 FLAGS = flags.FLAGS
 
 NUM_TEST = 20_000

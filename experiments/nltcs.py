@@ -32,10 +32,7 @@ flags.DEFINE_integer("steps", 700, "Updates.", lower_bound=1)
 flags.DEFINE_integer("hidden", 64, "Width of the network's two layers.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 500, "Rows an update; of the exact one all.", lower_bound=2)
 flags.DEFINE_integer("chains", 2000, "Chains of an objective that has its own.", lower_bound=1)
-flags.DEFINE_float("learning_rate", None, "Learning rate at first; if unset the objective's own.")
-flags.register_validator(
-    "learning_rate", lambda rate: rate is None or 0 < rate < np.inf, "must be finite and > 0."
-)
+runs.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
 runs.define_float("weight_decay", 0.01, "Decay of the weights, times the learning rate.", 0.0)
 flags.DEFINE_float(
     "exact_nll", None, "Test NLL of the exactly trained network, which is trained if unset."

@@ -64,13 +64,18 @@ class FalseClaimError(Exception):
 
 
 def define_float(
-    name: str, default: float, meaning: str, low: float, high: float = sys.float_info.max
+    name: str, default: float | None, meaning: str, low: float, high: float = sys.float_info.max
 ) -> None:
-    """Define a flag of a number in [low, high]: finite unless ``high`` is infinite, never NaN."""
+    """Define a flag of a number in [low, high]: finite unless ``high`` is infinite, never NaN.
+
+    None stands for a number that is decided elsewhere.
+    """
     flags.DEFINE_float(name, default, meaning)
     within = f"from {low:g} to {high:g}" if high < sys.float_info.max else f">= {low:g}"
     kind = "a number" if high > sys.float_info.max else "a finite number"
-    flags.register_validator(name, lambda value: low <= value <= high, f"must be {kind} {within}.")
+    flags.register_validator(
+        name, lambda v: v is None or low <= v <= high, f"must be {kind} {within}."
+    )
 
 
 def main(program: Callable[[], None]) -> None:

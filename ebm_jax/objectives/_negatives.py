@@ -86,12 +86,11 @@ def check(energy: Energy, make_sampler: SamplerFactory, num_steps: int, penalty:
     _checks.function("energy", energy)
     _checks.function("make_sampler", make_sampler)
     _checks.count("num_steps", num_steps)
-    _checks.nonnegative("energy_penalty", penalty)
-    _checks.finite("energy_penalty", penalty)
-    _checks.scalar("energy_penalty", penalty)
+    _checks.weight("energy_penalty", penalty)
 
 
 def made(make_sampler: SamplerFactory, params: Params) -> Sampler:
+    """Return the sampler of these parameters, or refuse what is none."""
     return _checks.sampler("What make_sampler returns", make_sampler(params))
 
 

@@ -40,9 +40,7 @@ def weighted_sum(**terms: Term) -> Objective:
         if not isinstance(term, tuple | list) or len(term) != 3:
             raise TypeError(f"{name} must be (weight, objective, select), got {term!r}.")
         weight, objective, select = term
-        _checks.nonnegative(f"The weight of {name}", weight)
-        _checks.finite(f"The weight of {name}", weight)
-        _checks.scalar(f"The weight of {name}", weight)
+        _checks.weight(f"The weight of {name}", weight)
         _checks.objective(f"The objective of {name}", objective)
         _checks.function(f"The select of {name}", select)
 

@@ -21,15 +21,6 @@ from ebm_jax.types import Array, Energy, Key, Objective, Params, Position, PyTre
 Propose = Callable[[Params, Key, PyTree, Position], Position]
 
 
-def _pair(batch: PyTree) -> tuple[PyTree, Position]:
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise TypeError(f"batches must be pairs (x, y), got {type(batch).__name__}.")
-    for part in batch:
-        _checks.leading_axis("batch", part)
-    _checks.leading_axis("batch", tuple(batch))
-    return jax.tree.map(jnp.asarray, tuple(batch))
-
-
 def contrastive(
     energy: Energy, loss: Callable[[Array, Array], Array], propose: Propose
 ) -> Objective:
@@ -65,13 +56,10 @@ def contrastive(
         _checks.function(name, value)
 
     def batch_loss(params, state, batch, key):
-        x, y = _pair(batch)
-        wrong = jax.lax.stop_gradient(propose(jax.lax.stop_gradient(params), key, x, y))
-        kinds = [
-            jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), answers) for answers in (y, wrong)
-        ]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"propose must return answers like y, {kinds[0]}, got {kinds[1]}.")
+        x, y = jax.tree.map(jnp.asarray, _checks.pair(batch))
+        wrong = propose(jax.lax.stop_gradient(params), key, x, y)
+        _checks.alike("What propose returns", wrong, y)
+        wrong = jax.lax.stop_gradient(wrong)
 
         def energies(answers: Position) -> Array:
             return _checks.energies(lambda pair: energy(params, *pair), (x, answers), "batch")

@@ -23,7 +23,7 @@ from ebm_jax import _checks
 from ebm_jax._derivatives import sigmoid, zero_or_nan
 from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
 from ebm_jax.samplers import _discrete
-from ebm_jax.types import Array, Energy, Objective, Params, Position
+from ebm_jax.types import Array, Energy, Objective, Position
 
 _BITS = np.arange(2)
 
@@ -41,21 +41,28 @@ def _checked(batch: Position, values: np.ndarray) -> tuple[Position, Array]:
     return batch, jnp.any(jnp.array(wrong), axis=0)
 
 
-def _flips(
-    energy: Energy, params: Params, batch: Position, term: Callable[[Array], Array]
-) -> Array:
+def _of_flips(energy: Energy, term: Callable[[Array], Array]) -> Objective:
+    """Return the objective mean_i sum_k term(E(x_i) - E(x_i with bit k flipped))."""
+    _checks.function("energy", energy)
+
+    def loss(params, state, batch, key):
+        del key
+        value = _flips(lambda x: energy(params, x), batch, term)
+        return value, (state, {"loss": value})
+
+    return Objective(lambda params, key: (), loss)
+
+
+def _flips(energy: Energy, batch: Position, term: Callable[[Array], Array]) -> Array:
     """Return mean_i sum_k term(E(x_i) - E(x_i with bit k flipped)) of a binary batch."""
     batch, wrong = _checked(batch, _BITS)
     bits, given, restore, _ = _discrete.variables(batch, _BITS)
 
-    def energies(x: Position) -> Array:
-        return _checks.energies(lambda one: energy(params, one), x, "batch")
-
-    own = energies(batch)
+    own = _checks.energies(energy, batch, "batch")
 
     def flipped(k: Array) -> Array:
         others = jax.vmap(restore)(bits.at[:, k].set(1 - bits[:, k]), given)
-        return term(own - energies(others))
+        return term(own - _checks.energies(energy, others, "batch"))
 
     # One bit at a time: all at once would be n d configurations of d bits.
     each = jnp.sum(jax.lax.map(flipped, np.arange(bits.shape[1])), axis=0)
@@ -128,14 +135,7 @@ def ratio_matching(energy: Energy) -> Objective:
     >>> float(value)  # 3/4
     0.75
     """
-    _checks.function("energy", energy)
-
-    def loss(params, state, batch, key):
-        del key
-        value = _flips(energy, params, batch, lambda gap: jnp.square(sigmoid(gap)))
-        return value, (state, {"loss": value})
-
-    return Objective(lambda params, key: (), loss)
+    return _of_flips(energy, lambda gap: jnp.square(sigmoid(gap)))
 
 
 def minimum_probability_flow(energy: Energy) -> Objective:
@@ -163,11 +163,4 @@ def minimum_probability_flow(energy: Energy) -> Objective:
     >>> float(value)
     3.0
     """
-    _checks.function("energy", energy)
-
-    def loss(params, state, batch, key):
-        del key
-        value = _flips(energy, params, batch, lambda gap: jnp.exp(gap / 2))
-        return value, (state, {"loss": value})
-
-    return Objective(lambda params, key: (), loss)
+    return _of_flips(energy, lambda gap: jnp.exp(gap / 2))

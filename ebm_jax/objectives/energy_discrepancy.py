@@ -112,6 +112,13 @@ def _flipped(positions: Position, which: Callable[[jax.Array], jax.Array]) -> Po
     return jax.vmap(found.restore)(jnp.where(which(found.x), 1 - found.x, found.x), found.fixed)
 
 
+def _perturbed(perturb: Perturbation, key: Key, positions: Position) -> Position:
+    """Return perturbed positions, constants, or refuse what is none."""
+    found = perturb(key, positions)
+    _checks.alike("What perturb returns", found, positions)
+    return jax.lax.stop_gradient(found)
+
+
 def energy_discrepancy(
     energy: Energy,
     perturb: Perturbation,
@@ -151,22 +158,15 @@ def energy_discrepancy(
     _checks.function("energy", energy)
     _checks.function("perturb", perturb)
     _checks.count("num_negatives", num_negatives)
-    _checks.nonnegative("stabilizer", stabilizer)
-    _checks.finite("stabilizer", stabilizer)
-    _checks.scalar("stabilizer", stabilizer)
-
-    def perturbed(key: Key, positions: Position) -> Position:
-        found = perturb(key, positions)
-        _checks.alike("What perturb returns", found, positions)
-        return found
+    _checks.weight("stabilizer", stabilizer)
 
     def loss(params, state, batch, key):
         num = _checks.leading_axis("batch", batch)
         batch = jax.tree.map(jnp.asarray, batch)
         once, twice = jax.random.split(key)
-        middle = perturbed(once, batch)
+        middle = _perturbed(perturb, once, batch)
         middle = jax.tree.map(lambda x: jnp.repeat(x, num_negatives, axis=0), middle)
-        negatives = jax.lax.stop_gradient(perturbed(twice, middle))
+        negatives = _perturbed(perturb, twice, middle)
 
         def energies(name: str, x: Position) -> jax.Array:
             return _checks.energies(lambda one: energy(params, one), x, name)

@@ -204,9 +204,7 @@ def energy_matching(
     True
     """
     _check(energy, couple)
-    _checks.nonnegative("weight", weight)
-    _checks.finite("weight", weight)
-    _checks.scalar("weight", weight)
+    _checks.weight("weight", weight)
     _checks.count("num_steps", num_steps)
     heated = schedules.warming(step_size, temperature, onset=onset)
     if lowest is not None:

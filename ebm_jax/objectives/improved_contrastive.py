@@ -99,9 +99,7 @@ def improved_contrastive_divergence(
     _negatives.check(energy, make_sampler, num_steps, energy_penalty)
     if _checks.count("last_steps", last_steps) > num_steps:
         raise ValueError(f"last_steps must be in [1, num_steps={num_steps}], got {last_steps}.")
-    _checks.nonnegative("entropy_weight", entropy_weight)
-    _checks.finite("entropy_weight", entropy_weight)
-    _checks.scalar("entropy_weight", entropy_weight)
+    _checks.weight("entropy_weight", entropy_weight)
 
     def loss(params, state, batch, key):
         _checks.leading_axis("batch", batch)

@@ -59,10 +59,7 @@ def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], A
 
 def _joint_energies(joint: Callable[[Array], Array], batch) -> tuple[Array, Array]:
     """Return the energies (batch, n) and the labels of a batch, or refuse it."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise TypeError(f"batches must be pairs (x, label), got {type(batch).__name__}.")
-    x, label = batch
-    _checks.leading_axis("The x of a batch", x)
+    x, label = _checks.pair(batch)
     energies = _checks.floating("What joint returns", jax.vmap(joint)(x))
     if energies.ndim != 2:
         raise ValueError(

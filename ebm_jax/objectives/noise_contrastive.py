@@ -20,7 +20,7 @@ import numpy as np
 
 from ebm_jax import _checks
 from ebm_jax.objectives import _negatives
-from ebm_jax.objectives.energy_discrepancy import Perturbation
+from ebm_jax.objectives.energy_discrepancy import Perturbation, _perturbed
 from ebm_jax.objectives.noise_distributions import Noise, _check_noise
 from ebm_jax.types import Array, Energy, Key, Metrics, Objective, Params, Position
 
@@ -88,7 +88,7 @@ def binary_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Objec
         L(params) = mean_i softplus(-G(x_i)) + sum_j softplus(G(y_ij)),   y_ij ~ q, j = 1 ... v
         G(x) = -E(x) - log q(x) - log v
 
-    Its optimum over all functions E is -log p, **normalised**: the energy needs a free additive
+    Its optimum over all functions E is -log p, normalised: the energy needs a free additive
     constant, which learns log Z. Where it has none, give it one, a parameter c:
     ``lambda p, x: energy(p["energy"], x) + p["c"]``. At exp(-E) = p = q, v = 1, it is 2 log 2. As v
     grows its gradient becomes that of the likelihood.
@@ -220,7 +220,7 @@ def conditional_nce(energy: Energy, perturb: Perturbation, *, num_negatives: int
         num = _checks.leading_axis("batch", batch)
         batch = jax.tree.map(jnp.asarray, batch)
         repeated = jax.tree.map(lambda x: jnp.repeat(x, num_negatives, axis=0), batch)
-        negatives = _like(batch, perturb(key, repeated), num * num_negatives)
+        negatives = _perturbed(perturb, key, repeated)
 
         def energies(name: str, x: Position) -> Array:
             return _checks.energies(lambda one: energy(params, one), x, name)

@@ -49,16 +49,13 @@ def through_inference(
     _checks.function("loss", loss)
 
     def batch_loss(params, state, batch, key):
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise TypeError(f"batches must be pairs (x, y), got {type(batch).__name__}.")
-        for part in batch:
-            _checks.leading_axis("batch", part)
-        num = _checks.leading_axis("batch", tuple(batch))
+        given, right = _checks.pair(batch)
+        num = _checks.leading_axis("batch", given)
 
         def one(x, y, own: Key) -> Array:
             return _checks.floating("What loss returns", loss(infer(params, x, own), y))
 
-        each = jax.vmap(one)(batch[0], batch[1], jax.random.split(key, num))
+        each = jax.vmap(one)(given, right, jax.random.split(key, num))
         if each.ndim != 1:
             raise ValueError(
                 f"loss must return one number an example, it returned {each.shape[1:]}."

@@ -14,9 +14,8 @@ through a descent costs as much as many of the feed-forward network, which is al
 times as many.
 
 The claim: with as many updates, answers by descent through which, or through whose minimum, the
-energy was trained are better than one pass, alike and harder (error down by a quarter on sums, by a
-twentieth on harder inverses). With ten times the updates, still cheaper, one pass is several times
-better on problems as in training and better on harder ones. Descending five times as long changes
+energy was trained are better than one pass, alike and harder. With ten times the updates, still
+cheaper, one pass is better than all of them. Descending five times as long changes
 the error by less than 5 %, for descent is at the minimum and the minimum is not quite the right
 answer; only on the harder inverses, where it is slower, does it still gain a few per cent. By
 this contrast the minimum lies elsewhere: the error is larger, and on problems as in training it

@@ -66,14 +66,13 @@ class Trainable:
         """Return seconds and energies an update, measured once and kept in a file."""
         path = self._folder / "speed.json"
         if not path.exists():
-            trainer = training.trainer(
-                self._objective, self._of.optimizer(self._row.learning_rate, 1000)
-            )
+            trainer = self._trainer(1000)
             state, key = self._start(trainer, 0)
             batch = self._of.batch(0)
-            one = jax.tree.map(lambda leaf: leaf[0], self._of.problem.data)
             energy = cost.multiplications(
-                self._of.problem.energy, objective_table.energy_params(state.params), one
+                self._of.problem.energy,
+                objective_table.energy_params(state.params),
+                self._of.problem.data[0],
             )
             update = cost.multiplications(trainer.step, state, batch(0), key)
             found = {
@@ -90,7 +89,7 @@ class Trainable:
 
     def train(self, seed: int, steps: int) -> dict[str, Any]:
         """Train from a seed, or read what an earlier start of the leaderboard found."""
-        folder = self._folder / f"seed_{seed}"
+        folder = self._folder / f"updates_{steps}" / f"seed_{seed}"
         path = folder / "row.json"
         if path.exists():
             return json.loads(path.read_text())

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gaussian import assert_optimum, energy
+from objective_checks import assert_optimum, gaussian
 from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln
 
@@ -107,7 +107,7 @@ def test_the_gradient_through_the_last_steps(num_steps, last_steps):
 
 def test_improved_contrastive_divergence_has_its_optimum_at_the_data():
     def make_sampler(params):
-        return langevin.ula(functools.partial(energy, params), step_size=0.05)
+        return langevin.ula(functools.partial(gaussian, params), step_size=0.05)
 
-    objective = objectives.improved_contrastive_divergence(energy, make_sampler, num_steps=4)
-    assert_optimum(objective, wrong=3.0, batches=48)
+    objective = objectives.improved_contrastive_divergence(gaussian, make_sampler, num_steps=4)
+    assert_optimum(objective, wrong=3.0, num=48)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gaussian import assert_optimum, energy
+from objective_checks import assert_optimum, gaussian
 
 from ebm_jax import losses, objectives
 from ebm_jax.samplers import langevin, underdamped
@@ -37,7 +37,7 @@ def test_the_recovered_are_gaussian():
 def test_recovery_has_its_optimum_at_the_data():
     sampler = functools.partial(langevin.mala, step_size=0.15)
     assert_optimum(
-        objectives.recovery_likelihood(energy, sampler, noise=0.7, num_steps=25), batches=48
+        objectives.recovery_likelihood(gaussian, sampler, noise=0.7, num_steps=25), num=48
     )
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gaussian import assert_optimum, energy
+from objective_checks import assert_optimum, gaussian
 
 from ebm_jax import objectives
 
@@ -44,9 +44,9 @@ def test_a_gaussian(t):
 
 def test_its_optimum_is_the_data_in_five_dimensions():
     made = objectives.energy_discrepancy(
-        energy, objectives.gaussian_perturbation(0.3), num_negatives=64, stabilizer=0.0
+        gaussian, objectives.gaussian_perturbation(0.3), num_negatives=64, stabilizer=0.0
     )
-    assert_optimum(made, batches=48, samples=128)
+    assert_optimum(made, num=48, size=128)
 
 
 STATES = np.array(list(itertools.product([0, 1], repeat=4)))
