@@ -73,11 +73,13 @@ def test_an_objective_is_searched_trained_and_kept(bits, tmp_path, monkeypatch):
     assert all(row["gap"] < 0.05 and row["updates"] == 60 for row in rows)  # 0.1 at the start
     # 16 chains of a sweep: each bit at 2 values, and data and chains with their gradients.
     assert rows[0]["energies_per_update"] > 400
-    searched = {path.parent.parent.name for path in tmp_path.rglob("seed_0/row.json")}
+    searched = {path.parents[2].name for path in tmp_path.rglob("seed_0/row.json")}
     assert searched == {"sweeps=1", "sweeps=4"}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert compete() == rows
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == before
+    monkeypatch.setattr(trials, "updates", lambda budget, speed: 3)  # another budget
+    assert [row["updates"] for row in compete()] == [3, 3]
 
 
 def test_the_page_ranks_by_the_median_and_tells_what_diverged(tmp_path):
