@@ -84,7 +84,10 @@ def test_every_public_name_is_on_a_page_of_the_reference():
     assert not missing
 
 
-def test_the_changelog_has_the_version():
-    """What was released last is what the package says it is."""
+def test_the_changelog_and_the_citation_have_the_version():
+    """What was released last is what the package says it is, and what is cited."""
     changes = (ROOT / "CHANGELOG.md").read_text()
-    assert re.search(r"^## (\d+\.\d+\.\d+) \(", changes, re.M)[1] == ebm_jax.__version__
+    version, date = re.search(r"^## (\d+\.\d+\.\d+) \((.+)\)$", changes, re.M).groups()
+    assert version == ebm_jax.__version__
+    citation = (ROOT / "CITATION.cff").read_text().splitlines()
+    assert {f"version: {version}", f"date-released: {date}"} <= set(citation)
