@@ -31,6 +31,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_type_aliases = {
@@ -69,6 +70,16 @@ def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = found
 
 
+def _signature(app, what, name, obj, options, signature, returns):
+    """Leave out what Flax gives to every module, and the ~ of types before a default that is no code."""
+    del app, what, name, obj, options
+    own, flax, _ = (signature or "").partition(", parent: ")
+    if flax or "= <" in own:
+        signature = re.sub(r"~(\w+\.)*", "", own) + ")" * bool(flax)
+    return signature, returns
+
+
 def setup(app) -> None:
     """Handle docstrings before napoleon does."""
     app.connect("autodoc-process-docstring", _formulas, priority=1)
+    app.connect("autodoc-process-signature", _signature)
