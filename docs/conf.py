@@ -71,7 +71,7 @@ def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
 
 
 def _signature(app, what, name, obj, options, signature, returns):
-    """Leave out what Flax gives to every module, and the ~ of types before a default that is no code."""
+    """Leave out what Flax adds to modules, and the ~ of types before a default that is no code."""
     del app, what, name, obj, options
     own, flax, _ = (signature or "").partition(", parent: ")
     if flax or "= <" in own:
