@@ -11,7 +11,11 @@ from sklearn.model_selection import train_test_split
 
 from ebm_jax.types import PyTree
 
-SHUFFLE, NOISE = 1, 2  # streams; NumPy's generator of [seed, 0, 0] is that of the seed alone
+SHUFFLE, NOISE, FLOW = (
+    1,
+    2,
+    5,
+)  # streams; NumPy's generator of [seed, 0, 0] is that of the seed alone
 
 
 def stream(seed: int, which: int, number: int) -> np.random.Generator:
@@ -28,17 +32,18 @@ class Split(NamedTuple):
     test_y: np.ndarray
 
 
-def digits() -> Split:
-    """Return scikit-learn's 1,797 handwritten digits, 8x8 with 17 grey levels: 1,437 and 360.
-
-    The split is fixed, with the same share of every class on both sides.
-    """
-    x, y = load_digits(return_X_y=True)
-    x = (x / 16).astype(np.float32)
+def stratified(x: np.ndarray, y: np.ndarray, num_test: int) -> Split:
+    """Return so many for testing, with the same share of every class on both sides; fixed."""
     train_x, test_x, train_y, test_y = train_test_split(
-        x, y, test_size=360, stratify=y, random_state=0
+        x, y.astype(np.int32), test_size=num_test, stratify=y, random_state=0
     )
-    return Split(train_x, train_y.astype(np.int32), test_x, test_y.astype(np.int32))
+    return Split(train_x, train_y, test_x, test_y)
+
+
+def digits() -> Split:
+    """Return scikit-learn's 1,797 handwritten digits, 8x8 with 17 grey levels: 1,437 and 360."""
+    x, y = load_digits(return_X_y=True)
+    return stratified((x / 16).astype(np.float32), y, 360)
 
 
 def hold_out(split: Split, held_out: int) -> tuple[Split, np.ndarray]:

@@ -34,25 +34,29 @@ def save(figure, path: Path) -> None:
 
 
 def tile(images: np.ndarray, *, gap: int = 1) -> np.ndarray:
-    """Return (rows, columns, height, width) of ink in [0, 1] as one picture with empty gaps."""
-    padded = np.pad(images, ((0, 0), (0, 0), (gap, gap), (gap, gap)))
-    rows, columns, height, width = padded.shape
-    return padded.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    """Return (rows, columns, height, width) of light in [0, 1] as one picture with white gaps.
+
+    Three colours may be the last axis, of the images and of the picture.
+    """
+    around = ((0, 0), (0, 0), (gap, gap), (gap, gap)) + ((0, 0),) * (images.ndim - 4)
+    padded = np.pad(images, around, constant_values=1)
+    rows, columns, height, width, *colours = padded.shape
+    return np.moveaxis(padded, 1, 2).reshape(rows * height, columns * width, *colours)
 
 
 def _paper(images: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.uint8(np.round(255 * (1 - tile(images)))))
+    return Image.fromarray(np.uint8(np.round(255 * tile(images))))
 
 
 def png(images: np.ndarray) -> bytes:
-    """Return (rows, columns, height, width) of ink in [0, 1] as a PNG, a pixel a pixel."""
+    """Return (rows, columns, height, width) of light in [0, 1] as a PNG, a pixel a pixel."""
     file = io.BytesIO()
     _paper(images).save(file, "png")
     return file.getvalue()
 
 
 def gif(frames: np.ndarray, *, milliseconds: int, last: int) -> bytes:
-    """Return (frames, rows, columns, height, width) of ink as a GIF that repeats for ever."""
+    """Return (frames, rows, columns, height, width) of light as a GIF that repeats for ever."""
     first, *rest = map(_paper, frames)
     file = io.BytesIO()
     durations = [milliseconds] * len(rest) + [last]
@@ -60,26 +64,30 @@ def gif(frames: np.ndarray, *, milliseconds: int, last: int) -> bytes:
     return file.getvalue()
 
 
+def show_rows(axis, title: str, images: np.ndarray, labels: list[str]) -> None:
+    """Draw (rows, columns, height, width) of light in [0, 1] on an axis, the rows labelled."""
+    height = images.shape[2] + 2
+    axis.imshow(tile(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_title(title, fontsize=10)
+    axis.set_xticks([])
+    axis.set_yticks([height * (i + 0.5) for i in range(len(labels))], labels, fontsize=9)
+    axis.tick_params(length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+
+
 def image_rows(path: Path, panels: dict[str, np.ndarray], labels: list[str]) -> None:
-    """Write panels of (rows, columns, height, width) images in [0, 1], the rows labelled."""
+    """Write panels of (rows, columns, height, width) of light in [0, 1], the rows labelled."""
     counts = [p.shape[1] for p in panels.values()]
-    rows = len(labels)
     figure, axes = plt.subplots(
         1,
         len(panels),
-        figsize=(0.42 * sum(counts) + 0.6, 0.42 * rows + 0.8),
+        figsize=(0.42 * sum(counts) + 0.6, 0.42 * len(labels) + 0.8),
         squeeze=False,
         width_ratios=counts,
     )
     for axis, (title, images) in zip(axes[0], panels.items(), strict=True):
-        height = images.shape[2] + 2
-        axis.imshow(tile(images), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(title, fontsize=10)
-        axis.set_xticks([])
-        axis.set_yticks([height * (i + 0.5) for i in range(rows)], labels, fontsize=9)
-        axis.tick_params(length=0)
-        for side in axis.spines.values():
-            side.set_visible(False)
+        show_rows(axis, title, images, labels)
     save(figure, path)
 
 
@@ -94,9 +102,8 @@ def curves(path: Path, title: str, step: np.ndarray, lines: dict[str, np.ndarray
     save(figure, path)
 
 
-def histograms(path: Path, values: dict[str, np.ndarray], xlabel: str) -> None:
-    """Write the distributions of several samples on one axis."""
-    figure, axis = plt.subplots(figsize=(4.6, 2.8))
+def show_histograms(axis, values: dict[str, np.ndarray], xlabel: str) -> None:
+    """Draw the distributions of several samples on one axis."""
     every = np.concatenate(list(values.values()))
     edges = np.linspace(*np.quantile(every, [0.001, 0.999]), 60)
     for name, sample in values.items():
@@ -104,4 +111,10 @@ def histograms(path: Path, values: dict[str, np.ndarray], xlabel: str) -> None:
     axis.set_xlabel(xlabel)
     axis.set_yticks([])
     axis.legend(frameon=False, fontsize=8)
+
+
+def histograms(path: Path, values: dict[str, np.ndarray], xlabel: str) -> None:
+    """Write the distributions of several samples on one axis."""
+    figure, axis = plt.subplots(figsize=(4.6, 2.8))
+    show_histograms(axis, values, xlabel)
     save(figure, path)

@@ -139,11 +139,11 @@ def bracketed(params, split: data.Split, key) -> dict:
 
 
 def tiles(images: np.ndarray, columns: int) -> np.ndarray:
-    """Return (n, pixels) as rows of square images, (rows, columns, side, side)."""
+    """Return ink (n, pixels) as rows of square pictures, (rows, columns, side, side)."""
     side = round(images.shape[1] ** 0.5)
     rows = -(-len(images) // columns)
     images = np.pad(images, ((0, rows * columns - len(images)), (0, 0)))
-    return images.reshape(rows, columns, side, side)
+    return 1 - images.reshape(rows, columns, side, side)
 
 
 def draw(run: runs.Run, params, means: np.ndarray, split: data.Split, history: dict) -> None:

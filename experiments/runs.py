@@ -309,9 +309,10 @@ class Run:
                 self._board.add_scalar(name, value, step)
 
     def show(self, step: int, images: dict[str, Any], values: dict[str, Any]) -> None:
-        """Show images (n, height, width) in [0, 1], and values as histograms, in TensorBoard."""
+        """Show images (n, height, width[, 3]) in [0, 1], values as histograms, in TensorBoard."""
         for name, pictures in images.items():
-            self._board.add_images(name, pictures[:, None], step)
+            coloured = pictures if pictures.ndim == 4 else pictures[..., None]
+            self._board.add_images(name, coloured, step, dataformats="NHWC")
         for name, numbers in values.items():
             self._board.add_histogram(name, numbers, step)
 

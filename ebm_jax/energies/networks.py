@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.errors import ScopeParamShapeError
+from jax.typing import DTypeLike
 
 from ebm_jax import _checks, gibbs
 from ebm_jax.types import Array, Energy
@@ -67,6 +68,8 @@ class JointMLP(nn.Module):
         features: width of every hidden layer.
         num_classes: n, the number of values of y.
         activation: a smooth nonlinearity.
+        dtype: of the hidden layers' matrix products, bfloat16 say; that of x where None. The last
+            layer, the parameters and F are of the dtype of x.
 
     >>> import jax
     >>> network = JointMLP((16,), num_classes=10)
@@ -78,15 +81,18 @@ class JointMLP(nn.Module):
     features: Sequence[int]
     num_classes: int
     activation: Callable[[Array], Array] = jax.nn.silu
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Return F(x, .), (num_classes,)."""
         flat = jnp.ravel(_checks.array("x", x))
+        full = flat.dtype
         with _one_configuration("JointMLP" if self.name is None else "MLP", jnp.asarray(x)):
             for width in _widths(self.features, self.activation):
-                flat = self.activation(nn.Dense(width)(flat))
-            return nn.Dense(_checks.count("num_classes", self.num_classes))(flat)
+                flat = self.activation(nn.Dense(width, dtype=self.dtype)(flat))
+            last = nn.Dense(_checks.count("num_classes", self.num_classes))
+            return last(flat if self.dtype is None else flat.astype(full))
 
 
 class ConvEnergy(nn.Module):

@@ -15,34 +15,39 @@ from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
 
+STEPS = (
+    200  # a training: what a run costs at its start and its end weighs more than in the main job
+)
+
 
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
-    """Trainings of the main job at its default flags, kept as a run and kept nowhere.
-
-    With fewer updates than its own: what a run costs once, at its start and its end, weighs more.
-    """
+    """Trainings of the main job at its default flags, kept as a run and kept nowhere."""
     del peers
-    from experiments import data, digits, loop, loss_table, runs  # its flags have their defaults
+    from experiments import image_data, image_model, images, loop, loss_table, runs
 
-    steps, group, flags = (4, 2, digits.FLAGS) if quick else (500, digits.GROUP, digits.FLAGS)
-    prepared = digits.prepare(flags.hold_out_class, flags.hidden, flags.data_noise)
-    objective = digits.make_objective(
+    found, flags = image_data.load("digits"), images.FLAGS  # which have their defaults
+    chosen = images.defaults(found.split.train_x.shape[1], False, flags.generative)
+    steps, group = (4, 2) if quick else (STEPS, images.GROUP)
+    prepared = images.prepare(found, -1, chosen["hidden"], flags.data_noise, flags.precision)
+    split = prepared.images.split
+    labels = image_model.proportions(split.train_y, chosen["capacity"])
+    objective = image_model.chains_objective(
         prepared.model,
         loss_table.named(flags.loss, flags.margin),
-        initial=digits.from_noise(prepared.split.train_y, flags.capacity, None),
+        initial=image_model.from_noise(labels, split.train_x.shape[1], None),
         generative_weight=flags.generative_weight,
-        step_size=flags.step_size,
+        step_size=chosen["step_size"],
         langevin_steps=1 if quick else flags.langevin_steps,
-        num_chains=flags.chains,
-        capacity=flags.capacity,
+        num_chains=chosen["chains"],
+        capacity=chosen["capacity"],
         restart_fraction=flags.restart,
         groups=flags.groups,
     )
     trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
-    params = prepared.model.network.init(network_key, np.zeros(data.digits().train_x.shape[1]))
+    params = prepared.model.network.init(network_key, np.zeros(split.train_x.shape[1]))
     start = trainer.init(params, init_key)
-    batch = digits.batches(prepared.split, flags.data_noise, 0)
+    batch = images.batches(split, flags.data_noise, 0)
 
     def alone() -> float:
         began, state = time.perf_counter(), start

@@ -30,13 +30,13 @@ def quick_compilation():
 def program():
     """Return (name, *flags) -> the program's module, its flags set.
 
-    Programs have flags of the same names, so each is forgotten after its test.
+    Programs have flags of the same names, so each is forgotten after its test, with what it was
+    the first to import.
     """
-    loaded = set()
+    before = set(sys.modules)
 
     def load(name, *arguments):
         module = importlib.import_module(f"experiments.{name}")
-        loaded.add(module.__name__)
         for flag in flags.FLAGS:
             flags.FLAGS[flag].unparse()
         flags.FLAGS([name, *arguments])
@@ -44,5 +44,8 @@ def program():
 
     with flagsaver.flagsaver():  # takes away the flags that were defined since
         yield load
-    for name in loaded:
-        sys.modules.pop(name)
+    for name in set(sys.modules) - before:
+        package, _, child = name.rpartition(".")
+        if package == "experiments":
+            del sys.modules[name]
+            delattr(sys.modules[package], child)

@@ -76,3 +76,30 @@ def test_bias_and_variance_of_a_shifted_normal_mean():
     # Centred at 0 where |mean|^2 alone would be 3 / 20; the noise is two standard deviations.
     assert abs(np.mean([u[0] for u in unbiased])) < 0.02
     assert 0.7 < np.std([u[0] for u in unbiased]) / np.mean([u[2] for u in unbiased]) * 2 < 1.4
+
+
+def test_frechet_distance_is_that_of_gaussians():
+    """In closed form where the covariances commute; of samples, 0 to themselves."""
+    axes = np.linalg.qr(RNG.normal(size=(5, 5)))[0]
+    z = np.concatenate([np.eye(5), -np.eye(5)]) * np.sqrt(9 / 2)  # covariance of exactly 1
+    a, b = np.arange(1.0, 6), np.array([2.0, 2, 2, 0.5, 1])
+    shift = np.full(5, 3.0)
+    found = evaluation.frechet_distance(z * a @ axes, z * b @ axes + shift)
+    np.testing.assert_allclose(found, 45 + ((a - b) ** 2).sum(), rtol=1e-9)
+    x = RNG.normal(size=(50, 5))
+    assert abs(evaluation.frechet_distance(x, x)) < 1e-9
+    assert evaluation.frechet_distance(x[:, :1], x[:, :1] + 2) == pytest.approx(4)
+
+
+def test_a_judge_tells_classes_and_has_features():
+    x = RNG.normal(size=(300, 8)) + np.repeat([[0.0], [3.0]], 150, axis=0)
+    y = np.repeat([0, 1], 150)
+    predict, features = evaluation.judge(x, y)
+    assert predict is not None
+    assert np.mean(predict(x + 0.1) == y) > 0.95
+    hidden = features(x)
+    assert hidden.shape == (300, 256)
+    assert hidden.min() == 0
+    predict, features = evaluation.judge(x, np.zeros(300))
+    assert predict is None
+    assert features(x[:3]).shape == (3, 8)

@@ -1,4 +1,4 @@
-"""The log-likelihood of the digits' energy: it is that of a density known in closed form."""
+"""The log-likelihood of the energy of images: it is that of a density known in closed form."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ebm_jax.energies import Gaussian
-from experiments import data, digits_likelihood, digits_model
+from experiments import data, image_likelihood, image_model
 
 NOISE = 0.1
 MEANS = np.array([[0.2, 0.7, 0.4], [0.6, 0.3, 0.5]])
@@ -21,7 +21,7 @@ def gaussians(means):
         return jnp.sum((x - jnp.asarray(means, jnp.float32)) ** 2, 1) / (2 * SCALE**2) + LEVELS
 
     reference = Gaussian(jnp.full(3, 0.5), jnp.full(3, 1 / 0.3**2))
-    return digits_model.Model(
+    return image_model.Model(
         None, reference, classes, lambda params, c: classes(params, c["x"])[c["y"]]
     )
 
@@ -34,7 +34,7 @@ def split(means):
 
 
 def measured(means, num_betas):
-    return digits_likelihood.measure(
+    return image_likelihood.measure(
         jax.random.key(0),
         gaussians(means),
         None,
@@ -60,10 +60,10 @@ def test_it_is_that_of_a_known_density():
     """Fixed key; 25 chains each way err by 0.05 in log Z: 0.2 is four times that."""
     found = measured(MEANS, 300)
     test = split(MEANS)
-    x = np.repeat(test.test_x, digits_likelihood.DRAWS, axis=0)
-    noisy = digits_likelihood.noisy(x, NOISE, 0, digits_likelihood.EVALUATION)
+    x = np.repeat(test.test_x, image_likelihood.DRAWS, axis=0)
+    noisy = image_likelihood.noisy(x, NOISE, 0, image_likelihood.EVALUATION)
     assert (noisy - x).std() == pytest.approx(NOISE, rel=0.05)
-    y = np.repeat(test.test_y, digits_likelihood.DRAWS)
+    y = np.repeat(test.test_y, image_likelihood.DRAWS)
     total, given, reference = log_density(MEANS, noisy.astype(np.float64), y)
     low, high = found["nats_interval"]
     assert low < total < high
@@ -82,7 +82,7 @@ def test_what_cannot_be_believed_says_so():
 
 
 def test_chains_start_at_training_images_of_their_class():
-    start = digits_likelihood.starts(split(MEANS), 2, 40, 1e-6, seed=1)
+    start = image_likelihood.starts(split(MEANS), 2, 40, 1e-6, seed=1)
     assert start["y"].tolist() == [0] * 40 + [1] * 40
     train = split(MEANS)
     gaps = np.abs(np.asarray(start["x"])[:, None] - train.train_x).max(2)

@@ -1,11 +1,11 @@
-"""The log-likelihood of ``digits``: log Z of its energy, class by class, by annealing both ways.
+"""The log-likelihood of ``images``: log Z of its energy, class by class, by annealing both ways.
 
     log p(x) = -F(x) - log Z,    Z = sum_y Z_y,    Z_y the integral of exp(-F(x, y)) over x
 
 No chain leaves its class, so every class is annealed by itself, from the Gaussian reference to
-F(., y) and back. The density is one of the data modelled: the grey levels in [0, 1], each an
-integer / 16, plus Gaussian noise of standard deviation ``--data_noise``; it is evaluated at the
-test digits with such noise, ten draws of it for each, in nats an image of 64 pixels.
+F(., y) and back. The density is one of the data modelled: the grey levels in [0, 1] plus Gaussian
+noise of standard deviation ``--data_noise``; it is evaluated at the test images with such noise,
+ten draws of it for each, in nats an image.
 """
 
 import functools
@@ -21,11 +21,11 @@ from ebm_jax.partition import annealed, bridges, estimates, paths
 from ebm_jax.samplers import langevin
 from ebm_jax.types import Array, Key, Params
 from experiments import data
-from experiments.digits_model import Model
+from experiments.image_model import Model
 
 START, EVALUATION = 3, 4  # streams of noise, none like those of training
 CHAINS = 25  # a class and way
-DRAWS = 10  # of the noise on a test digit
+DRAWS = 10  # of the noise on a test image
 
 
 class LogPartition(NamedTuple):
@@ -118,10 +118,10 @@ def measure(
     num_betas: int,
     seed: int,
 ) -> dict:
-    """Return the mean log-likelihood of the noisy test digits, and how far to trust it.
+    """Return the mean log-likelihood of the noisy test images, and how far to trust it.
 
     ``nats`` with its interval and effective sample size; the same of x given its class; and that
-    of the reference alone. Interval and size are those of log Z: the test digits are given.
+    of the reference alone. Interval and size are those of log Z: the test images are given.
     """
     num_classes = int(split.train_y.max()) + 1
     start = starts(split, num_classes, CHAINS, noise, seed)

@@ -1,0 +1,280 @@
+"""The energy of ``images``: its network, its objectives, and how samples are drawn from it."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+import ebm_jax
+from ebm_jax import inference, objectives
+from ebm_jax.energies import Gaussian
+from ebm_jax.energies.networks import JointMLP, free_energy
+from ebm_jax.samplers import chains, langevin, schedules
+from ebm_jax.types import Array, Energy, Key, Objective, Params, Sampler
+from experiments import devices
+
+FLOW_NOISE = 0.5  # standard deviation of the grey levels that the flow starts from, about 1/2
+FLOW_SCALE = 0.3  # the flow's potential is so much of the energy
+FLOW_STEPS = 100  # of descent, from noise to images
+
+
+class Model(NamedTuple):
+    """The energies of one run: F(x, .) over the classes, and E of a configuration (x, y)."""
+
+    network: JointMLP
+    reference: Gaussian  # what is below the network
+    classes: Callable  # (params, x) -> (n,)
+    joint: Callable  # (params, {"x", "y"}) -> ()
+
+
+def make_model(
+    train_x: np.ndarray, num_classes: int, hidden: int, noise: float, precision: str = "float32"
+) -> Model:
+    """Return a network on top of the Gaussian energy of independent pixels.
+
+    The Gaussian bounds the energy from below, and makes noise an outlier from the first step.
+    """
+    network = JointMLP((hidden, hidden), num_classes, dtype=jnp.dtype(precision))
+    mean = jnp.asarray(train_x.mean(0))
+    precision_of_pixels = jnp.asarray(1 / (train_x.var(0) + noise**2))
+    reference = Gaussian(mean, precision_of_pixels)
+
+    def classes(params, x):
+        return network.apply(params, 4 * (x - 0.5)) + ebm_jax.energies.gaussian(reference, x)
+
+    def joint(params, configuration):
+        return classes(params, configuration["x"])[configuration["y"]]
+
+    return Model(network, reference, classes, joint)
+
+
+def flow_energy(model: Model) -> Energy:
+    """Return the potential of the flow from N(0, I) to images: of {"z", "y"}, z = (x - 1/2) / 2."""
+
+    def energy(params, configuration):
+        x = 0.5 + FLOW_NOISE * configuration["z"]
+        return FLOW_SCALE * model.joint(params, {"x": x, "y": configuration["y"]})
+
+    return energy
+
+
+def flow_batch(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Return images as the flow sees them."""
+    return {"z": (x - 0.5) / FLOW_NOISE, "y": y}
+
+
+def flow(key: Key, model: Model, params: Params, labels: np.ndarray, noise: float) -> np.ndarray:
+    """Return images of the classes given, as the energy models them: descended to from noise.
+
+    The gradient of the potential carries noise to images in one unit of time.
+    """
+    potential = functools.partial(flow_energy(model), params)
+    sampler = langevin.ula(potential, step_size=1 / FLOW_STEPS, beta=jnp.inf)
+
+    @ebm_jax.jit
+    def descend(key: Key) -> Array:
+        start_key, noise_key = jax.random.split(key)
+        z = jax.random.normal(start_key, (len(labels), len(model.reference.mean)))
+        state = sampler.init({"z": z, "y": jnp.asarray(labels)})
+        state, _ = chains.run(key, sampler, state, FLOW_STEPS)
+        x = 0.5 + FLOW_NOISE * state.position["z"]
+        return x + noise * jax.random.normal(noise_key, x.shape)
+
+    return np.asarray(descend(key))
+
+
+def proportions(train_y: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` classes in the proportions of the data, in order.
+
+    Were those of chains others, F(., y) would drift: no chain ever leaves its class.
+    """
+    quantiles = (np.arange(count) + 0.5) / count * len(train_y)
+    return np.sort(train_y)[quantiles.astype(int)]
+
+
+def from_noise(labels: np.ndarray, pixels: int, mesh: Mesh | None) -> Callable:
+    """Return where chains of these classes start: uniform noise."""
+
+    def initial(params, key, slots):
+        del params
+        x = jax.random.uniform(key, (len(slots), pixels))
+        return devices.spread(mesh, {"x": x, "y": jnp.asarray(labels)[slots]})
+
+    return initial
+
+
+def from_images(labels: np.ndarray, x: np.ndarray, mesh: Mesh | None) -> Callable:
+    """Return where chains of these classes start: images, one a chain."""
+
+    def initial(params, key, slots):
+        del params, key
+        start = {"x": jnp.asarray(x)[slots], "y": jnp.asarray(labels)[slots]}
+        return devices.spread(mesh, start)
+
+    return initial
+
+
+def flow_objective(model: Model, loss: Callable, *, weight: float) -> Objective:
+    """Return a loss over the classes plus flow matching, a pixel.
+
+    Batches are {"labelled": (x, y), "flow": {"z", "y"}}.
+    """
+    pixels = len(model.reference.mean)
+    matching = objectives.flow_matching(flow_energy(model))
+    return objectives.weighted_sum(
+        discriminative=(1.0, objectives.discriminative(model.classes, loss), _labelled),
+        generative=(weight / pixels, matching, lambda batch: batch["flow"]),
+    )
+
+
+def _labelled(batch):
+    return batch["labelled"]
+
+
+def discriminative_objective(model: Model, loss: Callable) -> Objective:
+    """Return a loss over the classes alone; batches are {"labelled": (x, y)}."""
+    alone = objectives.discriminative(model.classes, loss)
+    return objectives.weighted_sum(discriminative=(1.0, alone, _labelled))
+
+
+def chains_objective(
+    model: Model,
+    loss: Callable,
+    *,
+    initial: Callable,
+    generative_weight: float,
+    step_size: float,
+    langevin_steps: int,
+    num_chains: int,
+    capacity: int,
+    restart_fraction: float,
+    groups: int,
+) -> Objective:
+    """Return a loss over the classes plus the likelihood of (image, class) by persistent chains.
+
+    Batches are {"labelled": (x, y), "configuration": {"x", "y"}}.
+    """
+
+    def make_sampler(params):
+        return langevin.mala(functools.partial(model.joint, params), step_size=step_size)
+
+    generative = objectives.persistent(
+        model.joint,
+        make_sampler,
+        num_steps=langevin_steps,
+        num_chains=num_chains,
+        capacity=capacity,
+        initial=initial,
+        restart_fraction=restart_fraction,
+        burn_in=25,
+        groups=groups,
+    )
+    return objectives.weighted_sum(
+        discriminative=(1.0, objectives.discriminative(model.classes, loss), _labelled),
+        generative=(generative_weight, generative, lambda batch: batch["configuration"]),
+    )
+
+
+class Samples(NamedTuple):
+    """Images (n, pixels) with their classes (n,), and the way from noise (frames, n, pixels)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    film: np.ndarray
+    num_steps: int
+    beta: float
+
+
+def generate(
+    key: Key,
+    energy: Energy,
+    labels: np.ndarray,
+    pixels: int,
+    *,
+    num_steps: int,
+    step_size: float,
+    beta: float,
+    noise: float,
+) -> Samples:
+    """Draw images of the given classes from noise, of an energy of {"x", "y"}.
+
+    MALA on F(., y), beta rising tenfold to ``beta`` over the first half of the run; its steps
+    are a multiple of 10. Film and samples are denoised: the data were noisy too.
+    """
+    sampler = _annealed(energy, num_steps, step_size, beta)
+
+    def denoise(position):
+        return jnp.clip(inference.denoise(energy, position, noise=noise)["x"], 0, 1)
+
+    @ebm_jax.jit
+    def sample(key):
+        start_key, run_key = jax.random.split(key)
+        start = {
+            "x": jax.random.uniform(start_key, (len(labels), pixels)),
+            "y": jnp.asarray(labels),
+        }
+        state, film = chains.run(
+            run_key,
+            sampler,
+            sampler.init(start),
+            num_steps,
+            collect=lambda state, info: denoise(state.position),
+            thin=num_steps // math.gcd(num_steps, 40),
+        )
+        return denoise(state.position), jnp.concatenate([start["x"][None], film])
+
+    images, film = sample(key)
+    return Samples(np.asarray(images), labels, np.asarray(film), num_steps, beta)
+
+
+def _annealed(energy: Energy, num_steps: int, step_size: float, beta: float) -> Sampler:
+    """Return MALA whose beta rises tenfold over the first half of the steps."""
+    rising = schedules.geometric(0.1 * beta, beta, num_steps // 2)
+    return langevin.mala(energy, step_size=lambda step: step_size * rising(step), beta=rising)
+
+
+def inpaint(
+    key: Key,
+    model: Model,
+    params: Params,
+    x: np.ndarray,
+    hidden: np.ndarray,
+    repeats: int,
+    *,
+    num_steps: int,
+    step_size: float,
+    beta: float,
+    noise: float,
+) -> np.ndarray:
+    """Return images (n, repeats, pixels) whose hidden pixels were drawn anew, of any class.
+
+    Chains on the free energy F(x) move the hidden pixels alone, from noise; a chain carries the
+    number of its image, so that each is conditioned on what is known of its own.
+
+    Args:
+        x: (n, pixels); what the energy models of the known pixels has noise, as the data had.
+        hidden: (pixels,), true where a pixel is not known.
+    """
+    free, of_x = np.flatnonzero(hidden), free_energy(model.classes)
+    known_key, start_key, run_key = jax.random.split(key, 3)
+    known = jnp.asarray(x) + noise * jax.random.normal(known_key, x.shape)
+    image = jnp.repeat(jnp.arange(len(x)), repeats)
+
+    def energy(position):
+        return of_x(params, known[position["image"]].at[free].set(position["free"]))
+
+    sampler = _annealed(energy, num_steps, step_size, beta)
+
+    @ebm_jax.jit
+    def draw(start_key, run_key):
+        start = {"free": jax.random.uniform(start_key, (len(image), len(free))), "image": image}
+        state, _ = chains.run(run_key, sampler, sampler.init(start), num_steps)
+        drawn = inference.denoise(energy, state.position, noise=noise)["free"]
+        return jnp.asarray(x)[image].at[:, free].set(jnp.clip(drawn, 0, 1))
+
+    return np.asarray(draw(start_key, run_key)).reshape(len(x), repeats, -1)

@@ -1,0 +1,262 @@
+"""The main job: its energy and chains are what they say; it runs, refuses and reports."""
+
+import base64
+import io
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+from experiments import data, image_data, image_model, image_report, loss_table
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+QUICK = (
+    "--steps=3",
+    "--flow_steps=4",
+    "--hidden=8",
+    "--langevin_steps=2",
+    "--sample_steps=10",
+    "--chains=16",
+    "--capacity=128",
+    "--betas=3",
+)
+
+
+def test_chains_keep_the_proportions_of_the_classes():
+    labels = image_model.proportions(np.repeat([2, 0, 1], [10, 60, 30]), 200)
+    assert np.bincount(labels).tolist() == [120, 60, 20]
+    initial = image_model.from_noise(labels, 64, None)
+    start = initial(None, jax.random.key(0), jnp.arange(200))
+    np.testing.assert_array_equal(start["y"], labels)
+    assert start["x"].shape == (200, 64)
+    again = initial(None, jax.random.key(1), jnp.array([0, 199]))
+    assert again["y"].tolist() == [0, 2]
+
+
+def test_chains_start_at_the_images_of_their_slots():
+    x = np.arange(12.0).reshape(4, 3)
+    start = image_model.from_images(np.arange(4), x, None)(None, jax.random.key(0), jnp.array([2]))
+    assert start["x"].tolist() == [[6, 7, 8]]
+    assert start["y"].tolist() == [2]
+
+
+def small(noise=0.1, precision="float32"):
+    """A model of 3 classes of 64 pixels, and parameters of it."""
+    model = image_model.make_model(np.full((3, 64), 0.5, np.float32), 3, 8, noise, precision)
+    return model, model.network.init(jax.random.key(0), jnp.zeros(64))
+
+
+def test_the_joint_energy_is_bounded_by_its_reference():
+    """Far from the data the energy grows like the Gaussian's, whatever the network says."""
+    model, params = small()
+    far = model.classes(params, jnp.full(64, 10.0))
+    np.testing.assert_allclose(far, 0.5 * 64 * 9.5**2 / 0.1**2, rtol=0.01)
+    joint = model.joint(params, {"x": jnp.zeros(64), "y": 2})
+    np.testing.assert_allclose(joint, model.classes(params, jnp.zeros(64))[2])
+
+
+def test_a_lower_precision_is_that_of_the_products_alone():
+    """The energy stays float32, near that of full precision and not the same."""
+    (model, params), (rough, _) = small(), small(precision="bfloat16")
+    x = jax.random.uniform(jax.random.key(1), (64,))
+    exact, found = (m.network.apply(params, x) for m in (model, rough))
+    assert found.dtype == jnp.float32
+    assert 0 < np.abs(exact - found).max() < 2**-6 * np.abs(exact).max()
+
+
+def test_the_flow_is_the_descent_of_its_potential():
+    """A Gaussian alone: z <- z - h c z, in the coordinates of images; by hand in NumPy."""
+    model, params = small(noise=0.5)
+    params = jax.tree.map(jnp.zeros_like, params)
+    labels = np.zeros(500, int)
+    x = image_model.flow(jax.random.key(0), model, params, labels, 0.0)
+    pull = image_model.FLOW_SCALE * image_model.FLOW_NOISE**2 / 0.5**2
+    deviation = image_model.FLOW_NOISE * (1 - pull / image_model.FLOW_STEPS) ** 100
+    # 32,000 numbers: four standard errors of mean and deviation.
+    assert abs(x.mean() - 0.5) < 4 * deviation / 32_000**0.5
+    assert x.std() == pytest.approx(deviation, rel=4 / 64_000**0.5)
+    noisy = image_model.flow(jax.random.key(0), model, params, labels, 0.3)
+    assert (noisy - x).std() == pytest.approx(0.3, rel=4 / 64_000**0.5)
+
+
+def test_flow_and_images_have_one_scale():
+    """What the flow sees of images is what its potential takes for them."""
+    model, params = small()
+    x = np.linspace(0, 1, 64, dtype=np.float32)[None]
+    batch = image_model.flow_batch(x, np.array([1]))
+    one = jax.tree.map(lambda leaf: leaf[0], batch)
+    found = image_model.flow_energy(model)(params, one)
+    expected = image_model.FLOW_SCALE * model.joint(params, {"x": x[0], "y": 1})
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_inpainting_moves_the_hidden_pixels_alone():
+    """Of independent pixels the hidden ones have their mean, whatever the others are."""
+    model, params = small()
+    params = jax.tree.map(jnp.zeros_like, params)
+    x = np.stack([np.zeros(64), np.ones(64)]).astype(np.float32)
+    hidden = np.arange(64) >= 32
+    found = image_model.inpaint(
+        jax.random.key(0), model, params, x, hidden, 5, num_steps=100, step_size=0.005, beta=1.0,
+        noise=0.1,
+    )  # fmt: skip
+    assert found.shape == (2, 5, 64)
+    np.testing.assert_array_equal(found[:, :, :32], np.broadcast_to(x[:, None, :32], (2, 5, 32)))
+    # Denoised: a Gaussian of variance 0.1^2 with noise of as much leaves the mean alone.
+    np.testing.assert_allclose(found[:, :, 32:], 0.5, atol=1e-3)
+
+
+def test_the_noise_of_a_batch_is_its_own(program):
+    """Fresh at every number, the same when asked again, of the stated size, and not the order's."""
+    images = program("images")
+    split = data.digits()
+    batch = images.batches(split, data_noise=0.5, seed=3)
+    first, second = batch(0), batch(1)
+    again = images.batches(split, data_noise=0.5, seed=3)(1)
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, second))
+    clean = data.batches((split.train_x, split.train_y), batch_size=images.BATCH, seed=3)
+    noise = []
+    for number, found in enumerate((first, second)):
+        x, y = clean(number)
+        np.testing.assert_array_equal(found["configuration"]["y"], y)
+        np.testing.assert_array_equal(found["labelled"][1], y)
+        noise += [found["configuration"]["x"] - x, found["labelled"][0] - x]
+    for values, size in zip(noise, (0.5, images.CLASSIFIER_NOISE) * 2, strict=True):
+        assert values.std() == pytest.approx(size, rel=0.05)
+    correlations = np.corrcoef([values.ravel() for values in noise])
+    assert np.abs(correlations - np.eye(4)).max() < 0.05  # 6 standard deviations
+
+
+def pictures(page):
+    """Return the pictures that a page holds, opened."""
+    found = re.findall(r'src="data:image/(?:png|gif);base64,([^"]+)"', page)
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+
+
+def finished(capsys, folder):
+    """Return what a program printed last, which is what it wrote."""
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary == json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+def test_a_short_run_writes_everything(program, tmp_path, capsys):
+    digits = program("digits", *QUICK, f"--workdir={tmp_path}", "--hold_out_class=4")
+    digits.main()
+    summary = finished(capsys, tmp_path)
+    for name in ("accuracy", "auroc_noise", "auroc_shuffled", "auroc_inverted", "auroc_held_out"):
+        assert 0 <= summary[name] <= 1
+    assert set(summary) == {*image_report.MEASURES, "report"}
+    assert all(np.isfinite(summary[name]).all() for name in image_report.MEASURES)
+    low, high = summary["nats_interval"]
+    assert low <= summary["nats"] <= high
+    assert (tmp_path / "samples.png").stat().st_size > 5000
+    assert (tmp_path / "overview.png").stat().st_size > 20_000
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 3
+    assert "generative/energy_gap" in lines[-1]
+    assert any(line["step"] == 4 and "flow/generative/loss_field" in line for line in lines)
+    assert "--hold_out_class=4" in (tmp_path / "flags.txt").read_text()
+    (events,) = (tmp_path / "tensorboard").glob("events*")
+    for name in (b"generative/energy_gap", b"samples", b"free_energy/held_out"):
+        assert name in events.read_bytes()
+    page = (tmp_path / "report.html").read_text()
+    assert summary["report"] == str(tmp_path / "report.html")
+    assert not re.search(r'(src|href)="(?!data:)|url\(|@import|<script|\$[a-z]', page)  # all inside
+    film, *_ = shown = pictures(page)
+    assert [picture.size for picture in shown[:3]] == [(160, 90)] * 3
+    assert len(shown) == page.count("<img") == 8
+    assert film.format == "GIF"
+    assert film.n_frames == 11  # the start, and each of ten steps
+    assert f"<td>{summary['auroc_held_out']:.4g}</td>" in page
+    assert "--hold_out_class=4" in page
+
+
+def test_it_draws_more_from_what_a_run_left(program, tmp_path, capsys):
+    given = (*QUICK, "--betas=0", "--samples=20", "--generative=pcd")
+    program("images", *given, f"--workdir={tmp_path / 'a'}").main()
+    first = finished(capsys, tmp_path / "a")
+    assert "nats" not in first
+    again = ("--sample_steps=10", f"--sample_from={tmp_path / 'a'}", f"--workdir={tmp_path / 'b'}")
+    program("images", *again).main()
+    assert finished(capsys, tmp_path / "b")["samples"] == 160
+    drawn = np.load(tmp_path / "b" / "samples.npz")
+    assert drawn["images"].shape == (160, 64)
+    assert np.bincount(drawn["labels"]).tolist() == [16] * 10
+
+
+def npz(path, x, **others):
+    np.savez(path, x=x, **others)
+    return path
+
+
+def test_colours_without_classes_in_a_file(program, tmp_path, capsys):
+    """The user's own: 30 images of 5x4 in colour, others to tell from them, none labelled."""
+    rng = np.random.default_rng(0)
+    own = npz(tmp_path / "own.npz", rng.integers(0, 99, (30, 5, 4, 3)).astype(np.uint8))
+    other = npz(tmp_path / "bright.npz", rng.uniform(0.6, 1, (9, 5, 4, 3)))
+    given = (f"--data={own}", f"--outliers={other}", "--samples=8", f"--workdir={tmp_path / 'a'}")
+    program("images", *QUICK, "--generative=none", "--betas=0", *given).main()
+    summary = finished(capsys, tmp_path / "a")
+    assert summary["auroc_bright"] == 1.0
+    assert not {"accuracy", "label_agreement", "ece"} & set(summary)
+    assert summary["frechet"] > 0
+    film, *_ = pictures((tmp_path / "a" / "report.html").read_text())
+    assert film.size == (16 * 6, 7)
+
+
+def test_the_pictures_show_the_ink():
+    ink = np.zeros((2, 9))
+    ink[1, 4] = 1
+    shown = image_data.Images(None, (3, 3), ["0"], ink=True).pictures(ink)[None]
+    (picture,) = pictures(f'src="{image_report.embedded("png", image_report.plots.png(shown))}"')
+    pixels = np.asarray(picture)
+    assert pixels.shape == (5, 10)
+    assert pixels[2, 7] == 0
+    assert (np.delete(pixels.ravel(), 2 * 10 + 7) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--restart=1.5"], "--restart=1.5: must be a finite number from 0 to 1"),
+        (["--sample_steps=11"], "must be a multiple of 10"),
+        (["--data_noise=0"], "--data_noise=0.0: must be a finite number from 0.001"),
+        (["--learning_rate=nan"], "--learning_rate=nan: must be a finite number"),
+        (["--generative_weight=inf"], "--generative_weight=inf: must be a finite number"),
+        (["--margin=nan"], "--margin=nan: must be a number >= 0"),
+        (["--seed=12345678901234567890"], "not an integer in the range"),
+        (["--betas=2"], "must be 0, or at least 3"),
+        (["--generative=gan"], "gan.*<energy_matching.pcd.none>"),
+        (["--loss=hing"], f"hing.*<{'.'.join(loss_table.NAMES)}>"),
+    ],
+)
+def test_bad_flags_are_refused_before_any_work(program, given, message):
+    with pytest.raises(flags.IllegalFlagValueError, match=message):
+        program("digits", "--workdir=/proc/none", *given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--hold_out_class=10"], "--hold_out_class=10: the data have the classes 0 to 9"),
+        (["--chains=99", "--capacity=9"], "--chains=99 cannot exceed the --capacity=9"),
+        (["--chains=99", "--capacity=300", "--groups=2"], "--groups=2 must divide --chains=99"),
+        (["--data=mnits"], "'mnits' is no data set: allowed are digits, mnist, notmnist, a file"),
+    ],
+)
+def test_what_the_data_do_not_allow_is_refused(program, tmp_path, given, message):
+    with pytest.raises(image_data.UsageError, match=message):
+        program("images", f"--workdir={tmp_path}", *given).main()
+
+
+def test_an_infinite_margin_learns_nothing_and_says_so(program, tmp_path):
+    given = (*QUICK, f"--workdir={tmp_path}", "--loss=hinge", "--margin=inf")
+    with pytest.raises(FloatingPointError, match="Nothing was learnt"):
+        program("digits", *given).main()
+    assert not (tmp_path / "summary.json").exists()
