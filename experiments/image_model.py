@@ -20,6 +20,7 @@ from experiments import devices
 
 FLOW_NOISE = 0.5  # standard deviation of the grey levels that the flow starts from, about 1/2
 FLOW_SCALE = 0.3  # the flow's potential is so much of the energy
+NETWORK_SCALE = 1 / FLOW_SCALE  # then the weights that the flow needs are reached soonest
 FLOW_STEPS = 100  # of descent, from noise to images
 
 
@@ -45,7 +46,8 @@ def make_model(
     reference = Gaussian(mean, precision_of_pixels)
 
     def classes(params, x):
-        return network.apply(params, 4 * (x - 0.5)) + ebm_jax.energies.gaussian(reference, x)
+        found = NETWORK_SCALE * network.apply(params, 4 * (x - 0.5))
+        return found + ebm_jax.energies.gaussian(reference, x)
 
     def joint(params, configuration):
         return classes(params, configuration["x"])[configuration["y"]]
@@ -73,19 +75,18 @@ def flow(key: Key, model: Model, params: Params, labels: np.ndarray, noise: floa
 
     The gradient of the potential carries noise to images in one unit of time.
     """
-    potential = functools.partial(flow_energy(model), params)
-    sampler = langevin.ula(potential, step_size=1 / FLOW_STEPS, beta=jnp.inf)
 
     @ebm_jax.jit
-    def descend(key: Key) -> Array:
-        start_key, noise_key = jax.random.split(key)
+    def descend(key: Key, params: Params, labels: Array) -> Array:
+        potential = functools.partial(flow_energy(model), params)
+        sampler = langevin.ula(potential, step_size=1 / FLOW_STEPS, beta=jnp.inf)
+        start_key, run_key, noise_key = jax.random.split(key, 3)
         z = jax.random.normal(start_key, (len(labels), len(model.reference.mean)))
-        state = sampler.init({"z": z, "y": jnp.asarray(labels)})
-        state, _ = chains.run(key, sampler, state, FLOW_STEPS)
+        state, _ = chains.run(run_key, sampler, sampler.init({"z": z, "y": labels}), FLOW_STEPS)
         x = 0.5 + FLOW_NOISE * state.position["z"]
         return x + noise * jax.random.normal(noise_key, x.shape)
 
-    return np.asarray(descend(key))
+    return np.asarray(descend(key, params, jnp.asarray(labels)))
 
 
 def proportions(train_y: np.ndarray, count: int) -> np.ndarray:
@@ -120,15 +121,14 @@ def from_images(labels: np.ndarray, x: np.ndarray, mesh: Mesh | None) -> Callabl
 
 
 def flow_objective(model: Model, loss: Callable, *, weight: float) -> Objective:
-    """Return a loss over the classes plus flow matching, a pixel.
+    """Return a loss over the classes plus flow matching.
 
     Batches are {"labelled": (x, y), "flow": {"z", "y"}}.
     """
-    pixels = len(model.reference.mean)
     matching = objectives.flow_matching(flow_energy(model))
     return objectives.weighted_sum(
         discriminative=(1.0, objectives.discriminative(model.classes, loss), _labelled),
-        generative=(weight / pixels, matching, lambda batch: batch["flow"]),
+        generative=(weight, matching, lambda batch: batch["flow"]),
     )
 
 

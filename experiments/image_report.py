@@ -252,8 +252,10 @@ def number(value: float | list[float]) -> str:
 
 def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
     """Return the rows of the table of numbers, in HTML."""
-    names = [*(name for name in MEASURES if name in summary)]
-    names += [name for name in summary if name.startswith("auroc_") and name not in MEASURES]
+    order = list(MEASURES)
+    others = [name for name in summary if name.startswith("auroc_") and name not in MEASURES]
+    after = order.index("auroc_held_out") + 1
+    names = [n for n in (*order[:after], *others, *order[after:]) if n in summary]
     return "\n".join(
         f"<tr><td>{html.escape(meaning(name))}</td><td>{number(summary[name])}</td>"
         f"<td>{html.escape(targets.get(name, ''))}</td></tr>"

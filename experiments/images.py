@@ -69,7 +69,8 @@ flags.DEFINE_enum(
     "precision", "float32", ["float32", "bfloat16"], "Of the hidden layers' matrix products."
 )
 runs.define_float("learning_rate", None, "Peak learning rate of Adam.", 1e-9)
-runs.define_float("flow_learning_rate", 1e-3, "The same, of the flow.", 1e-9)
+runs.define_float("flow_learning_rate", 3e-3, "The same, of the flow.", 1e-9)
+runs.define_float("flow_weight", None, "Weight of the flow beside the loss over classes.", 0)
 runs.define_float("generative_weight", 1.0, "Weight of the generative part.", 0)
 flags.DEFINE_integer("langevin_steps", 20, "MALA steps between updates.", lower_bound=1)
 runs.define_float("step_size", None, "MALA step size, in squared grey levels of [0, 1].", 1e-9, 10)
@@ -117,6 +118,7 @@ def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
         return chosen | {
             "hidden": 512 if refined else 256,
             "flow_steps": 1000 if quick else 4000,
+            "flow_weight": 1.0,
             "steps": (250 if quick else 500) if refined else (1000 if quick else 2500),
             "step_size": 0.008,
             "chains": 256,
@@ -128,6 +130,7 @@ def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
     return chosen | {
         "hidden": 1024,
         "flow_steps": 6000 if quick else 60_000,
+        "flow_weight": 0.04,
         "steps": (300 if quick else 4000) if refined else (1000 if quick else 20_000),
         "step_size": 0.004,
         "chains": 128,
@@ -266,7 +269,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
     labels = image_model.proportions(split.train_y, FLAGS.capacity)
     initial = image_model.from_noise(labels, split.train_x.shape[1], run.mesh)
     if FLAGS.generative == "energy_matching":
-        objective = image_model.flow_objective(model, loss, weight=FLAGS.generative_weight)
+        objective = image_model.flow_objective(model, loss, weight=FLAGS.flow_weight)
         params, _ = fit(
             run,
             "flow",
@@ -333,6 +336,8 @@ def draw_more(run: runs.Run, source: str) -> None:
 
 def settle(images: Images) -> None:
     """Give the flags that were not given what suits the images, and refuse what cannot be."""
+    if FLAGS.data not in image_data.NAMED:
+        FLAGS["data"].value = str(Path(FLAGS.data).absolute())  # weights are loaded from anywhere
     pixels = images.split.train_x.shape[1]
     for name, value in defaults(pixels, FLAGS.quick, FLAGS.generative).items():
         if FLAGS[name].value is None:
