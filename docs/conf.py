@@ -29,6 +29,7 @@ suppress_warnings = ["myst.header"]
 nb_execution_mode = "cache"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -40,6 +41,7 @@ autodoc_type_aliases = {
 napoleon_google_docstring = True
 napoleon_use_rtype = False
 napoleon_use_param = False
+napoleon_use_ivar = True
 
 nitpicky = True
 # Types of other packages, which have no pages here, and what typing makes of our own.
