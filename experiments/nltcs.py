@@ -28,7 +28,9 @@ flags.DEFINE_string("data", None, "File of comma-separated columns of 0 and 1; i
 flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
 flags.DEFINE_enum("objective", "pcd", list(BINARY), "What to minimise.")
 flags.DEFINE_multi_string("option", [], "name=value of the objective's own; may be repeated.")
-flags.DEFINE_integer("steps", 700, "Updates.", lower_bound=1)
+flags.DEFINE_integer(
+    "steps", None, "Updates; if unset 700 of the exact objective, 2,000 of others.", lower_bound=1
+)
 flags.DEFINE_integer("hidden", 64, "Width of the network's two layers.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 500, "Rows an update; of the exact one all.", lower_bound=2)
 flags.DEFINE_integer("chains", 2000, "Chains of an objective that has its own.", lower_bound=1)
@@ -80,7 +82,8 @@ def fit(run: runs.Run, name: str, problem: Problem, key, measure: loop.Measure) 
         BINARY, name, problem, options, init(init_key), start_key
     )
     rate = FLAGS.learning_rate or BINARY[name].learning_rate
-    rate = optax.cosine_decay_schedule(rate, FLAGS.steps)
+    steps = FLAGS.steps or (700 if name == "exact" else 2000)
+    rate = optax.cosine_decay_schedule(rate, steps)
     trainer = training.trainer(objective, optax.adamw(rate, weight_decay=FLAGS.weight_decay))
     return loop.train(
         run,
@@ -89,8 +92,8 @@ def fit(run: runs.Run, name: str, problem: Problem, key, measure: loop.Measure) 
         trainer.init(params, chain_key),
         data.batches(problem.data, batch_size=batch_size, seed=FLAGS.seed),
         train_key,
-        num_steps=FLAGS.steps,
-        group=-(-FLAGS.steps // 20),
+        num_steps=steps,
+        group=-(-steps // 20),
         measure=measure,
     )[1]
 
