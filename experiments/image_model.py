@@ -120,15 +120,21 @@ def from_images(labels: np.ndarray, x: np.ndarray, mesh: Mesh | None) -> Callabl
     return initial
 
 
-def flow_objective(model: Model, loss: Callable, *, weight: float) -> Objective:
-    """Return a loss over the classes plus flow matching.
+def flow_objective(
+    model: Model, loss: Callable, *, weight: float, denoising_weight: float, noise: float
+) -> Objective:
+    """Return a loss over the classes, plus flow matching, plus denoising score matching.
 
-    Batches are {"labelled": (x, y), "flow": {"z", "y"}}.
+    Where noise is as large as that of the data modelled, both want nearly one field; the flow
+    alone leads there from afar, and score matching alone makes the energy there that of a Gibbs
+    distribution. Batches are {"labelled": (x, y), "flow": {"z", "y"}, "clean": {"x", "y"}}.
     """
     matching = objectives.flow_matching(flow_energy(model))
+    denoising = objectives.denoising_score_matching(model.joint, noise)
     return objectives.weighted_sum(
         discriminative=(1.0, objectives.discriminative(model.classes, loss), _labelled),
         generative=(weight, matching, lambda batch: batch["flow"]),
+        denoising=(denoising_weight, denoising, lambda batch: batch["clean"]),
     )
 
 

@@ -7,10 +7,12 @@ A joint energy over images x and classes y is trained by the sum of two objectiv
 the classes given the image (``--loss``), and one that models (image, class) (``--generative``).
 With energy_matching that is first a flow, whose potential the energy is, from noise to images:
 quick, but no Gibbs energy yet. Persistent Langevin chains, which start at what the flow drew and
-carry their class, then make it one by maximum likelihood; with pcd they start from noise and do
-all. Afterwards argmin_y F(x, y) classifies, Langevin dynamics on F(., y) from noise draws images
-of class y, on F(x) with half of x given it completes an image, and the free energy F(x) says what
-is like no image of the data. What no flag says is chosen by the size of the images.
+carry their class, then make it one by maximum likelihood (small images), or denoising score
+matching does so near the data, beside the flow (large ones: ``--denoising_weight``, ``--steps=0``).
+With pcd chains start from noise and do all. Afterwards argmin_y F(x, y) classifies, Langevin
+dynamics on F(., y) from noise draws images of class y, on F(x) with half of x given it completes
+an image, and the free energy F(x) says what is like no image of the data. What no flag says is
+chosen by the size of the images.
 """
 
 import functools
@@ -61,7 +63,7 @@ flags.DEFINE_enum(
 flags.DEFINE_enum("loss", "nll", loss_table.NAMES, "Loss over the classes.")
 runs.define_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", 0, np.inf)
 flags.DEFINE_integer(
-    "steps", None, "Training updates, those of the flow not counted.", lower_bound=1
+    "steps", None, "Training updates, those of the flow not counted.", lower_bound=0
 )
 flags.DEFINE_integer("flow_steps", None, "Updates of the flow, before the others.", lower_bound=1)
 flags.DEFINE_integer("hidden", None, "Width of the two hidden layers.", lower_bound=1)
@@ -69,8 +71,9 @@ flags.DEFINE_enum(
     "precision", "float32", ["float32", "bfloat16"], "Of the hidden layers' matrix products."
 )
 runs.define_float("learning_rate", None, "Peak learning rate of Adam.", 1e-9)
-runs.define_float("flow_learning_rate", 3e-3, "The same, of the flow.", 1e-9)
+runs.define_float("flow_learning_rate", None, "The same, of the flow.", 1e-9)
 runs.define_float("flow_weight", None, "Weight of the flow beside the loss over classes.", 0)
+runs.define_float("denoising_weight", None, "Weight of score matching beside the flow.", 0)
 runs.define_float("generative_weight", 1.0, "Weight of the generative part.", 0)
 flags.DEFINE_integer("langevin_steps", 20, "MALA steps between updates.", lower_bound=1)
 runs.define_float("step_size", None, "MALA step size, in squared grey levels of [0, 1].", 1e-9, 10)
@@ -112,14 +115,16 @@ SMALL = 256  # pixels at most of images that are small
 
 def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
     """Return what flags that are not given are, by the size of the images."""
-    refined = generative == "energy_matching"
-    chosen = {"learning_rate": 1e-3 if refined else 3e-3}
+    matched = generative == "energy_matching"
     if pixels <= SMALL:
-        return chosen | {
-            "hidden": 512 if refined else 256,
+        return {
+            "hidden": 512 if matched else 256,
             "flow_steps": 1000 if quick else 4000,
+            "flow_learning_rate": 3e-3,
             "flow_weight": 1.0,
-            "steps": (250 if quick else 500) if refined else (1000 if quick else 2500),
+            "denoising_weight": 0.0,
+            "steps": (250 if quick else 500) if matched else (1000 if quick else 2500),
+            "learning_rate": 1e-3 if matched else 3e-3,
             "step_size": 0.008,
             "chains": 256,
             "capacity": 2560,
@@ -127,11 +132,14 @@ def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
             "sample_steps": 500 if quick else 2000,
             "betas": 0 if quick else 1000,
         }
-    return chosen | {
+    return {
         "hidden": 1024,
-        "flow_steps": 6000 if quick else 60_000,
-        "flow_weight": 0.04,
-        "steps": (300 if quick else 4000) if refined else (1000 if quick else 20_000),
+        "flow_steps": 8000 if quick else 60_000,
+        "flow_learning_rate": 2e-3,
+        "flow_weight": 12 / pixels,
+        "denoising_weight": 24 / pixels,
+        "steps": 0 if matched else (1000 if quick else 20_000),
+        "learning_rate": 1e-3,
         "step_size": 0.004,
         "chains": 128,
         "capacity": 1280 if quick else 12_800,
@@ -220,6 +228,7 @@ def flow_batches(split: data.Split, seed: int) -> Callable[[int], dict]:
         noise = data.stream(seed, data.FLOW, t).standard_normal(x.shape, np.float32)
         return {
             "flow": image_model.flow_batch(x, y),
+            "clean": {"x": x, "y": y},
             "labelled": (x + CLASSIFIER_NOISE * noise, y),
         }
 
@@ -269,10 +278,16 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
     labels = image_model.proportions(split.train_y, FLAGS.capacity)
     initial = image_model.from_noise(labels, split.train_x.shape[1], run.mesh)
     if FLAGS.generative == "energy_matching":
-        objective = image_model.flow_objective(model, loss, weight=FLAGS.flow_weight)
-        params, _ = fit(
+        objective = image_model.flow_objective(
+            model,
+            loss,
+            weight=FLAGS.flow_weight,
+            denoising_weight=FLAGS.denoising_weight,
+            noise=FLAGS.data_noise,
+        )
+        params, history = fit(
             run,
-            "flow",
+            "flow" if FLAGS.steps else "",
             objective,
             params,
             flow_batches(split, FLAGS.seed),
@@ -281,6 +296,8 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
             learning_rate=FLAGS.flow_learning_rate,
             shown="generative/loss",
         )
+        if not FLAGS.steps:
+            return params, history
         starts = image_model.flow(start_key, model, params, labels, FLAGS.data_noise)
         initial = image_model.from_images(labels, starts, run.mesh)
     options = {"steps": FLAGS.steps, "learning_rate": FLAGS.learning_rate}
@@ -342,6 +359,8 @@ def settle(images: Images) -> None:
     for name, value in defaults(pixels, FLAGS.quick, FLAGS.generative).items():
         if FLAGS[name].value is None:
             FLAGS[name].value = value
+    if not FLAGS.steps and FLAGS.generative != "energy_matching":
+        raise runs.UsageError(f"--generative={FLAGS.generative} needs --steps >= 1, got 0.")
     if FLAGS.chains > FLAGS.capacity:
         raise runs.UsageError(
             f"--chains={FLAGS.chains} cannot exceed the --capacity={FLAGS.capacity} that they "

@@ -14,7 +14,6 @@ from PIL import Image
 
 from experiments import data, image_data, image_model, image_report, loss_table
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 QUICK = (
     "--steps=3",
     "--flow_steps=4",
@@ -177,17 +176,25 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     assert "--hold_out_class=4" in page
 
 
-def test_it_draws_more_from_what_a_run_left(program, tmp_path, capsys):
-    given = (*QUICK, "--betas=0", "--samples=20", "--generative=pcd")
-    program("images", *given, f"--workdir={tmp_path / 'a'}").main()
+def test_without_chains_the_flow_leaves_the_weights_and_draws_more(program, tmp_path, capsys):
+    given = ("--steps=0", "--denoising_weight=0.1", "--samples=20", "--betas=0")
+    program("images", *QUICK, *given, f"--workdir={tmp_path / 'a'}").main()
     first = finished(capsys, tmp_path / "a")
-    assert "nats" not in first
+    assert not {"effective_beta", "nats"} & set(first)
+    lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    (row,) = map(json.loads, lines)
+    assert row["step"] == 4
+    assert row["denoising/loss"] > 0
     again = ("--sample_steps=10", f"--sample_from={tmp_path / 'a'}", f"--workdir={tmp_path / 'b'}")
-    program("images", *again).main()
+    images = program("images", *again)
+    images.main()
     assert finished(capsys, tmp_path / "b")["samples"] == 160
     drawn = np.load(tmp_path / "b" / "samples.npz")
     assert drawn["images"].shape == (160, 64)
     assert np.bincount(drawn["labels"]).tolist() == [16] * 10
+    energy, params, prepared, _ = images.load(tmp_path / "a")
+    assert np.isfinite(energy(params, {"x": jnp.zeros(64), "y": 0}))
+    assert prepared.images.classes == [str(d) for d in range(10)]
 
 
 def npz(path, x, **others):
@@ -247,6 +254,7 @@ def test_bad_flags_are_refused_before_any_work(program, given, message):
         (["--hold_out_class=10"], "--hold_out_class=10: the data have the classes 0 to 9"),
         (["--chains=99", "--capacity=9"], "--chains=99 cannot exceed the --capacity=9"),
         (["--chains=99", "--capacity=300", "--groups=2"], "--groups=2 must divide --chains=99"),
+        (["--generative=pcd", "--steps=0"], "--generative=pcd needs --steps >= 1, got 0"),
         (["--data=mnits"], "'mnits' is no data set: allowed are digits, mnist, notmnist, a file"),
     ],
 )
@@ -256,7 +264,7 @@ def test_what_the_data_do_not_allow_is_refused(program, tmp_path, given, message
 
 
 def test_an_infinite_margin_learns_nothing_and_says_so(program, tmp_path):
-    given = (*QUICK, f"--workdir={tmp_path}", "--loss=hinge", "--margin=inf")
+    given = (*QUICK, f"--workdir={tmp_path}", "--loss=hinge", "--margin=inf", "--generative=pcd")
     with pytest.raises(FloatingPointError, match="Nothing was learnt"):
         program("digits", *given).main()
     assert not (tmp_path / "summary.json").exists()
