@@ -1,4 +1,8 @@
-"""A persistent compilation cache: the second run of the suite compiles nothing again."""
+"""How the tests compile: quickly, and what took long once for all runs.
+
+Most of what the tests cost is compilation. LLVM's optimisations repay themselves only where much
+is computed, and are what is tested only where rounding is: there a file uses ``optimised``.
+"""
 
 import os
 from pathlib import Path
@@ -11,8 +15,18 @@ _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
 )
 jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-# Programs started by a test use the same cache.
+jax.config.update("jax_disable_most_optimizations", True)
+# Programs started by a test use the same.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _cache)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+
+@pytest.fixture
+def optimised():
+    """Compile what a test runs as a user does."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ebm_jax import gibbs
 
+pytestmark = pytest.mark.usefixtures("optimised")
 INF, NAN = float("inf"), float("nan")
 WIDE = np.longdouble
 E = np.array([0.3, 1.2, -0.5, 2.0])

@@ -1,29 +1,11 @@
-"""Programs run in the test's own process, so that imports and small compilations are shared."""
+"""Programs run in the test's own process, so that imports and compilations are shared."""
 
 import importlib
 import sys
 
-import jax
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-
-QUICK = {
-    "jax_disable_most_optimizations": True,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-}
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """A few steps do not repay optimised code; every small program is compiled once for all."""
-    before = {name: jax.config.values[name] for name in QUICK}
-    for name, value in QUICK.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    jax.clear_caches()
 
 
 @pytest.fixture

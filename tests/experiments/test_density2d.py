@@ -11,7 +11,6 @@ from absl import flags
 from experiments import density2d_model, runs
 from experiments.densities import DENSITIES
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 QUICK = (
     "--steps=40",
     "--hidden=8",

@@ -13,7 +13,6 @@ from ebm_jax.energies.boltzmann import BoltzmannMachine
 from ebm_jax.partition import pseudo_log_likelihood
 from experiments import runs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 QUICK = ("--side=4", "--chains=4", "--sweeps=10", "--samples=30", "--datasets=1", "--steps=2")
 
 

@@ -8,8 +8,6 @@ import pytest
 from ebm_jax import objectives
 from experiments import loss_table
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("name", loss_table.NAMES)
 def test_every_loss_trains_a_classifier(name):

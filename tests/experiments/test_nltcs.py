@@ -12,8 +12,6 @@ from absl import flags
 from ebm_jax.partition import exact
 from experiments import datasets, nltcs_model, runs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture
 def answers(tmp_path):

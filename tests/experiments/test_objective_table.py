@@ -34,7 +34,6 @@ def problem_of(table) -> tuple[Problem, dict]:
     return Problem(energy, data, states, log_weights, num_chains=8), params
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(("kind", "name"), ROWS)
 def test_every_row_gives_a_loss_and_a_gradient(kind, name):
     table, key = TABLES[kind], jax.random.key(0)

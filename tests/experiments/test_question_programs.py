@@ -15,7 +15,6 @@ from ebm_jax.types import Objective
 from experiments import runs
 from experiments.questions import plane
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 FEWER = {  # some of what a program goes through, where each costs a compilation or a large sum
     "one_to_many": {"BETAS": (0.01, np.inf), "FINE": slice(None, None, 8)},
     "collapse": {

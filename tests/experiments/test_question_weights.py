@@ -8,8 +8,6 @@ from ebm_jax import objectives
 from experiments import loop, runs
 from experiments.questions import plane
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_an_energy_of_the_plane_is_the_trained_one(tmp_path):
     params = plane.init(plane.NETWORK, jax.random.key(0))

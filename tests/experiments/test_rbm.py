@@ -18,7 +18,6 @@ from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.samplers import chains
 from experiments import datasets, rbm_model, runs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 QUICK = ("--epochs=1", "--batch_size=500", "--chains=8", "--sample_steps=2", "--betas=4")
 
 
@@ -201,7 +200,6 @@ def test_over_two_devices_it_is_the_run_of_one(tmp_path):
     environment = {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     done = subprocess.run(
         [sys.executable, "-c", OVER_A_MESH, tmp_path, *given, "--groups=2", "--chains=8"],

@@ -5,11 +5,8 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from experiments import runs
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_few_steps(program, tmp_path, capsys, monkeypatch):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ebm_jax import gradients, losses
 
+pytestmark = pytest.mark.usefixtures("optimised")
 WIDE = np.longdouble
 DTYPES = [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64]
 M = 0.75

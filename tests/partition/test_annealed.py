@@ -319,6 +319,7 @@ def test_kernels_of_blackjax():
     assert_estimates(forward(path, make_sampler, base, np.linspace(0, 1, 31)[1:], 2000), log_z)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_biased_sampler_biases_log_z():
     """ULA from N(0, 1) to N(0, 1/9): E[w] of its own chains in closed form is not 1/3.
 

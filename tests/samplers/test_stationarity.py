@@ -13,6 +13,7 @@ from scipy import stats
 import ebm_jax
 from ebm_jax.samplers import chains, langevin, schedules, tempering, underdamped
 
+pytestmark = pytest.mark.usefixtures("optimised")
 CHAINS = 100_000
 
 

@@ -26,6 +26,7 @@ def mala_by_temperature(beta):
     return langevin.mala(wells, step_size=0.5 / beta, beta=beta)
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "make",
     [
