@@ -109,14 +109,14 @@ def test_the_curve_is_that_of_one_device(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--mesh=3"], "--groups must divide --chains and --capacity, and be a multiple of --mesh"),
+        (["--mesh=3"], "--groups=1 must divide --chains=256 and .* and be a multiple of --mesh=3"),
         (["--mesh=2", "--groups=2"], "--mesh=2 needs as many devices"),
         (["--num_processes=2"], "--num_processes=2 needs a --coordinator"),
     ],
 )
 def test_what_is_not_there_is_refused_in_a_sentence(arguments, sentence, program, tmp_path):
     with pytest.raises((flags.Error, runs.UsageError), match=sentence):
-        program("digits", f"--workdir={tmp_path}", *arguments).runs.start()
+        program("digits", f"--workdir={tmp_path}", *arguments).main()
 
 
 def test_a_mesh_divides_the_batch():
