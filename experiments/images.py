@@ -129,7 +129,7 @@ def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
             "chains": 256,
             "capacity": 2560,
             "samples": 360,
-            "sample_steps": 500 if quick else 2000,
+            "sample_steps": 500 if quick else 1000,
             "betas": 0 if quick else 1000,
         }
     return {
