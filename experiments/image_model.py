@@ -3,7 +3,8 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointMLP, free_energy
 from ebm_jax.samplers import chains, langevin, schedules
 from ebm_jax.types import Array, Energy, Key, Objective, Params, Sampler
-from experiments import devices
+from experiments import checkpoints, data, devices, image_data, runs
+from experiments.image_data import Images
 
 FLOW_NOISE = 0.5  # standard deviation of the grey levels that the flow starts from, about 1/2
 FLOW_SCALE = 0.3  # the flow's potential is so much of the energy
@@ -53,6 +55,60 @@ def make_model(
         return classes(params, configuration["x"])[configuration["y"]]
 
     return Model(network, reference, classes, joint)
+
+
+class Prepared(NamedTuple):
+    """What the flags of a run make of the data: its images, and an untrained model of them."""
+
+    images: Images
+    unseen: dict[str, np.ndarray]  # the images of the class held out, if any
+    model: Model
+
+
+def prepare(
+    images: Images, hold_out_class: int, hidden: int, noise: float, precision: str
+) -> Prepared:
+    """Return the data without the class held out (-1 for none), and the model of it."""
+    unseen, count = {}, len(images.classes)
+    if hold_out_class >= 0:
+        if not hold_out_class < count or count == 1:
+            raise runs.UsageError(
+                f"--hold_out_class={hold_out_class}: the data have the classes 0 to {count - 1}, "
+                "and one must be left."
+            )
+        split, unseen["held_out"] = data.hold_out(images.split, hold_out_class)
+        kept = [name for c, name in enumerate(images.classes) if c != hold_out_class]
+        images = images._replace(split=split, classes=kept)
+    model = make_model(images.split.train_x, len(images.classes), hidden, noise, precision)
+    return Prepared(images, unseen, model)
+
+
+def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
+    """Return (energy, params, prepared, flags) of a finished run.
+
+    energy(params, {"x", "y"}) -> (), x (pixels,) in [0, 1] and y the number of a class in
+    ``prepared.images.classes``; the parameters are the averaged ones.
+    """
+    workdir = Path(workdir)
+    given = runs.flags_of(workdir)
+    try:
+        prepared = prepare(
+            image_data.load(given["data"], given.get("data_dir")),
+            int(given["hold_out_class"]),
+            int(given["hidden"]),
+            float(given["data_noise"]),
+            given["precision"],
+        )
+    except KeyError as error:
+        raise runs.UsageError(f"{workdir} is no run of images: it has no flag {error}.") from None
+    like = jax.eval_shape(prepared.model.network.init, jax.random.key(0), blank(prepared))
+    params = checkpoints.read_parameters(workdir / "parameters.npz", like)
+    return prepared.model.joint, params, prepared, given
+
+
+def blank(prepared: Prepared) -> Array:
+    """Return an image of nothing, of the shape that the network takes."""
+    return jnp.zeros(prepared.images.split.train_x.shape[1])
 
 
 def flow_energy(model: Model) -> Energy:

@@ -18,31 +18,26 @@ chosen by the size of the images.
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags
 
-from ebm_jax import training
 from experiments import (
-    checkpoints,
     data,
     datasets,
-    devices,
     image_data,
     image_likelihood,
     image_model,
     image_report,
-    loop,
     loss_table,
     plots,
     runs,
 )
 from experiments.image_data import Images
-from experiments.image_model import Model
+from experiments.image_model import Model, Prepared, load, prepare
+from experiments.image_training import batches, defaults, fit, flow_batches
 
 flags.DEFINE_string(
     "data",
@@ -107,173 +102,12 @@ flags.register_validator(
 flags.register_validator("betas", lambda n: n not in (1, 2), "must be 0, or at least 3.")
 FLAGS = flags.FLAGS
 
-BATCH, FLOW_BATCH = 256, 64
-GROUP = 25  # updates a dispatch
-CLASSIFIER_NOISE = 0.2  # augmentation of the images the classifier sees
-SMALL = 256  # pixels at most of images that are small
-
-
-def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
-    """Return what flags that are not given are, by the size of the images."""
-    matched = generative == "energy_matching"
-    if pixels <= SMALL:
-        return {
-            "hidden": 512 if matched else 256,
-            "flow_steps": 1000 if quick else 4000,
-            "flow_learning_rate": 3e-3,
-            "flow_weight": 1.0,
-            "denoising_weight": 0.0,
-            "steps": (250 if quick else 500) if matched else (1000 if quick else 2500),
-            "learning_rate": 1e-3 if matched else 3e-3,
-            "step_size": 0.008,
-            "chains": 256,
-            "capacity": 2560,
-            "samples": 360,
-            "sample_steps": 500 if quick else 1000,
-            "betas": 0 if quick else 1000,
-        }
-    return {
-        "hidden": 1024,
-        "flow_steps": 8000 if quick else 60_000,
-        "flow_learning_rate": 2e-3,
-        "flow_weight": 12 / pixels,
-        "denoising_weight": 24 / pixels,
-        "steps": 0 if matched else (1000 if quick else 20_000),
-        "learning_rate": 1e-3,
-        "step_size": 0.004,
-        "chains": 128,
-        "capacity": 1280 if quick else 12_800,
-        "samples": 400 if quick else 1000,
-        "sample_steps": 500 if quick else 2000,
-        "betas": 0,
-    }
-
-
-class Prepared(NamedTuple):
-    """What the flags of a run make of the data: its images, and an untrained model of them."""
-
-    images: Images
-    unseen: dict[str, np.ndarray]  # the images of the class held out, if any
-    model: Model
-
-
-def prepare(
-    images: Images, hold_out_class: int, hidden: int, noise: float, precision: str
-) -> Prepared:
-    """Return the data without the class held out (-1 for none), and the model of it."""
-    unseen, count = {}, len(images.classes)
-    if hold_out_class >= 0:
-        if not hold_out_class < count or count == 1:
-            raise runs.UsageError(
-                f"--hold_out_class={hold_out_class}: the data have the classes 0 to {count - 1}, "
-                "and one must be left."
-            )
-        split, unseen["held_out"] = data.hold_out(images.split, hold_out_class)
-        kept = [name for c, name in enumerate(images.classes) if c != hold_out_class]
-        images = images._replace(split=split, classes=kept)
-    model = image_model.make_model(
-        images.split.train_x, len(images.classes), hidden, noise, precision
-    )
-    return Prepared(images, unseen, model)
-
-
-def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
-    """Return (energy, params, prepared, flags) of a finished run.
-
-    energy(params, {"x", "y"}) -> (), x (pixels,) in [0, 1] and y the number of a class in
-    ``prepared.images.classes``; the parameters are the averaged ones.
-    """
-    workdir = Path(workdir)
-    given = runs.flags_of(workdir)
-    try:
-        prepared = prepare(
-            image_data.load(given["data"], given.get("data_dir")),
-            int(given["hold_out_class"]),
-            int(given["hidden"]),
-            float(given["data_noise"]),
-            given["precision"],
-        )
-    except KeyError as error:
-        raise runs.UsageError(f"{workdir} is no run of images: it has no flag {error}.") from None
-    like = jax.eval_shape(prepared.model.network.init, jax.random.key(0), _blank(prepared))
-    params = checkpoints.read_parameters(workdir / "parameters.npz", like)
-    return prepared.model.joint, params, prepared, given
-
-
-def _blank(prepared: Prepared):
-    return jnp.zeros(prepared.images.split.train_x.shape[1])
-
-
-def batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], dict]:
-    """Return t -> batch t: the images modelled, noisy, and those the classifier sees."""
-    plain = data.batches((split.train_x, split.train_y), batch_size=BATCH, seed=seed)
-
-    def batch(t: int) -> dict:
-        x, y = plain(t)
-        noise = data.stream(seed, data.NOISE, t).standard_normal((2, *x.shape), np.float32)
-        return {
-            "configuration": {"x": x + data_noise * noise[0], "y": y},
-            "labelled": (x + CLASSIFIER_NOISE * noise[1], y),
-        }
-
-    return batch
-
-
-def flow_batches(split: data.Split, seed: int) -> Callable[[int], dict]:
-    """Return t -> batch t of the flow: the images without noise, and those the classifier sees."""
-    plain = data.batches((split.train_x, split.train_y), batch_size=FLOW_BATCH, seed=seed)
-
-    def batch(t: int) -> dict:
-        x, y = plain(t)
-        noise = data.stream(seed, data.FLOW, t).standard_normal(x.shape, np.float32)
-        return {
-            "flow": image_model.flow_batch(x, y),
-            "clean": {"x": x, "y": y},
-            "labelled": (x + CLASSIFIER_NOISE * noise, y),
-        }
-
-    return batch
-
-
-def fit(
-    run,
-    name: str,
-    objective,
-    params,
-    batch,
-    key,
-    *,
-    steps: int,
-    learning_rate: float,
-    shown: str,
-    average_decay: float = 0.998,
-):
-    """Train by Adam with warm-up and decay; return the averaged parameters and the history."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, min(100, steps // 2), steps, learning_rate / 100
-    )
-    optimizer = optax.chain(optax.clip_by_global_norm(100.0), optax.adam(schedule))
-    trainer = training.trainer(objective, optimizer, average_decay=average_decay)
-    init_key, train_key = jax.random.split(key)
-    state, history = loop.train(
-        run,
-        name,
-        trainer,
-        trainer.init(*devices.place(run.mesh, (params, init_key))),
-        batch,
-        train_key,
-        num_steps=steps,
-        group=GROUP,
-        shown=shown,
-    )
-    return state.average, history
-
 
 def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any, dict]:
     """Train as the flags say; return the averaged parameters and the history of the last part."""
     (images, _, model), loss = prepared, loss_table.named(FLAGS.loss, FLAGS.margin)
     split = images.split
-    params = model.network.init(network_key, _blank(prepared))
+    params = model.network.init(network_key, image_model.blank(prepared))
     flow_key, start_key, fit_key = jax.random.split(fit_key, 3)
     labels = image_model.proportions(split.train_y, FLAGS.capacity)
     initial = image_model.from_noise(labels, split.train_x.shape[1], run.mesh)

@@ -13,7 +13,18 @@ import sys
 
 from absl import app, flags, logging
 
-SUITES = ("langevin", "mlp", "conv", "train", "scaling", "efficiency", "discrete", "keeping")
+SUITES = (
+    "langevin",
+    "mlp",
+    "conv",
+    "train",
+    "scaling",
+    "efficiency",
+    "discrete",
+    "keeping",
+    "objectives",
+    "images",
+)
 PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")

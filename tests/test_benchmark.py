@@ -30,6 +30,8 @@ KEYS = {
         "ais_over_parts",
     },
     "keeping": {"run_over_training"},
+    "objectives": {"score_matching_over_gradient", "flow_matching_over_squared_score"},
+    "images": {"images_over_products"},
 }
 
 

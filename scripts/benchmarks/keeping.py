@@ -23,31 +23,31 @@ STEPS = (
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """Trainings of the main job at its default flags, kept as a run and kept nowhere."""
     del peers
-    from experiments import image_data, image_model, images, loop, loss_table, runs
+    from experiments import image_data, image_model, image_training, loop, loss_table, runs
 
-    found, flags = image_data.load("digits"), images.FLAGS  # which have their defaults
-    chosen = images.defaults(found.split.train_x.shape[1], False, flags.generative)
-    steps, group = (4, 2) if quick else (STEPS, images.GROUP)
-    prepared = images.prepare(found, -1, chosen["hidden"], flags.data_noise, flags.precision)
+    found, noise = image_data.load("digits"), 0.13
+    chosen = image_training.defaults(found.split.train_x.shape[1], False, "energy_matching")
+    steps, group = (4, 2) if quick else (STEPS, image_training.GROUP)
+    prepared = image_model.prepare(found, -1, chosen["hidden"], noise, "float32")
     split = prepared.images.split
     labels = image_model.proportions(split.train_y, chosen["capacity"])
     objective = image_model.chains_objective(
         prepared.model,
-        loss_table.named(flags.loss, flags.margin),
+        loss_table.named("nll"),
         initial=image_model.from_noise(labels, split.train_x.shape[1], None),
-        generative_weight=flags.generative_weight,
+        generative_weight=1.0,
         step_size=chosen["step_size"],
-        langevin_steps=1 if quick else flags.langevin_steps,
+        langevin_steps=1 if quick else 20,
         num_chains=chosen["chains"],
         capacity=chosen["capacity"],
-        restart_fraction=flags.restart,
-        groups=flags.groups,
+        restart_fraction=0.005,
+        groups=1,
     )
     trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
     params = prepared.model.network.init(network_key, np.zeros(split.train_x.shape[1]))
     start = trainer.init(params, init_key)
-    batch = images.batches(split, flags.data_noise, 0)
+    batch = image_training.batches(split, noise, 0)
 
     def alone() -> float:
         began, state = time.perf_counter(), start

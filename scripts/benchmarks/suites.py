@@ -17,6 +17,7 @@ from scripts.benchmarks import devices, measure, workloads
 from scripts.benchmarks.discrete import run_discrete
 from scripts.benchmarks.efficiency import run_efficiency
 from scripts.benchmarks.keeping import run_keeping
+from scripts.benchmarks.matching import run_images, run_objectives
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
 
@@ -259,4 +260,6 @@ SUITES = {
     "efficiency": run_efficiency,
     "discrete": run_discrete,
     "keeping": run_keeping,
+    "objectives": run_objectives,
+    "images": run_images,
 }

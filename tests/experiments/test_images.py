@@ -12,7 +12,14 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from experiments import data, image_data, image_model, image_report, loss_table
+from experiments import (
+    data,
+    image_data,
+    image_model,
+    image_report,
+    image_training,
+    loss_table,
+)
 
 QUICK = (
     "--steps=3",
@@ -110,22 +117,21 @@ def test_inpainting_moves_the_hidden_pixels_alone():
     np.testing.assert_allclose(found[:, :, 32:], 0.5, atol=1e-3)
 
 
-def test_the_noise_of_a_batch_is_its_own(program):
+def test_the_noise_of_a_batch_is_its_own():
     """Fresh at every number, the same when asked again, of the stated size, and not the order's."""
-    images = program("images")
     split = data.digits()
-    batch = images.batches(split, data_noise=0.5, seed=3)
+    batch = image_training.batches(split, data_noise=0.5, seed=3)
     first, second = batch(0), batch(1)
-    again = images.batches(split, data_noise=0.5, seed=3)(1)
+    again = image_training.batches(split, data_noise=0.5, seed=3)(1)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, second))
-    clean = data.batches((split.train_x, split.train_y), batch_size=images.BATCH, seed=3)
+    clean = data.batches((split.train_x, split.train_y), batch_size=image_training.BATCH, seed=3)
     noise = []
     for number, found in enumerate((first, second)):
         x, y = clean(number)
         np.testing.assert_array_equal(found["configuration"]["y"], y)
         np.testing.assert_array_equal(found["labelled"][1], y)
         noise += [found["configuration"]["x"] - x, found["labelled"][0] - x]
-    for values, size in zip(noise, (0.5, images.CLASSIFIER_NOISE) * 2, strict=True):
+    for values, size in zip(noise, (0.5, image_training.CLASSIFIER_NOISE) * 2, strict=True):
         assert values.std() == pytest.approx(size, rel=0.05)
     correlations = np.corrcoef([values.ravel() for values in noise])
     assert np.abs(correlations - np.eye(4)).max() < 0.05  # 6 standard deviations
@@ -186,13 +192,12 @@ def test_without_chains_the_flow_leaves_the_weights_and_draws_more(program, tmp_
     assert row["step"] == 4
     assert row["denoising/loss"] > 0
     again = ("--sample_steps=10", f"--sample_from={tmp_path / 'a'}", f"--workdir={tmp_path / 'b'}")
-    images = program("images", *again)
-    images.main()
+    program("images", *again).main()
     assert finished(capsys, tmp_path / "b")["samples"] == 160
     drawn = np.load(tmp_path / "b" / "samples.npz")
     assert drawn["images"].shape == (160, 64)
     assert np.bincount(drawn["labels"]).tolist() == [16] * 10
-    energy, params, prepared, _ = images.load(tmp_path / "a")
+    energy, params, prepared, _ = image_model.load(tmp_path / "a")
     assert np.isfinite(energy(params, {"x": jnp.zeros(64), "y": 0}))
     assert prepared.images.classes == [str(d) for d in range(10)]
 

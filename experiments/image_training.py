@@ -1,0 +1,117 @@
+"""How ``images`` trains: what suits which size, the batches, the optimiser."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from ebm_jax import training
+from ebm_jax.types import Key, Objective, Params
+from experiments import data, devices, image_model, loop, runs
+
+BATCH, FLOW_BATCH = 256, 64
+GROUP = 25  # updates a dispatch
+CLASSIFIER_NOISE = 0.2  # augmentation of the images the classifier sees
+SMALL = 256  # pixels at most of images that are small
+
+
+def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
+    """Return what flags that are not given are, by the size of the images."""
+    matched = generative == "energy_matching"
+    if pixels <= SMALL:
+        return {
+            "hidden": 512 if matched else 256,
+            "flow_steps": 1000 if quick else 4000,
+            "flow_learning_rate": 3e-3,
+            "flow_weight": 1.0,
+            "denoising_weight": 0.0,
+            "steps": (250 if quick else 500) if matched else (1000 if quick else 2500),
+            "learning_rate": 1e-3 if matched else 3e-3,
+            "step_size": 0.008,
+            "chains": 256,
+            "capacity": 2560,
+            "samples": 360,
+            "sample_steps": 500 if quick else 1000,
+            "betas": 0 if quick else 1000,
+        }
+    return {
+        "hidden": 1024,
+        "flow_steps": 8000 if quick else 60_000,
+        "flow_learning_rate": 2e-3,
+        "flow_weight": 12 / pixels,
+        "denoising_weight": 24 / pixels,
+        "steps": 0 if matched else (1000 if quick else 20_000),
+        "learning_rate": 1e-3,
+        "step_size": 0.004,
+        "chains": 128,
+        "capacity": 1280 if quick else 12_800,
+        "samples": 400 if quick else 1000,
+        "sample_steps": 500 if quick else 2000,
+        "betas": 0,
+    }
+
+
+def batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], dict]:
+    """Return t -> batch t: the images modelled, noisy, and those the classifier sees."""
+    plain = data.batches((split.train_x, split.train_y), batch_size=BATCH, seed=seed)
+
+    def batch(t: int) -> dict:
+        x, y = plain(t)
+        noise = data.stream(seed, data.NOISE, t).standard_normal((2, *x.shape), np.float32)
+        return {
+            "configuration": {"x": x + data_noise * noise[0], "y": y},
+            "labelled": (x + CLASSIFIER_NOISE * noise[1], y),
+        }
+
+    return batch
+
+
+def flow_batches(split: data.Split, seed: int) -> Callable[[int], dict]:
+    """Return t -> batch t of the flow: the images without noise, and those the classifier sees."""
+    plain = data.batches((split.train_x, split.train_y), batch_size=FLOW_BATCH, seed=seed)
+
+    def batch(t: int) -> dict:
+        x, y = plain(t)
+        noise = data.stream(seed, data.FLOW, t).standard_normal(x.shape, np.float32)
+        return {
+            "flow": image_model.flow_batch(x, y),
+            "clean": {"x": x, "y": y},
+            "labelled": (x + CLASSIFIER_NOISE * noise, y),
+        }
+
+    return batch
+
+
+def fit(
+    run: runs.Run,
+    name: str,
+    objective: Objective,
+    params: Params,
+    batch: loop.Batch,
+    key: Key,
+    *,
+    steps: int,
+    learning_rate: float,
+    shown: str,
+) -> tuple[Params, loop.History]:
+    """Train by Adam with warm-up and decay; return the averaged parameters and the history."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, learning_rate, min(100, steps // 2), steps, learning_rate / 100
+    )
+    optimizer = optax.chain(optax.clip_by_global_norm(100.0), optax.adam(schedule))
+    trainer = training.trainer(objective, optimizer, average_decay=0.998)
+    init_key, train_key = jax.random.split(key)
+    state, history = loop.train(
+        run,
+        name,
+        trainer,
+        trainer.init(*devices.place(run.mesh, (params, init_key))),
+        batch,
+        train_key,
+        num_steps=steps,
+        group=GROUP,
+        shown=shown,
+    )
+    return state.average, history

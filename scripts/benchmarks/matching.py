@@ -1,0 +1,113 @@
+"""What objectives without chains cost, in gradients and in matrix products."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import ebm_jax
+from ebm_jax import losses, networks, objectives, training
+from scripts.benchmarks import measure
+from scripts.benchmarks.peers import Peers
+from scripts.benchmarks.suite import Suite
+
+
+def run_objectives(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """Gradients of score and energy matching, against those that they amount to.
+
+    Of denoising score matching: gradients of the mean energy, in the parameters and in x. Of flow
+    matching: one gradient in the parameters of the mean squared score.
+    """
+    del peers
+    num, width, calls = (8, 8, 1) if quick else (512, 256, 20)
+    network, key = networks.MLP((width, width)), jax.random.key(0)
+    params = network.init(key, jnp.zeros(64))
+    x = jax.random.normal(jax.random.key(1), (num, 64))
+    matched = {
+        "denoising score matching": objectives.denoising_score_matching(network.apply, 0.3),
+        "flow matching": objectives.flow_matching(network.apply),
+    }
+
+    def mean_energy(params, x):
+        return jnp.mean(jax.vmap(network.apply, (None, 0))(params, x))
+
+    def squared_score(params, x):
+        score = jax.vmap(jax.grad(network.apply, 1), (None, 0))(params, x)
+        return jnp.mean(jnp.sum(score**2, axis=1))
+
+    cases = {
+        "a gradient": measure.case(
+            ebm_jax.jit(jax.grad(mean_energy, (0, 1))), params, x, calls=calls
+        ),
+        "a squared score's": measure.case(
+            ebm_jax.jit(jax.grad(squared_score)), params, x, calls=calls
+        ),
+    }
+    for name, objective in matched.items():
+        gradient = jax.grad(lambda p, x, loss=objective.loss: loss(p, (), x, key)[0])
+        cases[name] = measure.case(ebm_jax.jit(gradient), params, x, calls=calls)
+    first, times = measure.interleaved(cases, repetitions)
+    ratios = {
+        "score_matching_over_gradient": measure.ratio(
+            times, "denoising score matching", "a gradient"
+        ),
+        "flow_matching_over_squared_score": measure.ratio(
+            times, "flow matching", "a squared score's"
+        ),
+    }
+    work = f"{calls} parameter gradients on {num} of 64 numbers, MLP of {width}"
+    return Suite(work, None, ratios, {}, times, first, {})
+
+
+def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """An update of what ``experiments.images`` trains on MNIST, against its matrix products.
+
+    A layer's products: three of the loss over classes; six of each of flow and score matching,
+    which differentiate twice. Batch 64.
+    """
+    del peers
+    from experiments import image_model, image_training
+
+    chosen = image_training.defaults(784, False, "energy_matching")
+    pixels, hidden, updates = (16, 8, 2) if quick else (784, chosen["hidden"], 10)
+    rng = np.random.default_rng(0)
+    x, y = (
+        rng.random((image_training.FLOW_BATCH, pixels), np.float32),
+        np.zeros(image_training.FLOW_BATCH, int),
+    )
+    model = image_model.make_model(x, 10, hidden, 0.13)
+    objective = image_model.flow_objective(
+        model,
+        losses.nll,
+        weight=chosen["flow_weight"],
+        denoising_weight=chosen["denoising_weight"],
+        noise=0.13,
+    )
+    batch = {
+        "flow": image_model.flow_batch(x, y),
+        "clean": {"x": x, "y": y},
+        "labelled": (x, y),
+    }
+    batches = jax.tree.map(lambda leaf: np.stack([leaf] * updates), batch)
+    trainer = training.trainer(objective, optax.adam(1e-4), average_decay=0.998)
+    params = model.network.init(jax.random.key(0), jnp.zeros(pixels))
+    state = trainer.init(params, jax.random.key(1))
+    layers = [(jnp.ones((len(x), a)), jnp.full((a, hidden), 0.01)) for a in (pixels, hidden)]
+
+    @ebm_jax.jit
+    def products(layers):
+        def once(_, before):
+            for rows, weights in layers:
+                before = jnp.max((rows + before) @ weights) * 1e-9  # each waits for the one before
+            return before
+
+        return jax.lax.fori_loop(0, 15 * updates, once, jnp.zeros(()))
+
+    cases = {
+        "ours": measure.case(trainer.update, state, batches, jax.random.key(2), updates),
+        "matrix products only": measure.case(products, layers),
+    }
+    first, times = measure.interleaved(cases, repetitions)
+    ratios = {"images_over_products": measure.ratio(times, "ours", "matrix products only")}
+    work = f"{updates} updates of experiments.images on {pixels} pixels, batch {num}"
+    return Suite(work, None, ratios, {}, times, first, {})
