@@ -70,11 +70,8 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
     chosen = image_training.defaults(784, False, "energy_matching")
     pixels, hidden, updates = (16, 8, 2) if quick else (784, chosen["hidden"], 10)
-    rng = np.random.default_rng(0)
-    x, y = (
-        rng.random((image_training.FLOW_BATCH, pixels), np.float32),
-        np.zeros(image_training.FLOW_BATCH, int),
-    )
+    num = image_training.FLOW_BATCH
+    x, y = np.random.default_rng(0).random((num, pixels), np.float32), np.zeros(num, int)
     model = image_model.make_model(x, 10, hidden, 0.13)
     objective = image_model.flow_objective(
         model,
