@@ -248,13 +248,20 @@ class Run:
         except OSError as error:
             raise UsageError(f"--workdir={workdir} cannot be written: {error}.") from error
         self._written = {_identity(row) for row in self._rows}
+        self._prefixes: set[str] = set()
         self._started = time.perf_counter()
 
     def rows(self, prefix: str, until: int) -> list[dict[str, float]]:
-        """Return what was logged under a prefix up to a step, as it was before the prefix."""
+        """Return what was logged under a prefix up to a step, as it was before the prefix.
+
+        What was asked for under a longer prefix before is not this one's.
+        """
+        self._prefixes.add(prefix)
+        others = tuple(p for p in self._prefixes if p != prefix and p.startswith(prefix))
         found = []
         for row in self._rows:
-            names = [name for name in row if name != "step" and name.startswith(prefix)]
+            own = {name for name in row if name.startswith(prefix) and not name.startswith(others)}
+            names = [name for name in row if name in own - {"step"}]
             if names and row["step"] <= until:
                 found.append(
                     {n.removeprefix(prefix): row[n] for n in names} | {"step": row["step"]}

@@ -216,3 +216,14 @@ def test_no_more_room_is_one_sentence_and_no_row_is_lost(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [strictly(line) for line in metrics.read_text().splitlines()]
     assert rows == [{"step": step, "a_metric": step / 3} for step in range(100)]
+
+
+def test_rows_of_one_training_are_not_those_of_another(tmp_path):
+    """The second training has no name of its own, and steps that the first had too."""
+    run = runs.Run(tmp_path)
+    run.log(5, {"flow/loss": 1.0})
+    run.log(5, {"loss": 2.0, "generative/gap": 3.0})
+    run.close()
+    again = runs.Run(tmp_path)
+    assert again.rows("flow/", 10) == [{"step": 5, "loss": 1.0}]
+    assert again.rows("", 10) == [{"step": 5, "loss": 2.0, "generative/gap": 3.0}]
