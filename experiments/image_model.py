@@ -22,7 +22,6 @@ from experiments.image_data import Images
 
 FLOW_NOISE = 0.5  # standard deviation of the grey levels that the flow starts from, about 1/2
 FLOW_SCALE = 0.3  # the flow's potential is so much of the energy
-NETWORK_SCALE = 1 / FLOW_SCALE  # then the weights that the flow needs are reached soonest
 FLOW_STEPS = 100  # of descent, from noise to images
 
 
@@ -36,9 +35,14 @@ class Model(NamedTuple):
 
 
 def make_model(
-    train_x: np.ndarray, num_classes: int, hidden: int, noise: float, precision: str = "float32"
+    train_x: np.ndarray,
+    num_classes: int,
+    hidden: int,
+    noise: float,
+    precision: str = "float32",
+    scale: float = 1.0,
 ) -> Model:
-    """Return a network on top of the Gaussian energy of independent pixels.
+    """Return a network, times a scale, on top of the Gaussian energy of independent pixels.
 
     The Gaussian bounds the energy from below, and makes noise an outlier from the first step.
     """
@@ -48,7 +52,7 @@ def make_model(
     reference = Gaussian(mean, precision_of_pixels)
 
     def classes(params, x):
-        found = NETWORK_SCALE * network.apply(params, 4 * (x - 0.5))
+        found = scale * network.apply(params, 4 * (x - 0.5))
         return found + ebm_jax.energies.gaussian(reference, x)
 
     def joint(params, configuration):
@@ -66,9 +70,17 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    images: Images, hold_out_class: int, hidden: int, noise: float, precision: str
+    images: Images,
+    hold_out_class: int,
+    hidden: int,
+    noise: float,
+    *,
+    precision: str,
+    generative: str,
 ) -> Prepared:
     """Return the data without the class held out (-1 for none), and the model of it."""
+    # The weights that a flow needs are reached soonest where its potential is the network.
+    scale = 1 / FLOW_SCALE if generative == "energy_matching" else 1.0
     unseen, count = {}, len(images.classes)
     if hold_out_class >= 0:
         if not hold_out_class < count or count == 1:
@@ -79,7 +91,7 @@ def prepare(
         split, unseen["held_out"] = data.hold_out(images.split, hold_out_class)
         kept = [name for c, name in enumerate(images.classes) if c != hold_out_class]
         images = images._replace(split=split, classes=kept)
-    model = make_model(images.split.train_x, len(images.classes), hidden, noise, precision)
+    model = make_model(images.split.train_x, len(images.classes), hidden, noise, precision, scale)
     return Prepared(images, unseen, model)
 
 
@@ -97,7 +109,8 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
             int(given["hold_out_class"]),
             int(given["hidden"]),
             float(given["data_noise"]),
-            given["precision"],
+            precision=given["precision"],
+            generative=given["generative"],
         )
     except KeyError as error:
         raise runs.UsageError(f"{workdir} is no run of images: it has no flag {error}.") from None

@@ -17,11 +17,13 @@ CLASSIFIER_NOISE = 0.2  # augmentation of the images the classifier sees
 SMALL = 256  # pixels at most of images that are small
 
 
-def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
+def defaults(pixels: int, quick: bool, generative: str | None) -> dict[str, Any]:
     """Return what flags that are not given are, by the size of the images."""
+    generative = generative or ("pcd" if pixels <= SMALL else "energy_matching")
     matched = generative == "energy_matching"
     if pixels <= SMALL:
         return {
+            "generative": generative,
             "hidden": 512 if matched else 256,
             "flow_steps": 1000 if quick else 4000,
             "flow_learning_rate": 3e-3,
@@ -33,10 +35,11 @@ def defaults(pixels: int, quick: bool, generative: str) -> dict[str, Any]:
             "chains": 256,
             "capacity": 2560,
             "samples": 360,
-            "sample_steps": 500 if quick else 1000,
+            "sample_steps": 500 if quick else 2000,
             "betas": 0 if quick else 1000,
         }
     return {
+        "generative": generative,
         "hidden": 1024,
         "flow_steps": 8000 if quick else 60_000,
         "flow_learning_rate": 2e-3,
@@ -95,12 +98,16 @@ def fit(
     steps: int,
     learning_rate: float,
     shown: str,
+    longest: float = 100.0,
 ) -> tuple[Params, loop.History]:
-    """Train by Adam with warm-up and decay; return the averaged parameters and the history."""
+    """Train by Adam with warm-up and decay; return the averaged parameters and the history.
+
+    Gradients are no longer than ``longest``.
+    """
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, min(100, steps // 2), steps, learning_rate / 100
     )
-    optimizer = optax.chain(optax.clip_by_global_norm(100.0), optax.adam(schedule))
+    optimizer = optax.chain(optax.clip_by_global_norm(longest), optax.adam(schedule))
     trainer = training.trainer(objective, optimizer, average_decay=0.998)
     init_key, train_key = jax.random.split(key)
     state, history = loop.train(

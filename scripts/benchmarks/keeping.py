@@ -26,9 +26,11 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     from experiments import image_data, image_model, image_training, loop, loss_table, runs
 
     found, noise = image_data.load("digits"), 0.13
-    chosen = image_training.defaults(found.split.train_x.shape[1], False, "energy_matching")
+    chosen = image_training.defaults(found.split.train_x.shape[1], False, "pcd")
     steps, group = (4, 2) if quick else (STEPS, image_training.GROUP)
-    prepared = image_model.prepare(found, -1, chosen["hidden"], noise, "float32")
+    prepared = image_model.prepare(
+        found, -1, chosen["hidden"], noise, precision="float32", generative="pcd"
+    )
     split = prepared.images.split
     labels = image_model.proportions(split.train_y, chosen["capacity"])
     objective = image_model.chains_objective(

@@ -72,7 +72,7 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     pixels, hidden, updates = (16, 8, 2) if quick else (784, chosen["hidden"], 10)
     num = image_training.FLOW_BATCH
     x, y = np.random.default_rng(0).random((num, pixels), np.float32), np.zeros(num, int)
-    model = image_model.make_model(x, 10, hidden, 0.13)
+    model = image_model.make_model(x, 10, hidden, 0.13, scale=1 / image_model.FLOW_SCALE)
     objective = image_model.flow_objective(
         model,
         losses.nll,

@@ -24,6 +24,7 @@ from experiments import (
 QUICK = (
     "--steps=3",
     "--flow_steps=4",
+    "--generative=energy_matching",
     "--hidden=8",
     "--langevin_steps=2",
     "--sample_steps=10",
