@@ -57,6 +57,9 @@ def hold_out(split: Split, held_out: int) -> tuple[Split, np.ndarray]:
     return rest, split.test_x[split.test_y == held_out]
 
 
+OUTLIERS = ("noise", "shuffled", "inverted", "held_out")  # names of what is always at hand
+
+
 def outliers(test_x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Return what is no digit: uniform noise, every image with its pixels shuffled, inverted."""
     rng = np.random.default_rng(seed)

@@ -81,7 +81,7 @@ runs.define_float("restart", 0.005, "Fraction of drawn chains restarted.", 0, 1)
 runs.define_float(
     "data_noise", 0.13, "Standard deviation of the noise on the data modelled.", 1e-3, 10
 )
-flags.DEFINE_integer("samples", None, "Images to draw at the end.", lower_bound=1)
+flags.DEFINE_integer("samples", None, "Images to draw at the end.", lower_bound=2)
 flags.DEFINE_integer("sample_steps", None, "MALA steps of the samples from noise.", lower_bound=10)
 runs.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
 flags.DEFINE_integer(
@@ -216,10 +216,12 @@ def main() -> None:
     source = FLAGS.sample_from
     settings = runs.flags_of(Path(source)) if source else {}
     images = image_data.load(settings.get("data") or FLAGS.data, FLAGS.data_dir)
-    others = {
-        image_data.name_of(which): image_data.outliers(which, images.shape, FLAGS.data_dir)
-        for which in FLAGS.outliers
-    }
+    others = {}
+    for which in FLAGS.outliers:
+        name = image_data.name_of(which)
+        if name in others or name in data.OUTLIERS:
+            raise runs.UsageError(f"--outliers={which}: there are others of the name {name}.")
+        others[name] = image_data.outliers(which, images.shape, FLAGS.data_dir)
     settle(images)
     run = runs.start()
     if source:

@@ -261,6 +261,7 @@ def test_bad_flags_are_refused_before_any_work(program, given, message):
         (["--chains=99", "--capacity=9"], "--chains=99 cannot exceed the --capacity=9"),
         (["--chains=99", "--capacity=300", "--groups=2"], "--groups=2 must divide --chains=99"),
         (["--generative=pcd", "--steps=0"], "--generative=pcd needs --steps >= 1, got 0"),
+        (["--outliers=digits,digits"], "--outliers=digits: there are others of the name digits"),
         (["--data=mnits"], "'mnits' is no data set: allowed are digits, mnist, notmnist, a file"),
     ],
 )
