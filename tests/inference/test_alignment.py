@@ -10,7 +10,7 @@ import pytest
 from ebm_jax import alignment
 from ebm_jax.inference.alignment import Word
 
-SIZES = [(1, 1), (4, 1), (3, 3), (6, 3), (8, 4)]
+SIZES = [(1, 1), (4, 1), (3, 3), (8, 4)]
 BETAS = [1e-6, 0.3, 1.0, 40.0]
 
 
@@ -41,6 +41,7 @@ def free_energy(energies, beta, mean=False):
 
 
 value_and_gradient = jax.jit(jax.value_and_grad(free_energy))
+slopes = jax.jit(jax.grad(free_energy, (0, 1)), static_argnames="mean")
 best_path = jax.jit(alignment.best_path)
 
 
@@ -72,7 +73,7 @@ def test_gradient_is_that_of_finite_differences(beta, mean):
     with jax.enable_x64(True):
         energies = random_energies(6, 3, seed=1)
         value = functools.partial(free_energy, mean=mean)
-        gradient, slope = jax.jit(jax.grad(value, (0, 1)))(energies, beta)
+        gradient, slope = slopes(energies, beta, mean=mean)
         step = 1e-5
         for index in np.ndindex(6, 3):
             nudge = np.zeros((6, 3))
@@ -98,26 +99,27 @@ def test_mean_form_is_accurate_in_single_precision_down_to_beta_zero(beta):
 
 def test_sum_form_at_beta_zero_diverges_unless_there_is_one_path():
     energies = random_energies(5, 2)
-    assert alignment.free_energy(energies, beta=0) == -jnp.inf
-    one = alignment.free_energy(energies[:2], beta=0)
+    assert free_energy(energies, 0) == -jnp.inf
+    one = free_energy(energies[:2], 0)
     np.testing.assert_allclose(one, energies[0, 0] + energies[1, 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_best_path_is_the_lowest_of_all(size):
-    energies = random_energies(*size, seed=3)
-    z, of_path = path_energies(energies)
-    path, energy = best_path(energies)
-    assert path.tolist() == z[of_path.argmin()].tolist()
-    np.testing.assert_allclose(energy, of_path.min(), rtol=1e-6)
-    _, gradient = value_and_gradient(energies, np.inf)
-    assert np.array_equal(gradient, np.eye(size[1])[path])
+    with jax.enable_x64(True):
+        energies = random_energies(*size, seed=3)
+        z, of_path = path_energies(energies)
+        path, energy = best_path(energies)
+        assert path.tolist() == z[of_path.argmin()].tolist()
+        np.testing.assert_allclose(energy, of_path.min(), rtol=1e-12)
+        _, gradient = value_and_gradient(energies, np.inf)
+        assert np.array_equal(gradient, np.eye(size[1])[path])
 
 
 def test_at_a_tie_viterbi_and_its_gradient_take_the_same_path():
-    path, _ = best_path(jnp.zeros((5, 3)))
-    _, gradient = value_and_gradient(jnp.zeros((5, 3)), np.inf)
-    assert path.tolist() == [0, 1, 2, 2, 2]
+    path, _ = best_path(jnp.zeros((6, 3)))
+    _, gradient = value_and_gradient(jnp.zeros((6, 3)), np.inf)
+    assert path.tolist() == [0, 1, 2, 2, 2, 2]
     assert np.array_equal(gradient, np.eye(3)[path])
 
 
