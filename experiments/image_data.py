@@ -67,6 +67,21 @@ def outliers(which: str, shape: tuple[int, ...], data_dir: str | None = None) ->
     return x
 
 
+def hold_out(images: Images, held_out: int) -> tuple[Images, dict[str, np.ndarray]]:
+    """Return the images without a class, -1 for none, and the test images of that class."""
+    count = len(images.classes)
+    if held_out < 0:
+        return images, {}
+    if held_out >= count or count == 1:
+        raise UsageError(
+            f"--hold_out_class={held_out}: the data have the classes 0 to {count - 1}, and one "
+            "must be left."
+        )
+    split, unseen = data.hold_out(images.split, held_out)
+    kept = [name for c, name in enumerate(images.classes) if c != held_out]
+    return images._replace(split=split, classes=kept), {"held_out": unseen}
+
+
 def name_of(which: str) -> str:
     """Return what measures call a data set: its name, or that of the file or folder."""
     return which if which in NAMED else Path(which).stem

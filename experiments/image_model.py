@@ -17,7 +17,7 @@ from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointMLP, free_energy
 from ebm_jax.samplers import chains, langevin, schedules
 from ebm_jax.types import Array, Energy, Key, Objective, Params, Sampler
-from experiments import checkpoints, data, devices, image_data, runs
+from experiments import checkpoints, devices, image_data, runs
 from experiments.image_data import Images
 
 FLOW_NOISE = 0.5  # standard deviation of the grey levels that the flow starts from, about 1/2
@@ -81,16 +81,7 @@ def prepare(
     """Return the data without the class held out (-1 for none), and the model of it."""
     # The weights that a flow needs are reached soonest where its potential is the network.
     scale = 1 / FLOW_SCALE if generative == "energy_matching" else 1.0
-    unseen, count = {}, len(images.classes)
-    if hold_out_class >= 0:
-        if not hold_out_class < count or count == 1:
-            raise runs.UsageError(
-                f"--hold_out_class={hold_out_class}: the data have the classes 0 to {count - 1}, "
-                "and one must be left."
-            )
-        split, unseen["held_out"] = data.hold_out(images.split, hold_out_class)
-        kept = [name for c, name in enumerate(images.classes) if c != hold_out_class]
-        images = images._replace(split=split, classes=kept)
+    images, unseen = image_data.hold_out(images, hold_out_class)
     model = make_model(images.split.train_x, len(images.classes), hidden, noise, precision, scale)
     return Prepared(images, unseen, model)
 

@@ -184,7 +184,8 @@ def draw_more(run: runs.Run, source: str) -> None:
     samples = sample(jax.random.key(FLAGS.seed), bound, images, 16 * len(images.classes))
     np.savez(run.workdir / "samples.npz", images=samples.images, labels=samples.labels)
     shown = image_report.rows(images, samples.images, samples.labels, 16)
-    plots.image_rows(run.workdir / "samples.png", {"samples": shown}, images.classes)
+    names = images.classes[: len(shown)]
+    plots.image_rows(run.workdir / "samples.png", {"samples": shown}, names)
     run.finish({"samples": len(samples.images), "picture": str(run.workdir / "samples.png")})
 
 
@@ -196,6 +197,7 @@ def settle(images: Images) -> None:
     for name, value in defaults(pixels, FLAGS.quick, FLAGS.generative).items():
         if FLAGS[name].value is None:
             FLAGS[name].value = value
+    image_data.hold_out(images, FLAGS.hold_out_class)  # or refuse
     if not FLAGS.steps and FLAGS.generative != "energy_matching":
         raise runs.UsageError(f"--generative={FLAGS.generative} needs --steps >= 1, got 0.")
     if FLAGS.chains > FLAGS.capacity:
@@ -215,7 +217,9 @@ def main() -> None:
     """Train, draw samples, evaluate and report; or draw more samples of a run."""
     source = FLAGS.sample_from
     settings = runs.flags_of(Path(source)) if source else {}
-    images = image_data.load(settings.get("data") or FLAGS.data, FLAGS.data_dir)
+    images = image_data.load(
+        settings.get("data") or FLAGS.data, settings.get("data_dir") or FLAGS.data_dir
+    )
     others = {}
     for which in FLAGS.outliers:
         name = image_data.name_of(which)
