@@ -4,11 +4,15 @@ Most of what the tests cost is compilation. LLVM's optimisations repay themselve
 is computed, and are what is tested only where rounding is: there a file uses ``optimised``.
 """
 
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import jax
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
     Path(__file__).parents[1] / ".cache" / "jax"
@@ -39,3 +43,28 @@ def x64():
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def loaded():
+    """Return (module's name, *flags) -> the module of a program, its flags set, in this process.
+
+    Programs have flags of the same names, so each is forgotten after its test, with what it was
+    the first to import.
+    """
+    before = set(sys.modules)
+
+    def load(name, *arguments):
+        module = importlib.import_module(name)
+        for flag in flags.FLAGS:
+            flags.FLAGS[flag].unparse()
+        flags.FLAGS([name, *arguments])
+        return module
+
+    with flagsaver.flagsaver():  # takes away the flags that were defined since
+        yield load
+    for name in sorted(set(sys.modules) - before, reverse=True):  # what is in a package before it
+        package, _, child = name.rpartition(".")
+        if package.split(".")[0] in ("experiments", "scripts"):
+            del sys.modules[name]
+            delattr(sys.modules[package], child)

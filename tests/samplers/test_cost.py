@@ -29,7 +29,6 @@ def energy(x):
     return jnp.sum(x**2) / 2
 
 
-@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
 def test_memory_does_not_grow_with_the_number_of_steps(make):
     def memory(num_steps, collect=None):

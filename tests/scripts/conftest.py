@@ -22,3 +22,9 @@ def script():
         )
 
     return start
+
+
+@pytest.fixture
+def program(loaded):
+    """Return (name, *flags) -> the module of a script, its flags set, without a new process."""
+    return lambda name, *flags: loaded(f"scripts.{name}.__main__", *flags)
