@@ -139,11 +139,11 @@ def bracketed(params, split: data.Split, key) -> dict:
 
 
 def tiles(images: np.ndarray, columns: int) -> np.ndarray:
-    """Return ink (n, pixels) as rows of square pictures, (rows, columns, side, side)."""
+    """Return (n, pixels) as rows of square images, (rows, columns, side, side)."""
     side = round(images.shape[1] ** 0.5)
     rows = -(-len(images) // columns)
     images = np.pad(images, ((0, rows * columns - len(images)), (0, 0)))
-    return 1 - images.reshape(rows, columns, side, side)
+    return images.reshape(rows, columns, side, side)
 
 
 def draw(run: runs.Run, params, means: np.ndarray, split: data.Split, history: dict) -> None:
@@ -151,10 +151,10 @@ def draw(run: runs.Run, params, means: np.ndarray, split: data.Split, history: d
     weights = np.asarray(params.weights).T
     weights = 0.5 + weights / (2 * np.abs(weights).max(axis=1, keepdims=True) + 1e-9)
     filters = tiles(weights, min(len(weights), SHOWN))
-    plots.image_rows(run.workdir / "filters.png", {"weights": filters}, [""] * len(filters))
+    plots.image_rows(run.workdir / "filters.png", {"weights": 1 - filters}, [""] * len(filters))
     panels = {
-        "P(v = 1 | h) of the samples": tiles(means, SHOWN),
-        "training images": tiles(split.train_x[: len(means)].astype(float), SHOWN),
+        "P(v = 1 | h) of the samples": 1 - tiles(means, SHOWN),
+        "training images": 1 - tiles(split.train_x[: len(means)].astype(float), SHOWN),
     }
     rows = len(panels["training images"])
     plots.image_rows(run.workdir / "samples.png", panels, [""] * rows)

@@ -38,6 +38,23 @@ def _widths(features, activation) -> list[int]:
     return [_checks.count("features", width) for width in features]
 
 
+def _floating_dtype(dtype: DTypeLike | None) -> jnp.dtype | None:
+    """Return a floating type, None for None, or refuse others."""
+    if dtype is None:
+        return None
+    try:
+        given = jnp.dtype(dtype)
+        floating = jnp.issubdtype(given, jnp.floating)
+    except TypeError:
+        given, floating = None, False
+    if not floating:
+        raise TypeError(
+            "dtype must be float16, bfloat16, float32 or float64, or None for that of x, got "
+            f"{dtype!r}."
+        )
+    return given
+
+
 class MLP(nn.Module):
     """F(x) for a vector or any array x: dense layers on the flattened x, then one number.
 
@@ -87,12 +104,13 @@ class JointMLP(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Return F(x, .), (num_classes,)."""
         flat = jnp.ravel(_checks.array("x", x))
-        full = flat.dtype
+        dtype = _floating_dtype(self.dtype)
+        full = flat.dtype if jnp.issubdtype(flat.dtype, jnp.floating) else jnp.float32
         with _one_configuration("JointMLP" if self.name is None else "MLP", jnp.asarray(x)):
             for width in _widths(self.features, self.activation):
-                flat = self.activation(nn.Dense(width, dtype=self.dtype)(flat))
+                flat = self.activation(nn.Dense(width, dtype=dtype)(flat))
             last = nn.Dense(_checks.count("num_classes", self.num_classes))
-            return last(flat if self.dtype is None else flat.astype(full))
+            return last(flat if dtype is None else flat.astype(full))
 
 
 class ConvEnergy(nn.Module):

@@ -180,6 +180,7 @@ ROWS = [
         features=FEATURES,
         num_classes=count(3),
         activation=ACTIVATION,
+        dtype=Arg(jnp.bfloat16, ("no", jnp.int32, bool, 3, jnp.complex64)),
     ),
     row(
         networks.ConvEnergy,
