@@ -110,7 +110,7 @@ def judge(x: np.ndarray, y: np.ndarray) -> Judge:
         return None, PCA(min(64, *x.shape), random_state=0).fit(x).transform
     epochs = int(np.clip(1_000_000 // len(x), 10, 300))
     network = MLPClassifier((256,), max_iter=epochs, random_state=0)
-    # Its products are small: threads would wait for each other, for sixteen times the work.
+    # Its products are small: threads would mostly wait for each other.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after so many epochs
         network.fit(x, y)

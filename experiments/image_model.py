@@ -116,7 +116,10 @@ def blank(prepared: Prepared) -> Array:
 
 
 def flow_energy(model: Model) -> Energy:
-    """Return the potential of the flow from N(0, I) to images: of {"z", "y"}, z = (x - 1/2) / 2."""
+    """Return the potential of the flow from N(0, I) to images: of {"z", "y"}.
+
+    z = (x - 1/2) / FLOW_NOISE
+    """
 
     def energy(params, configuration):
         x = 0.5 + FLOW_NOISE * configuration["z"]
@@ -190,12 +193,14 @@ def flow_objective(
     distribution. Batches are {"labelled": (x, y), "flow": {"z", "y"}, "clean": {"x", "y"}}.
     """
     matching = objectives.flow_matching(flow_energy(model))
-    denoising = objectives.denoising_score_matching(model.joint, noise)
-    return objectives.weighted_sum(
-        discriminative=(1.0, objectives.discriminative(model.classes, loss), _labelled),
-        generative=(weight, matching, lambda batch: batch["flow"]),
-        denoising=(denoising_weight, denoising, lambda batch: batch["clean"]),
-    )
+    terms = {
+        "discriminative": (1.0, objectives.discriminative(model.classes, loss), _labelled),
+        "generative": (weight, matching, lambda batch: batch["flow"]),
+    }
+    if denoising_weight:  # or it would be differentiated for nothing
+        denoising = objectives.denoising_score_matching(model.joint, noise)
+        terms["denoising"] = (denoising_weight, denoising, lambda batch: batch["clean"])
+    return objectives.weighted_sum(**terms)
 
 
 def _labelled(batch):

@@ -53,7 +53,7 @@ flags.DEFINE_enum(
     "generative",
     None,
     ["energy_matching", "pcd", "none"],
-    "How (image, class) is modelled: a flow refined by persistent chains, these alone, not at all.",
+    "How (image, class) is modelled: a flow, refined; persistent chains from noise; not at all.",
 )
 flags.DEFINE_enum("loss", "nll", loss_table.NAMES, "Loss over the classes.")
 runs.define_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", 0, np.inf)

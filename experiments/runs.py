@@ -260,8 +260,11 @@ class Run:
         others = tuple(p for p in self._prefixes if p != prefix and p.startswith(prefix))
         found = []
         for row in self._rows:
-            own = {name for name in row if name.startswith(prefix) and not name.startswith(others)}
-            names = [name for name in row if name in own - {"step"}]
+            names = [
+                name
+                for name in row
+                if name != "step" and name.startswith(prefix) and not name.startswith(others)
+            ]
             if names and row["step"] <= until:
                 found.append(
                     {n.removeprefix(prefix): row[n] for n in names} | {"step": row["step"]}

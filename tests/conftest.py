@@ -1,7 +1,8 @@
 """How the tests compile: quickly, and what took long once for all runs.
 
 Most of what the tests cost is compilation. LLVM's optimisations repay themselves only where much
-is computed, and are what is tested only where rounding is: there a file uses ``optimised``.
+is computed, and are what is tested only where rounding is: there a test uses ``optimised``.
+JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles everything as a user does.
 """
 
 import importlib
@@ -19,10 +20,10 @@ _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
 )
 jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-jax.config.update("jax_disable_most_optimizations", True)
+_quick = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+jax.config.update("jax_disable_most_optimizations", _quick)
 # Programs started by a test use the same.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _cache)
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def optimised():
     """Compile what a test runs as a user does."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", _quick)
 
 
 @pytest.fixture

@@ -85,8 +85,8 @@ class JointMLP(nn.Module):
         features: width of every hidden layer.
         num_classes: n, the number of values of y.
         activation: a smooth nonlinearity.
-        dtype: of the hidden layers' matrix products, bfloat16 say; that of x where None. The last
-            layer, the parameters and F are of the dtype of x.
+        dtype: of the hidden layers' matrix products, bfloat16 say; where None that of x and the
+            parameters. The last layer is computed, and F returned, in the dtype of x.
 
     >>> import jax
     >>> network = JointMLP((16,), num_classes=10)

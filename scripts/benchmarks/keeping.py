@@ -15,9 +15,7 @@ from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
 
-STEPS = (
-    200  # a training: what a run costs at its start and its end weighs more than in the main job
-)
+STEPS = 200  # a training, fewer than the main job's: what a run costs once weighs more
 
 
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:

@@ -56,6 +56,7 @@ SAMPLERS = {
     "tempering": bound(tempered),
     "blackjax.hmc": vmapped(lambda f: blackjax.hmc(f, 0.5, jnp.ones(2), 3)),
     "blackjax.nuts": vmapped(lambda f: blackjax.nuts(f, 0.5, jnp.ones(2))),
+    "blackjax.mala": vmapped(lambda f: blackjax.mala(f, 0.5)),
 }
 
 
