@@ -38,6 +38,7 @@ MEASURES = {  # name in the summary: what it is
     "calibration_beta": "the fitted beta",
     "effective_beta": "inverse temperature of the chains in training",
     "sample_beta": "inverse temperature of the samples",
+    "guidance": "power of P(y | x) in what the samples follow",
     "nats": "log-likelihood of F(x) at noisy test images, nats an image",
     "nats_interval": "its interval, by annealing both ways",
     "nats_effective_sample_size": "chains that its log Z rests on",
@@ -326,6 +327,7 @@ def write(run: runs.Run, results: Results, which: str) -> None:
         | results.likelihood
         | {
             "sample_beta": samples.beta,
+            "guidance": samples.guidance,
             "skipped_updates": float(history["skipped_total"][-1]),
         }
     )

@@ -11,9 +11,10 @@ from ebm_jax import training
 from ebm_jax.types import Key, Objective, Params
 from experiments import data, devices, image_model, loop, runs
 
-BATCH, FLOW_BATCH = 256, 64
+BATCH = 256
+FLOW_BATCH, BATCH_BESIDE_FLOW = 64, 128  # of the flow; of the classifier beside it
 GROUP = 25  # updates a dispatch
-CLASSIFIER_NOISE = 0.2  # augmentation of the images the classifier sees
+CLASSIFIER_NOISE = 0.2  # at most, of the images that the classifier sees
 SMALL = 256  # pixels at most of images that are small
 
 
@@ -36,15 +37,16 @@ def defaults(pixels: int, quick: bool, generative: str | None) -> dict[str, Any]
             "capacity": 2560,
             "samples": 360,
             "sample_steps": 500 if quick else 2000,
+            "guidance": 1.0,
             "betas": 0 if quick else 1000,
         }
     return {
         "generative": generative,
         "hidden": 1024,
-        "flow_steps": 8000 if quick else 60_000,
+        "flow_steps": 16_000 if quick else 60_000,
         "flow_learning_rate": 2e-3,
-        "flow_weight": 12 / pixels,
-        "denoising_weight": 24 / pixels,
+        "flow_weight": 6 / pixels,
+        "denoising_weight": 12 / pixels,
         "steps": 0 if matched else (1000 if quick else 20_000),
         "learning_rate": 1e-3,
         "step_size": 0.004,
@@ -52,6 +54,7 @@ def defaults(pixels: int, quick: bool, generative: str | None) -> dict[str, Any]
         "capacity": 1280 if quick else 12_800,
         "samples": 400 if quick else 1000,
         "sample_steps": 500 if quick else 2000,
+        "guidance": 2.0,
         "betas": 0,
     }
 
@@ -62,10 +65,11 @@ def batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], 
 
     def batch(t: int) -> dict:
         x, y = plain(t)
-        noise = data.stream(seed, data.NOISE, t).standard_normal((2, *x.shape), np.float32)
+        generator = data.stream(seed, data.NOISE, t)
+        noise = generator.standard_normal(x.shape, np.float32)
         return {
-            "configuration": {"x": x + data_noise * noise[0], "y": y},
-            "labelled": (x + CLASSIFIER_NOISE * noise[1], y),
+            "configuration": {"x": x + data_noise * noise, "y": y},
+            "labelled": (_roughened(generator, x), y),
         }
 
     return batch
@@ -73,18 +77,25 @@ def batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], 
 
 def flow_batches(split: data.Split, seed: int) -> Callable[[int], dict]:
     """Return t -> batch t of the flow: the images without noise, and those the classifier sees."""
-    plain = data.batches((split.train_x, split.train_y), batch_size=FLOW_BATCH, seed=seed)
+    shown = (split.train_x, split.train_y)
+    plain = data.batches(shown, batch_size=BATCH_BESIDE_FLOW, seed=seed)
 
     def batch(t: int) -> dict:
         x, y = plain(t)
-        noise = data.stream(seed, data.FLOW, t).standard_normal(x.shape, np.float32)
+        generator = data.stream(seed, data.FLOW, t)
         return {
-            "flow": image_model.flow_batch(x, y),
-            "clean": {"x": x, "y": y},
-            "labelled": (x + CLASSIFIER_NOISE * noise, y),
+            "flow": image_model.flow_batch(x[:FLOW_BATCH], y[:FLOW_BATCH]),
+            "clean": {"x": x[:FLOW_BATCH], "y": y[:FLOW_BATCH]},
+            "labelled": (_roughened(generator, x), y),
         }
 
     return batch
+
+
+def _roughened(generator: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Return the images with noise, an amount of its own for each: the test images have none."""
+    amount = generator.uniform(0, CLASSIFIER_NOISE, (len(x), 1)).astype(np.float32)
+    return x + amount * generator.standard_normal(x.shape, np.float32)
 
 
 def fit(

@@ -10,13 +10,11 @@ noise, and it is maximum likelihood. With energy_matching it is first a flow, wh
 energy is, from noise to images: quick, but no Gibbs energy yet. Denoising score matching beside it
 makes it one near the data (the choice for large images), or chains that start at what the flow
 drew do so afterwards (``--steps``). Then argmin_y F(x, y) classifies, Langevin dynamics on F(., y)
-from noise draws images of class y, on F(x) with half of x given it completes an image, and the
-free energy F(x) says what is like no image of the data. What no flag says is chosen by the size of
-the images.
+from noise draws images of class y (``--guidance`` makes them surer of it), on F(x) with half of x
+given it completes an image, and the free energy F(x) says what is like no image of the data. What
+no flag says is chosen by the size of the images.
 """
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +82,7 @@ runs.define_float(
 flags.DEFINE_integer("samples", None, "Images to draw at the end.", lower_bound=2)
 flags.DEFINE_integer("sample_steps", None, "MALA steps of the samples from noise.", lower_bound=10)
 runs.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
+runs.define_float("guidance", None, "Power of P(y | x) in what the samples follow.", 0, 100)
 flags.DEFINE_integer(
     "betas", None, "Temperatures of the annealing for log Z; 0 for no log Z.", lower_bound=0
 )
@@ -159,29 +158,29 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
     return fit(run, "", objective, params, batch, fit_key, **options, shown=shown, longest=longest)
 
 
-def sample(key, energy: Callable, images: Images, count: int) -> image_model.Samples:
+def sample(key, prepared: Prepared, params, count: int) -> image_model.Samples:
     """Draw images from noise, the same number of every class, as the flags say."""
     return image_model.generate(
         key,
-        energy,
-        np.sort(np.arange(count) % len(images.classes)),
-        images.split.train_x.shape[1],
+        prepared.model,
+        params,
+        np.sort(np.arange(count) % len(prepared.images.classes)),
         num_steps=FLAGS.sample_steps,
         step_size=FLAGS.step_size,
         beta=FLAGS.sample_beta,
+        guidance=FLAGS.guidance,
         noise=FLAGS.data_noise,
     )
 
 
 def draw_more(run: runs.Run, source: str) -> None:
     """Draw from the weights of a finished run: samples.png and samples.npz."""
-    energy, params, prepared, given = load(source)
+    _, params, prepared, given = load(source)
     noise = float(given["data_noise"])
     if noise != FLAGS.data_noise:
         raise runs.UsageError(f"--data_noise={FLAGS.data_noise}, but {source} has {noise}.")
     images = prepared.images
-    bound = functools.partial(energy, params)
-    samples = sample(jax.random.key(FLAGS.seed), bound, images, 16 * len(images.classes))
+    samples = sample(jax.random.key(FLAGS.seed), prepared, params, 16 * len(images.classes))
     np.savez(run.workdir / "samples.npz", images=samples.images, labels=samples.labels)
     shown = image_report.rows(images, samples.images, samples.labels, 16)
     names = images.classes[: len(shown)]
@@ -244,7 +243,7 @@ def main() -> None:
         jax.random.key(FLAGS.seed), 5
     )
     params, history = train(run, prepared, network_key, fit_key)
-    samples = sample(sample_key, functools.partial(model.joint, params), images, FLAGS.samples)
+    samples = sample(sample_key, prepared, params, FLAGS.samples)
     likelihood = {}
     if FLAGS.betas:
         likelihood = image_likelihood.measure(

@@ -62,16 +62,16 @@ def run_objectives(peers: Peers, repetitions: int, quick: bool) -> Suite:
 def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """An update of what ``experiments.images`` trains on MNIST, against its matrix products.
 
-    A layer's products: three of the loss over classes; six of each of flow and score matching,
-    which differentiate twice. Batch 64.
+    A layer's products: three of the loss over classes, which has the larger batch; six of each of
+    flow and score matching, which differentiate twice.
     """
     del peers
     from experiments import image_model, image_training
 
     chosen = image_training.defaults(784, False, "energy_matching")
     pixels, hidden, updates = (16, 8, 2) if quick else (784, chosen["hidden"], 10)
-    num = image_training.FLOW_BATCH
-    x, y = np.random.default_rng(0).random((num, pixels), np.float32), np.zeros(num, int)
+    num, beside = image_training.FLOW_BATCH, image_training.BATCH_BESIDE_FLOW
+    x, y = np.random.default_rng(0).random((beside, pixels), np.float32), np.zeros(beside, int)
     model = image_model.make_model(x, 10, hidden, 0.13, scale=1 / image_model.FLOW_SCALE)
     objective = image_model.flow_objective(
         model,
@@ -81,24 +81,25 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
         noise=0.13,
     )
     batch = {
-        "flow": image_model.flow_batch(x, y),
-        "clean": {"x": x, "y": y},
+        "flow": image_model.flow_batch(x[:num], y[:num]),
+        "clean": {"x": x[:num], "y": y[:num]},
         "labelled": (x, y),
     }
     batches = jax.tree.map(lambda leaf: np.stack([leaf] * updates), batch)
     trainer = training.trainer(objective, optax.adam(1e-4), average_decay=0.998)
     params = model.network.init(jax.random.key(0), jnp.zeros(pixels))
     state = trainer.init(params, jax.random.key(1))
-    layers = [(jnp.ones((len(x), a)), jnp.full((a, hidden), 0.01)) for a in (pixels, hidden)]
+    layers = [(jnp.ones((beside, a)), jnp.full((a, hidden), 0.01)) for a in (pixels, hidden)]
 
     @ebm_jax.jit
     def products(layers):
         def once(_, before):
-            for rows, weights in layers:
-                before = jnp.max((rows + before) @ weights) * 1e-9  # each waits for the one before
+            for count, size in ((3, beside), (12, num)):
+                for rows, weights in count * layers:  # each waits for the one before
+                    before = jnp.max((rows[:size] + before) @ weights) * 1e-9
             return before
 
-        return jax.lax.fori_loop(0, 15 * updates, once, jnp.zeros(()))
+        return jax.lax.fori_loop(0, updates, once, jnp.zeros(()))
 
     cases = {
         "ours": measure.case(trainer.update, state, batches, jax.random.key(2), updates),
@@ -106,5 +107,7 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     }
     first, times = measure.interleaved(cases, repetitions)
     ratios = {"images_over_products": measure.ratio(times, "ours", "matrix products only")}
-    work = f"{updates} updates of experiments.images on {pixels} pixels, batch {num}"
+    work = (
+        f"{updates} updates of experiments.images on {pixels} pixels, batches of {beside} and {num}"
+    )
     return Suite(work, None, ratios, {}, times, first, {})
