@@ -55,6 +55,21 @@ def test_every_row_gives_a_loss_and_a_gradient(kind, name):
         assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, start)
 
 
+def test_what_is_between_the_points_of_the_grid_counts():
+    """E = w cos(2 pi x_1 / side) is one number at all of them; its Z is the area times I_0(w)."""
+    problem, _ = problem_of(CONTINUOUS)
+    side, weight = 0.8, 2.0
+    problem = problem._replace(energy=lambda w, x: w * jnp.cos(2 * jnp.pi * x[0] / side))
+    objective = CONTINUOUS["exact"].make(problem)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    losses = jax.vmap(lambda key: objective.loss(weight, (), problem.data, key)[0])(keys)
+    energies = weight * np.cos(2 * np.pi * problem.data[:, 0] / side)
+    found = np.exp(np.asarray(losses, np.float64) - energies.mean())  # Z of every shift
+    error = found.std() / len(keys) ** 0.5
+    assert found.mean() == pytest.approx(64 * np.i0(weight), abs=4 * error)
+    assert error < 0.03 * found.mean()
+
+
 @pytest.mark.parametrize(("kind", "name"), ROWS)
 def test_the_first_value_to_try_is_the_default(kind, name):
     row = TABLES[kind][name]
