@@ -63,9 +63,8 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """An update of what ``experiments.images`` trains on MNIST, against its matrix products.
 
     A layer's products: three of the loss over classes, which has the larger batch; six of each of
-    flow and score matching, which differentiate twice.
+    flow and score matching, which differentiate twice. A peer matches scores twice instead.
     """
-    del peers
     from experiments import image_model, image_training
 
     chosen = image_training.defaults(784, False, "energy_matching")
@@ -105,9 +104,13 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
         "ours": measure.case(trainer.update, state, batches, jax.random.key(2), updates),
         "matrix products only": measure.case(products, layers),
     }
-    first, times = measure.interleaved(cases, repetitions)
+    torch = peers.torch_cases(
+        "images", hidden=hidden, noise=0.13, pixels=pixels, batch=beside, few=num, updates=updates
+    )
+    first, times = measure.interleaved(cases | torch, repetitions)
     ratios = {"images_over_products": measure.ratio(times, "ours", "matrix products only")}
+    against = {name: measure.ratio(times, name, "ours") for name in torch}
     work = (
         f"{updates} updates of experiments.images on {pixels} pixels, batches of {beside} and {num}"
     )
-    return Suite(work, None, ratios, {}, times, first, {})
+    return Suite(work, None, ratios, against, times, first, {})

@@ -32,7 +32,7 @@ class EightGaussians(nn.Module):
 
 
 class Scalar(nn.Module):
-    """A network with one output, without its last axis."""
+    """The first output of a network, without its last axis."""
 
     def __init__(self, body):
         super().__init__()
@@ -112,9 +112,65 @@ def ebmkit_training(steps, capacity):
     return update
 
 
+@functools.cache
+def matching(peer, hidden, noise):
+    """Return (x, y, few) -> one update of what experiments.images trains, by a peer's own loss.
+
+    A loss over the ten classes of (x, y) and, of the first few, score matching twice: neither peer
+    has flow matching by a potential, whose products are the same.
+    """
+    body = nn.Sequential(
+        nn.LazyLinear(hidden),
+        nn.SiLU(),
+        nn.Linear(hidden, hidden),
+        nn.SiLU(),
+        nn.Linear(hidden, 10),
+    )
+    energy = Scalar(body)
+    if peer == "ebmkit":
+        from ebm.losses.score_matching import DenoisingScoreMatching
+
+        of_energy = DenoisingScoreMatching(noise)
+
+        def denoising(x):
+            return of_energy(energy, x).loss
+    else:
+        from torchebm.core import BaseModel
+        from torchebm.losses import DenoisingScoreMatching
+
+        class Model(BaseModel):
+            def __init__(self):
+                super().__init__()
+                self.body = energy
+
+            def forward(self, x):
+                return self.body(x)
+
+        denoising = DenoisingScoreMatching(Model(), noise_scale=noise)
+    optimizer = None  # until the sizes of the layers are known
+
+    def update(x, y, few):
+        nonlocal optimizer
+        loss = nn.functional.cross_entropy(-body(x), y)
+        loss = loss + denoising(x[:few]) + denoising(x[:few])
+        optimizer = optimizer or torch.optim.Adam(body.parameters(), 1e-4)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return update
+
+
 def do(request):
     """Do a request's work once and return the seconds."""
     torch.set_num_threads(request["threads"])
+    if request["work"] == "images":
+        update = matching(request["peer"], request["hidden"], request["noise"])
+        x, y = torch.rand(request["batch"], request["pixels"]), torch.zeros(request["batch"]).long()
+        start = time.perf_counter()
+        for _ in range(request["updates"]):
+            update(x, y, request["few"])
+        return time.perf_counter() - start
     shape = (2,) if request["work"] in ("mixture", "mlp") else (1, 28, 28)
     x = torch.randn(request["chains"], *shape)
     if request["work"] == "train":
