@@ -55,7 +55,8 @@ def draw(params: Ising | Potts, beta, uniform: Array, around: list, dtype) -> Ar
     if isinstance(params, Potts):
         return _draw_colours(params, beta, uniform, around).astype(dtype)
     up, down, same, beside = around
-    total, chains = up + down + same + beside, uniform.shape[-1]
+    # As wide as what it chooses: masks of 8 bits would be widened at every level.
+    total, chains = (up + down + same + beside).astype(jnp.int32), uniform.shape[-1]
 
     def probability(total: int) -> Array:
         logit = jnp.asarray(2 * (params.coupling * total + params.field), _dtype(params))
