@@ -2,6 +2,9 @@
 
 import re
 
+from jax.typing import ArrayLike
+from sphinx.util.typing import stringify_annotation
+
 import ebm_jax
 
 project = "ebm_jax"
@@ -72,13 +75,17 @@ def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = found
 
 
+_ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")  # the eight types that it is short for
+
+
 def _signature(app, what, name, obj, options, signature, returns):
-    """Leave out what Flax adds to modules, and the ~ of types before a default that is no code."""
+    """Say ArrayLike; leave out what Flax adds, and the ~ before a default that is no code."""
     del app, what, name, obj, options
     own, flax, _ = (signature or "").partition(", parent: ")
+    own = own.replace(_ARRAY_LIKE, "ArrayLike")
     if flax or "= <" in own:
-        signature = re.sub(r"~(\w+\.)*", "", own) + ")" * bool(flax)
-    return signature, returns
+        own = re.sub(r"~(\w+\.)*", "", own) + ")" * bool(flax)
+    return own or None, returns
 
 
 def setup(app) -> None:
