@@ -38,7 +38,7 @@ MEASURES = {  # name in the summary: what it is
     "calibration_beta": "the fitted beta",
     "effective_beta": "inverse temperature of the chains in training",
     "sample_beta": "inverse temperature of the samples",
-    "guidance": "power of P(y | x) in what the samples follow",
+    "guidance": "power of P(y given x) in what the samples follow",
     "nats": "log-likelihood of F(x) at noisy test images, nats an image",
     "nats_interval": "its interval, by annealing both ways",
     "nats_effective_sample_size": "chains that its log Z rests on",
