@@ -256,7 +256,7 @@ def guided(model: Model, params: Params, guidance: float) -> Energy:
 
         F(x, y) - (w - 1) log P(y | x):  p(x) P(y | x)^w instead of p(x) P(y | x)
 
-    Source: Dhariwal and Nichol (2021), Diffusion models beat GANs on image synthesis, eq. 10, with
+    Source: Dhariwal and Nichol (2021), Diffusion models beat GANs on image synthesis, 4.3, with
     the classifier that the energy itself is.
     """
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import statistics
+import textwrap
 
 import jax
 import numpy as np
@@ -177,7 +178,7 @@ def _draw(axes, work: str, ratios: dict[str, float]) -> None:
             va="center",
             fontsize="small",
         )
-    axes.set_title(work, loc="left", fontsize="small")
+    axes.set_title(textwrap.fill(work, 75), loc="left", fontsize="small")
     axes.set_yticks(heights, list(ratios), fontsize="small")
     axes.set_ylim(len(ratios) - 0.4, -0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
