@@ -16,7 +16,7 @@ from ebm_jax.types import PyTree
 from experiments.runs import CannotWriteError, UsageError, whole
 
 KEPT = 2
-SECONDS = 5.0  # between two checkpoints, at least
+SECONDS = 10.0  # between two checkpoints, at least
 SHARE = 0.03  # of the time that saving may take
 
 

@@ -19,7 +19,7 @@ _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
     Path(__file__).parents[1] / ".cache" / "jax"
 )
 jax.config.update("jax_compilation_cache_dir", _cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 _quick = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
 jax.config.update("jax_disable_most_optimizations", _quick)
 # Programs started by a test use the same.

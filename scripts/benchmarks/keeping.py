@@ -15,7 +15,7 @@ from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
 
-STEPS = 200  # a training, fewer than the main job's: what a run costs once weighs more
+STEPS = 500  # a training, a fifth of the main job: what a run costs once weighs five times
 
 
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
