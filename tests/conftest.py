@@ -15,15 +15,16 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-_cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
-    Path(__file__).parents[1] / ".cache" / "jax"
+_cache = os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax")
 )
-jax.config.update("jax_compilation_cache_dir", _cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+# However small: operations outside of compiled functions are thousands.
+_seconds = os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 _quick = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+# The environment is for programs that a test starts.
+jax.config.update("jax_compilation_cache_dir", _cache)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", float(_seconds))
 jax.config.update("jax_disable_most_optimizations", _quick)
-# Programs started by a test use the same.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _cache)
 
 
 @pytest.fixture

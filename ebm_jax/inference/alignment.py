@@ -28,7 +28,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammaln
 
 from ebm_jax import _checks
 from ebm_jax._derivatives import zero_or_nan
@@ -126,11 +125,12 @@ def _forward(energies: Array, beta: Array) -> Array:
     return jnp.concatenate([first[None], jax.lax.scan(step, first, (indices, energies[1:]))[1]])
 
 
-def _sum_form(mean_form: Array, index: Array, label: Array, beta: Array) -> Array:
-    """Return a(l, t) without the division by C(l, t), the number of paths to (l, t)."""
+def _sum_form(mean_form: Array, index: Array, label: Array, beta: Array, most: int) -> Array:
+    """Return a(l, t) without the division by C(l, t), the number of paths to (l, t); l < most."""
     several = (label > 0) & (index > label) & (beta < jnp.inf) & (mean_form < jnp.inf)
-    top, bottom = jnp.where(several, index, 1) + 1.0, jnp.where(several, label, 1) + 1.0
-    log_paths = gammaln(top) - gammaln(bottom) - gammaln(top - bottom + 1)
+    of, chosen = jnp.where(several, index, 0), jnp.where(several, label, 0)
+    log_factorial = jnp.asarray(np.log(np.maximum(np.arange(most), 1)).cumsum())
+    log_paths = log_factorial[of] - log_factorial[chosen] - log_factorial[of - chosen]
     entropic = jnp.where(beta == 0, jnp.inf, log_paths / jnp.where(beta == 0, 1.0, beta))
     return mean_form - jnp.where(several, entropic, 0.0).astype(mean_form.dtype)
 
@@ -171,7 +171,7 @@ def free_energy(
     labels = _count("num_labels", num_labels, energies.shape[1])
     result = _read(_forward(energies, beta), windows, labels)
     if not mean:
-        result = _sum_form(result, windows - 1, labels - 1, beta)
+        result = _sum_form(result, windows - 1, labels - 1, beta, len(energies))
         if known is None or known == 0:
             hottest = _sum_form_at_zero(energies, windows, labels)
             result = jnp.where(beta == 0, hottest, result)
@@ -181,8 +181,9 @@ def free_energy(
 def _sum_form_at_zero(energies: Array, windows: Array, labels: Array) -> Array:
     """Return the limit beta -> 0: the energy of the path, or -inf where several are allowed."""
     allowed = jnp.where(jnp.isinf(energies), jax.nn.relu(energies), 0.0 * energies)
-    minus_log_paths = _read(_forward(allowed, jnp.ones((), energies.dtype)), windows, labels)
-    minus_log_paths = _sum_form(minus_log_paths, windows - 1, labels - 1, jnp.ones(()))
+    one = jnp.ones((), energies.dtype)
+    mean_form = _read(_forward(allowed, one), windows, labels)
+    minus_log_paths = _sum_form(mean_form, windows - 1, labels - 1, one, len(energies))
     only = _read(_forward(energies, jnp.asarray(jnp.inf, energies.dtype)), windows, labels)
     return jnp.where(minus_log_paths < -0.5, -jnp.inf, only)
 
@@ -371,7 +372,7 @@ def _followed(energies: Array, beta: Array, word: Word) -> tuple[Array, Array, A
     """
     labels = jnp.arange(2 * word.letters.shape[0])
     rows = _forward(spell(energies, word), beta)
-    rows = _sum_form(rows, jnp.arange(rows.shape[0])[:, None], labels, beta)[:, 1::2]
+    rows = _sum_form(rows, jnp.arange(len(rows))[:, None], labels, beta, len(rows))[:, 1::2]
     place = jnp.arange(word.letters.shape[0])
     unfinished = place + 1 < word.length
     following = jnp.where(unfinished, jnp.roll(word.letters, -1), -1)
