@@ -182,12 +182,12 @@ def measure(name: str, workdir: Path, data_dir: str | None, seed: int) -> dict[s
     return row
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, digits: int = 6) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{name.replace('_', ' ')} {_shown(v)}" for name, v in value.items())
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def line(row: dict[str, Any]) -> str:
@@ -197,8 +197,9 @@ def line(row: dict[str, Any]) -> str:
     first, *rest = found.items()
     more = f" ({_shown(dict(rest))})" if rest else ""
     command = f"`python -m scripts.results --only={row['name']} --seed={row['seed']}`"
-    ours = f"{_shown(first[1])}{more}"
-    within = "" if interval is None else _shown([round(end, 6) for end in interval])
+    exact = interval is not None and interval[0] == interval[1]
+    ours = f"{_shown(first[1], 14 if exact else 6)}{more}"
+    within = "" if interval is None else _shown(interval)
     cells = known.what, known.published, ours, within, row["seed"], f"{seconds:.1f}", command
     return f"| {' | '.join(map(str, cells))} |"
 

@@ -95,17 +95,19 @@ def test_a_row_of_a_program_is_its_summary(tmp_path):
 def test_the_page_keeps_what_was_measured_before(tmp_path, monkeypatch):
     found = {"log_z": 1 / 3, "interval": [0.25, 0.5], "seconds": 2.0, "test": {"a_b": -1.5}}
     known = published.ROWS["ising"]._replace(what="it", published="0.3", measure=lambda *_: found)
-    monkeypatch.setattr(published, "ROWS", {"one": known, "other": known, "not_run": known})
+    exact = known._replace(measure=lambda *_: found | {"interval": [1 / 3, 1 / 3]})
+    monkeypatch.setattr(published, "ROWS", {"one": known, "other": exact, "not_run": known})
     for name in ("other", "one"):
         published.measure(name, tmp_path, None, seed=3)
         published.write(tmp_path, tmp_path / "docs")
     page = (tmp_path / "docs" / "results.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| it |")]
     assert rows[0] == (
-        "| it | 0.3 | 0.333333333333 (test a b -1.5) | 0.25, 0.5 | 3 | 2.0 | "
+        "| it | 0.3 | 0.333333 (test a b -1.5) | 0.25, 0.5 | 3 | 2.0 | "
         "`python -m scripts.results --only=one --seed=3` |"
     )
     assert len(rows) == 2
+    assert "| 0.33333333333333 (test" in rows[1]  # what is exact in full
     assert json.loads((tmp_path / "one.json").read_text())["found"] == found
     assert page.count("Measured on") == 1
 
