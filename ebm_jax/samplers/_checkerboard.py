@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ebm_jax.energies.lattice import Ising, Potts
 from ebm_jax.samplers import _discrete
-from ebm_jax.types import Array
+from ebm_jax.types import Array, Key
 
 
 def _dtype(params: Ising | Potts) -> jnp.dtype:
@@ -50,32 +50,52 @@ def neighbours(other: Array, parity: int) -> list[Array]:
     return [around[:-2, 1:-1], around[2:, 1:-1], other, beside]
 
 
-def draw(params: Ising | Potts, beta, uniform: Array, around: list, dtype) -> Array:
-    """Return the sites of one colour given their neighbours, one uniform number each."""
-    if isinstance(params, Potts):
-        return _draw_colours(params, beta, uniform, around).astype(dtype)
+def draw(params: Ising | Potts, beta, key: Key, other: Array, parity: int, dtype) -> Array:
+    """Return the sites of a parity given those of the other, ``other``."""
+    rows, half, chains = other.shape
+    around, upper = neighbours(other, parity), rows // 2
+    calls = upper * half  # each makes a number for a site of the upper half, and one below
+    words = _discrete.words(
+        key, chains, 2 * calls, parity * calls, (1 + parity) * calls, chains_last=True
+    )
+    words = [word.reshape(upper, half, chains) for word in words]
+    choose, q = (_colour, len(params.field)) if isinstance(params, Potts) else (_is_up, 2)
+    first, second = (
+        choose(params, beta, word, [a[rows_of] for a in around])
+        for word, rows_of in zip(words, (slice(upper), slice(upper, None)), strict=True)
+    )
+    # One array of both: of two, each would run all rounds of the generator. The barriers: sites
+    # drawn once, not again in every loop that looks at a neighbour.
+    small = jnp.uint8 if q**2 <= 256 else jnp.uint32
+    pair = jax.lax.optimization_barrier(first.astype(small) + small(q) * second.astype(small))
+    chosen = jnp.concatenate([pair % small(q), pair // small(q)]).astype(dtype)
+    return jax.lax.optimization_barrier(chosen if isinstance(params, Potts) else 2 * chosen - 1)
+
+
+def _is_up(params: Ising, beta, word: Array, around: list) -> Array:
     up, down, same, beside = around
     # As wide as what it chooses: masks of 8 bits would be widened at every level.
-    total, chains = (up + down + same + beside).astype(jnp.int32), uniform.shape[-1]
+    total, chains = (up + down + same + beside).astype(jnp.int32), word.shape[-1]
 
-    def probability(total: int) -> Array:
+    def threshold(total: int) -> Array:
         logit = jnp.asarray(2 * (params.coupling * total + params.field), _dtype(params))
-        return jax.nn.sigmoid(_discrete.scaled(beta, jnp.broadcast_to(logit, (chains,))))
+        logits = _discrete.scaled(beta, jnp.broadcast_to(logit, (chains,)))
+        return _discrete.threshold(jax.nn.sigmoid(logits))
 
-    # Four spins have five sums: the probabilities are looked up instead of computed.
-    chosen = probability(4)
+    # Four spins have five sums: what belongs to them is looked up instead of computed.
+    chosen = threshold(4)
     for level in (2, 0, -2, -4):
-        chosen = jnp.where(total <= level, probability(level), chosen)
-    # The barrier: spins drawn once, not again in every loop that looks at a neighbour.
-    return jax.lax.optimization_barrier(jnp.where(uniform < chosen, 1, -1).astype(dtype))
+        chosen = jnp.where(total <= level, threshold(level), chosen)
+    return _discrete.below(word, chosen)
 
 
-def _draw_colours(params: Potts, beta, uniform: Array, around: list) -> Array:
+def _colour(params: Potts, beta, word: Array, around: list) -> Array:
     logits = [
         params.coupling * sum((n == k).astype(_dtype(params)) for n in around) + params.field[k]
         for k in range(len(params.field))
     ]
-    return _discrete.categorical(uniform, [_discrete.scaled(beta, x, -1) for x in logits])
+    logits = [_discrete.scaled(beta, x, -1) for x in logits]
+    return _discrete.categorical(_discrete.uniform(word), logits)
 
 
 def energy(params: Ising | Potts, even: Array, odd: Array, around: list) -> Array:

@@ -132,29 +132,51 @@ def scaled(beta, energies: Array, chains_axis: int = 0) -> Array:
     return jnp.where((energies == 0) | (beta == 0), 0.0, beta * energies)
 
 
-def uniforms(key: Key, chains: int, n: int, *, chains_last: bool = False) -> tuple[Array, Array]:
-    """Return two arrays (chains, n) of independent uniform numbers, or (n, chains).
+def words(
+    key: Key, chains: int, n: int, start: int = 0, stop: int | None = None, *, chains_last=False
+) -> tuple[Array, Array]:
+    """Return two arrays (chains, stop - start) of 32 random bits, or (stop - start, chains).
 
-    They are the odd multiples of 2^-24 in (0, 1). The numbers of a chain depend on the key, its
-    index and n, not on how many chains there are or on how many devices share them.
+    They are numbers start to stop of n. The bits of a chain depend on the key, its index and n,
+    not on how many chains there are or on how many devices share them.
     """
-    shape = (n, chains) if chains_last else (chains, n)
+    stop = n if stop is None else stop
+    shape = (stop - start, chains) if chains_last else (chains, stop - start)
     if _threefry.is_threefry(key) and chains * n < 2**32:
         index = [jax.lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1)]
         site, chain = index if chains_last else index[::-1]
-        bits = _threefry.words(key, chain * np.uint32(n) + site, _DOMAIN)
-    else:
-        drawn = jax.random.bits(key, (chains, 2, n), jnp.uint32)
-        bits = [drawn[:, i].T if chains_last else drawn[:, i] for i in (0, 1)]
-    one_to_two = [(word >> 9) | np.float32(1).view(np.uint32) for word in bits]
-    first, second = (
-        jax.lax.bitcast_convert_type(word, jnp.float32) - np.float32(1 - 2**-24)
-        for word in one_to_two
-    )
+        return _threefry.words(key, chain * np.uint32(n) + (site + np.uint32(start)), _DOMAIN)
+    drawn = jax.random.bits(key, (chains, 2, n), jnp.uint32)[..., start:stop]
+    first, second = (drawn[:, i].T if chains_last else drawn[:, i] for i in (0, 1))
+    return first, second
+
+
+def uniforms(key: Key, chains: int, n: int, *, chains_last: bool = False) -> tuple[Array, Array]:
+    """Return two arrays (chains, n) of independent uniform numbers, or (n, chains).
+
+    They are the odd multiples of 2^-24 in (0, 1), of the bits of ``words``.
+    """
+    first, second = map(uniform, words(key, chains, n, chains_last=chains_last))
     # One array of complex numbers: of two real ones, each would run all rounds of the generator.
     # The barrier keeps these out of the loops that use the numbers.
     both = jax.lax.optimization_barrier(jax.lax.complex(first, second))
     return jnp.real(both), jnp.imag(both)
+
+
+def uniform(word: Array) -> Array:
+    """Return (2 k + 1) / 2^24 of the upper 23 bits k of a word."""
+    one_to_two = (word >> 9) | np.float32(1).view(np.uint32)
+    return jax.lax.bitcast_convert_type(one_to_two, jnp.float32) - np.float32(1 - 2**-24)
+
+
+def threshold(probability: Array) -> Array:
+    """Return how many of the numbers that ``uniform`` makes are below a probability."""
+    return jnp.ceil(probability * 2**23 - 0.5).astype(jnp.int32)
+
+
+def below(word: Array, threshold: Array) -> Array:
+    """Return whether the uniform number of a word is below the probability of a threshold."""
+    return (word >> 9).astype(jnp.int32) < threshold
 
 
 def bernoulli(uniform: Array, logits: Array) -> Array:

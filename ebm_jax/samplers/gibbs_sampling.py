@@ -200,22 +200,19 @@ def checkerboard(
             raise TypeError(f"Sites must be integers, got {x.dtype}.")
         return LatticeState(*_checkerboard.split(x))
 
-    def update(own: Array, other: Array, parity: int, uniform: Array, stay) -> Array:
-        around = _checkerboard.neighbours(other, parity)
-        new = _checkerboard.draw(params, beta, uniform, around, own.dtype)
+    def update(key: Key, own: Array, other: Array, parity: int, stay) -> Array:
+        new = _checkerboard.draw(params, beta, key, other, parity, own.dtype)
         return new if stay is None else jnp.where(stay, own, new)
 
     def step(key: Key, state: LatticeState) -> tuple[LatticeState, LatticeInfo]:
         _checks.one_key(key)
         even, odd = state
         rows, half, chains = even.shape
-        uniform = _discrete.uniforms(key, chains, rows * half, chains_last=True)
-        first, second = (u.reshape(even.shape) for u in uniform)
         stay = (None, None)
         if clamp is not None:
             stay = _checkerboard.split(_discrete.clamped_leaf(clamp, (chains, rows, 2 * half)))
-        even = update(even, odd, 0, first, stay[0])
-        odd = update(odd, even, 1, second, stay[1])
+        even = update(key, even, odd, 0, stay[0])
+        odd = update(key, odd, even, 1, stay[1])
         around = _checkerboard.neighbours(even, 1)
         energy = _checkerboard.energy(params, even, odd, around)
         return LatticeState(even, odd), LatticeInfo(energy)

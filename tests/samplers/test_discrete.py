@@ -244,6 +244,27 @@ def test_uniform_numbers(key):
     np.testing.assert_array_equal(many[1][1], uniforms(keys[1], 3, 101)[1])
 
 
+def test_words_of_a_part_are_those_of_the_whole():
+    for key in (jax.random.key(1), jax.random.key(1, impl="rbg")):
+        whole = _discrete.words(key, 7, 10)
+        for last in (False, True):
+            part = _discrete.words(key, 7, 10, 4, 9, chains_last=last)
+            for a, b in zip(whole, part, strict=True):
+                np.testing.assert_array_equal(a[:, 4:9], np.asarray(b).T if last else b)
+
+
+def test_thresholds_count_the_numbers_below_a_probability():
+    k = np.array([0, 1, 2, 12_345, 2**22 - 1, 2**22, 2**23 - 2, 2**23 - 1])
+    word = jnp.asarray(k << 9 | 511, jnp.uint32)
+    u = (2 * k + 1) / 2**24
+    np.testing.assert_array_equal(_discrete.uniform(word), u)
+    p = np.concatenate([u, [0.0, 1e-12, 1e-7, 0.1, 0.5, 1 - 2**-24, 1.0]]).astype(np.float32)
+    p = np.concatenate([p, np.nextafter(p, 1), np.nextafter(p, 0)])
+    found = _discrete.below(word[:, None], _discrete.threshold(jnp.asarray(p)))
+    np.testing.assert_array_equal(found, u[:, None] < p.astype(float))
+    assert not _discrete.below(word, _discrete.threshold(jnp.full(8, jnp.nan))).any()
+
+
 def test_other_generators_have_their_own_bits():
     key = jax.random.key(0, impl="rbg")
     first, second = _discrete.uniforms(key, 300, 50)

@@ -137,19 +137,10 @@ def test_rbm_is_reversible(x64, monkeypatch):
     np.testing.assert_allclose(info.visible_mean, 1 / (1 + np.exp(-second)), rtol=1e-12)
 
 
-class Lookup:
-    """A uniform number that is below a probability where a bit is wanted, whatever that is."""
-
-    def __init__(self, wanted, given):
-        self.wanted, self.given, self.shape = wanted, given, wanted.shape
-
-    def reshape(self, shape):
-        assert self.shape == shape
-        return self
-
-    def __lt__(self, probability):
-        self.given.append(probability)
-        return jnp.asarray(self.wanted)
+def drawn(x):
+    """Return what a sweep to lattices draws: even sites, upper half and lower, then odd ones."""
+    boards = gibbs_sampling._checkerboard.split(jnp.asarray(x))
+    return [half for board in map(np.asarray, boards) for half in np.split(board, 2)]
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (2, 4), (4, 2)])
@@ -158,18 +149,18 @@ def test_checkerboard_of_spins(shape, x64, monkeypatch):
     values = (-1, 1)
     states, pi = space(lambda s: lattice.ising(ISING, s), shape, values)
     start, end = pairs(states, states)
-    to = gibbs_sampling._checkerboard.split(jnp.asarray(end))
-    script = Script()
-    uniform = [Lookup(np.asarray(t) == 1, script.given) for t in to]
-    monkeypatch.setattr(_discrete, "uniforms", lambda *_, **options: uniform)
+    up = [half == 1 for half in drawn(end)]
+    script = Script(*up)
+    monkeypatch.setattr(_discrete, "threshold", lambda probability: probability)
+    monkeypatch.setattr(_discrete, "below", script)
     sampler = gibbs_sampling.checkerboard(ISING, beta=BETA)
     found, info, given = step_once(sampler, start, script)
     np.testing.assert_array_equal(found, end)
     np.testing.assert_allclose(
         info.energy, jax.jit(jax.vmap(lambda s: lattice.ising(ISING, s)))(end), atol=1e-12
     )
-    up = [np.where(np.asarray(t) == 1, p, 1 - p) for t, p in zip(to, given, strict=True)]
-    log_p = sum(np.log(p).sum((0, 1)) for p in up)
+    chances = [np.where(u, p, 1 - p) for u, p in zip(up, given, strict=True)]
+    log_p = sum(np.log(p).sum((0, 1)) for p in chances)
     matrix = collect(len(pi), number(start, values), number(end, values), log_p)
     assert_stationary(matrix, pi)
 
@@ -177,7 +168,7 @@ def test_checkerboard_of_spins(shape, x64, monkeypatch):
 def test_checkerboard_of_colours(x64, monkeypatch):
     states, pi = space(lambda x: lattice.potts(POTTS, x), (2, 2), range(3))
     start, end = pairs(states, states)
-    to = gibbs_sampling._checkerboard.split(jnp.asarray(end))
+    to = drawn(end)
     script = Script(*to)
     monkeypatch.setattr(_discrete, "categorical", script)
     sampler = gibbs_sampling.checkerboard(POTTS, beta=BETA)
