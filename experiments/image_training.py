@@ -10,7 +10,6 @@ import optax
 from ebm_jax import training
 from ebm_jax.types import Key, Objective, Params
 from experiments import data, devices, image_model, loop, runs
-from experiments.image_data import Images
 
 BATCH = 256
 FLOW_BATCH, BATCH_BESIDE_FLOW = 64, 128  # of the flow; of the classifier beside it
@@ -40,7 +39,6 @@ def defaults(pixels: int, quick: bool, generative: str | None) -> dict[str, Any]
             "sample_steps": 500 if quick else 2000,
             "guidance": 1.0,
             "betas": 0 if quick else 1000,
-            "shift": 0,
         }
     return {
         "generative": generative,
@@ -58,14 +56,12 @@ def defaults(pixels: int, quick: bool, generative: str | None) -> dict[str, Any]
         "sample_steps": 500 if quick else 2000,
         "guidance": 2.0,
         "betas": 0,
-        "shift": 2,
     }
 
 
-def batches(images: Images, data_noise: float, seed: int, *, shift: int) -> Callable[[int], dict]:
+def batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], dict]:
     """Return t -> batch t: the images modelled, noisy, and those the classifier sees."""
-    examples = (images.split.train_x, images.split.train_y)
-    plain = data.batches(examples, batch_size=BATCH, seed=seed)
+    plain = data.batches((split.train_x, split.train_y), batch_size=BATCH, seed=seed)
 
     def batch(t: int) -> dict:
         x, y = plain(t)
@@ -73,16 +69,16 @@ def batches(images: Images, data_noise: float, seed: int, *, shift: int) -> Call
         noise = generator.standard_normal(x.shape, np.float32)
         return {
             "configuration": {"x": x + data_noise * noise, "y": y},
-            "labelled": (_varied(generator, x, images.shape, shift), y),
+            "labelled": (_roughened(generator, x), y),
         }
 
     return batch
 
 
-def flow_batches(images: Images, seed: int, *, shift: int) -> Callable[[int], dict]:
+def flow_batches(split: data.Split, seed: int) -> Callable[[int], dict]:
     """Return t -> batch t of the flow: the images without noise, and those the classifier sees."""
-    examples = (images.split.train_x, images.split.train_y)
-    plain = data.batches(examples, batch_size=BATCH_BESIDE_FLOW, seed=seed)
+    shown = (split.train_x, split.train_y)
+    plain = data.batches(shown, batch_size=BATCH_BESIDE_FLOW, seed=seed)
 
     def batch(t: int) -> dict:
         x, y = plain(t)
@@ -90,30 +86,16 @@ def flow_batches(images: Images, seed: int, *, shift: int) -> Callable[[int], di
         return {
             "flow": image_model.flow_batch(x[:FLOW_BATCH], y[:FLOW_BATCH]),
             "clean": {"x": x[:FLOW_BATCH], "y": y[:FLOW_BATCH]},
-            "labelled": (_varied(generator, x, images.shape, shift), y),
+            "labelled": (_roughened(generator, x), y),
         }
 
     return batch
 
 
-def _varied(generator: np.random.Generator, x: np.ndarray, shape: tuple, shift: int) -> np.ndarray:
-    """Return images moved by up to ``shift`` pixels each way, with noise: amounts of their own."""
-    if shift:
-        x = _moved(x, shape, generator.integers(-shift, shift + 1, (2, len(x))))
+def _roughened(generator: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Return the images with noise, an amount of its own for each: the test images have none."""
     amount = generator.uniform(0, CLASSIFIER_NOISE, (len(x), 1)).astype(np.float32)
     return x + amount * generator.standard_normal(x.shape, np.float32)
-
-
-def _moved(x: np.ndarray, shape: tuple[int, ...], by: np.ndarray) -> np.ndarray:
-    """Return every image moved down and right by its own ``by`` (2, n); edges are repeated."""
-    rows, columns = (
-        np.clip(np.arange(size) - offsets[:, None], 0, size - 1)
-        for size, offsets in zip(shape[:2], by, strict=True)
-    )
-    pictures = x.reshape(-1, *shape)[
-        np.arange(len(x))[:, None, None], rows[:, :, None], columns[:, None]
-    ]
-    return pictures.reshape(x.shape)
 
 
 def fit(

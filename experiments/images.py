@@ -79,9 +79,6 @@ runs.define_float("restart", 0.005, "Fraction of drawn chains restarted.", 0, 1)
 runs.define_float(
     "data_noise", 0.13, "Standard deviation of the noise on the data modelled.", 1e-3, 10
 )
-flags.DEFINE_integer(
-    "shift", None, "Pixels that what the classifier sees is moved by, at most.", lower_bound=0
-)
 flags.DEFINE_integer("samples", None, "Images to draw at the end.", lower_bound=2)
 flags.DEFINE_integer("sample_steps", None, "MALA steps of the samples from noise.", lower_bound=10)
 runs.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
@@ -126,7 +123,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
             "flow" if FLAGS.steps else "",
             objective,
             params,
-            flow_batches(images, FLAGS.seed, shift=FLAGS.shift),
+            flow_batches(split, FLAGS.seed),
             flow_key,
             steps=FLAGS.flow_steps,
             learning_rate=FLAGS.flow_learning_rate,
@@ -137,7 +134,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
         starts = image_model.flow(start_key, model, params, labels, FLAGS.data_noise)
         initial = image_model.from_images(labels, starts, run.mesh)
     options = {"steps": FLAGS.steps, "learning_rate": FLAGS.learning_rate}
-    batch = batches(images, FLAGS.data_noise, FLAGS.seed, shift=FLAGS.shift)
+    batch = batches(split, FLAGS.data_noise, FLAGS.seed)
     if FLAGS.generative == "none":
         objective = image_model.discriminative_objective(model, loss)
         return fit(

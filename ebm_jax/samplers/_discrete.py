@@ -184,6 +184,22 @@ def bernoulli(uniform: Array, logits: Array) -> Array:
     return uniform + uniform * jnp.exp(-logits) < 1
 
 
+def units(key: Key, logits: Array, *, n: int, start: int) -> Array:
+    """Return which units are on, (chains, units): true with probability sigmoid(logit) each.
+
+    The bits are ``words`` from start on, of n: one of them for two units.
+    """
+    chains, size = logits.shape
+    half = -(-size // 2)
+    parts = logits[:, :half], jnp.pad(logits[:, half:], ((0, 0), (0, 2 * half - size)))
+    bits = words(key, chains, n, start, start + half)
+    first, second = (bernoulli(uniform(b), x) for b, x in zip(bits, parts, strict=True))
+    # One array of both: of two, each would run all rounds of the generator.
+    pair = first.astype(jnp.uint8) + 2 * second.astype(jnp.uint8)
+    pair = jax.lax.optimization_barrier(pair)
+    return jnp.concatenate([pair % 2 == 1, pair >= 2], axis=1)[:, :size]
+
+
 def categorical(uniform: Array, logits: list) -> Array:
     """Return categories from an array of logits for each of them, one uniform number each."""
     highest = functools.reduce(jnp.maximum, logits)

@@ -14,6 +14,7 @@ The options, the same for all three:
   others are then sampled given these: conditional sampling, inpainting.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -137,12 +138,12 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
     def step(key: Key, state: GibbsState) -> tuple[GibbsState, RBMInfo]:
         _checks.one_key(key)
         v = state.position
-        # One draw serves both sides; what the smaller one leaves over is thrown away.
-        first, second = _discrete.uniforms(key, v.shape[0], max(num_visible, num_hidden))
+        of_hidden, of_visible = -(-num_hidden // 2), -(-num_visible // 2)
+        draw = functools.partial(_discrete.units, n=of_hidden + of_visible)
         logits = _discrete.scaled(beta, v.astype(weights.dtype) @ weights + hidden)
-        h = _discrete.bernoulli(first[:, :num_hidden], logits).astype(weights.dtype)
+        h = draw(key, logits, start=0).astype(weights.dtype)
         logits = _discrete.scaled(beta, h @ weights.T + visible)
-        new = _discrete.bernoulli(second[:, :num_visible], logits).astype(v.dtype)
+        new = draw(key, logits, start=of_hidden).astype(v.dtype)
         if clamp is not None:
             new = jnp.where(_discrete.clamped_leaf(clamp, v.shape), v, new)
         return GibbsState(new), RBMInfo(jax.nn.sigmoid(logits))

@@ -47,7 +47,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
     params = prepared.model.network.init(network_key, np.zeros(split.train_x.shape[1]))
     start = trainer.init(params, init_key)
-    batch = image_training.batches(prepared.images, noise, 0, shift=0)
+    batch = image_training.batches(split, noise, 0)
 
     def alone() -> float:
         began, state = time.perf_counter(), start

@@ -146,11 +146,10 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image():
 
 def test_the_noise_of_a_batch_is_its_own():
     """Fresh at every number, the same when asked again, of the stated size, and not the order's."""
-    images = image_data.load("digits")
-    split = images.split
-    batch = image_training.batches(images, data_noise=0.5, seed=3, shift=0)
+    split = data.digits()
+    batch = image_training.batches(split, data_noise=0.5, seed=3)
     first, second = batch(0), batch(1)
-    again = image_training.batches(images, data_noise=0.5, seed=3, shift=0)(1)
+    again = image_training.batches(split, data_noise=0.5, seed=3)(1)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, second))
     clean = data.batches((split.train_x, split.train_y), batch_size=image_training.BATCH, seed=3)
     noise = []
@@ -171,10 +170,9 @@ def test_the_noise_of_a_batch_is_its_own():
 
 def test_flow_and_classifier_see_the_same_images():
     """Those of the flow are the first of the classifier's, without noise; all in new orders."""
-    images = image_data.load("digits")
-    split = images.split
-    batch = image_training.flow_batches(images, seed=3, shift=0)
-    found, again = batch(2), image_training.flow_batches(images, seed=3, shift=0)(2)
+    split = data.digits()
+    batch = image_training.flow_batches(split, seed=3)
+    found, again = batch(2), image_training.flow_batches(split, seed=3)(2)
     assert jax.tree.all(jax.tree.map(np.array_equal, found, again))
     clean, (x, y) = found["clean"], found["labelled"]
     num = image_training.FLOW_BATCH
@@ -186,29 +184,6 @@ def test_flow_and_classifier_see_the_same_images():
     real = {image.tobytes() for image in split.train_x}
     assert all(image.tobytes() in real for image in clean["x"])
     assert 0 < np.abs(x[:num] - clean["x"]).max() < 6 * image_training.CLASSIFIER_NOISE
-
-
-def test_what_the_classifier_sees_is_moved_and_what_is_modelled_is_not(monkeypatch):
-    monkeypatch.setattr(image_training, "CLASSIFIER_NOISE", 0.0)  # a label is the image's number
-    colours = np.random.default_rng(0).random((300, 5, 4, 3), np.float32)
-    split = data.Split(colours.reshape(300, -1), np.arange(300), colours[:0], np.arange(0))
-    images = image_data.Images(split, (5, 4, 3), [], ink=False)
-    batch = image_training.flow_batches(images, seed=0, shift=2)(0)
-    x, y = batch["labelled"]
-    modelled = batch["clean"]
-    np.testing.assert_array_equal(modelled["x"], split.train_x[modelled["y"]])
-    seen = set()
-    for picture, original in zip(x.reshape(-1, 5, 4, 3), colours[y], strict=True):
-        wide = np.pad(original, ((2, 2), (2, 2), (0, 0)), mode="edge")
-        places = [
-            (down, right)
-            for down in range(-2, 3)
-            for right in range(-2, 3)
-            if np.array_equal(picture, wide[2 - down :, 2 - right :][:5, :4])
-        ]
-        assert len(places) == 1
-        seen.update(places)
-    assert len(seen) == 25
 
 
 def pictures(page):

@@ -253,6 +253,17 @@ def test_words_of_a_part_are_those_of_the_whole():
                 np.testing.assert_array_equal(a[:, 4:9], np.asarray(b).T if last else b)
 
 
+def test_units_are_on_with_their_probabilities(key):
+    logits = jnp.array([-jnp.inf, 0.3, jnp.inf, -1.0, 1.5])  # an odd number of units
+    on = jax.jit(lambda x: _discrete.units(key, x, n=7, start=2))(jnp.tile(logits, (40_000, 1)))
+    expected = 1 / (1 + np.exp(-np.asarray(logits, float)))
+    tolerance = 5 * np.sqrt(expected * (1 - expected) / 40_000)
+    np.testing.assert_array_less(np.abs(on.mean(0) - expected), tolerance + 1e-12)
+    assert np.abs(np.corrcoef(on[:, [1, 3, 4]].T) - np.eye(3)).max() < 5 / np.sqrt(40_000)
+    few = _discrete.units(key, jnp.tile(logits, (3, 1)), n=7, start=2)
+    np.testing.assert_array_equal(few, on[:3])
+
+
 def test_thresholds_count_the_numbers_below_a_probability():
     k = np.array([0, 1, 2, 12_345, 2**22 - 1, 2**22, 2**23 - 2, 2**23 - 1])
     word = jnp.asarray(k << 9 | 511, jnp.uint32)

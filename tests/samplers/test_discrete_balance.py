@@ -122,7 +122,7 @@ def test_rbm_is_reversible(x64, monkeypatch):
     visible, hidden = (np.asarray(exact.states(n)) for n in (4, 3))
     v, h, w = pairs(visible, hidden, visible)
     script = Script(h == 1, w == 1)
-    monkeypatch.setattr(_discrete, "bernoulli", script)
+    monkeypatch.setattr(_discrete, "units", script)
     found, info, (first, second) = step_once(gibbs_sampling.rbm(RBM, beta=BETA), v, script)
     np.testing.assert_array_equal(found, w)
     log_p = log_bernoulli(first, h == 1) + log_bernoulli(second, w == 1)
