@@ -59,11 +59,15 @@ def draw(params: Ising | Potts, beta, key: Key, other: Array, parity: int, dtype
         key, chains, 2 * calls, parity * calls, (1 + parity) * calls, chains_last=True
     )
     words = [word.reshape(upper, half, chains) for word in words]
-    choose, q = (_colour, len(params.field)) if isinstance(params, Potts) else (_is_up, 2)
-    first, second = (
-        choose(params, beta, word, [a[rows_of] for a in around])
-        for word, rows_of in zip(words, (slice(upper), slice(upper, None)), strict=True)
-    )
+    q = len(params.field) if isinstance(params, Potts) else 2
+
+    def choose(word: Array, around: list) -> Array:
+        if isinstance(params, Potts):
+            return _colour(params, beta, word, around)
+        return _is_up(params, beta, word, around)
+
+    first = choose(words[0], [board[:upper] for board in around])
+    second = choose(words[1], [board[upper:] for board in around])
     # One array of both: of two, each would run all rounds of the generator. The barriers: sites
     # drawn once, not again in every loop that looks at a neighbour.
     small = jnp.uint8 if q**2 <= 256 else jnp.uint32

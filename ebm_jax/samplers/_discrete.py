@@ -204,7 +204,7 @@ def categorical(uniform: Array, logits: list) -> Array:
     """Return categories from an array of logits for each of them, one uniform number each."""
     highest = functools.reduce(jnp.maximum, logits)
     weights = [jnp.exp(logit - highest) for logit in logits]
-    total, upto, category = sum(weights), jnp.zeros(()), jnp.zeros((), jnp.int32)
+    total, upto, category = sum(weights), jnp.zeros(()), jnp.zeros(uniform.shape, jnp.int32)
     for weight in weights[:-1]:
         upto = upto + weight
         # A category after which nothing is left is never passed.

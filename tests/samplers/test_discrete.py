@@ -253,6 +253,19 @@ def test_words_of_a_part_are_those_of_the_whole():
                 np.testing.assert_array_equal(a[:, 4:9], np.asarray(b).T if last else b)
 
 
+@pytest.mark.parametrize("colours", [1, 17])
+def test_lattices_of_one_colour_and_of_many(colours):
+    """A pair of the latter needs more than 8 bits; whatever the field, beta = 0 draws evenly."""
+    model = lattice.Potts(jnp.float32(0.7), jnp.linspace(-3.0, 3.0, colours))
+    sampler = gibbs_sampling.checkerboard(model, beta=0.0)
+    x = run(sampler, jnp.zeros((2000, 2, 2), jnp.int32), 1)
+    for site in x.reshape(2000, 4).T:
+        counts = np.bincount(site, minlength=colours)
+        assert len(counts) == colours
+        deviation = np.sqrt(2000 / colours * (1 - 1 / colours))
+        assert np.abs(counts - 2000 / colours).max() <= 5 * deviation
+
+
 def test_units_are_on_with_their_probabilities(key):
     logits = jnp.array([-jnp.inf, 0.3, jnp.inf, -1.0, 1.5])  # an odd number of units
     on = jax.jit(lambda x: _discrete.units(key, x, n=7, start=2))(jnp.tile(logits, (40_000, 1)))
