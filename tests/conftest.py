@@ -21,7 +21,8 @@ _cache = os.environ.setdefault(
 # However small: operations outside of compiled functions are thousands.
 _seconds = os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 _quick = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-# The environment is for programs that a test starts.
+# The environment is for programs that a test starts. jax 0.10 tells of all it takes from the cache.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", float(_seconds))
 jax.config.update("jax_disable_most_optimizations", _quick)

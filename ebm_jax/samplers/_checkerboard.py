@@ -18,8 +18,10 @@ def _dtype(params: Ising | Potts) -> jnp.dtype:
 
 def split(x: Array) -> tuple[Array, Array]:
     """Return the even and the odd sites of (chains, rows, columns), the chains last."""
-    rows, columns = x.shape[1:]
-    pairs = jnp.moveaxis(x, 0, -1).reshape(rows // 2, 2, columns // 2, 2, -1)
+    chains, rows, columns = x.shape
+    # An axis at a time: over Explicit mesh axes no more are parted, or joined, at once.
+    pairs = jnp.moveaxis(x, 0, -1).reshape(rows // 2, 2, columns, chains)
+    pairs = pairs.reshape(rows // 2, 2, columns // 2, 2, chains)
     boards = [
         jnp.stack([pairs[:, 0, :, first], pairs[:, 1, :, 1 - first]], axis=1) for first in (0, 1)
     ]
@@ -33,7 +35,8 @@ def join(even: Array, odd: Array) -> Array:
     a, b = (board.reshape(*lead, rows // 2, 2, half, chains) for board in (even, odd))
     upper = jnp.stack([a[..., 0, :, :], b[..., 0, :, :]], axis=-2)  # (rows / 2, half, 2, chains)
     lower = jnp.stack([b[..., 1, :, :], a[..., 1, :, :]], axis=-2)
-    both = jnp.stack([upper, lower], axis=-4).reshape(*lead, rows, 2 * half, chains)
+    both = jnp.stack([upper, lower], axis=-4).reshape(*lead, rows, half, 2, chains)
+    both = both.reshape(*lead, rows, 2 * half, chains)
     return jnp.moveaxis(both, -1, -3)
 
 
@@ -114,5 +117,5 @@ def energy(params: Ising | Potts, even: Array, odd: Array, around: list) -> Arra
 
 def _energy_colours(params: Potts, even: Array, odd: Array, around: list) -> Array:
     bonds = jnp.sum(sum((n == odd).astype(jnp.int32) for n in around), axis=(0, 1))
-    field = jnp.asarray(params.field)
-    return -(params.coupling * bonds + jnp.sum(field[even] + field[odd], axis=(0, 1)))
+    even, odd = (_discrete.look_up(jnp.asarray(params.field), board) for board in (even, odd))
+    return -(params.coupling * bonds + jnp.sum(even + odd, axis=(0, 1)))

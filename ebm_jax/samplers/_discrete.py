@@ -88,11 +88,23 @@ def encode(leaf: Array, values: np.ndarray) -> Array:
     return jnp.argmax(leaf[..., None] == values, axis=-1).astype(jnp.int32)
 
 
+def look_up(table: Array, x: Array) -> Array:
+    """Return table[x], (..., *rest) of (q, *rest): x compared with every number.
+
+    A gather would ask how its result lies over Explicit mesh axes.
+    """
+    x = x.reshape(*x.shape, *[1] * (table.ndim - 1))
+    found = jnp.broadcast_to(table[0], jnp.broadcast_shapes(x.shape, table.shape[1:]))
+    for k in range(1, len(table)):
+        found = jnp.where(x == k, table[k], found)
+    return found
+
+
 def decode(x: Array, values: np.ndarray) -> Array:
     """Return the values of these numbers."""
     if np.array_equal(values, np.arange(len(values))):
         return x
-    return jnp.asarray(values)[x] if len(values) > 2 else jnp.where(x == 1, values[1], values[0])
+    return look_up(jnp.asarray(values), x)
 
 
 def clamped(clamp: PyTree, position: Position) -> Array | None:

@@ -266,6 +266,7 @@ def systematic_scan(
     values, block_size = _discrete.check_values(values), _checks.count("block_size", block_size)
     choices = np.stack(np.meshgrid(*[np.arange(len(values))] * block_size, indexing="ij"), -1)
     choices = jnp.asarray(choices.reshape(-1, block_size), jnp.int32)
+    digits = (len(values) ** np.arange(block_size)[::-1]).astype(np.int32)
 
     def init(position: Position) -> GibbsState:
         position = _start(position, values)
@@ -286,12 +287,11 @@ def systematic_scan(
             x, _ = carry
             first = jnp.minimum(block * block_size, n - block_size)  # the last may overlap
             current = jax.lax.dynamic_slice_in_dim(x, first, block_size, 1)
-
-            def candidates(row: Array) -> Array:
-                put = jax.lax.dynamic_update_slice_in_dim
-                return jax.vmap(lambda choice: put(row, choice, first, 0))(choices)
-
-            energies = jax.vmap(over_choices)(jax.vmap(candidates)(x), fixed)
+            place = jnp.arange(n) - first
+            inside = (place >= 0) & (place < block_size)
+            put = choices[:, jnp.clip(place, 0, block_size - 1)]
+            candidates = jnp.where(inside, put, x[:, None])
+            energies = jax.vmap(over_choices)(candidates, fixed)
             allowed = jnp.ones(energies.shape, bool)
             if stay is not None:
                 held = jax.lax.dynamic_slice_in_dim(stay, first, block_size, 1)
@@ -299,8 +299,11 @@ def systematic_scan(
             block_key = jax.random.fold_in(key, block)
             drawn = gibbs.sample(block_key, energies, beta=beta, where=allowed)  # pyright: ignore
             stuck = drawn < 0
-            new = jnp.where(stuck[:, None], current, choices[drawn])
-            at = jnp.take_along_axis(energies, drawn[:, None], axis=1)[:, 0]
+            new = jnp.where(
+                stuck[:, None], current, drawn[:, None].astype(jnp.int32) // digits % len(values)
+            )
+            chosen = drawn[:, None] == jnp.arange(len(choices))
+            at = jnp.sum(jnp.where(chosen, energies, 0), axis=1, dtype=energies.dtype)
             at = jnp.where(stuck, jnp.max(energies, axis=1), at)
             return jax.lax.dynamic_update_slice_in_dim(x, new, first, 1), at
 

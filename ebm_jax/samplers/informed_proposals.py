@@ -206,7 +206,7 @@ def _drift(target: _Target, step_size, beta):
     _checks.scalar("step_size", step_size)
 
     def log_proposal(state: InformedState, x: Array) -> Array:
-        squares = jnp.asarray(target.squares, state.change.dtype)[x]
+        squares = _discrete.look_up(jnp.asarray(target.squares, state.change.dtype), x)
         logits = -_discrete.scaled(beta, state.change) / 2 - squares / (2 * step_size)
         stay = target.stay(state.position)
         if stay is not None:

@@ -97,7 +97,10 @@ PROGRAM = """
     import optax
     import ebm_jax
     from ebm_jax import objectives, training
-    from ebm_jax.samplers import adaptation, chains, langevin, tempering, underdamped
+    from ebm_jax.energies import boltzmann, lattice
+    from ebm_jax.samplers import (
+        adaptation, chains, gibbs_sampling, informed_proposals, langevin, tempering, underdamped
+    )
 
     assert len(jax.devices()) == 2
     centres = 4 * jax.random.normal(jax.random.key(2), (8, 2))
@@ -156,6 +159,28 @@ PROGRAM = """
         else:
             raise AssertionError
 
+    def explicit_axes_of_discrete():
+        jax.config.update("jax_disable_most_optimizations", True)
+        weights = jnp.array([0.3, -0.2, 0.5, 0.1])
+        three = lambda x: jnp.sum(weights * x) + 0.3 * jnp.sum(x[1:] * x[:-1])
+        unit, flat = jnp.zeros((8, 4), jnp.int8), jnp.zeros((8, 4, 4), jnp.int8)
+        cases = (
+            (gibbs_sampling.checkerboard(lattice.Ising(0.4), beta=jnp.arange(8.0)), flat + 1),
+            (gibbs_sampling.checkerboard(lattice.Potts(0.4, weights[:3])), flat),
+            (gibbs_sampling.rbm(boltzmann.RBM(jnp.ones((4, 3)), weights, jnp.zeros(3))), unit),
+            (gibbs_sampling.systematic_scan(three, values=(-1, 0, 1), block_size=2), unit),
+            (informed_proposals.gibbs_with_gradients(three), unit),
+            (informed_proposals.dmala(three, step_size=0.5, values=(-1, 0, 1)), unit),
+        )
+        mesh = jax.make_mesh((2,), ("chains",), axis_types=(AxisType.Explicit,))
+        by_chains = NamedSharding(mesh, PartitionSpec("chains"))
+        for sampler, x in cases:
+            go = jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 5)[0].position)
+            two = go(jax.random.key(0), jax.device_put(x, by_chains))
+            assert len(two.sharding.device_set) == 2
+            np.testing.assert_array_equal(two, go(jax.random.key(0), x))
+            assert np.asarray(two).any()
+
     def shard_map():
         def tune(key, x):
             make = lambda h: langevin.mala(energy, step_size=h)
@@ -208,7 +233,9 @@ PROGRAM = """
         jax.tree.map(np.testing.assert_array_equal, one, two)
 
     raised = {}
-    for part in (same_chains, training_keeps_chains, explicit_axes, shard_map):
+    for part in (
+        same_chains, training_keeps_chains, explicit_axes, explicit_axes_of_discrete, shard_map
+    ):
         try:
             part()
             raised[part.__name__] = None
@@ -225,6 +252,7 @@ def test_two_devices_make_the_same_chains_to_the_bit(in_two_devices):
 def test_explicit_axes(in_two_devices):
     """Explicit meshes, jitted or not; in training they are refused."""
     assert in_two_devices["explicit_axes"] is None
+    assert in_two_devices["explicit_axes_of_discrete"] is None
 
 
 def test_adaptation_by_device(in_two_devices):
