@@ -1,4 +1,4 @@
-"""How the tests compile: quickly, and what took long once for all runs.
+"""How the tests compile: quickly, and once for all runs.
 
 Most of what the tests cost is compilation. LLVM's optimisations repay themselves only where much
 is computed, and are what is tested only where rounding is: there a test uses ``optimised``.

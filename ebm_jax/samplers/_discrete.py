@@ -163,12 +163,12 @@ def words(
     return first, second
 
 
-def uniforms(key: Key, chains: int, n: int, *, chains_last: bool = False) -> tuple[Array, Array]:
-    """Return two arrays (chains, n) of independent uniform numbers, or (n, chains).
+def uniforms(key: Key, chains: int, n: int) -> tuple[Array, Array]:
+    """Return two arrays (chains, n) of independent uniform numbers.
 
     They are the odd multiples of 2^-24 in (0, 1), of the bits of ``words``.
     """
-    first, second = map(uniform, words(key, chains, n, chains_last=chains_last))
+    first, second = map(uniform, words(key, chains, n))
     # One array of complex numbers: of two real ones, each would run all rounds of the generator.
     # The barrier keeps these out of the loops that use the numbers.
     both = jax.lax.optimization_barrier(jax.lax.complex(first, second))

@@ -53,7 +53,7 @@ def noise_loop(num_steps: int, *, ours: bool):
     def draw(key, halves):
         sites, num = halves[0].shape
         if ours:  # two numbers a call of the generator, one for each half of the spins
-            return _discrete.uniforms(key, num, sites, chains_last=True)
+            return _discrete.uniforms(key, sites, num)
         return jax.random.uniform(key, (2, sites, num))
 
     def run(key, halves):

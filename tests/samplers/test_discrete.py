@@ -224,7 +224,7 @@ def test_refresh_sees_another_energy():
 
 
 def test_uniform_numbers(key):
-    uniforms = jax.jit(_discrete.uniforms, static_argnums=(1, 2), static_argnames="chains_last")
+    uniforms = jax.jit(_discrete.uniforms, static_argnums=(1, 2))
     first, second = map(np.asarray, uniforms(key, 2000, 101))
     for u in (first, second):
         u = u.astype(np.float64)
@@ -235,9 +235,6 @@ def test_uniform_numbers(key):
     for a, b in ((first, second), (first[1:], second[:-1]), (first[:, 1:], first[:, :-1])):
         score = np.corrcoef(np.ravel(a), np.ravel(b))[0, 1] * np.sqrt(a.size)
         assert abs(score) < 5
-    last = uniforms(key, 2000, 101, chains_last=True)
-    for a, b in zip(last, (first, second), strict=True):
-        np.testing.assert_array_equal(np.asarray(a).T, b)
     np.testing.assert_array_equal(uniforms(key, 3, 101)[0], first[:3])
     keys = jax.random.split(key, 2)
     many = jax.jit(jax.vmap(lambda k: _discrete.uniforms(k, 3, 101)))(keys)
