@@ -158,11 +158,16 @@ def mean_info(state: Any, info: Any) -> Metrics:
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     del state
+    return {name: jnp.mean(value) for name, value in _info_fields(info).items()}
+
+
+def _info_fields(info: Any) -> Metrics:
+    """Return what ``mean_info`` averages, in float32."""
     if not hasattr(info, "_asdict"):
         raise TypeError(f"mean_info takes an info that is a NamedTuple, got {type(info).__name__}.")
     fields = {name: value for name, value in info._asdict().items() if hasattr(value, "dtype")}
-    means = {name: jnp.mean(value.astype(jnp.float32)) for name, value in fields.items()}
-    return {"chain_energy" if k == "energy" else k: v for k, v in means.items()}
+    named = {"chain_energy" if k == "energy" else k: v for k, v in fields.items()}
+    return {name: value.astype(jnp.float32) for name, value in named.items()}
 
 
 def axes(sampler: Sampler, position: Position) -> PyTree:
