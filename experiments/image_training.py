@@ -1,5 +1,6 @@
 """How ``images`` trains: what suits which size, the batches, the optimiser."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,30 +19,35 @@ CLASSIFIER_NOISE = 0.2  # at most, of the images that the classifier sees
 SMALL = 256  # pixels at most of images that are small
 
 
-def defaults(pixels: int, quick: bool, generative: str | None) -> dict[str, Any]:
-    """Return what flags that are not given are, by the size of the images."""
+def defaults(shape: tuple[int, ...], quick: bool, generative: str | None) -> dict[str, Any]:
+    """Return what flags that are not given are, by the shape of the images."""
+    pixels, wide = math.prod(shape), min(shape[:2]) >= image_model.KERNEL
     generative = generative or ("pcd" if pixels <= SMALL else "energy_matching")
     matched = generative == "energy_matching"
     if pixels <= SMALL:
         return {
             "generative": generative,
-            "hidden": 512 if matched else 256,
+            "channels": 16 if wide and not matched else 0,
+            "hidden": 512 if matched else 128,
             "flow_steps": 1000 if quick else 4000,
             "flow_learning_rate": 3e-3,
             "flow_weight": 1.0,
             "denoising_weight": 0.0,
-            "steps": (250 if quick else 500) if matched else (1000 if quick else 2500),
-            "learning_rate": 1e-3 if matched else 3e-3,
+            "steps": (250 if quick else 500) if matched else (1000 if quick else 3000),
+            "learning_rate": 1e-3 if matched else 6e-3,
+            "generative_weight": 1.0 if matched else 0.5,
+            "langevin_steps": 20 if matched else 10,
             "step_size": 0.008,
             "chains": 256,
             "capacity": 2560,
             "samples": 360,
-            "sample_steps": 500 if quick else 2000,
+            "sample_steps": 500 if quick else 1000,
             "guidance": 1.0,
             "betas": 0 if quick else 1000,
         }
     return {
         "generative": generative,
+        "channels": 0,
         "hidden": 1024,
         "flow_steps": 16_000 if quick else 60_000,
         "flow_learning_rate": 2e-3,
@@ -49,6 +55,8 @@ def defaults(pixels: int, quick: bool, generative: str | None) -> dict[str, Any]
         "denoising_weight": 12 / pixels,
         "steps": 0 if matched else (1000 if quick else 20_000),
         "learning_rate": 1e-3,
+        "generative_weight": 1.0,
+        "langevin_steps": 20,
         "step_size": 0.004,
         "chains": 128,
         "capacity": 1280 if quick else 12_800,

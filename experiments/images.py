@@ -3,8 +3,9 @@
     python -m experiments.images --data=mnist --outliers=notmnist --quick --workdir=runs/mnist
     python -m experiments.images --data=my_folder --workdir=runs/mine
 
-A joint energy over images x and classes y is trained by the sum of two objectives: a loss over
-the classes given the image (``--loss``), and one that models (image, class) (``--generative``).
+A joint energy over images x and classes y, a network of two hidden layers (the first of them a
+convolution where images are small), is trained by the sum of two objectives: a loss over the
+classes given the image (``--loss``), and one that models (image, class) (``--generative``).
 With pcd, the choice for small images, persistent Langevin chains that carry their class start from
 noise, and it is maximum likelihood. With energy_matching it is first a flow, whose potential the
 energy is, from noise to images: quick, but no Gibbs energy yet. Denoising score matching beside it
@@ -59,7 +60,10 @@ flags.DEFINE_integer(
     "steps", None, "Training updates, those of the flow not counted.", lower_bound=0
 )
 flags.DEFINE_integer("flow_steps", None, "Updates of the flow, before the others.", lower_bound=1)
-flags.DEFINE_integer("hidden", None, "Width of the two hidden layers.", lower_bound=1)
+flags.DEFINE_integer(
+    "channels", None, "Channels of the first hidden layer, a convolution; 0: dense.", lower_bound=0
+)
+flags.DEFINE_integer("hidden", None, "Width of the dense hidden layers.", lower_bound=1)
 flags.DEFINE_enum(
     "precision", "float32", ["float32", "bfloat16"], "Of the hidden layers' matrix products."
 )
@@ -67,8 +71,8 @@ runs.define_float("learning_rate", None, "Peak learning rate of Adam.", 1e-9)
 runs.define_float("flow_learning_rate", None, "The same, of the flow.", 1e-9)
 runs.define_float("flow_weight", None, "Weight of the flow beside the loss over classes.", 0)
 runs.define_float("denoising_weight", None, "Weight of score matching beside the flow.", 0)
-runs.define_float("generative_weight", 1.0, "Weight of the generative part.", 0)
-flags.DEFINE_integer("langevin_steps", 20, "MALA steps between updates.", lower_bound=1)
+runs.define_float("generative_weight", None, "Weight of the generative part.", 0)
+flags.DEFINE_integer("langevin_steps", None, "MALA steps between updates.", lower_bound=1)
 runs.define_float("step_size", None, "MALA step size, in squared grey levels of [0, 1].", 1e-9, 10)
 flags.DEFINE_integer("chains", None, "Chains run at every update.", lower_bound=1)
 flags.DEFINE_integer("capacity", None, "Persistent chains.", lower_bound=1)
@@ -106,7 +110,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
     """Train as the flags say; return the averaged parameters and the history of the last part."""
     (images, _, model), loss = prepared, loss_table.named(FLAGS.loss, FLAGS.margin)
     split = images.split
-    params = model.network.init(network_key, image_model.blank(prepared))
+    params = model.init(network_key)
     flow_key, start_key, fit_key = jax.random.split(fit_key, 3)
     labels = image_model.proportions(split.train_y, FLAGS.capacity)
     initial = image_model.from_noise(labels, split.train_x.shape[1], run.mesh)
@@ -131,7 +135,8 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
         )
         if not FLAGS.steps:
             return params, history
-        starts = image_model.flow(start_key, model, params, labels, FLAGS.data_noise)
+        dense = model.dense(params)
+        starts = image_model.flow(start_key, model, dense, labels, FLAGS.data_noise)
         initial = image_model.from_images(labels, starts, run.mesh)
     options = {"steps": FLAGS.steps, "learning_rate": FLAGS.learning_rate}
     batch = batches(split, FLAGS.data_noise, FLAGS.seed)
@@ -192,11 +197,15 @@ def settle(images: Images) -> None:
     """Give the flags that were not given what suits the images, and refuse what cannot be."""
     if FLAGS.data not in image_data.NAMED:
         FLAGS["data"].value = str(Path(FLAGS.data).absolute())  # weights are loaded from anywhere
-    pixels = images.split.train_x.shape[1]
-    for name, value in defaults(pixels, FLAGS.quick, FLAGS.generative).items():
+    for name, value in defaults(images.shape, FLAGS.quick, FLAGS.generative).items():
         if FLAGS[name].value is None:
             FLAGS[name].value = value
     image_data.hold_out(images, FLAGS.hold_out_class)  # or refuse
+    if FLAGS.channels and min(images.shape[:2]) < image_model.KERNEL:
+        raise runs.UsageError(
+            f"--channels={FLAGS.channels} needs images of {image_model.KERNEL} pixels or more "
+            f"across, those of {FLAGS.data} are of shape {images.shape}: --channels=0."
+        )
     if not FLAGS.steps and FLAGS.generative != "energy_matching":
         raise runs.UsageError(f"--generative={FLAGS.generative} needs --steps >= 1, got 0.")
     if FLAGS.chains > FLAGS.capacity:
@@ -235,6 +244,7 @@ def main() -> None:
         FLAGS.hold_out_class,
         FLAGS.hidden,
         FLAGS.data_noise,
+        channels=FLAGS.channels,
         precision=FLAGS.precision,
         generative=FLAGS.generative,
     )
@@ -243,6 +253,7 @@ def main() -> None:
         jax.random.key(FLAGS.seed), 5
     )
     params, history = train(run, prepared, network_key, fit_key)
+    params = model.dense(params)
     samples = sample(sample_key, prepared, params, FLAGS.samples)
     likelihood = {}
     if FLAGS.betas:

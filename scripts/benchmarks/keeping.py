@@ -15,7 +15,7 @@ from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
 
-STEPS = 500  # a training, a fifth of the main job: what a run costs once weighs five times
+STEPS = 500  # a training, a sixth of the main job: what a run costs once weighs six times
 
 
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
@@ -24,10 +24,16 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     from experiments import image_data, image_model, image_training, loop, loss_table, runs
 
     found, noise = image_data.load("digits"), 0.13
-    chosen = image_training.defaults(found.split.train_x.shape[1], False, "pcd")
+    chosen = image_training.defaults(found.shape, False, "pcd")
     steps, group = (4, 2) if quick else (STEPS, image_training.GROUP)
     prepared = image_model.prepare(
-        found, -1, chosen["hidden"], noise, precision="float32", generative="pcd"
+        found,
+        -1,
+        chosen["hidden"],
+        noise,
+        channels=chosen["channels"],
+        precision="float32",
+        generative="pcd",
     )
     split = prepared.images.split
     labels = image_model.proportions(split.train_y, chosen["capacity"])
@@ -35,9 +41,9 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         prepared.model,
         loss_table.named("nll"),
         initial=image_model.from_noise(labels, split.train_x.shape[1], None),
-        generative_weight=1.0,
+        generative_weight=chosen["generative_weight"],
         step_size=chosen["step_size"],
-        langevin_steps=1 if quick else 20,
+        langevin_steps=1 if quick else chosen["langevin_steps"],
         num_chains=chosen["chains"],
         capacity=chosen["capacity"],
         restart_fraction=0.005,
@@ -45,8 +51,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     )
     trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
-    params = prepared.model.network.init(network_key, np.zeros(split.train_x.shape[1]))
-    start = trainer.init(params, init_key)
+    start = trainer.init(prepared.model.init(network_key), init_key)
     batch = image_training.batches(split, noise, 0)
 
     def alone() -> float:

@@ -67,11 +67,12 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """
     from experiments import image_model, image_training
 
-    chosen = image_training.defaults(784, False, "energy_matching")
+    shape = (4, 4) if quick else (28, 28)
+    chosen = image_training.defaults((28, 28), False, "energy_matching")
     pixels, hidden, updates = (16, 8, 2) if quick else (784, chosen["hidden"], 10)
     num, beside = image_training.FLOW_BATCH, image_training.BATCH_BESIDE_FLOW
     x, y = np.random.default_rng(0).random((beside, pixels), np.float32), np.zeros(beside, int)
-    model = image_model.make_model(x, 10, hidden, 0.13, scale=1 / image_model.FLOW_SCALE)
+    model = image_model.make_model(x, shape, 10, hidden, 0.13, scale=1 / image_model.FLOW_SCALE)
     objective = image_model.flow_objective(
         model,
         losses.nll,
@@ -86,8 +87,7 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     }
     batches = jax.tree.map(lambda leaf: np.stack([leaf] * updates), batch)
     trainer = training.trainer(objective, optax.adam(1e-4), average_decay=0.998)
-    params = model.network.init(jax.random.key(0), jnp.zeros(pixels))
-    state = trainer.init(params, jax.random.key(1))
+    state = trainer.init(model.init(jax.random.key(0)), jax.random.key(1))
     layers = [(jnp.ones((beside, a)), jnp.full((a, hidden), 0.01)) for a in (pixels, hidden)]
 
     @ebm_jax.jit

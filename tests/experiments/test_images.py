@@ -52,10 +52,56 @@ def test_chains_start_at_the_images_of_their_slots():
     assert start["y"].tolist() == [2]
 
 
-def small(noise=0.1, precision="float32"):
+def small(noise=0.1, **options):
     """A model of 3 classes of 64 pixels, and parameters of it."""
-    model = image_model.make_model(np.full((3, 64), 0.5, np.float32), 3, 8, noise, precision)
-    return model, model.network.init(jax.random.key(0), jnp.zeros(64))
+    grey = np.full((3, 64), 0.5, np.float32)
+    model = image_model.make_model(grey, (8, 8), 3, 8, noise, **options)
+    return model, model.init(jax.random.key(0))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (5, 4), (6, 5, 3)])
+def test_a_convolution_is_a_dense_layer_of_shared_weights(shape):
+    """F by a loop over positions in NumPy, and its gradient in the weights that are trained."""
+    rng = np.random.default_rng(0)
+    x = rng.random((2, *shape)).astype(np.float32)
+    flat = x.reshape(2, -1)
+    model = image_model.make_model(flat, shape, 2, 7, 1.0, channels=3)
+    params = model.init(jax.random.key(0))
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), params)
+    layer, *rest = (params["params"][f"Dense_{i}"] for i in range(3))
+    assert layer["kernel"].shape == (3, 3, x[0].size // (shape[0] * shape[1]), 3)
+
+    def silu(h):
+        return h / (1 + np.exp(-h))
+
+    def energies(kernel, image):
+        image = image.reshape(*shape[:2], -1).astype(np.float64)
+        rows, columns = shape[0] - 2, shape[1] - 2
+        taps = [
+            np.einsum("abc,abcd->d", 4 * (image[i : i + 3, j : j + 3] - 0.5), kernel)
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        h = silu(np.concatenate([t + layer["bias"] for t in taps]))
+        for number, dense in enumerate(rest):
+            h = h @ dense["kernel"].astype(np.float64) + dense["bias"]
+            h = h if number else silu(h)
+        spread = (image.ravel() - flat.mean(0)) ** 2 / (flat.var(0) + 1)
+        return h + spread.sum() / 2
+
+    found = jax.vmap(model.classes, (None, 0))(model.dense(params), flat)
+    expected = [energies(layer["kernel"].astype(np.float64), image) for image in flat]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    def first(params):
+        return model.classes(model.dense(params), flat[0])[1]
+
+    slope = jax.grad(first)(params)["params"]["Dense_0"]["kernel"]
+    for at in [(0, 0, 0, 0), (2, 1, 0, 2), (1, 2, 0, 1)]:
+        step = np.zeros(layer["kernel"].shape)
+        step[at] = 1e-4
+        sides = [energies(layer["kernel"] + sign * step, flat[0])[1] for sign in (1, -1)]
+        np.testing.assert_allclose(slope[at], (sides[0] - sides[1]) / 2e-4, rtol=1e-3, atol=1e-5)
 
 
 def test_the_joint_energy_is_bounded_by_its_reference():
@@ -128,7 +174,7 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image():
         energy = jnp.sum((x[32:] - x[:32]) ** 2) / (2 * spread**2)
         return jnp.stack([energy, energy + 3])
 
-    model = image_model.Model(None, None, classes, None)
+    model = image_model.Model(None, None, classes, None, None, None)
     x = np.repeat(np.array([[0.4], [0.6]], np.float32), 64, axis=1)
     options = {"num_steps": 200, "step_size": 0.005, "beta": 1.0, "noise": noise}
     hidden = np.arange(64) >= 32
@@ -316,6 +362,17 @@ def test_bad_flags_are_refused_before_any_work(program, given, message):
 def test_what_the_data_do_not_allow_is_refused(program, tmp_path, given, message):
     with pytest.raises(image_data.UsageError, match=message):
         program("images", f"--workdir={tmp_path}", *given).main()
+
+
+def test_images_narrower_than_a_convolution(program, tmp_path, capsys):
+    """They get none, and who asks for one is told."""
+    own = npz(tmp_path / "own.npz", np.random.default_rng(0).random((30, 9, 2)))
+    given = (*QUICK, "--generative=pcd", f"--data={own}", f"--workdir={tmp_path / 'a'}")
+    with pytest.raises(image_data.UsageError, match=r"--channels=2 needs .* of shape \(9, 2\)"):
+        program("images", *given, "--channels=2").main()
+    program("images", *given, "--samples=8", "--betas=0").main()
+    assert finished(capsys, tmp_path / "a")["frechet"] > 0
+    assert "--channels=0" in (tmp_path / "a" / "flags.txt").read_text()
 
 
 def test_an_infinite_margin_learns_nothing_and_says_so(program, tmp_path):
