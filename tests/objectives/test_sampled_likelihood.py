@@ -357,3 +357,21 @@ def test_a_replica_that_is_nan_restarts_its_chain(key):
     _, (after, metrics) = jax.jit(objective.loss)(PARAMS, state, BATCH, key)
     assert np.isfinite(after.chains.replicas.position).all()
     assert float(metrics["chains_restarted"]) == pytest.approx(1 / 6)
+
+
+def test_metrics_are_means_over_chains_and_steps():
+    """Of every step's info, taken one by one and averaged by NumPy."""
+    sampler = langevin.mala(lambda x: jnp.sum(x**2), step_size=0.4)
+    objective = cd.contrastive_divergence(
+        lambda params, x: params * jnp.sum(x**2), lambda params: sampler, num_steps=5
+    )
+    key, start = jax.random.key(3), jax.random.normal(jax.random.key(4), (6, 2))
+    _, (_, metrics) = objective.loss(1.0, (), start, key)
+    state, infos = sampler.init(start), []
+    for t in range(5):
+        state, info = sampler.step(jax.random.fold_in(key, t), state)
+        infos.append(info)
+    for name, field in {"accepted": "accepted", "chain_energy": "energy", "beta": "beta"}.items():
+        expected = np.mean([np.asarray(getattr(info, field), np.float64) for info in infos])
+        assert expected > 0
+        np.testing.assert_allclose(metrics[name], expected, rtol=1e-5)
