@@ -30,12 +30,11 @@ def _one_configuration(name: str, x: Array) -> Iterator[None]:
         ) from error
 
 
-def _widths(features, activation) -> list[int]:
-    """Return the widths of the layers, or refuse what makes none."""
-    _checks.function("activation", activation)
-    if isinstance(features, str) or not isinstance(features, Sequence):
-        raise TypeError(f"features must be a sequence of integers, got {features!r}.")
-    return [_checks.count("features", width) for width in features]
+def _counts(name: str, given) -> list[int]:
+    """Return a sequence of integers >= 1, one a layer, or refuse others."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"{name} must be a sequence of integers, got {given!r}.")
+    return [_checks.count(name, one) for one in given]
 
 
 def _floating_dtype(dtype: DTypeLike | None) -> jnp.dtype | None:
@@ -104,13 +103,19 @@ class JointMLP(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Return F(x, .), (num_classes,)."""
         flat = jnp.ravel(_checks.array("x", x))
-        dtype = _floating_dtype(self.dtype)
-        full = flat.dtype if jnp.issubdtype(flat.dtype, jnp.floating) else jnp.float32
         with _one_configuration("JointMLP" if self.name is None else "MLP", jnp.asarray(x)):
-            for width in _widths(self.features, self.activation):
-                flat = self.activation(nn.Dense(width, dtype=dtype)(flat))
-            last = nn.Dense(_checks.count("num_classes", self.num_classes))
-            return last(flat if dtype is None else flat.astype(full))
+            widths = _counts("features", self.features)
+            return _dense(self, widths, flat, _floating_dtype(self.dtype))
+
+
+def _dense(network, features, flat: Array, dtype: jnp.dtype | None) -> Array:
+    """Return one number a class: dense layers on a vector, the last in the vector's dtype."""
+    full = flat.dtype if jnp.issubdtype(flat.dtype, jnp.floating) else jnp.float32
+    _checks.function("activation", network.activation)
+    for width in features:
+        flat = network.activation(nn.Dense(width, dtype=dtype)(flat))
+    last = nn.Dense(_checks.count("num_classes", network.num_classes))
+    return last(flat if dtype is None else flat.astype(full))
 
 
 class ConvEnergy(nn.Module):
@@ -136,22 +141,70 @@ class ConvEnergy(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Return F(x), ()."""
-        x = _checks.array("x", x)
-        if x.ndim != 3:
-            raise ValueError(
-                f"ConvEnergy takes one image (height, width, channels), got {x.shape}: "
-                "vmap a batch."
-            )
-        convolve = self.convolution
-        if convolve is None:
-            convolve = _fastest_convolution()
-        _checks.function("convolution", convolve)
-        image = x
+        widths = _counts("features", self.features)
         with _one_configuration("ConvEnergy", x):
-            for width in _widths(self.features, self.activation):
-                layer = nn.Conv(width, (3, 3), strides=(2, 2), conv_general_dilated=convolve)
-                image = self.activation(layer(image))
-            return nn.Dense(1)(jnp.ravel(image))[0]
+            return nn.Dense(1)(_convolved(self, widths, [2] * len(widths), x))[0]
+
+
+class JointConv(nn.Module):
+    """F(x, y) for every class y of an image (height, width, channels): convolutions, then layers.
+
+    Attributes:
+        features: channels of every 3x3 convolution.
+        num_classes: n, the number of values of y.
+        strides: what every convolution divides the resolution by.
+        hidden: width of every dense layer after them.
+        activation: a smooth nonlinearity.
+        convolution: as that of ``ConvEnergy``.
+        dtype: as that of ``JointMLP``, of the convolutions too.
+
+    >>> import jax
+    >>> network = JointConv((8, 16), num_classes=10, strides=(1, 2))
+    >>> params = jax.jit(network.init)(jax.random.key(0), jax.numpy.zeros((28, 28, 1)))
+    >>> network.apply(params, jax.numpy.ones((28, 28, 1))).shape
+    (10,)
+    """
+
+    features: Sequence[int]
+    num_classes: int
+    strides: Sequence[int]
+    hidden: Sequence[int] = (128,)
+    activation: Callable[[Array], Array] = jax.nn.silu
+    convolution: Callable[..., Array] | None = None
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return F(x, .), (num_classes,)."""
+        widths, hidden = _counts("features", self.features), _counts("hidden", self.hidden)
+        strides, dtype = _counts("strides", self.strides), _floating_dtype(self.dtype)
+        if len(strides) != len(widths):
+            raise ValueError(f"strides must be as many as features, {len(widths)}, got {strides}.")
+        with _one_configuration("JointConv", x):
+            return _dense(self, hidden, _convolved(self, widths, strides, x, dtype), dtype)
+
+
+def _convolved(network, widths, strides, x, dtype: jnp.dtype | None = None) -> Array:
+    """Return an image after the network's convolutions, as a vector in the dtype of x."""
+    x = _checks.array("x", x)
+    if x.ndim != 3:
+        raise ValueError(
+            f"{type(network).__name__} takes one image (height, width, channels), got {x.shape}: "
+            "vmap a batch."
+        )
+    _checks.function("activation", network.activation)
+    convolve = network.convolution
+    if convolve is None:
+        convolve = _fastest_convolution()
+    _checks.function("convolution", convolve)
+    full = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+    for width, stride in zip(widths, strides, strict=True):
+        layer = nn.Conv(
+            width, (3, 3), strides=(stride, stride), dtype=dtype, conv_general_dilated=convolve
+        )
+        x = network.activation(layer(x))
+    flat = jnp.ravel(x)
+    return flat if dtype is None else flat.astype(full)
 
 
 def _fastest_convolution() -> Callable[..., Array]:

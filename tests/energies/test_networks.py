@@ -12,6 +12,8 @@ CASES = [
     (networks.MLP((8, 8)), (3,), ()),
     (networks.JointMLP((8, 8), num_classes=5), (3,), (5,)),
     (networks.ConvEnergy((4, 8)), (8, 8, 1), ()),
+    (networks.JointConv((4, 8), 5, (1, 2), (6,)), (8, 7, 3), (5,)),
+    (networks.JointConv((4,), 2, (3,), ()), (8, 7, 1), (2,)),
 ]
 
 

@@ -195,6 +195,35 @@ ROWS = [
         convolution=function(None),
     ),
     row(
+        networks.JointConv,
+        use=init(x=IMAGE),
+        also=[
+            (
+                lambda: networks.JointConv((4,), 3, (1,)).init(KEY, IMAGE[None]),
+                r"JointConv takes one image.*\(1, 8, 8, 1\)",
+            ),
+            (
+                lambda: on_a_batch(networks.JointConv((4,), 3, (1,)), IMAGE, IMAGE[:4]),
+                "JointConv takes one x",
+            ),
+            (
+                lambda: networks.JointConv((4, 4), 3, (1,)).init(KEY, IMAGE),
+                r"strides must be as many as features, 2, got \[1\]",
+            ),
+            (
+                lambda: networks.JointConv((4,), 3, (0,)).init(KEY, IMAGE),
+                "strides must be at least 1, got 0",
+            ),
+        ],
+        features=FEATURES,
+        num_classes=count(3),
+        strides=Arg((1,), FEATURES.bad),
+        hidden=FEATURES,
+        activation=ACTIVATION,
+        convolution=function(None),
+        dtype=Arg(jnp.bfloat16, ("no", jnp.int32, bool, 3, jnp.complex64)),
+    ),
+    row(
         networks.free_energy,
         use=lambda marginal: marginal(None, TWO),
         joint=function(
