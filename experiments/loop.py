@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -55,14 +55,13 @@ def train(
         leaving.callback(close)
         leaving.callback(saved.close)
         leaving.enter_context(run.training())
-        while (first := int(state.step)) < num_steps:
-            # Dispatches end at multiples of the group, wherever the first one began.
-            count = min(group - first % group, num_steps - first)
-            batches = jax.tree.map(
-                lambda *leaves: np.stack(leaves), *map(batch, range(first, first + count))
-            )
+        groups = _groups(batch, int(state.step), num_steps, group)
+        upcoming = next(groups, None)
+        while upcoming:
+            first, count, batches = upcoming
             batches = devices.place_batches(run.mesh, batches)
             state, stacked = trainer.update(state, batches, key, count)
+            upcoming = next(groups, None)  # while the device is at work
             stacked = jax.device_get(stacked)
             row = {metric: float(np.mean(values)) for metric, values in stacked.items()}
             row |= measure(devices.own(run.mesh, state.params)) if measure else {}
@@ -87,6 +86,20 @@ def train(
     state = state._replace(params=params, average=average)
     write_parameters(run.workdir / f"{tag or 'parameters'}.npz", average)
     return state, {k: np.array([row[k] for row in rows]) for k in rows[0]} if rows else {}
+
+
+def _groups(
+    batch: Batch, first: int, num_steps: int, group: int
+) -> Iterator[tuple[int, int, PyTree]]:
+    """Yield the first update of every dispatch, how many there are, and their batches, stacked.
+
+    Dispatches end at multiples of the group, wherever the first one began.
+    """
+    while first < num_steps:
+        count = min(group - first % group, num_steps - first)
+        batches = map(batch, range(first, first + count))
+        yield first, count, jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+        first += count
 
 
 def _stop_if_diverged(metrics: dict[str, np.ndarray], num_steps: int) -> None:
