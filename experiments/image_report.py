@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from experiments import evaluation, plots, runs
 from experiments.image_data import Images
-from experiments.image_model import Samples
+from experiments.image_samples import Samples
 
 MEASURES = {  # name in the summary: what it is
     "accuracy": "test accuracy of argmin_y F(x, y)",

@@ -16,18 +16,18 @@ BATCH = 256
 FLOW_BATCH, BATCH_BESIDE_FLOW = 64, 128  # of the flow; of the classifier beside it
 GROUP = 25  # updates a dispatch
 CLASSIFIER_NOISE = 0.2  # at most, of the images that the classifier sees
-SMALL = 256  # pixels at most of images that are small
 
 
 def defaults(shape: tuple[int, ...], quick: bool, generative: str | None) -> dict[str, Any]:
     """Return what flags that are not given are, by the shape of the images."""
     pixels, wide = math.prod(shape), min(shape[:2]) >= image_model.KERNEL
-    generative = generative or ("pcd" if pixels <= SMALL else "energy_matching")
+    small = pixels <= image_model.SMALL
+    generative = generative or ("pcd" if small else "energy_matching")
     matched = generative == "energy_matching"
-    if pixels <= SMALL:
+    if small:
         return {
             "generative": generative,
-            "channels": 16 if wide and not matched else 0,
+            "channels": [16] if wide and not matched else [],
             "hidden": 512 if matched else 128,
             "flow_steps": 1000 if quick else 4000,
             "flow_learning_rate": 3e-3,
@@ -38,31 +38,32 @@ def defaults(shape: tuple[int, ...], quick: bool, generative: str | None) -> dic
             "generative_weight": 1.0 if matched else 0.5,
             "langevin_steps": 20 if matched else 10,
             "step_size": 0.008,
-            "chains": 256,
-            "capacity": 2560,
+            "chains": 256 if matched else 128,
+            "capacity": 2560 if matched else 1280,
             "samples": 360,
             "sample_steps": 500 if quick else 1000,
             "guidance": 1.0,
             "betas": 0 if quick else 1000,
         }
+    deep = matched and wide and not quick  # convolutions: they take an hour, or an accelerator
     return {
         "generative": generative,
-        "channels": 0,
-        "hidden": 1024,
-        "flow_steps": 16_000 if quick else 60_000,
+        "channels": [32, 64, 128] if deep else [],
+        "hidden": 512 if deep else 1024,
+        "flow_steps": 6000 if deep else 16_000 if quick else 60_000,
         "flow_learning_rate": 2e-3,
-        "flow_weight": 6 / pixels,
-        "denoising_weight": 12 / pixels,
-        "steps": 0 if matched else (1000 if quick else 20_000),
-        "learning_rate": 1e-3,
-        "generative_weight": 1.0,
+        "flow_weight": (2 if deep else 6) / pixels,
+        "denoising_weight": (4 if deep else 12) / pixels,
+        "steps": (600 if deep else 0) if matched else (1000 if quick else 20_000),
+        "learning_rate": 1.5e-4 if matched else 1e-3,
+        "generative_weight": 0.007 if matched else 1.0,
         "langevin_steps": 20,
-        "step_size": 0.004,
+        "step_size": 0.002 if deep else 0.004,
         "chains": 128,
-        "capacity": 1280 if quick else 12_800,
+        "capacity": 1280 if quick else 2560,
         "samples": 400 if quick else 1000,
-        "sample_steps": 500 if quick else 2000,
-        "guidance": 2.0,
+        "sample_steps": 300 if deep else 500,
+        "guidance": 4.0 if matched else 2.0,
         "betas": 0,
     }
 
@@ -98,6 +99,12 @@ def flow_batches(split: data.Split, seed: int) -> Callable[[int], dict]:
         }
 
     return batch
+
+
+def refining_batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], dict]:
+    """Return t -> batch t of the flow and of chains together; the classifier sees those of both."""
+    flow, noisy = flow_batches(split, seed), batches(split, data_noise, seed)
+    return lambda t: flow(t) | noisy(t)
 
 
 def _roughened(generator: np.random.Generator, x: np.ndarray) -> np.ndarray:

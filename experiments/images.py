@@ -3,19 +3,21 @@
     python -m experiments.images --data=mnist --outliers=notmnist --quick --workdir=runs/mnist
     python -m experiments.images --data=my_folder --workdir=runs/mine
 
-A joint energy over images x and classes y, a network of two hidden layers (the first of them a
-convolution where images are small), is trained by the sum of two objectives: a loss over the
-classes given the image (``--loss``), and one that models (image, class) (``--generative``).
+A joint energy over images x and classes y is trained by the sum of two objectives: a loss over
+the classes given the image (``--loss``), and one that models (image, class) (``--generative``).
 With pcd, the choice for small images, persistent Langevin chains that carry their class start from
-noise, and it is maximum likelihood. With energy_matching it is first a flow, whose potential the
-energy is, from noise to images: quick, but no Gibbs energy yet. Denoising score matching beside it
-makes it one near the data (the choice for large images), or chains that start at what the flow
-drew do so afterwards (``--steps``). Then argmin_y F(x, y) classifies, Langevin dynamics on F(., y)
-from noise draws images of class y (``--guidance`` makes them surer of it), on F(x) with half of x
-given it completes an image, and the free energy F(x) says what is like no image of the data. What
-no flag says is chosen by the size of the images.
+noise, and it is maximum likelihood. With energy_matching, the choice for large ones, it is first a
+flow, whose potential the energy is, from noise to images: quick, but no Gibbs energy yet. Denoising
+score matching beside it makes it one near the data, and chains beside both, that start at what the
+flow drew, wherever the energy is low (``--steps``, which takes an accelerator for images of some
+size). Then argmin_y F(x, y) classifies, Langevin dynamics on F(., y) from noise, carried to images
+by the flow if there was one, draws images of class y (``--guidance`` makes them surer of it), on
+F(x) with half of x given it completes an image, and the free energy F(x) says what is like no image
+of the data. The network is dense, or has convolutions first (``--channels``). What no flag says is
+chosen by the size of the images.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from ebm_jax.objectives import weighted_sum
 from experiments import (
     data,
     datasets,
@@ -30,13 +33,14 @@ from experiments import (
     image_likelihood,
     image_model,
     image_report,
+    image_samples,
     loss_table,
     plots,
     runs,
 )
 from experiments.image_data import Images
 from experiments.image_model import Model, Prepared, load, prepare
-from experiments.image_training import batches, defaults, fit, flow_batches
+from experiments.image_training import batches, defaults, fit, flow_batches, refining_batches
 
 flags.DEFINE_string(
     "data",
@@ -60,8 +64,11 @@ flags.DEFINE_integer(
     "steps", None, "Training updates, those of the flow not counted.", lower_bound=0
 )
 flags.DEFINE_integer("flow_steps", None, "Updates of the flow, before the others.", lower_bound=1)
-flags.DEFINE_integer(
-    "channels", None, "Channels of the first hidden layer, a convolution; 0: dense.", lower_bound=0
+flags.DEFINE_list(
+    "channels",
+    None,
+    "Channels of the convolutions, the last two of which halve the resolution; a single one of "
+    "small images does not. None: dense layers alone.",
 )
 flags.DEFINE_integer("hidden", None, "Width of the dense hidden layers.", lower_bound=1)
 flags.DEFINE_enum(
@@ -102,6 +109,11 @@ flags.DEFINE_string(
 flags.register_validator(
     "sample_steps", lambda n: n is None or n % 10 == 0, "must be a multiple of 10."
 )
+flags.register_validator(
+    "channels",
+    lambda widths: widths is None or all(re.fullmatch("[1-9][0-9]*", str(w)) for w in widths),
+    "must be integers >= 1, as in 32,64, or nothing.",
+)
 flags.register_validator("betas", lambda n: n not in (1, 2), "must be 0, or at least 3.")
 FLAGS = flags.FLAGS
 
@@ -114,10 +126,11 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
     flow_key, start_key, fit_key = jax.random.split(fit_key, 3)
     labels = image_model.proportions(split.train_y, FLAGS.capacity)
     initial = image_model.from_noise(labels, split.train_x.shape[1], run.mesh)
-    if FLAGS.generative == "energy_matching":
-        objective = image_model.flow_objective(
+    batch = batches(split, FLAGS.data_noise, FLAGS.seed)
+    terms, shown = image_model.discriminative(model, loss), "discriminative/loss"
+    if model.flows:
+        terms |= image_model.matching(
             model,
-            loss,
             weight=FLAGS.flow_weight,
             denoising_weight=FLAGS.denoising_weight,
             noise=FLAGS.data_noise,
@@ -125,47 +138,51 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
         params, history = fit(
             run,
             "flow" if FLAGS.steps else "",
-            objective,
+            weighted_sum(**terms),
             params,
             flow_batches(split, FLAGS.seed),
             flow_key,
             steps=FLAGS.flow_steps,
             learning_rate=FLAGS.flow_learning_rate,
-            shown="generative/loss",
+            shown="matching/loss",
         )
         if not FLAGS.steps:
             return params, history
         dense = model.dense(params)
-        starts = image_model.flow(start_key, model, dense, labels, FLAGS.data_noise)
-        initial = image_model.from_images(labels, starts, run.mesh)
-    options = {"steps": FLAGS.steps, "learning_rate": FLAGS.learning_rate}
-    batch = batches(split, FLAGS.data_noise, FLAGS.seed)
-    if FLAGS.generative == "none":
-        objective = image_model.discriminative_objective(model, loss)
-        return fit(
-            run, "", objective, params, batch, fit_key, **options, shown="discriminative/loss"
+        drawn = image_samples.starts(start_key, model, dense, labels, FLAGS.data_noise)
+        initial = image_model.from_images(labels, drawn, run.mesh)
+        batch = refining_batches(split, FLAGS.data_noise, FLAGS.seed)
+    if FLAGS.generative != "none":
+        terms |= image_model.likelihood(
+            model,
+            initial=initial,
+            weight=FLAGS.generative_weight,
+            step_size=FLAGS.step_size,
+            langevin_steps=FLAGS.langevin_steps,
+            num_chains=FLAGS.chains,
+            capacity=FLAGS.capacity,
+            restart_fraction=FLAGS.restart,
+            groups=FLAGS.groups,
         )
-    objective = image_model.chains_objective(
-        model,
-        loss,
-        initial=initial,
-        generative_weight=FLAGS.generative_weight,
-        step_size=FLAGS.step_size,
-        langevin_steps=FLAGS.langevin_steps,
-        num_chains=FLAGS.chains,
-        capacity=FLAGS.capacity,
-        restart_fraction=FLAGS.restart,
-        groups=FLAGS.groups,
+        shown = "generative/energy_gap"
+    return fit(
+        run,
+        "",
+        weighted_sum(**terms),
+        params,
+        batch,
+        fit_key,
+        steps=FLAGS.steps,
+        learning_rate=FLAGS.learning_rate,
+        shown=shown,
+        # Without a flow before, the first gradients are the longest.
+        longest=10.0 if FLAGS.generative == "pcd" else 100.0,
     )
-    # Without a flow before, the first gradients are the longest.
-    longest = 10.0 if FLAGS.generative == "pcd" else 100.0
-    shown = "generative/energy_gap"
-    return fit(run, "", objective, params, batch, fit_key, **options, shown=shown, longest=longest)
 
 
-def sample(key, prepared: Prepared, params, count: int) -> image_model.Samples:
+def sample(key, prepared: Prepared, params, count: int) -> image_samples.Samples:
     """Draw images from noise, the same number of every class, as the flags say."""
-    return image_model.generate(
+    return image_samples.generate(
         key,
         prepared.model,
         params,
@@ -203,8 +220,8 @@ def settle(images: Images) -> None:
     image_data.hold_out(images, FLAGS.hold_out_class)  # or refuse
     if FLAGS.channels and min(images.shape[:2]) < image_model.KERNEL:
         raise runs.UsageError(
-            f"--channels={FLAGS.channels} needs images of {image_model.KERNEL} pixels or more "
-            f"across, those of {FLAGS.data} are of shape {images.shape}: --channels=0."
+            f"{FLAGS['channels'].serialize()} needs images of {image_model.KERNEL} pixels or "
+            f"more across, those of {FLAGS.data} are of shape {images.shape}: --channels=."
         )
     if not FLAGS.steps and FLAGS.generative != "energy_matching":
         raise runs.UsageError(f"--generative={FLAGS.generative} needs --steps >= 1, got 0.")
@@ -244,7 +261,7 @@ def main() -> None:
         FLAGS.hold_out_class,
         FLAGS.hidden,
         FLAGS.data_noise,
-        channels=FLAGS.channels,
+        channels=[int(width) for width in FLAGS.channels],
         precision=FLAGS.precision,
         generative=FLAGS.generative,
     )
@@ -289,7 +306,7 @@ def inpaint(key, model: Model, params, images: Images) -> image_report.Inpainted
     chosen = [np.flatnonzero(split.test_y == c)[0] for c in range(len(images.classes))]
     hidden = np.zeros(shape, bool)
     hidden[shape[0] // 2 :] = True
-    completed = image_model.inpaint(
+    completed = image_samples.inpaint(
         key,
         model,
         params,

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from ebm_jax import training
+from ebm_jax.objectives import weighted_sum
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
@@ -37,11 +38,10 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     )
     split = prepared.images.split
     labels = image_model.proportions(split.train_y, chosen["capacity"])
-    objective = image_model.chains_objective(
+    terms = image_model.likelihood(
         prepared.model,
-        loss_table.named("nll"),
         initial=image_model.from_noise(labels, split.train_x.shape[1], None),
-        generative_weight=chosen["generative_weight"],
+        weight=chosen["generative_weight"],
         step_size=chosen["step_size"],
         langevin_steps=1 if quick else chosen["langevin_steps"],
         num_chains=chosen["chains"],
@@ -49,6 +49,8 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         restart_fraction=0.005,
         groups=1,
     )
+    terms |= image_model.discriminative(prepared.model, loss_table.named("nll"))
+    objective = weighted_sum(**terms)
     trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
     start = trainer.init(prepared.model.init(network_key), init_key)

@@ -60,7 +60,7 @@ def run_objectives(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
 
 def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
-    """An update of what ``experiments.images`` trains on MNIST, against its matrix products.
+    """An update of what ``images --quick`` trains on MNIST, against its matrix products.
 
     A layer's products: three of the loss over classes, which has the larger batch; six of each of
     flow and score matching, which differentiate twice. A peer matches scores twice instead.
@@ -68,18 +68,18 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     from experiments import image_model, image_training
 
     shape = (4, 4) if quick else (28, 28)
-    chosen = image_training.defaults((28, 28), False, "energy_matching")
+    chosen = image_training.defaults((28, 28), True, "energy_matching")
     pixels, hidden, updates = (16, 8, 2) if quick else (784, chosen["hidden"], 10)
     num, beside = image_training.FLOW_BATCH, image_training.BATCH_BESIDE_FLOW
     x, y = np.random.default_rng(0).random((beside, pixels), np.float32), np.zeros(beside, int)
-    model = image_model.make_model(x, shape, 10, hidden, 0.13, scale=1 / image_model.FLOW_SCALE)
-    objective = image_model.flow_objective(
+    model = image_model.make_model(x, shape, 10, hidden, 0.13, flows=True)
+    terms = image_model.discriminative(model, losses.nll) | image_model.matching(
         model,
-        losses.nll,
         weight=chosen["flow_weight"],
         denoising_weight=chosen["denoising_weight"],
         noise=0.13,
     )
+    objective = objectives.weighted_sum(**terms)
     batch = {
         "flow": image_model.flow_batch(x[:num], y[:num]),
         "clean": {"x": x[:num], "y": y[:num]},

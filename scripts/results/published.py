@@ -111,7 +111,7 @@ def program(name: str, *options: str, keep: tuple[str, ...]) -> Callable:
     def measure(data_dir: str | None, seed: int, workdir: Path) -> dict[str, Any]:
         summary = workdir / "summary.json"
         given = [*options, f"--seed={seed}"]
-        if "--dataset=mnist" in options and data_dir:
+        if data_dir and {"--dataset=mnist", "--data=mnist"} & set(options):
             given.append(f"--data_dir={data_dir}")
         if not summary.exists():
             module = f"experiments.{name}"
@@ -125,6 +125,8 @@ def program(name: str, *options: str, keep: tuple[str, ...]) -> Callable:
 
 
 _TEST = ("test_log_likelihood", "training_seconds")
+_IMAGES = ("accuracy", "auroc_notmnist", "ece", "label_agreement", "frechet", "frechet_floor")
+_MNIST = ("--data=mnist", "--outliers=notmnist")
 ROWS = {
     "rbm_15_exact": Row(
         "log Z of the published RBM with 15 hidden units, exactly", "215.13840552531664", exact_rbm
@@ -163,6 +165,16 @@ ROWS = {
         "Couplings of a 10 x 10 lattice, sigma = 0.1, from 5,000 samples: mean -log RMSE",
         "6.1 (EB-GFN)",
         program("ising", keep=("minus_log_rmse", "minus_log_rmse_each", "largest_z")),
+    ),
+    "mnist_quick": Row(
+        "One energy of MNIST and its labels, two dense layers: test accuracy, and the rest",
+        "none that does all of it",
+        program("images", *_MNIST, "--quick", keep=_IMAGES),
+    ),
+    "mnist": Row(
+        "The same, three convolutions and chains beside the flow",
+        "none that does all of it",
+        program("images", *_MNIST, keep=_IMAGES),
     ),
 }
 

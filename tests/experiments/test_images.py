@@ -12,11 +12,13 @@ import pytest
 from absl import flags
 from PIL import Image
 
+import ebm_jax
 from experiments import (
     data,
     image_data,
     image_model,
     image_report,
+    image_samples,
     image_training,
     loss_table,
 )
@@ -65,7 +67,7 @@ def test_a_convolution_is_a_dense_layer_of_shared_weights(shape):
     rng = np.random.default_rng(0)
     x = rng.random((2, *shape)).astype(np.float32)
     flat = x.reshape(2, -1)
-    model = image_model.make_model(flat, shape, 2, 7, 1.0, channels=3)
+    model = image_model.make_model(flat, shape, 2, 7, 1.0, channels=[3])
     params = model.init(jax.random.key(0))
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), params)
     layer, *rest = (params["params"][f"Dense_{i}"] for i in range(3))
@@ -113,13 +115,44 @@ def test_the_joint_energy_is_bounded_by_its_reference():
     np.testing.assert_allclose(joint, model.classes(params, jnp.zeros(64))[2])
 
 
-def test_a_lower_precision_is_that_of_the_products_alone():
+@pytest.mark.parametrize("channels", [(), (3,), (3, 4)])
+def test_a_lower_precision_is_that_of_the_products_alone(channels):
     """The energy stays float32, near that of full precision and not the same."""
-    (model, params), (rough, _) = small(), small(precision="bfloat16")
+    model, params = small(channels=channels)
+    rough, _ = small(channels=channels, precision="bfloat16")
     x = jax.random.uniform(jax.random.key(1), (64,))
-    exact, found = (m.network.apply(params, x) for m in (model, rough))
+    exact, found = (m.classes(m.dense(params), x) for m in (model, rough))
     assert found.dtype == jnp.float32
-    assert 0 < np.abs(exact - found).max() < 2**-6 * np.abs(exact).max()
+    network = exact - ebm_jax.energies.gaussian(model.reference, x)
+    assert 0 < np.abs(exact - found).max() < 2**-6 * np.abs(network).max()
+
+
+def test_several_convolutions_are_those_of_xla():
+    """(height, width, colours), the last two of three halving the resolution; times the scale."""
+    shape, widths = (20, 18, 3), [2, 3, 4]
+    x = np.asarray(jax.random.uniform(jax.random.key(1), (2, 1080)))
+    model = image_model.make_model(x, shape, 5, 7, 0.5, channels=widths, flows=True)
+    params = model.init(jax.random.key(0))
+    layers = params["params"]
+    assert layers["Dense_0"]["kernel"].shape == (5 * 5 * 4, 7)
+    assert model.dense(params) is params
+
+    image = 4 * (x[:1].reshape(1, *shape) - 0.5)
+    for number, stride in enumerate((1, 2, 2)):
+        layer = layers[f"Conv_{number}"]
+        image = jax.lax.conv_general_dilated(
+            image,
+            layer["kernel"],
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        image = jax.nn.silu(image + layer["bias"])
+    hidden = jax.nn.silu(image.ravel() @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"])
+    network = hidden @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
+    spread = ((x[0] - x.mean(0)) ** 2 / (x.var(0) + 0.25)).sum()
+    expected = network / image_model.FLOW_SCALE + spread / 2
+    np.testing.assert_allclose(model.classes(params, x[0]), expected, rtol=1e-5)
 
 
 def test_the_flow_is_the_descent_of_its_potential():
@@ -127,14 +160,38 @@ def test_the_flow_is_the_descent_of_its_potential():
     model, params = small(noise=0.5)
     params = jax.tree.map(jnp.zeros_like, params)
     labels = np.zeros(500, int)
-    x = image_model.flow(jax.random.key(0), model, params, labels, 0.0)
+    x = image_samples.starts(jax.random.key(0), model, params, labels, 0.0)
     pull = image_model.FLOW_SCALE * image_model.FLOW_NOISE**2 / 0.5**2
-    deviation = image_model.FLOW_NOISE * (1 - pull / image_model.FLOW_STEPS) ** 100
+    deviation = image_model.FLOW_NOISE * (1 - pull / image_samples.FLOW_STEPS) ** 100
     # 32,000 numbers: four standard errors of mean and deviation.
     assert abs(x.mean() - 0.5) < 4 * deviation / 32_000**0.5
     assert x.std() == pytest.approx(deviation, rel=4 / 64_000**0.5)
-    noisy = image_model.flow(jax.random.key(0), model, params, labels, 0.3)
+    noisy = image_samples.starts(jax.random.key(0), model, params, labels, 0.3)
     assert (noisy - x).std() == pytest.approx(0.3, rel=4 / 64_000**0.5)
+
+
+def test_what_is_known_goes_straight_and_the_rest_follows_it():
+    """V pulls a hidden pixel to the known one: z <- z - h k (z - known on its way); in NumPy."""
+
+    def energy(x, strength):
+        return strength * (x[1] - x[0]) ** 2 / 2
+
+    known, strength = np.array([[0.9, 7.0], [0.2, 7.0]], np.float32), np.array([30.0, 60.0])
+    hidden = np.array([False, True])
+    x, frames = image_samples.flow(
+        jax.random.key(0), energy, jnp.asarray(known), hidden, jnp.asarray(strength)
+    )
+    assert frames.shape == (image_samples.FLOW_FRAMES + 1, 2, 2)
+    np.testing.assert_array_equal(frames[-1], x)
+    noise = np.asarray(frames[0], np.float64)
+    assert noise.std() > 0.1
+    pull = image_model.FLOW_SCALE * image_model.FLOW_NOISE**2 * strength / 100
+    at, moved = noise[:, 0], noise[:, 1]
+    for t in np.arange(1, 101) / 100:
+        at, moved = (1 - t) * noise[:, 0] + t * known[:, 0], moved - pull * (moved - at)
+        if round(100 * t) == 50:
+            np.testing.assert_allclose(frames[10], np.stack([at, moved], 1), rtol=1e-5)
+    np.testing.assert_allclose(x, np.stack([known[:, 0], moved], 1), rtol=1e-5)
 
 
 def test_flow_and_images_have_one_scale():
@@ -157,13 +214,14 @@ def test_guidance_is_a_power_of_the_class_given_the_image():
     joint = np.exp(shift - energies)
     marginal = joint.sum(axis=1, keepdims=True)
     for power in (0.0, 1.0, 2.5):
-        at = image_model.guided(model, params, power)
+        at = image_samples.guided(model, params, power)
         found = [[at({"x": image, "y": y}) for y in range(3)] for image in jnp.asarray(x)]
         expected = shift - np.log(marginal * (joint / marginal) ** power)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
 
 
-def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image():
+@pytest.mark.parametrize("flows", [False, True])
+def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(flows):
     """Each hidden pixel is N(a known one, 0.1^2); half of that variance is left when denoised.
 
     What is known has noise too. Fixed key; 200 chains x 32 pixels an image: four standard errors.
@@ -174,11 +232,11 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image():
         energy = jnp.sum((x[32:] - x[:32]) ** 2) / (2 * spread**2)
         return jnp.stack([energy, energy + 3])
 
-    model = image_model.Model(None, None, classes, None, None, None)
+    model = image_model.Model(None, classes, None, None, None, flows)
     x = np.repeat(np.array([[0.4], [0.6]], np.float32), 64, axis=1)
     options = {"num_steps": 200, "step_size": 0.005, "beta": 1.0, "noise": noise}
     hidden = np.arange(64) >= 32
-    found = image_model.inpaint(jax.random.key(0), model, None, x, hidden, 200, **options)
+    found = image_samples.inpaint(jax.random.key(0), model, None, x, hidden, 200, **options)
     assert found.shape == (2, 200, 64)
     np.testing.assert_array_equal(found[:, :, :32], np.broadcast_to(x[:, None, :32], (2, 200, 32)))
     drawn = found[:, :, 32:]
@@ -232,6 +290,20 @@ def test_flow_and_classifier_see_the_same_images():
     assert 0 < np.abs(x[:num] - clean["x"]).max() < 6 * image_training.CLASSIFIER_NOISE
 
 
+def test_chains_beside_the_flow_have_batches_of_both():
+    """What only one takes is its own, and the classifier sees the larger one's images."""
+    split = data.digits()
+    found = image_training.refining_batches(split, 0.5, seed=3)(2)
+    flow = image_training.flow_batches(split, seed=3)(2)
+    noisy = image_training.batches(split, 0.5, seed=3)(2)
+    assert set(found) == {"flow", "clean", "labelled", "configuration"}
+    for name, parts in (("flow", flow), ("clean", flow), ("labelled", noisy)):
+        assert jax.tree.all(jax.tree.map(np.array_equal, found[name], parts[name]))
+    assert jax.tree.all(
+        jax.tree.map(np.array_equal, found["configuration"], noisy["configuration"])
+    )
+
+
 def pictures(page):
     """Return the pictures that a page holds, opened."""
     found = re.findall(r'src="data:image/(?:png|gif);base64,([^"]+)"', page)
@@ -259,8 +331,8 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     assert (tmp_path / "overview.png").stat().st_size > 20_000
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 3
-    assert "generative/energy_gap" in lines[-1]
-    assert any(line["step"] == 4 and "flow/generative/loss_field" in line for line in lines)
+    assert {"generative/energy_gap", "matching/loss_field"} <= set(lines[-1])
+    assert any(line["step"] == 4 and "flow/matching/loss_field" in line for line in lines)
     assert "--hold_out_class=4" in (tmp_path / "flags.txt").read_text()
     (events,) = (tmp_path / "tensorboard").glob("events*")
     for name in (b"generative/energy_gap", b"samples", b"free_energy/held_out"):
@@ -272,7 +344,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     assert [picture.size for picture in shown[:3]] == [(160, 90)] * 3
     assert len(shown) == page.count("<img") == 8
     assert film.format == "GIF"
-    assert film.n_frames == 11  # the start, and each of ten steps
+    assert film.n_frames == 31  # noise, the flow, and each of ten steps
     assert f"<td>{summary['auroc_held_out']:.4g}</td>" in page
     assert "--hold_out_class=4" in page
 
@@ -340,6 +412,7 @@ def test_the_pictures_show_the_ink():
         (["--seed=12345678901234567890"], "not an integer in the range"),
         (["--betas=2"], "must be 0, or at least 3"),
         (["--generative=gan"], "gan.*<energy_matching.pcd.none>"),
+        (["--channels=8,-1"], "must be integers >= 1, as in 32,64, or nothing"),
         (["--loss=hing"], f"hing.*<{'.'.join(loss_table.NAMES)}>"),
     ],
 )
@@ -372,7 +445,7 @@ def test_images_narrower_than_a_convolution(program, tmp_path, capsys):
         program("images", *given, "--channels=2").main()
     program("images", *given, "--samples=8", "--betas=0").main()
     assert finished(capsys, tmp_path / "a")["frechet"] > 0
-    assert "--channels=0" in (tmp_path / "a" / "flags.txt").read_text()
+    assert "--channels=\n" in (tmp_path / "a" / "flags.txt").read_text()
 
 
 def test_an_infinite_margin_learns_nothing_and_says_so(program, tmp_path):
