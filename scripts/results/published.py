@@ -124,6 +124,7 @@ def program(name: str, *options: str, keep: tuple[str, ...]) -> Callable:
     return measure
 
 
+_COMMAND = "python -m scripts.results --only="
 _TEST = ("test_log_likelihood", "training_seconds")
 _IMAGES = ("accuracy", "auroc_notmnist", "ece", "label_agreement", "frechet", "frechet_floor")
 _MNIST = ("--data=mnist", "--outliers=notmnist")
@@ -208,7 +209,7 @@ def line(row: dict[str, Any]) -> str:
     seconds, interval = found.pop("seconds"), found.pop("interval", None)
     first, *rest = found.items()
     more = f" ({_shown(dict(rest))})" if rest else ""
-    command = f"`python -m scripts.results --only={row['name']} --seed={row['seed']}`"
+    command = f"`{_COMMAND}{row['name']} --seed={row['seed']}`"
     exact = interval is not None and interval[0] == interval[1]
     ours = f"{_shown(first[1], 14 if exact else 6)}{more}"
     within = "" if interval is None else _shown(interval)
@@ -217,9 +218,19 @@ def line(row: dict[str, Any]) -> str:
 
 
 def write(workdir: Path, docs: Path) -> None:
-    """Write docs/results.md from every row that was measured in the workdir."""
-    measured = [workdir / f"{name}.json" for name in ROWS]
-    measured = [json.loads(path.read_text()) for path in measured if path.exists()]
+    """Write docs/results.md: the rows measured in the workdir; others stay as they are there."""
+    page = docs / "results.md"
+    before = page.read_text().splitlines() if page.exists() else []
+    rows, where = [], set()
+    for name in ROWS:
+        path = workdir / f"{name}.json"
+        if path.exists():
+            row = json.loads(path.read_text())
+            rows.append(line(row))
+            where.add(f"Measured on {row['where']}.")
+        elif kept := [old for old in before if f"`{_COMMAND}{name} " in old]:
+            rows += kept
+            where |= {old for old in before if old.startswith("Measured on ")}
     lines = [
         "# Published numbers, measured again",
         "",
@@ -231,10 +242,10 @@ def write(workdir: Path, docs: Path) -> None:
         "",
         "| what | published | ours | interval | seed | seconds | command |",
         "|---|---|---|---|---|---|---|",
-        *map(line, measured),
+        *rows,
         "",
-        *sorted({f"Measured on {row['where']}." for row in measured}),
+        *sorted(where),
         "",
     ]
     docs.mkdir(parents=True, exist_ok=True)
-    (docs / "results.md").write_text("\n".join(lines))
+    page.write_text("\n".join(lines))

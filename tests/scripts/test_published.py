@@ -110,6 +110,17 @@ def test_the_page_keeps_what_was_measured_before(tmp_path, monkeypatch):
     assert "| 0.33333333333333 (test" in rows[1]  # what is exact in full
     assert json.loads((tmp_path / "one.json").read_text())["found"] == found
     assert page.count("Measured on") == 1
+    # From another folder too, where one of them is measured again.
+    with monkeypatch.context() as other:
+        other.setattr(published.os, "cpu_count", lambda: 99)
+        published.measure("other", tmp_path / "b", None, seed=4)
+    published.write(tmp_path / "b", tmp_path / "docs")
+    again = (tmp_path / "docs" / "results.md").read_text()
+    assert [line for line in again.splitlines() if line.startswith("| it |")] == [
+        rows[0],
+        rows[1].replace("--seed=3", "--seed=4").replace("| 3 |", "| 4 |"),
+    ]
+    assert again.count("Measured on") == 2
 
 
 def test_named_rows_are_printed_under_their_names(program, tmp_path, capsys):
