@@ -185,15 +185,22 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
     return model.joint, model.dense(params), prepared, given
 
 
-def flow_energy(model: Model) -> Energy:
-    """Return the potential of the flow from N(0, I) to images: of {"z", "y"}.
+def potential(energy: Callable) -> Callable:
+    """Return the potential of the flow from N(0, I) to images whose energy is (x, beside) -> ().
 
-    z = (x - 1/2) / FLOW_NOISE
+    V(z, beside) = FLOW_SCALE F(1/2 + FLOW_NOISE z, beside)
     """
+    return lambda z, beside: FLOW_SCALE * energy(0.5 + FLOW_NOISE * z, beside)
+
+
+def flow_energy(model: Model) -> Energy:
+    """Return the potential of the flow, of dense parameters and {"z", "y"}."""
 
     def energy(params, configuration):
-        x = 0.5 + FLOW_NOISE * configuration["z"]
-        return FLOW_SCALE * model.joint(params, {"x": x, "y": configuration["y"]})
+        def of_image(x, y):
+            return model.joint(params, {"x": x, "y": y})
+
+        return potential(of_image)(configuration["z"], configuration["y"])
 
     return energy
 

@@ -17,7 +17,8 @@ from ebm_jax import inference
 from ebm_jax.energies.networks import free_energy
 from ebm_jax.samplers import chains, langevin, schedules
 from ebm_jax.types import Array, Energy, Key, Params, Sampler
-from experiments.image_model import FLOW_NOISE, FLOW_SCALE, Model
+from experiments import image_model
+from experiments.image_model import FLOW_NOISE, Model
 
 FLOW_STEPS = 100  # of descent, from noise to images
 FLOW_FRAMES = 20  # of them that a film shows
@@ -45,7 +46,7 @@ def flow(
 ) -> tuple[Array, Array]:
     """Carry the hidden pixels from noise to images, one unit of time down the potential.
 
-        z <- z - h grad V(z),  x = 1/2 + FLOW_NOISE z,  V = FLOW_SCALE energy
+        z <- z - h grad V(z),  x = 1/2 + FLOW_NOISE z
 
     Known pixels go straight from noise to what they are.
 
@@ -59,12 +60,8 @@ def flow(
     Returns:
         images (n, pixels), and those on the way (FLOW_FRAMES + 1, n, pixels), noise first.
     """
-
-    def potential(z, beside):
-        return FLOW_SCALE * energy(0.5 + FLOW_NOISE * z, beside)
-
     noise, end = jax.random.normal(key, known.shape, known.dtype), (known - 0.5) / FLOW_NOISE
-    pull = jax.vmap(jax.grad(potential))
+    pull = jax.vmap(jax.grad(image_model.potential(energy)))
 
     def step(number, z):
         t = (number + 1) / FLOW_STEPS

@@ -68,7 +68,7 @@ flags.DEFINE_list(
     "channels",
     None,
     "Channels of the convolutions, the last two of which halve the resolution; a single one of "
-    "small images does not. None: dense layers alone.",
+    "small images does not. Of none, as in --channels=, the network is dense.",
 )
 flags.DEFINE_integer("hidden", None, "Width of the dense hidden layers.", lower_bound=1)
 flags.DEFINE_enum(

@@ -98,7 +98,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(stops, make_run, tmp_path, unint
 def test_a_killed_run_repeats_updates_and_writes_no_row_twice(make_run, tmp_path, uninterrupted):
     """Killed between a row and its checkpoint, and in the middle of writing a row."""
     with pytest.raises(runs.StoppedError):
-        train(make_run(tmp_path), stop_after=4)
+        train(make_run(tmp_path), stop_after=7)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(uninterrupted[2][2]) + "\n" + '{"step": 12, "toy/lo')
     state, _ = train(make_run(tmp_path))
@@ -209,7 +209,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     make_run, tmp_path, uninterrupted, monkeypatch
 ):
     with pytest.raises(runs.StoppedError):
-        train(make_run(tmp_path), stop_after=4)
+        train(make_run(tmp_path), stop_after=7)
     with monkeypatch.context() as full:
         full.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
         with pytest.raises(

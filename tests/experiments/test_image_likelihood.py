@@ -22,7 +22,6 @@ def gaussians(means):
 
     reference = Gaussian(jnp.full(3, 0.5), jnp.full(3, 1 / 0.3**2))
     return image_model.Model(
-        None,
         reference,
         classes,
         lambda params, c: classes(params, c["x"])[c["y"]],
