@@ -8,13 +8,12 @@ the classes given the image (``--loss``), and one that models (image, class) (``
 With pcd, the choice for small images, persistent Langevin chains that carry their class start from
 noise, and it is maximum likelihood. With energy_matching, the choice for large ones, it is first a
 flow, whose potential the energy is, from noise to images: quick, but no Gibbs energy yet. Denoising
-score matching beside it makes it one near the data, and chains beside both, that start at what the
-flow drew, wherever the energy is low (``--steps``, which takes an accelerator for images of some
-size). Then argmin_y F(x, y) classifies, Langevin dynamics on F(., y) from noise, carried to images
-by the flow if there was one, draws images of class y (``--guidance`` makes them surer of it), on
-F(x) with half of x given it completes an image, and the free energy F(x) says what is like no image
-of the data. The network is dense, or has convolutions first (``--channels``). What no flag says is
-chosen by the size of the images.
+score matching beside it makes it one near the data; chains beside both, that start at what the flow
+drew, wherever the energy is low (``--steps``). Then argmin_y F(x, y) classifies, Langevin dynamics
+on F(., y) from noise, carried to images by the flow if there was one, draws images of class y
+(``--guidance`` makes them surer of it), on F(x) with half of x given it completes an image, and the
+free energy F(x) says what is like no image of the data. The network is dense, or has convolutions
+first (``--channels``). What no flag says is chosen by the size of the images.
 """
 
 import re

@@ -221,6 +221,37 @@ def test_guidance_is_a_power_of_the_class_given_the_image():
 
 
 @pytest.mark.parametrize("flows", [False, True])
+def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(flows):
+    """A Gaussian at a level of each class; a quarter of its deviation is taken for noise.
+
+    Fixed key; 100 chains x 64 pixels a class: four standard errors.
+    """
+    noise, spread, levels = 0.05, 0.1, jnp.array([0.35, 0.6])
+
+    def classes(params, x):
+        return jnp.sum((x - levels[:, None]) ** 2, axis=1) / (2 * params**2)
+
+    def joint(params, c):
+        return classes(params, c["x"])[c["y"]]
+
+    reference = ebm_jax.energies.Gaussian(jnp.zeros(64), jnp.ones(64))
+    model = image_model.Model(reference, classes, joint, None, None, flows)
+    labels = np.repeat([0, 1], 100)
+    options = {"num_steps": 400, "step_size": 0.002, "beta": 1.0, "guidance": 1.0, "noise": noise}
+    found = image_samples.generate(jax.random.key(0), model, jnp.float32(spread), labels, **options)
+    assert found.images.shape == (200, 64)
+    assert found.film.shape == (40 + (image_samples.FLOW_FRAMES if flows else 0) + 1, 200, 64)
+    np.testing.assert_array_equal(found.film[-1], found.images)
+    for label, level in enumerate(levels):
+        drawn = found.images[labels == label]
+        assert drawn.mean() == pytest.approx(float(level), abs=4 * 0.075 / 80)
+        assert drawn.std() == pytest.approx(0.75 * spread, rel=4 / 12_800**0.5)
+        first = found.film[0][labels == label]  # of no class, half black and white, or even
+        assert first.mean() == pytest.approx(0.5, abs=4 * 0.4 / 80)
+        assert first.std() > 0.28
+
+
+@pytest.mark.parametrize("flows", [False, True])
 def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(flows):
     """Each hidden pixel is N(a known one, 0.1^2); half of that variance is left when denoised.
 
