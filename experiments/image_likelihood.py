@@ -3,9 +3,10 @@
     log p(x) = -F(x) - log Z,    Z = sum_y Z_y,    Z_y the integral of exp(-F(x, y)) over x
 
 No chain leaves its class, so every class is annealed by itself, from the Gaussian reference to
-F(., y) and back. The density is one of the data modelled: the grey levels in [0, 1] plus Gaussian
-noise of standard deviation ``--data_noise``; it is evaluated at the test images with such noise,
-ten draws of it for each, in nats an image.
+F(., y) and back; what is found says how high the energies of each class should be. The density is
+one of the data modelled: the grey levels in [0, 1] plus Gaussian noise of standard deviation
+``--data_noise``; it is evaluated at the test images with such noise, ten draws of it for each, in
+nats an image.
 """
 
 import functools
@@ -117,30 +118,38 @@ def measure(
     step_size: float,
     num_betas: int,
     seed: int,
-) -> dict:
-    """Return the mean log-likelihood of the noisy test images, and how far to trust it.
+) -> tuple[dict, np.ndarray]:
+    """Return the mean log-likelihood of the noisy test images, and the levels it supposes.
+
+    Training leaves the Z_y free, as no chain ever leaves its class. The likelihood is that of
+    F(x, y) + level_y, (classes,), whose Z_y are in the proportions of the training images; where
+    a log Z_y is not finite, of F as it is.
 
     ``nats`` with its interval and effective sample size; the same of x given its class; and that
     of the reference alone. Interval and size are those of log Z: the test images are given.
     """
-    num_classes = int(split.train_y.max()) + 1
-    start = starts(split, num_classes, CHAINS, noise, seed)
+    shares = np.bincount(split.train_y) / len(split.train_y)
+    start = starts(split, len(shares), CHAINS, noise, seed)
     found = log_partitions(key, model, params, start, step_size=step_size, num_betas=num_betas)
+    levels = found.best - np.log(shares)
+    levels = levels - levels.mean() if np.isfinite(levels).all() else np.zeros_like(shares)
     x, y = (np.repeat(a, DRAWS, axis=0) for a in (split.test_x, split.test_y))
     x = noisy(x, noise, seed, EVALUATION)
-    energies = np.asarray(_energies(model, params, x), np.float64)
+    energies = np.asarray(_energies(model, params, x), np.float64) + levels
     mean = np.logaddexp.reduce(-energies, axis=1).mean()
     right = -energies[np.arange(len(x)), y]
-    best, low, high = (np.logaddexp.reduce(z) for z in (found.best, found.low, found.high))
-    shares = np.exp(found.best - best)
-    return {
+    log_z_y, *bounds = (z - levels for z in (found.best, found.low, found.high))
+    best, low, high = (np.logaddexp.reduce(z) for z in (log_z_y, *bounds))
+    weights = np.exp(log_z_y - best)
+    likelihood = {
         "nats": float(mean - best),
         "nats_interval": [float(mean - high), float(mean - low)],
         # Of a sum of independent estimates: its relative variance is that of so many chains.
-        "nats_effective_sample_size": float(1 / np.sum(shares**2 / found.effective_sample_sizes)),
-        "nats_given_class": float(np.mean(right - found.best[y])),
+        "nats_effective_sample_size": float(1 / np.sum(weights**2 / found.effective_sample_sizes)),
+        "nats_given_class": float(np.mean(right - log_z_y[y])),
         "nats_reference": -float(jnp.mean(jax.vmap(reference(model).energy)(x))),
     }
+    return likelihood, levels.astype(np.float32)
 
 
 def _energies(model: Model, params: Params, x: np.ndarray) -> Array:

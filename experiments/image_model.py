@@ -15,13 +15,14 @@ import ebm_jax
 from ebm_jax import objectives
 from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointConv, JointMLP
-from ebm_jax.samplers import langevin
-from ebm_jax.types import Array, Energy, Objective, Params
+from ebm_jax.samplers import langevin, underdamped
+from ebm_jax.types import Array, Energy, Objective, Params, Sampler
 from experiments import checkpoints, devices, image_data, runs
 from experiments.image_data import Images
 
 FLOW_NOISE = 0.5  # standard deviation of the grey levels that the flow starts from, about 1/2
 FLOW_SCALE = 0.3  # the flow's potential is so much of the energy
+FRICTION = 3.0  # of chains with velocities, per unit of their time
 KERNEL = 3  # pixels across, of a convolution
 SMALL = 256  # pixels at most of images that are small
 
@@ -38,6 +39,7 @@ class Model(NamedTuple):
     joint: Callable  # (dense params, {"x", "y"}) -> ()
     init: Callable  # key -> params
     dense: Callable  # params -> those of the energies
+    raised: Callable  # (params, (classes,)) -> params of energies as much higher, class by class
     flows: bool = False  # whether its gradient carries noise to images
 
 
@@ -82,8 +84,16 @@ def make_model(
         kernel = jax.nn.initializers.lecun_normal()(jax.random.fold_in(key, 1), taps)
         return _with_first(params, {"kernel": kernel, "bias": jnp.zeros(channels)})
 
+    taps = _taps(shape) if shared else None
+
     def dense(params):
-        return _with_first(params, _as_dense(_first(params), shape)) if shared else params
+        return params if taps is None else _with_first(params, _as_dense(_first(params), taps))
+
+    def raised(params, by):
+        last = max(name for name in params["params"] if name.startswith("Dense"))
+        layer = params["params"][last]
+        higher = layer | {"bias": layer["bias"] + by / scale}
+        return {"params": params["params"] | {last: higher}}
 
     mean = jnp.asarray(train_x.mean(0))
     precision_of_pixels = jnp.asarray(1 / (train_x.var(0) + noise**2))
@@ -96,7 +106,7 @@ def make_model(
     def joint(params, configuration):
         return classes(params, configuration["x"])[configuration["y"]]
 
-    return Model(reference, classes, joint, init, dense, flows)
+    return Model(reference, classes, joint, init, dense, raised, flows)
 
 
 def _first(params: Params) -> dict[str, Array]:
@@ -108,22 +118,33 @@ def _with_first(params: Params, layer: dict[str, Array]) -> Params:
     return {"params": params["params"] | {"Dense_0": layer}}
 
 
-def _as_dense(layer: dict[str, Array], shape: tuple[int, ...]) -> dict[str, Array]:
-    """Return the dense layer that a convolution of small images is, with one row a pixel.
+def _taps(shape: tuple[int, ...]) -> np.ndarray:
+    """Return which weight leads from every pixel to every place of a convolution: 1, or 0.
 
-    One product is several times as fast there as the patches it replaces.
+    (pixels, places, weights of one feature)
     """
     pixels = math.prod(shape)
-    alone = jnp.eye(pixels).reshape(pixels, *shape[:2], -1)  # what one pixel leads to is its row
-    rows = jax.lax.conv_general_dilated(
-        alone,
-        layer["kernel"],
-        (1, 1),
-        "VALID",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    alone = np.eye(pixels, dtype=np.float32).reshape(pixels, *shape[:2], -1)
+    windows = np.lib.stride_tricks.sliding_window_view(alone, (KERNEL, KERNEL), (1, 2))
+    _, rows, columns = windows.shape[:3]
+    return np.moveaxis(windows, 3, -1).reshape(pixels, rows * columns, -1)
+
+
+def _as_dense(layer: dict[str, Array], taps: np.ndarray) -> dict[str, Array]:
+    """Return the dense layer that a convolution of small images is, with one row a pixel.
+
+    One product is several times as fast there as the patches it replaces, and a product with
+    constants as this one, backwards too.
+    """
+    pixels, places, weights = taps.shape
+    rows = jnp.matmul(
+        taps.reshape(-1, weights),
+        layer["kernel"].reshape(weights, -1),
         precision=jax.lax.Precision.HIGHEST,  # weights are copied, not rounded
     ).reshape(pixels, -1)
-    return {"kernel": rows, "bias": jnp.tile(layer["bias"], rows.shape[1] // len(layer["bias"]))}
+    made = {"kernel": rows, "bias": jnp.tile(layer["bias"], places)}
+    # Else what is computed of them in a loop would look up the short bias, number by number.
+    return jax.lax.optimization_barrier(made)
 
 
 class Prepared(NamedTuple):
@@ -241,17 +262,33 @@ def from_images(labels: np.ndarray, x: np.ndarray, mesh: Mesh | None) -> Callabl
     return initial
 
 
+Chains = Callable[..., Sampler]  # (energy, beta=1.0) -> what moves chains of images
+
+
+def chains_of(sampler: str, step_size: float) -> Chains:
+    """Return the chains of a name: "mala", exact, or "baoab", biased, which have velocities.
+
+    Those get further in as many steps. The time of one is the root of 1.25 ``step_size``: MALA
+    refuses where too long a step leads, they would diverge.
+    """
+    if sampler == "baoab":
+        time = math.sqrt(1.25 * step_size)
+        return functools.partial(underdamped.baoab, step_size=time, friction=FRICTION)
+
+    def mala(energy: Energy, beta: Any = 1.0) -> Sampler:
+        # While beta rises the steps do: the noise of hot chains is that of cold ones.
+        step: Any = (lambda number: step_size * beta(number)) if callable(beta) else step_size
+        return langevin.mala(energy, step_size=step, beta=beta)
+
+    return mala
+
+
 Terms = dict[str, tuple[float, Objective, Callable]]  # name: weight, objective, its batch
-
-
-def _of_params(model: Model, energy: Callable) -> Callable:
-    """Return an energy of dense parameters as one of those trained."""
-    return lambda params, x: energy(model.dense(params), x)
 
 
 def discriminative(model: Model, loss: Callable) -> Terms:
     """Return a loss over the classes, of ``batch["labelled"]``, (x, y)."""
-    term = objectives.discriminative(_of_params(model, model.classes), loss)
+    term = objectives.discriminative(model.classes, loss)
     return {"discriminative": (1.0, term, lambda batch: batch["labelled"])}
 
 
@@ -262,10 +299,10 @@ def matching(model: Model, *, weight: float, denoising_weight: float, noise: flo
     alone leads there from afar, and score matching alone makes the energy there that of a Gibbs
     distribution.
     """
-    flow = objectives.flow_matching(_of_params(model, flow_energy(model)))
+    flow = objectives.flow_matching(flow_energy(model))
     terms: Terms = {"matching": (weight, flow, lambda batch: batch["flow"])}
     if denoising_weight:  # or it would be differentiated for nothing
-        denoising = objectives.denoising_score_matching(_of_params(model, model.joint), noise)
+        denoising = objectives.denoising_score_matching(model.joint, noise)
         terms["denoising"] = (denoising_weight, denoising, lambda batch: batch["clean"])
     return terms
 
@@ -275,7 +312,7 @@ def likelihood(
     *,
     initial: Callable,
     weight: float,
-    step_size: float,
+    chains: Chains,
     langevin_steps: int,
     num_chains: int,
     capacity: int,
@@ -285,11 +322,10 @@ def likelihood(
     """Return the likelihood of ``batch["configuration"]``, {"x", "y"}, by persistent chains."""
 
     def make_sampler(params):
-        energy = functools.partial(model.joint, model.dense(params))
-        return langevin.mala(energy, step_size=step_size)
+        return chains(functools.partial(model.joint, params))
 
     term = objectives.persistent(
-        _of_params(model, model.joint),
+        model.joint,
         make_sampler,
         num_steps=langevin_steps,
         num_chains=num_chains,
@@ -300,3 +336,12 @@ def likelihood(
         groups=groups,
     )
     return {"generative": (weight, term, lambda batch: batch["configuration"])}
+
+
+def trained(model: Model, terms: Terms) -> Objective:
+    """Return the weighted sum of terms, as an objective of what is trained."""
+    summed = objectives.weighted_sum(**terms)
+    return Objective(
+        lambda params, key: summed.init(model.dense(params), key),
+        lambda params, *rest: summed.loss(model.dense(params), *rest),
+    )

@@ -15,10 +15,10 @@ import numpy as np
 import ebm_jax
 from ebm_jax import inference
 from ebm_jax.energies.networks import free_energy
-from ebm_jax.samplers import chains, langevin, schedules
+from ebm_jax.samplers import chains, schedules
 from ebm_jax.types import Array, Energy, Key, Params, Sampler
 from experiments import image_model
-from experiments.image_model import FLOW_NOISE, Model
+from experiments.image_model import FLOW_NOISE, Chains, Model
 
 FLOW_STEPS = 100  # of descent, from noise to images
 FLOW_FRAMES = 20  # of them that a film shows
@@ -119,13 +119,13 @@ def generate(
     params: Params,
     labels: np.ndarray,
     *,
+    moves: Chains,
     num_steps: int,
-    step_size: float,
     beta: float,
     guidance: float,
     noise: float,
 ) -> Samples:
-    """Draw images of the given classes from noise: MALA on F(., y), guided.
+    """Draw images of the given classes from noise: chains on F(., y), guided.
 
     Its steps are a multiple of 10. Film and samples are denoised: the data were noisy too.
     """
@@ -146,7 +146,7 @@ def generate(
         else:
             x = jax.random.uniform(start_key, (len(labels), len(model.reference.mean)))
             before = x[None]
-        sampler = _chains(model, energy, num_steps, step_size, beta)
+        sampler = _chains(model, moves, energy, num_steps, beta)
         state, film = chains.run(
             run_key,
             sampler,
@@ -161,12 +161,11 @@ def generate(
     return Samples(np.asarray(images), labels, np.asarray(film), num_steps, beta, guidance)
 
 
-def _chains(model: Model, energy: Energy, num_steps: int, step_size: float, beta: float) -> Sampler:
-    """Return MALA; of chains from noise, beta rises tenfold over the first half of the steps."""
+def _chains(model: Model, moves: Chains, energy: Energy, num_steps: int, beta: float) -> Sampler:
+    """Return how chains move; of those from noise, beta rises tenfold over half of the steps."""
     if model.flows:
-        return langevin.mala(energy, step_size=step_size, beta=beta)
-    rising = schedules.geometric(0.1 * beta, beta, num_steps // 2)
-    return langevin.mala(energy, step_size=lambda step: step_size * rising(step), beta=rising)
+        return moves(energy, beta=beta)
+    return moves(energy, beta=schedules.geometric(0.1 * beta, beta, num_steps // 2))
 
 
 def inpaint(
@@ -177,8 +176,8 @@ def inpaint(
     hidden: np.ndarray,
     repeats: int,
     *,
+    moves: Chains,
     num_steps: int,
-    step_size: float,
     beta: float,
     noise: float,
 ) -> np.ndarray:
@@ -210,7 +209,7 @@ def inpaint(
             start = start + noise * jax.random.normal(noise_key, start.shape)
         else:
             start = jax.random.uniform(start_key, (len(image), len(free)))
-        sampler = _chains(model, energy, num_steps, step_size, beta)
+        sampler = _chains(model, moves, energy, num_steps, beta)
         position = {"free": start, "image": jnp.asarray(image)}
         state, _ = chains.run(run_key, sampler, sampler.init(position), num_steps)
         drawn = inference.denoise(energy, state.position, noise=noise)["free"]

@@ -9,14 +9,17 @@ With pcd, the choice for small images, persistent Langevin chains that carry the
 noise, and it is maximum likelihood. With energy_matching, the choice for large ones, it is first a
 flow, whose potential the energy is, from noise to images: quick, but no Gibbs energy yet. Denoising
 score matching beside it makes it one near the data; chains beside both, that start at what the flow
-drew, wherever the energy is low (``--steps``). Then argmin_y F(x, y) classifies, Langevin dynamics
-on F(., y) from noise, carried to images by the flow if there was one, draws images of class y
-(``--guidance`` makes them surer of it), on F(x) with half of x given it completes an image, and the
-free energy F(x) says what is like no image of the data. The network is dense, or has convolutions
-first (``--channels``). What no flag says is chosen by the size of the images.
+drew, wherever the energy is low (``--steps``). No chain leaves its class: how likely the classes
+are is found after training, by annealing (``--betas``). Then argmin_y F(x, y) classifies, Langevin
+dynamics (``--sampler``) on F(., y) from noise, carried to images by the flow if there was one,
+draws images of class y (``--guidance`` makes them surer of it), on F(x) with half of x given it
+completes an image, and the free energy F(x) says what is like no image of the data. The network is
+dense, or has convolutions first (``--channels``). What no flag says is chosen by the size of the
+images.
 """
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,6 @@ import jax
 import numpy as np
 from absl import flags
 
-from ebm_jax.objectives import weighted_sum
 from experiments import (
     data,
     datasets,
@@ -37,6 +39,7 @@ from experiments import (
     plots,
     runs,
 )
+from experiments.checkpoints import write_parameters
 from experiments.image_data import Images
 from experiments.image_model import Model, Prepared, load, prepare
 from experiments.image_training import batches, defaults, fit, flow_batches, refining_batches
@@ -78,8 +81,11 @@ runs.define_float("flow_learning_rate", None, "The same, of the flow.", 1e-9)
 runs.define_float("flow_weight", None, "Weight of the flow beside the loss over classes.", 0)
 runs.define_float("denoising_weight", None, "Weight of score matching beside the flow.", 0)
 runs.define_float("generative_weight", None, "Weight of the generative part.", 0)
-flags.DEFINE_integer("langevin_steps", None, "MALA steps between updates.", lower_bound=1)
-runs.define_float("step_size", None, "MALA step size, in squared grey levels of [0, 1].", 1e-9, 10)
+flags.DEFINE_enum(
+    "sampler", None, ["mala", "baoab"], "How chains move: exactly, or further, with velocities."
+)
+flags.DEFINE_integer("langevin_steps", None, "Steps of chains between updates.", lower_bound=1)
+runs.define_float("step_size", None, "Step size, in squared grey levels of [0, 1].", 1e-9, 10)
 flags.DEFINE_integer("chains", None, "Chains run at every update.", lower_bound=1)
 flags.DEFINE_integer("capacity", None, "Persistent chains.", lower_bound=1)
 flags.DEFINE_integer(
@@ -90,11 +96,14 @@ runs.define_float(
     "data_noise", 0.13, "Standard deviation of the noise on the data modelled.", 1e-3, 10
 )
 flags.DEFINE_integer("samples", None, "Images to draw at the end.", lower_bound=2)
-flags.DEFINE_integer("sample_steps", None, "MALA steps of the samples from noise.", lower_bound=10)
+flags.DEFINE_integer("sample_steps", None, "Steps of the samples from noise.", lower_bound=10)
 runs.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
 runs.define_float("guidance", None, "Power of P(y | x) in what the samples follow.", 0, 100)
 flags.DEFINE_integer(
-    "betas", None, "Temperatures of the annealing for log Z; 0 for no log Z.", lower_bound=0
+    "betas",
+    None,
+    "Temperatures of the annealing for log Z and the classes' levels; 0 for neither.",
+    lower_bound=0,
 )
 flags.DEFINE_integer(
     "hold_out_class",
@@ -137,7 +146,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
         params, history = fit(
             run,
             "flow" if FLAGS.steps else "",
-            weighted_sum(**terms),
+            image_model.trained(model, terms),
             params,
             flow_batches(split, FLAGS.seed),
             flow_key,
@@ -156,7 +165,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
             model,
             initial=initial,
             weight=FLAGS.generative_weight,
-            step_size=FLAGS.step_size,
+            chains=image_model.chains_of(FLAGS.sampler, FLAGS.step_size),
             langevin_steps=FLAGS.langevin_steps,
             num_chains=FLAGS.chains,
             capacity=FLAGS.capacity,
@@ -167,7 +176,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
     return fit(
         run,
         "",
-        weighted_sum(**terms),
+        image_model.trained(model, terms),
         params,
         batch,
         fit_key,
@@ -186,8 +195,8 @@ def sample(key, prepared: Prepared, params, count: int) -> image_samples.Samples
         prepared.model,
         params,
         np.sort(np.arange(count) % len(prepared.images.classes)),
+        moves=image_model.chains_of(FLAGS.sampler, FLAGS.step_size),
         num_steps=FLAGS.sample_steps,
-        step_size=FLAGS.step_size,
         beta=FLAGS.sample_beta,
         guidance=FLAGS.guidance,
         noise=FLAGS.data_noise,
@@ -213,7 +222,8 @@ def settle(images: Images) -> None:
     """Give the flags that were not given what suits the images, and refuse what cannot be."""
     if FLAGS.data not in image_data.NAMED:
         FLAGS["data"].value = str(Path(FLAGS.data).absolute())  # weights are loaded from anywhere
-    for name, value in defaults(images.shape, FLAGS.quick, FLAGS.generative).items():
+    chosen = defaults(images.shape, FLAGS.quick, FLAGS.generative, FLAGS.sampler)
+    for name, value in chosen.items():
         if FLAGS[name].value is None:
             FLAGS[name].value = value
     image_data.hold_out(images, FLAGS.hold_out_class)  # or refuse
@@ -268,21 +278,24 @@ def main() -> None:
     network_key, fit_key, sample_key, nats_key, paint_key = jax.random.split(
         jax.random.key(FLAGS.seed), 5
     )
-    params, history = train(run, prepared, network_key, fit_key)
-    params = model.dense(params)
-    samples = sample(sample_key, prepared, params, FLAGS.samples)
-    likelihood = {}
-    if FLAGS.betas:
-        likelihood = image_likelihood.measure(
-            nats_key,
-            model,
-            params,
-            images.split,
-            noise=FLAGS.data_noise,
-            step_size=FLAGS.step_size,
-            num_betas=FLAGS.betas,
-            seed=FLAGS.seed,
-        )
+    trained, history = train(run, prepared, network_key, fit_key)
+    params, likelihood = model.dense(trained), {}
+    with ThreadPoolExecutor() as pool:  # compiles and computes on another core
+        samples = pool.submit(sample, sample_key, prepared, params, FLAGS.samples)
+        if FLAGS.betas:
+            likelihood, levels = image_likelihood.measure(
+                nats_key,
+                model,
+                params,
+                images.split,
+                noise=FLAGS.data_noise,
+                step_size=FLAGS.step_size,
+                num_betas=FLAGS.betas,
+                seed=FLAGS.seed,
+            )
+            params = model.raised(params, levels)
+            write_parameters(run.workdir / "parameters.npz", model.raised(trained, levels))
+        inpainted = inpaint(paint_key, model, params, images)
     image_report.write(
         run,
         image_report.Results(
@@ -291,8 +304,8 @@ def main() -> None:
             outliers=data.outliers(images.split.test_x, FLAGS.seed) | prepared.unseen | others,
             loss=FLAGS.loss,
             history=history,
-            samples=samples,
-            inpainted=inpaint(paint_key, model, params, images),
+            samples=samples.result(),
+            inpainted=inpainted,
             likelihood=likelihood,
         ),
         image_data.name_of(FLAGS.data),
@@ -312,8 +325,8 @@ def inpaint(key, model: Model, params, images: Images) -> image_report.Inpainted
         split.test_x[chosen],
         hidden.ravel(),
         image_report.COMPLETIONS,
+        moves=image_model.chains_of(FLAGS.sampler, FLAGS.step_size),
         num_steps=FLAGS.sample_steps,
-        step_size=FLAGS.step_size,
         beta=FLAGS.sample_beta,
         noise=FLAGS.data_noise,
     )

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 
 from ebm_jax import training
-from ebm_jax.objectives import weighted_sum
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
@@ -42,7 +41,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         prepared.model,
         initial=image_model.from_noise(labels, split.train_x.shape[1], None),
         weight=chosen["generative_weight"],
-        step_size=chosen["step_size"],
+        chains=image_model.chains_of(chosen["sampler"], chosen["step_size"]),
         langevin_steps=1 if quick else chosen["langevin_steps"],
         num_chains=chosen["chains"],
         capacity=chosen["capacity"],
@@ -50,7 +49,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         groups=1,
     )
     terms |= image_model.discriminative(prepared.model, loss_table.named("nll"))
-    objective = weighted_sum(**terms)
+    objective = image_model.trained(prepared.model, terms)
     trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
     start = trainer.init(prepared.model.init(network_key), init_key)

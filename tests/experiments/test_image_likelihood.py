@@ -27,6 +27,7 @@ def gaussians(means):
         lambda params, c: classes(params, c["x"])[c["y"]],
         None,
         None,
+        None,
     )
 
 
@@ -51,18 +52,17 @@ def measured(means, num_betas):
 
 
 def log_density(means, x, y):
-    """log p(x) and log p(x | y), and log p of the reference: by NumPy's float64."""
-    log_z = 1.5 * np.log(2 * np.pi * SCALE**2)
-    joint = -((x[:, None] - means) ** 2).sum(2) / (2 * SCALE**2) - LEVELS
-    given = joint[np.arange(len(x)), y] + LEVELS[y] - log_z
-    total = np.logaddexp.reduce(joint, axis=1) - log_z - np.logaddexp.reduce(-LEVELS)
+    """log p(x), both classes equally likely, log p(x | y), log p of the reference: in float64."""
+    given = -((x[:, None] - means) ** 2).sum(2) / (2 * SCALE**2)
+    given -= 1.5 * np.log(2 * np.pi * SCALE**2)
+    total, given = np.logaddexp.reduce(given, axis=1) + np.log(0.5), given[np.arange(len(x)), y]
     reference = -((x - 0.5) ** 2).sum(1) / (2 * 0.3**2) - 1.5 * np.log(2 * np.pi * 0.3**2)
     return total.mean(), given.mean(), reference.mean()
 
 
 def test_it_is_that_of_a_known_density():
     """Fixed key; 25 chains each way err by 0.05 in log Z: 0.2 is four times that."""
-    found = measured(MEANS, 300)
+    found, levels = measured(MEANS, 300)
     test = split(MEANS)
     x = np.repeat(test.test_x, image_likelihood.DRAWS, axis=0)
     noisy = image_likelihood.noisy(x, NOISE, 0, image_likelihood.EVALUATION)
@@ -75,13 +75,25 @@ def test_it_is_that_of_a_known_density():
     assert found["nats"] == pytest.approx(total, abs=0.2)
     assert found["nats_given_class"] == pytest.approx(given, abs=0.2)
     assert found["nats_reference"] == pytest.approx(reference, abs=1e-4)
-    # One class has nearly all the weight, and 25 chains.
-    assert 10 < found["nats_effective_sample_size"] < 30
+    # Two classes of equal weight, 25 chains each.
+    assert 20 < found["nats_effective_sample_size"] <= 50
+    # What makes their Z equal again.
+    np.testing.assert_allclose(levels, LEVELS.mean() - LEVELS, atol=0.2)
+
+
+def test_classes_are_as_heavy_as_they_are_many():
+    """A third and two thirds: their Z are of this ratio, not equal."""
+    some = split(MEANS)
+    few = data.Split(some.train_x[25:], some.train_y[25:], some.test_x, some.test_y)
+    options = {"noise": NOISE, "step_size": 0.02, "num_betas": 300, "seed": 0}
+    _, levels = image_likelihood.measure(jax.random.key(0), gaussians(MEANS), None, few, **options)
+    raised = LEVELS + levels
+    assert raised[0] - raised[1] == pytest.approx(np.log(2), abs=0.2)
 
 
 def test_what_cannot_be_believed_says_so():
     """So far from the reference and in so few temperatures, one chain has all the weight."""
-    found = measured(MEANS + 3, 3)
+    found, _ = measured(MEANS + 3, 3)
     assert found["nats_effective_sample_size"] < 3
 
 

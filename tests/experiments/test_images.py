@@ -54,6 +54,9 @@ def test_chains_start_at_the_images_of_their_slots():
     assert start["y"].tolist() == [2]
 
 
+SAMPLERS = [("mala", False), ("mala", True), ("baoab", False)]  # with a flow before, or not
+
+
 def small(noise=0.1, **options):
     """A model of 3 classes of 64 pixels, and parameters of it."""
     grey = np.full((3, 64), 0.5, np.float32)
@@ -104,6 +107,68 @@ def test_a_convolution_is_a_dense_layer_of_shared_weights(shape):
         step[at] = 1e-4
         sides = [energies(layer["kernel"] + sign * step, flat[0])[1] for sign in (1, -1)]
         np.testing.assert_allclose(slope[at], (sides[0] - sides[1]) / 2e-4, rtol=1e-3, atol=1e-5)
+
+
+def test_the_weights_of_a_dense_layer_are_those_of_the_convolution_to_the_bit():
+    """At its places; nothing else leads anywhere, and its bias is every place's."""
+    model, params = small(channels=[5])
+    layer = params["params"]["Dense_0"]
+    layer["bias"] = np.arange(5, dtype=np.float32)
+    dense = model.dense(params)["params"]["Dense_0"]
+    expected = np.zeros((8, 8, 6, 6, 5), np.float32)
+    for row, column in np.ndindex(6, 6):
+        expected[row : row + 3, column : column + 3, row, column] = layer["kernel"][:, :, 0]
+    np.testing.assert_array_equal(dense["kernel"], expected.reshape(64, -1))
+    np.testing.assert_array_equal(dense["bias"], np.tile(layer["bias"], 36))
+
+
+@pytest.mark.parametrize("channels", [(), (3,), (3, 4)])
+@pytest.mark.parametrize("flows", [False, True])
+def test_the_energies_of_a_class_are_raised(channels, flows):
+    """By as much everywhere, of what is trained and of what the energies take."""
+    model, params = small(channels=channels, flows=flows)
+    x = jax.random.uniform(jax.random.key(1), (7, 64))
+    classes = jax.vmap(model.classes, (None, 0))
+    levels = np.array([1.5, -3.0, 0.25], np.float32)
+    before = classes(model.dense(params), x)
+    for higher in (
+        model.dense(model.raised(params, levels)),
+        model.raised(model.dense(params), levels),
+    ):
+        np.testing.assert_allclose(classes(higher, x) - before, np.tile(levels, (7, 1)), atol=2e-4)
+
+
+def test_what_is_trained_is_the_weighted_sum_of_the_terms():
+    """Of the dense parameters, but its gradient is in those that are trained."""
+    model, params = small(channels=[3])
+    x = jax.random.uniform(jax.random.key(1), (6, 64))
+    y = np.array([0, 1, 2, 2, 1, 0])
+    terms = image_model.discriminative(model, ebm_jax.losses.nll) | image_model.matching(
+        model, weight=0.3, denoising_weight=0.0, noise=0.1
+    )
+    objective = image_model.trained(model, terms)
+    batch = {"labelled": (x, y), "flow": {"z": 2 * x - 1, "y": y}}
+    state = objective.init(params, jax.random.key(2))
+
+    def value(params):
+        return objective.loss(params, state, batch, jax.random.key(3))[0]
+
+    _, (_, metrics) = objective.loss(params, state, batch, jax.random.key(3))
+    total = metrics["discriminative/loss"] + 0.3 * metrics["matching/loss"]
+    np.testing.assert_allclose(value(params), total, rtol=1e-6)
+    energies = np.asarray(jax.vmap(model.classes, (None, 0))(model.dense(params), x), np.float64)
+    right = np.logaddexp.reduce(-energies, axis=1) + energies[np.arange(6), y]
+    np.testing.assert_allclose(metrics["discriminative/loss"], right.mean(), rtol=1e-5)
+    slope = jax.grad(value)(params)["params"]["Dense_0"]["kernel"]
+    kernel = params["params"]["Dense_0"]["kernel"]
+    moved = [
+        params
+        | {"params": params["params"] | {"Dense_0": params["params"]["Dense_0"] | {"kernel": k}}}
+        for k in (kernel.at[1, 2, 0, 1].add(3e-3), kernel.at[1, 2, 0, 1].add(-3e-3))
+    ]
+    np.testing.assert_allclose(
+        slope[1, 2, 0, 1], (value(moved[0]) - value(moved[1])) / 6e-3, rtol=0.02
+    )
 
 
 def test_the_joint_energy_is_bounded_by_its_reference():
@@ -220,8 +285,8 @@ def test_guidance_is_a_power_of_the_class_given_the_image():
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("flows", [False, True])
-def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(flows):
+@pytest.mark.parametrize(("sampler", "flows"), SAMPLERS)
+def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(sampler, flows):
     """A Gaussian at a level of each class; a quarter of its deviation is taken for noise.
 
     Fixed key; 100 chains x 64 pixels a class: four standard errors.
@@ -235,10 +300,19 @@ def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(flows):
         return classes(params, c["x"])[c["y"]]
 
     reference = ebm_jax.energies.Gaussian(jnp.zeros(64), jnp.ones(64))
-    model = image_model.Model(reference, classes, joint, None, None, flows)
+    model = image_model.Model(reference, classes, joint, None, None, None, flows)
     labels = np.repeat([0, 1], 100)
-    options = {"num_steps": 400, "step_size": 0.002, "beta": 1.0, "guidance": 1.0, "noise": noise}
-    found = image_samples.generate(jax.random.key(0), model, jnp.float32(spread), labels, **options)
+    found = image_samples.generate(
+        jax.random.key(0),
+        model,
+        jnp.float32(spread),
+        labels,
+        moves=image_model.chains_of(sampler, 0.002),
+        num_steps=400,
+        beta=1.0,
+        guidance=1.0,
+        noise=noise,
+    )
     assert found.images.shape == (200, 64)
     assert found.film.shape == (40 + (image_samples.FLOW_FRAMES if flows else 0) + 1, 200, 64)
     np.testing.assert_array_equal(found.film[-1], found.images)
@@ -251,8 +325,8 @@ def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(flows):
         assert first.std() > 0.28
 
 
-@pytest.mark.parametrize("flows", [False, True])
-def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(flows):
+@pytest.mark.parametrize(("sampler", "flows"), SAMPLERS)
+def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler, flows):
     """Each hidden pixel is N(a known one, 0.1^2); half of that variance is left when denoised.
 
     What is known has noise too. Fixed key; 200 chains x 32 pixels an image: four standard errors.
@@ -263,9 +337,10 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(flows):
         energy = jnp.sum((x[32:] - x[:32]) ** 2) / (2 * spread**2)
         return jnp.stack([energy, energy + 3])
 
-    model = image_model.Model(None, classes, None, None, None, flows)
+    model = image_model.Model(None, classes, None, None, None, None, flows)
     x = np.repeat(np.array([[0.4], [0.6]], np.float32), 64, axis=1)
-    options = {"num_steps": 200, "step_size": 0.005, "beta": 1.0, "noise": noise}
+    moves = image_model.chains_of(sampler, 0.005)
+    options = {"moves": moves, "num_steps": 200, "beta": 1.0, "noise": noise}
     hidden = np.arange(64) >= 32
     found = image_samples.inpaint(jax.random.key(0), model, None, x, hidden, 200, **options)
     assert found.shape == (2, 200, 64)
