@@ -27,6 +27,7 @@ from experiments.image_model import Model
 START, EVALUATION = 3, 4  # streams of noise, none like those of training
 CHAINS = 25  # a class and way
 DRAWS = 10  # of the noise on a test image
+BELIEVED = 2.0  # chains of equal weight a class, at least, on average
 
 
 class LogPartition(NamedTuple):
@@ -122,8 +123,8 @@ def measure(
     """Return the mean log-likelihood of the noisy test images, and the levels it supposes.
 
     Training leaves the Z_y free, as no chain ever leaves its class. The likelihood is that of
-    F(x, y) + level_y, (classes,), whose Z_y are in the proportions of the training images; where
-    a log Z_y is not finite, of F as it is.
+    F(x, y) + level_y, (classes,), whose Z_y are in the proportions of the training images; of F as
+    it is where the Z_y rest on fewer than BELIEVED chains each, or are not finite.
 
     ``nats`` with its interval and effective sample size; the same of x given its class; and that
     of the reference alone. Interval and size are those of log Z: the test images are given.
@@ -132,7 +133,8 @@ def measure(
     start = starts(split, len(shares), CHAINS, noise, seed)
     found = log_partitions(key, model, params, start, step_size=step_size, num_betas=num_betas)
     levels = found.best - np.log(shares)
-    levels = levels - levels.mean() if np.isfinite(levels).all() else np.zeros_like(shares)
+    believed = np.isfinite(levels).all() and found.effective_sample_sizes.mean() >= BELIEVED
+    levels = levels - levels.mean() if believed else np.zeros_like(shares)
     x, y = (np.repeat(a, DRAWS, axis=0) for a in (split.test_x, split.test_y))
     x = noisy(x, noise, seed, EVALUATION)
     energies = np.asarray(_energies(model, params, x), np.float64) + levels

@@ -19,6 +19,7 @@ images.
 """
 
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,11 @@ def main() -> None:
                 num_betas=FLAGS.betas,
                 seed=FLAGS.seed,
             )
+            if not levels.any() and len(levels) > 1:
+                print(
+                    "alarm: too few chains say how likely the classes are: more --betas.",
+                    file=sys.stderr,
+                )
             params = model.raised(params, levels)
             write_parameters(run.workdir / "parameters.npz", model.raised(trained, levels))
         inpainted = inpaint(paint_key, model, params, images)

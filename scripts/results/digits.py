@@ -93,7 +93,7 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
             "without the noise the number would be another. log Z is the sum over the classes of",
             "what annealing from the Gaussian of independent pixels finds of F(., y), up and back",
             "from chains that began at noisy training digits. The interval holds both ways' 95 %",
-            "intervals of log Z; where they rest on fewer than 5 chains of equal weight, or",
+            "intervals of log Z; where they rest on fewer than 20 chains of equal weight, or",
             "disagree, trust neither. No chain of training ever leaves its class: how high the",
             "energies of a class lie is set by its log Z, so that the classes are as likely as in",
             "the training digits.",
