@@ -109,7 +109,7 @@ def test_the_curve_is_that_of_one_device(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--mesh=3"], "--groups=1 must divide --chains=128 and .* and be a multiple of --mesh=3"),
+        (["--mesh=3"], "--groups=1 must divide --chains=64 and .* and be a multiple of --mesh=3"),
         (["--mesh=2", "--groups=2"], "--mesh=2 needs as many devices"),
         (["--num_processes=2"], "--num_processes=2 needs a --coordinator"),
     ],
