@@ -82,18 +82,19 @@ def make_model(
             return params
         taps = (KERNEL, KERNEL, pixels // math.prod(shape[:2]), *channels)
         kernel = jax.nn.initializers.lecun_normal()(jax.random.fold_in(key, 1), taps)
-        return _with_first(params, {"kernel": kernel, "bias": jnp.zeros(channels)})
+        return _with_layer(params, "Dense_0", {"kernel": kernel, "bias": jnp.zeros(channels)})
 
     taps = _taps(shape) if shared else None
 
     def dense(params):
-        return params if taps is None else _with_first(params, _as_dense(_first(params), taps))
+        if taps is None:
+            return params
+        return _with_layer(params, "Dense_0", _as_dense(params["params"]["Dense_0"], taps))
 
     def raised(params, by):
         last = max(name for name in params["params"] if name.startswith("Dense"))
         layer = params["params"][last]
-        higher = layer | {"bias": layer["bias"] + by / scale}
-        return {"params": params["params"] | {last: higher}}
+        return _with_layer(params, last, layer | {"bias": layer["bias"] + by / scale})
 
     mean = jnp.asarray(train_x.mean(0))
     precision_of_pixels = jnp.asarray(1 / (train_x.var(0) + noise**2))
@@ -109,13 +110,9 @@ def make_model(
     return Model(reference, classes, joint, init, dense, raised, flows)
 
 
-def _first(params: Params) -> dict[str, Array]:
-    return params["params"]["Dense_0"]
-
-
-def _with_first(params: Params, layer: dict[str, Array]) -> Params:
-    """Return the parameters with another first layer."""
-    return {"params": params["params"] | {"Dense_0": layer}}
+def _with_layer(params: Params, name: str, layer: dict[str, Array]) -> Params:
+    """Return the parameters with another layer of this name."""
+    return {"params": params["params"] | {name: layer}}
 
 
 def _taps(shape: tuple[int, ...]) -> np.ndarray:

@@ -280,27 +280,12 @@ def main() -> None:
         jax.random.key(FLAGS.seed), 5
     )
     trained, history = train(run, prepared, network_key, fit_key)
-    params, likelihood = model.dense(trained), {}
+    likelihood = {}
     with ThreadPoolExecutor() as pool:  # compiles and computes on another core
-        samples = pool.submit(sample, sample_key, prepared, params, FLAGS.samples)
+        samples = pool.submit(sample, sample_key, prepared, model.dense(trained), FLAGS.samples)
         if FLAGS.betas:
-            likelihood, levels = image_likelihood.measure(
-                nats_key,
-                model,
-                params,
-                images.split,
-                noise=FLAGS.data_noise,
-                step_size=FLAGS.step_size,
-                num_betas=FLAGS.betas,
-                seed=FLAGS.seed,
-            )
-            if not levels.any() and len(levels) > 1:
-                print(
-                    "alarm: too few chains say how likely the classes are: more --betas.",
-                    file=sys.stderr,
-                )
-            params = model.raised(params, levels)
-            write_parameters(run.workdir / "parameters.npz", model.raised(trained, levels))
+            trained, likelihood = measure(run, nats_key, prepared, trained)
+        params = model.dense(trained)
         inpainted = inpaint(paint_key, model, params, images)
     image_report.write(
         run,
@@ -316,6 +301,27 @@ def main() -> None:
         ),
         image_data.name_of(FLAGS.data),
     )
+
+
+def measure(run: runs.Run, key, prepared: Prepared, trained) -> tuple[Any, dict]:
+    """Estimate the likelihood; return parameters of classes as likely as their images, and it."""
+    model = prepared.model
+    likelihood, levels = image_likelihood.measure(
+        key,
+        model,
+        model.dense(trained),
+        prepared.images.split,
+        noise=FLAGS.data_noise,
+        step_size=FLAGS.step_size,
+        num_betas=FLAGS.betas,
+        seed=FLAGS.seed,
+    )
+    if not levels.any() and len(levels) > 1:
+        sentence = "alarm: too few chains say how likely the classes are: more --betas."
+        print(sentence, file=sys.stderr)
+    trained = model.raised(trained, levels)
+    write_parameters(run.workdir / "parameters.npz", trained)
+    return trained, likelihood
 
 
 def inpaint(key, model: Model, params, images: Images) -> image_report.Inpainted:

@@ -77,7 +77,6 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
         "",
         "![class-conditional samples beside test digits](figures/digits_samples.png)",
         "",
-        "Of 360 samples, the 1-nearest-neighbour accuracy errs by 0.02.",
         "The samples start from uniform noise. Inverse temperature: "
         f"{first['effective_beta']:.3g} in",
         f"training, {first['sample_beta']:.3g} when the samples are drawn.",
