@@ -236,7 +236,11 @@ def labels(label, energies: Array) -> Array:
     """
     given = array("label", label)
     if not jnp.issubdtype(given.dtype, jnp.integer):
-        raise TypeError(f"label must be an integer array, got {given.dtype}.")
+        raise TypeError(
+            f"label must be an integer array, the index of the right candidate, got {given.dtype}: "
+            "a loss over candidates takes (energies of all candidates, label). For the energies "
+            "of a right and of a wrong answer take a pairwise loss, losses.hinge say."
+        )
     if energies.ndim == 0:
         raise ValueError("energies must have the candidates on the last axis, got a scalar.")
     if given.shape != energies.shape[:-1]:

@@ -64,25 +64,32 @@ def _square_jvp(primals, tangents):
     return x**2, bounded(2 * x) * tangent
 
 
+def _exp_of_minus(weight: Array, x: Array) -> Array:
+    # exp(-x) may overflow or vanish where its product with the weight does not.
+    half = jnp.exp(-x / 2)
+    # No weight, nothing: 0 inf would be NaN.
+    return jnp.where((weight == 0) & ~jnp.isnan(x), 0.0, weight * half * half)
+
+
 @jax.custom_jvp
-def exp_of_minus(x: Array) -> Array:
-    """Return exp(-x), inf where it overflows, with derivatives as far as there are numbers."""
-    return jnp.exp(-x)
+def exp_of_minus(weight: Array, x: Array) -> Array:
+    """Return weight exp(-x), inf where it overflows, its derivatives the largest number there."""
+    return _exp_of_minus(weight, x)
 
 
 @exp_of_minus.defjvp
 def _exp_of_minus_jvp(primals, tangents):
-    (x,), (tangent,) = primals, tangents
-    return jnp.exp(-x), -_bounded_exp_of_minus(x) * tangent
+    value = bounded_exp_of_minus(jnp.ones_like(primals[0]), primals[1]) * tangents[0]
+    return exp_of_minus(*primals), value - bounded_exp_of_minus(*primals) * tangents[1]
 
 
 @jax.custom_jvp
-def _bounded_exp_of_minus(x: Array) -> Array:
-    return bounded(jnp.exp(-x))
+def bounded_exp_of_minus(weight: Array, x: Array) -> Array:
+    """Return weight exp(-x), no larger than the largest number."""
+    return bounded(_exp_of_minus(weight, x))
 
 
-@_bounded_exp_of_minus.defjvp
+@bounded_exp_of_minus.defjvp
 def _bounded_exp_of_minus_jvp(primals, tangents):
-    (x,), (tangent,) = primals, tangents
-    value = _bounded_exp_of_minus(x)
-    return value, -value * tangent
+    value = bounded_exp_of_minus(jnp.ones_like(primals[0]), primals[1]) * tangents[0]
+    return bounded_exp_of_minus(*primals), value - bounded_exp_of_minus(*primals) * tangents[1]

@@ -1,6 +1,7 @@
 """Pytrees of arrays as a batch of chains, on the leading axis of every leaf of a position."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -105,6 +106,28 @@ def chain_norm(leaves: list) -> Array:
     squares = chain_sum([jnp.square(x / per_chain(scale, x)) for x in leaves])
     # The derivative at 0 is 0, as that of an absolute value.
     return scale * jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
+
+
+def matrix(leaves: list) -> Array:
+    """Return the leaves side by side, (chains, numbers), in the widest type, at least float32."""
+    dtype = jnp.result_type(jnp.float32, *leaves)
+    rows = [leaf.reshape(len(leaf), math.prod(leaf.shape[1:])) for leaf in leaves]
+    return jnp.concatenate([row.astype(dtype) for row in rows], axis=1)
+
+
+def difference_products(a: Array, b: Array) -> Array:
+    """Return sum_k (a_ik - a_jk) (b_ik - b_jk) of matrices (n, k): (n, n).
+
+    With a = b these are the squared distances. The differences are taken first: in a sum of
+    products such as |a_i|^2 - 2 a_i a_j + |a_j|^2 a distance cancels that is small beside |a_i|.
+    A few rows at a time, derivatives too: no (n, n, k) is stored.
+    """
+
+    @jax.checkpoint
+    def row(pair: tuple[Array, Array]) -> Array:
+        return jnp.sum((pair[0] - a) * (pair[1] - b), axis=-1)
+
+    return jax.lax.map(row, (a, b), batch_size=8)
 
 
 def per_chain(value: Array, leaf: Array, axis: int = 0) -> Array:

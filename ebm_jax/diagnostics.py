@@ -3,6 +3,8 @@ r"""Is the chain mixing, is the energy collapsing, what did the sampler do?
 R-hat and effective sample size come from arviz-stats (``pip install ebm_jax[diagnostics]``).
 """
 
+import math
+import warnings
 from typing import Any
 
 import jax
@@ -12,6 +14,8 @@ import numpy as np
 from ebm_jax import _checks
 from ebm_jax._trees import chain_norm, check_chains, value_and_gradient
 from ebm_jax.types import Array, Energy, Metrics, Params, Position
+
+MANY = 10  # chains per step, above which a history is likely to be transposed
 
 
 def energy_gap(energy: Energy, params: Params, positives: Position, negatives: Position) -> Metrics:
@@ -43,7 +47,9 @@ def energy_gap(energy: Energy, params: Params, positives: Position, negatives: P
     _checks.function("energy", energy)
 
     def energies(name: str, batch: Position) -> Array:
-        return _checks.energies(lambda x: energy(params, x), batch, name)
+        each = _checks.energies(lambda x: energy(params, x), batch, name)
+        # Means in a half precision would differ by its rounding of their common level.
+        return each.astype(jnp.promote_types(each.dtype, jnp.float32))
 
     positive, negative = energies("positives", positives), energies("negatives", negatives)
     return {
@@ -152,7 +158,22 @@ def _history(history) -> np.ndarray:
             "history must be (steps, chains, ...) with at least 4 steps, as chains.run collects "
             f"it; got {values.shape}."
         )
+    steps, chains = values.shape[:2]
+    if chains > MANY * steps:
+        warnings.warn(
+            f"history has {steps:,} steps of {chains:,} chains. If it is (chains, steps, ...), "
+            "transpose it: it must be (steps, chains, ...). Otherwise collect more steps: R-hat "
+            "and ESS of chains as short as these are unreliable.",
+            stacklevel=3,
+        )
     return np.moveaxis(values, (0, 1), (-1, -2))
+
+
+def _unusable(values: np.ndarray) -> np.ndarray:
+    """Return which coordinates never change, or hold what is not finite: nothing is known."""
+    with np.errstate(invalid="ignore"):
+        spread = values.max((-1, -2)) - values.min((-1, -2))
+    return ~(spread > 0) | ~np.isfinite(spread)
 
 
 def rhat(history) -> np.ndarray:
@@ -162,19 +183,25 @@ def rhat(history) -> np.ndarray:
     R-hat, Bayesian Analysis 16(2).
 
     Args:
-        history: (steps, chains, ...), as ``chains.run`` collects it.
+        history: (steps, chains, ...), as ``chains.run`` collects it, with two chains or more. A
+            warning is given where it holds over ten times as many chains as steps.
 
     Returns:
-        The shape of one configuration.
+        The shape of one configuration. It is never NaN: inf for a coordinate that no chain ever
+        changes, or that holds NaN or inf. Leave coordinates out that are constant by design.
 
     Raises:
-        ImportError: arviz-stats is missing. ValueError: fewer than 4 steps.
+        ImportError: arviz-stats is missing. ValueError: fewer than 4 steps or 2 chains.
 
     >>> import numpy as np
     >>> float(rhat(np.random.default_rng(0).normal(size=(500, 4)))) < 1.01
     True
     """
-    return np.asarray(_array_stats().rhat(_history(history)))
+    array_stats, values = _array_stats(), _history(history)
+    if values.shape[-2] < 2:
+        raise ValueError(f"history must hold 2 chains or more for R-hat, got {values.shape[-2]}.")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(_unusable(values), np.inf, array_stats.rhat(values))
 
 
 def ess(history) -> np.ndarray:
@@ -182,11 +209,17 @@ def ess(history) -> np.ndarray:
 
     Source: Vehtari et al. (2021).
 
+    Chains that avoid where they have been can have more than one effective sample a draw. The
+    estimate is often too high where chains are short: a warning is given above two a draw.
+
     Args:
-        history: (steps, chains, ...), as ``chains.run`` collects it.
+        history: (steps, chains, ...), as ``chains.run`` collects it. A warning is given where it
+            holds over ten times as many chains as steps.
 
     Returns:
-        The shape of one configuration, in samples.
+        The shape of one configuration, in samples. It is never NaN: 0 for a coordinate that no
+        chain ever changes, or that holds NaN or inf. A chain that is frozen beside others that
+        move is seen by ``rhat`` alone.
 
     Raises:
         ImportError: arviz-stats is missing. ValueError: fewer than 4 steps.
@@ -195,4 +228,14 @@ def ess(history) -> np.ndarray:
     >>> bool(1500 < ess(np.random.default_rng(0).normal(size=(500, 4))) < 2500)
     True
     """
-    return np.asarray(_array_stats().ess(_history(history)))
+    array_stats, values = _array_stats(), _history(history)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sizes = np.where(_unusable(values), 0.0, array_stats.ess(values))
+    draws = math.prod(values.shape[-2:])
+    if np.any(sizes > 2 * draws):
+        warnings.warn(
+            f"The largest ESS is {sizes.max():,.0f} of {draws:,} draws. Chains may be too short "
+            "to estimate it, or history may be transposed: it must be (steps, chains, ...).",
+            stacklevel=2,
+        )
+    return sizes

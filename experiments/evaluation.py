@@ -1,5 +1,11 @@
-"""Measures of a trained energy: calibration, outlier detection, two-sample tests."""
+"""Measures of a trained energy: calibration, outlier detection, two-sample tests.
 
+An infinite energy is one like others: +inf is above all, -inf below. What cannot be computed is
+NaN, never an error (it comes after hours of training) and never a number: of NaN, of positions
+that are not finite, of too few rows.
+"""
+
+import math
 import warnings
 from collections.abc import Callable
 
@@ -7,25 +13,44 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 
 def auroc(inlier_energies: np.ndarray, outlier_energies: np.ndarray) -> float:
-    """Return the probability that an outlier has the higher energy: 0.5 is chance, 1 perfect."""
-    labels = np.repeat([0, 1], [len(inlier_energies), len(outlier_energies)])
-    return float(roc_auc_score(labels, np.concatenate([inlier_energies, outlier_energies])))
+    """Return the probability that an outlier has the higher energy: 0.5 is chance, 1 perfect.
+
+    Equal energies count half, two of the same infinity too.
+    """
+    n, m = len(inlier_energies), len(outlier_energies)
+    ranks = rankdata(np.concatenate([outlier_energies, inlier_energies]))
+    return float((ranks[:m].sum() - m * (m + 1) / 2) / (n * m)) if n and m else math.nan
+
+
+def _log_probs(energies: np.ndarray) -> np.ndarray:
+    """Return log P(y | x) of energies (n, classes), in float64.
+
+    Classes at -inf share all probability; a row without an allowed class, all +inf, is NaN.
+    """
+    energies = np.asarray(energies, np.float64)
+    lowest = energies.min(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        relative = np.where(lowest == -np.inf, np.where(energies == lowest, 0, np.inf), energies)
+        return log_softmax(np.min(relative, axis=1, keepdims=True) - relative, axis=1)
 
 
 def calibration_error(log_probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Return the expected calibration error: |confidence - accuracy|, averaged over equal bins.
 
+    Of equal probabilities the first class is the answer, as in the accuracy.
     Source: Guo et al. (2017), On calibration of modern neural networks, eq. 3.
     """
+    if not len(labels) or np.isnan(log_probs).any():
+        return math.nan
     confidence = np.exp(log_probs.max(axis=1))
     correct = log_probs.argmax(axis=1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -34,14 +59,22 @@ def calibration_error(log_probs: np.ndarray, labels: np.ndarray, bins: int = 15)
 
 
 def best_beta(energies: np.ndarray, labels: np.ndarray) -> float:
-    """Return the inverse temperature in [0.01, 100] of highest likelihood, P ~ exp(-beta F)."""
+    """Return the inverse temperature in [0.01, 100] of highest likelihood, P ~ exp(-beta F).
+
+    It is 1 where the likelihood is the same at every beta, and NaN where it is 0 at every beta.
+    """
+    energies = np.asarray(energies, np.float64)
 
     def nll(log_beta: float) -> float:
-        log_p = log_softmax(-np.exp(log_beta) * energies, axis=1)
+        log_p = _log_probs(np.exp(log_beta) * energies)
         return -log_p[np.arange(len(labels)), labels].mean()
 
-    found = minimize_scalar(nll, bounds=(np.log(0.01), np.log(100.0)), method="bounded")
-    return float(np.exp(found.x))
+    low, high = np.log(0.01), np.log(100.0)
+    if not len(labels) or not np.isfinite(nll(0.0)):
+        return math.nan
+    if nll(low) == nll(0.0) == nll(high):
+        return 1.0
+    return float(np.exp(minimize_scalar(nll, bounds=(low, high), method="bounded").x))
 
 
 def calibration(energies: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -50,13 +83,14 @@ def calibration(energies: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     The beta for one fifth of the examples is fitted on the others: none tunes itself.
     """
     energies = np.asarray(energies, np.float64)
+    folds = min(5, len(labels))
     fold = np.arange(len(labels)) % 5
-    betas = [best_beta(energies[fold != f], labels[fold != f]) for f in range(5)]
-    scaled = energies * np.asarray(betas)[fold][:, None]
+    betas = np.array([best_beta(energies[fold != f], labels[fold != f]) for f in range(folds)])
+    scaled = energies * betas[fold][:, None]
     return {
-        "ece": calibration_error(log_softmax(-energies, axis=1), labels),
-        "ece_calibrated": calibration_error(log_softmax(-scaled, axis=1), labels),
-        "calibration_beta": float(np.mean(betas)),
+        "ece": calibration_error(_log_probs(energies), labels),
+        "ece_calibrated": calibration_error(_log_probs(scaled), labels),
+        "calibration_beta": float(betas.mean()) if folds else math.nan,
     }
 
 
@@ -65,18 +99,36 @@ def one_nn_accuracy(samples: np.ndarray, reference: np.ndarray) -> tuple[float, 
 
     On the samples and on the data; their mean is the statistic. 0.5 is perfect; 1 means the two
     can be told apart; below 0.5 the samples are copies. High on the samples and low on the data:
-    the samples lie too near the centre.
+    the samples lie too near the centre. A sample as near to the data as to the samples counts
+    half. It takes two rows of each.
     Source: Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests.
     """
-    both = np.concatenate([samples, reference])
-    label = np.repeat([0, 1], [len(samples), len(reference)])
-    neighbours = NearestNeighbors(n_neighbors=2).fit(both)
-    # The first neighbour of a point is the point itself, unless it has an exact double.
-    indices = neighbours.kneighbors(both, return_distance=False)
-    itself = indices[:, 0] == np.arange(len(both))
-    nearest = np.where(itself, indices[:, 1], indices[:, 0])
-    correct = label[nearest] == label
-    return float(correct[label == 0].mean()), float(correct[label == 1].mean())
+    if min(len(samples), len(reference)) < 2 or not _finite(samples, reference):
+        return math.nan, math.nan
+
+    def accuracy(own: np.ndarray, others: np.ndarray) -> float:
+        to_own, to_others = _nearest(own), _nearest(others, own)
+        return float(np.mean((to_own < to_others) + 0.5 * (to_own == to_others)))
+
+    return accuracy(samples, reference), accuracy(reference, samples)
+
+
+def _finite(*arrays: np.ndarray) -> bool:
+    return all(np.isfinite(x).all() for x in arrays)
+
+
+def _nearest(reference: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
+    """Return the distance of every x, by default of every other point, to its nearest in (n, d).
+
+    scikit-learn finds the neighbour by |a|^2 - 2ab + |b|^2 in many dimensions: about a centre
+    least cancels, and the distance is then computed from the difference.
+    """
+    reference = np.asarray(reference, np.float64)
+    centre = reference.mean(axis=0)
+    search = NearestNeighbors(n_neighbors=1).fit(reference - centre)
+    queries = None if x is None else x - centre
+    (indices,) = search.kneighbors(queries, return_distance=False).T
+    return np.linalg.norm((reference if x is None else x) - reference[indices], axis=1)
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -84,11 +136,13 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
         |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))
 
-    Of features (n, d) and (m, d). It is biased upwards, by less for more of them: compare it with
-    that of two samples of real data. Source: Heusel et al. (2017), GANs trained by a two
-    time-scale update rule, eq. 6.
+    Of features (n, d) and (m, d), two rows of each or more. It is biased upwards, by less for
+    more of them: compare it with that of two samples of real data. Source: Heusel et al. (2017),
+    GANs trained by a two time-scale update rule, eq. 6.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if min(len(a), len(b)) < 2 or not _finite(a, b):
+        return math.nan
     between = a.mean(0) - b.mean(0)
     covariances = [np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b)]
     values, vectors = eigh(covariances[0])
@@ -123,7 +177,11 @@ def judge(x: np.ndarray, y: np.ndarray) -> Judge:
 
 def nearest_distances(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the distance of every x to its nearest neighbour in the reference, (n,)."""
-    return NearestNeighbors(n_neighbors=1).fit(reference).kneighbors(x)[0][:, 0]
+    distances = np.full(len(x), math.nan)
+    finite = np.isfinite(x).all(axis=1)
+    if len(reference) and finite.any() and _finite(reference):
+        distances[finite] = _nearest(reference, x[finite])
+    return distances
 
 
 def bias_and_variance(estimates: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
@@ -132,10 +190,12 @@ def bias_and_variance(estimates: np.ndarray, truth: np.ndarray) -> tuple[float, 
         bias^2 = |mean - truth|^2 - variance / n,    variance = trace of the covariance
 
     The last term is what chance adds, so that an absent bias gives 0 on average, with either
-    sign; ``noise`` is two standard errors of that.
+    sign; ``noise`` is two standard errors of that. It takes two repetitions or more.
     """
     estimates = np.asarray(estimates, np.float64)
-    covariance = np.cov(estimates.T) / len(estimates)
+    if len(estimates) < 2 or not _finite(estimates):
+        return math.nan, math.nan, math.nan
+    covariance = np.atleast_2d(np.cov(estimates, rowvar=False)) / len(estimates)
     bias = ((estimates.mean(0) - truth) ** 2).sum() - np.trace(covariance)
     noise = 2 * np.sqrt(2 * (covariance**2).sum())
     return float(bias), float(np.trace(covariance) * len(estimates)), float(noise)

@@ -29,14 +29,20 @@ def guided(model: Model, params: Params, guidance: float) -> Energy:
 
         F(x, y) - (w - 1) log P(y | x):  p(x) P(y | x)^w instead of p(x) P(y | x)
 
+    Energies may be infinite: where F(x, y) is, so is the guided energy, for any w > 0.
     Source: Dhariwal and Nichol (2021), Diffusion models beat GANs on image synthesis, 4.3, with
     the classifier that the energy itself is.
     """
 
     def energy(configuration):
         energies = model.classes(params, configuration["x"])
-        sure = jax.nn.log_softmax(-energies)
-        return (energies - (guidance - 1) * sure)[configuration["y"]]
+        own = energies[configuration["y"]]
+        if guidance == 0:
+            return ebm_jax.gibbs.free_energy(energies)
+        if guidance == 1:
+            return own  # 0 log P would be NaN where P = 0
+        log_p = ebm_jax.gibbs.log_probs(energies)[configuration["y"]]
+        return jnp.where(jnp.isinf(own), own, own - (guidance - 1) * log_p)
 
     return energy
 

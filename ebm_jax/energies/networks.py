@@ -219,10 +219,13 @@ def _patch_product(images, kernel, strides, padding, *, precision=None, **plain)
     """
     del plain  # dilations of 1, one group, the axes as above
     height, width, _, features = kernel.shape
-    pads = jax.lax.padtype_to_pads(images.shape[1:3], (height, width), strides, padding)
-    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(images.shape[1:3], (height, width), strides, padding)
+    # Pads may be negative: they take pixels away.
+    pads = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
+    padded = jax.lax.pad(images, jnp.zeros((), images.dtype), pads)
     rows, columns = (
-        (size - span) // stride * stride + 1
+        max((size - span) // stride * stride + 1, 0)
         for size, span, stride in zip(padded.shape[1:3], (height, width), strides, strict=True)
     )
     patches = [

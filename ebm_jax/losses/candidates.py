@@ -217,6 +217,11 @@ def offender(
         wrong = wrong & (distance > radius)
     elif (known := _checks.concrete(radius)) is None or known > 0:
         raise ValueError(f"radius {radius} needs the distance of every candidate, got None.")
+    return _lowest_wrong(energies, wrong)
+
+
+def _lowest_wrong(energies: Array, wrong: Array) -> Array:
+    """Return the index (...) of the wrong answer of lowest energy, -1 where no answer is wrong."""
     index = jnp.argmin(jnp.where(wrong, energies, jnp.inf), axis=-1)
     # Where every wrong answer is at +inf the first minimum may be an answer that is not wrong.
     offends = jnp.take_along_axis(wrong, index[..., None], axis=-1)[..., 0]
@@ -266,7 +271,7 @@ def over_candidates(loss: Callable[..., Array], **options) -> Callable[[Array, A
     Returns:
         (energies (..., n), label (...)) -> loss (...).
     Raises:
-        TypeError: a loss that is no function.
+        TypeError: a loss that is no function, or is one over candidates already.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax.losses import hinge
@@ -274,5 +279,11 @@ def over_candidates(loss: Callable[..., Array], **options) -> Callable[[Array, A
     0.5
     """
     _checks.function("loss", loss)
+    bare = loss.func if isinstance(loss, functools.partial) else loss
+    if bare in (perceptron, nll, mee):
+        raise TypeError(
+            f"loss must be a pairwise loss, (E+, E-) -> loss, hinge say, got {bare.__name__}, "
+            f"which is one over candidates already: write {bare.__name__}(energies, label)."
+        )
     loss = functools.partial(loss, **options)
     return lambda energies, label: loss(*most_offending(energies, label))

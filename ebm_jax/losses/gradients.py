@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _gibbs, gibbs
-from ebm_jax._derivatives import bounded
+from ebm_jax._derivatives import bounded, bounded_exp_of_minus
 from ebm_jax.losses.candidates import _candidates, _pick, _unknown, winner
 from ebm_jax.losses.pairwise import _margin, _pair
 from ebm_jax.types import Array, PyTree
@@ -138,8 +138,8 @@ def square_exponential(
     positive, negative = _broadcast(positive, negative)
     gamma = _margin("gamma", gamma, positive, negative)
     shape = jnp.broadcast_shapes(positive.shape, gamma.shape)
-    force = bounded(jnp.exp(-negative))
-    return jnp.broadcast_to(bounded(2 * positive), shape), -gamma * force
+    push = bounded_exp_of_minus(gamma, negative)
+    return jnp.broadcast_to(bounded(2 * positive), shape), -push
 
 
 def _one_hot(index: Array, energies: Array) -> Array:

@@ -29,6 +29,13 @@ from ebm_jax.types import Array
 
 def _pair(positive, negative) -> tuple[Array, Array]:
     positive = _checks.floating("positive", positive)
+    known = _checks.array("negative", negative)
+    if jnp.issubdtype(known.dtype, jnp.integer):
+        raise TypeError(
+            f"negative must be the energies of wrong answers, floating point, got {known.dtype}. "
+            "For the energies of all candidates and a label write over_candidates(loss)(energies, "
+            "label), or loss(*most_offending(energies, label))."
+        )
     negative = _checks.floating("negative", negative)
     _checks.broadcastable(positive=positive, negative=negative)
     return positive, negative
@@ -219,8 +226,5 @@ def square_exponential(
     """
     positive, negative = _pair(positive, negative)
     gamma = _margin("gamma", gamma, positive, negative)
-    push = exp_of_minus(negative)
-    # No weight, no push: 0 inf would be NaN.
-    push = jnp.where((gamma == 0) & (push == jnp.inf), 0.0, gamma * push)
-    value = square(positive) + push
+    value = square(positive) + exp_of_minus(gamma, negative)
     return _with_nan_derivatives(value, positive, negative)

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks
 from ebm_jax._trees import chain_norm
+from ebm_jax.losses.candidates import _lowest_wrong
 from ebm_jax.objectives import _conditional, _negatives
 from ebm_jax.objectives._conditional import ConditionalFactory
 from ebm_jax.types import Array, Energy, Key, Objective, Params, Position, PyTree
@@ -121,8 +122,8 @@ def most_offending_among(
                 lambda c, r: c.astype(energies.dtype) - r.astype(energies.dtype), candidates, right
             )
             far = chain_norm(jax.tree.leaves(difference)) > radius
-            index = jnp.argmin(jnp.where(far, energies, jnp.inf))
-            return jax.tree.map(lambda c, r: jnp.where(far.any(), c[index], r), candidates, right)
+            index = _lowest_wrong(energies, far)
+            return jax.tree.map(lambda c, r: jnp.where(index < 0, r, c[index]), candidates, right)
 
         return jax.lax.map(one, (x, y), batch_size=256)
 

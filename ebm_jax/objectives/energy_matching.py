@@ -10,7 +10,8 @@ What they share:
 
 * ``energy``: (params, x) -> ().
 * ``couple``: (x_0, x_1) -> x_0 in another order, which noise belongs to which example;
-  ``optimal_coupling`` is one. None leaves them independent.
+  ``optimal_coupling`` is one. None leaves them independent. Where the batch holds a class, exchange
+  noise within a class only: otherwise the noise given the class is not N(0, I).
 * batches x, on the leading axis; floating leaves are matched, the others (a class) given. Metric
   ``loss``, and ``loss_field``, the regression alone.
 
@@ -27,7 +28,7 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks
 from ebm_jax._noise import standard_normal
-from ebm_jax._trees import chain_sum, partition, per_chain, value_and_gradient
+from ebm_jax._trees import chain_sum, matrix, partition, per_chain, value_and_gradient
 from ebm_jax.objectives import _negatives
 from ebm_jax.samplers import langevin, schedules
 from ebm_jax.types import Array, Energy, Key, Metrics, Objective, Params, Position
@@ -243,20 +244,30 @@ def energy_matching(
 
 
 def optimal_coupling(noise: Position, data: Position) -> Position:
-    r"""Return the noise in the order that makes the ways to the data shortest in all.
+    r"""Return the noise in the order that makes the paths to the data shortest in total.
 
         min over permutations p of sum_i |x_0[p(i)] - x_1[i]|^2
 
-    The optimal transport within a batch: straighter paths, less variance. It costs the cube of the
-    batch. Source: Tong et al. (2024), Improving and generalizing flow-based generative models with
-    minibatch optimal transport; Pooladian et al. (2023).
+    This is the optimal transport within a batch: paths are straighter and the variance is lower.
+    It costs the cube of the batch.
+
+    Only noise and data that agree in all other leaves (a class, say) are paired: given the class,
+    the noise keeps its distribution. A condition that is different for every example leaves
+    nothing to permute.
+
+    Pairing within a batch is biased: the noise that belongs to an example depends on what else is
+    in the batch, and the field that is learnt is that of the plan averaged over batches. The bias
+    vanishes as the number of examples per class grows; with one per class the pairs are
+    independent. Source: Tong et al. (2024), Improving and generalizing flow-based generative
+    models with minibatch optimal transport; Pooladian et al. (2023), Multisample flow matching.
 
     Args:
         noise: n configurations, on the leading axis.
-        data: n configurations of the same structure.
+        data: n configurations of the same structure, whose leaves that are not floating point
+            are those of the noise in some order.
 
     Returns:
-        The noise, its floating leaves in another order; other leaves stay with the data.
+        The noise in another order. Its leaves that are not floating point are those of the data.
 
     Raises:
         ValueError: other numbers of noise than of data, other structures. TypeError: no floating
@@ -269,21 +280,30 @@ def optimal_coupling(noise: Position, data: Position) -> Position:
     """
     from optax.assignment import hungarian_algorithm  # few who import objectives need it
 
-    for name, given in (("noise", noise), ("data", data)):
-        _checks.leading_axis(name, given)
+    for name, tree in (("noise", noise), ("data", data)):
+        num = _checks.leading_axis(name, tree)
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (noise, data)]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"noise must be of the shapes of data, {shapes[1]}, got {shapes[0]}: one a datum."
         )
-    (x0, fixed, merge), (x1, _, _) = partition(noise), partition(data)
+    noise, data = jax.tree.map(jnp.asarray, (noise, data))
+    (x0, fixed, merge), (x1, given, _) = partition(noise), partition(data)
 
-    def flat(leaves: list) -> Array:
-        flat_leaves = [jnp.reshape(leaf, (len(leaf), -1)) for leaf in leaves]
-        return jnp.concatenate(flat_leaves, axis=1).astype(jnp.float32)
-
-    a, b = jax.lax.stop_gradient((flat(x0), flat(x1)))
-    # Of the squared distances only the products depend on the order.
-    rows, columns = hungarian_algorithm(-b @ a.T)
-    order = jnp.zeros(len(a), jnp.int32).at[rows].set(columns.astype(jnp.int32))
-    return merge([leaf[order] for leaf in x0], fixed)
+    # Of the squared distances only the products depend on the order, and no shift changes that.
+    a, b = (x - jnp.mean(x, axis=0) for x in jax.lax.stop_gradient((matrix(x0), matrix(x1))))
+    costs = -jnp.matmul(b, a.T, precision="highest")
+    unlike = jnp.zeros((num, num), bool)
+    for of_noise, of_data in zip(fixed, given, strict=True):
+        different = of_data[:, None] != of_noise
+        unlike |= jnp.any(different, axis=tuple(range(2, different.ndim)))
+    rows, columns = hungarian_algorithm(jnp.where(unlike, jnp.inf, costs))
+    order = jnp.zeros(num, jnp.int32).at[rows].set(columns.astype(jnp.int32))
+    unpaired = unlike[jnp.arange(num), order]
+    if _checks.concrete(unpaired) is not None and unpaired.any():
+        raise ValueError(
+            "noise must have the leaves of data that are not floating point, in any order, got "
+            f"{fixed} for {given}."
+        )
+    coupled = [leaf[order] for leaf in x0]
+    return merge([jnp.where(per_chain(unpaired, x), jnp.nan, x) for x in coupled], given)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax._trees import chain_norm, partition
+from ebm_jax._trees import chain_norm, difference_products, matrix, partition
 from ebm_jax.objectives import _negatives
 from ebm_jax.objectives._negatives import SamplerFactory
 from ebm_jax.samplers import chains
@@ -41,13 +41,11 @@ def nearest_neighbor_entropy(positions: Position) -> Array:
     if num < 2:
         raise ValueError(f"positions must be two samples or more, got {num}.")
     moving = partition(jax.tree.map(jnp.asarray, positions))[0]
-    size = sum(math.prod(leaf.shape[1:]) for leaf in moving)
-    wide = jnp.promote_types(jnp.float32, moving[0].dtype)
-    x = jnp.concatenate([leaf.reshape(num, -1).astype(wide) for leaf in moving], axis=1)
+    x = matrix(moving)
+    size = x.shape[1]
     fixed = jax.lax.stop_gradient(x)
-    squares = jnp.sum(fixed**2, 1)
-    apart = squares[:, None] - 2 * fixed @ fixed.T + squares
-    nearest = jnp.argmin(jnp.where(jnp.eye(num, dtype=bool), jnp.inf, apart), axis=1)
+    distances = difference_products(fixed, fixed)
+    nearest = jnp.argmin(jnp.where(jnp.eye(num, dtype=bool), jnp.inf, distances), axis=1)
     radius = chain_norm([x - x[nearest]])
     log_ball = size / 2 * math.log(math.pi) - math.lgamma(size / 2 + 1)
     return size * jnp.mean(jnp.log(radius)) + log_ball + math.log(num - 1) + float(jnp.euler_gamma)

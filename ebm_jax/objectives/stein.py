@@ -5,21 +5,19 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax._trees import partition, value_and_gradient
+from ebm_jax._trees import difference_products, matrix, partition, value_and_gradient
 from ebm_jax.types import Array, Energy, Objective
 
 
-def _matrix(leaves: list) -> Array:
-    return jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
-
-
-def _products(a: Array) -> Array:
-    return jnp.matmul(a, a.T, precision="highest")  # differences of products are taken
-
-
-def _distances(x: Array) -> Array:
-    squares = jnp.sum(jnp.square(x), axis=1)
-    return jnp.maximum(squares[:, None] + squares - 2 * _products(x), 0)
+def _median_distance(x: Array, itself: Array) -> Array:
+    """Return the median distance between two rows, of those above 0 where it would be 0."""
+    distances = jnp.where(itself, jnp.nan, jnp.sqrt(difference_products(x, x)))
+    median = jnp.nanmedian(distances)
+    return jax.lax.cond(
+        median == 0,
+        lambda: jnp.nanmedian(jnp.where(distances > 0, distances, jnp.nan)),
+        lambda: median,
+    )
 
 
 def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None) -> Objective:
@@ -38,7 +36,8 @@ def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None
     Args:
         energy: (params, x) -> ().
         length: l > 0, in units of x; None for the median distance within the batch, a constant,
-            which takes a sort of n^2 numbers.
+            which takes a sort of n^2 numbers. Where more than half of the distances are 0 it is
+            the median of the others; where all configurations are equal the loss is NaN.
 
     Returns:
         An ``Objective`` without state, of batches x of two or more; the kernel is over the
@@ -67,22 +66,21 @@ def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None
         if num < 2:
             raise ValueError(f"batch must hold two configurations or more, got {num}.")
         batch = jax.tree.map(jnp.asarray, batch)
-        x = _matrix(partition(batch)[0])
-        slope = _matrix(value_and_gradient(lambda one: energy(params, one), batch)[1])
-        x = x - jnp.mean(x, axis=0)  # of which less cancels
+        x = matrix(partition(batch)[0])
+        slope = matrix(value_and_gradient(lambda one: energy(params, one), batch)[1])
+        x = x - jnp.mean(x, axis=0)  # or x / l would round away the differences
         itself = jnp.eye(num, dtype=bool)
         if length is None:
-            median = jnp.nanmedian(jnp.where(itself, jnp.nan, jnp.sqrt(_distances(x))))
-            scale = jax.lax.stop_gradient(median)
+            scale = _median_distance(jax.lax.stop_gradient(x), itself)
         else:
             scale = jnp.asarray(length, x.dtype)
-        # In units of l: z and the score l s, of which w = l s - z, u is
-        #     k / l^2 (d + w^T w' + z^T z' + w^T z + w'^T z').
-        z = x / scale
-        w = -slope * scale - z
-        own = jnp.sum(w * z, axis=1)
-        bracket = z.shape[1] + _products(w) + _products(z) + own[:, None] + own
-        terms = jnp.exp(-_distances(z) / 2) * bracket
+        # In units of l, z = x / l and the score r = l s, u is
+        #     k / l^2 (d + r^T r' + (r - r')^T (z - z') - |z - z'|^2).
+        z, score = x / scale, -slope * scale
+        distances = difference_products(z, z)
+        bracket = jnp.matmul(score, score.T, precision="highest") + z.shape[1]
+        bracket += difference_products(score, z) - distances
+        terms = jnp.exp(-distances / 2) * bracket
         value = jnp.sum(jnp.where(itself, 0, terms)) / (num * (num - 1)) / scale**2
         return value, (state, {"loss": value, "length": scale})
 

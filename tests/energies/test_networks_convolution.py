@@ -70,17 +70,24 @@ def test_a_lower_precision_is_that_of_all_layers_but_the_last():
 
 
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(
+    "padding",
+    ["SAME", "SAME_LOWER", "VALID", [(1, 2), (0, 3)], ((0, 0), (0, 0)), [(-1, 2), (4, -2)]],
+)
 def test_patches_are_the_convolution(strides, padding):
     images = jax.random.normal(jax.random.key(0), (2, 11, 8, 3))
     kernel = jax.random.normal(jax.random.key(1), (3, 2, 3, 5))
     expected = jax.lax.conv_general_dilated(
         images, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    found = jax.jit(networks._patch_product, static_argnums=(2, 3))(
-        images, kernel, strides, padding
-    )
+    found = jax.jit(lambda *x: networks._patch_product(*x, strides, padding))(images, kernel)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_patches_of_images_smaller_than_the_kernel():
+    images, kernel = jnp.ones((2, 2, 5, 1)), jnp.ones((3, 3, 1, 4))
+    found = networks._patch_product(images, kernel, (1, 1), "VALID")
+    assert found.shape == (2, 0, 3, 4)
 
 
 def test_other_backends_keep_the_convolution(monkeypatch):

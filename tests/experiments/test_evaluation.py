@@ -103,3 +103,152 @@ def test_a_judge_tells_classes_and_has_features():
     predict, features = evaluation.judge(x, np.zeros(300))
     assert predict is None
     assert features(x[:3]).shape == (3, 8)
+
+
+# What is not finite, ties, one class, one row, one dimension: by counting, or NaN.
+INF, NAN = np.inf, np.nan
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_auroc_ranks_every_energy(size):
+    """Ties count half, infinities are energies, NaN and an empty side give NaN."""
+    values = np.array([-INF, -1.0, 0.0, 0.0, 2.0, INF])
+    rng = np.random.default_rng(size)
+    for _ in range(20):
+        inlier, outlier = rng.choice(values, size), rng.choice(values, 3)
+        pairs = (outlier[:, None] > inlier) + 0.5 * (outlier[:, None] == inlier)
+        np.testing.assert_allclose(evaluation.auroc(inlier, outlier), pairs.mean())
+    assert np.isnan(evaluation.auroc(np.array([0.0, NAN]), np.ones(3)))
+    assert np.isnan(evaluation.auroc(np.ones(3), np.array([0.0, NAN])))
+    assert np.isnan(evaluation.auroc(np.zeros(0), np.ones(3)))
+
+
+ROWS = {
+    "finite": ([0.0, 1.0, 3.0], 1),
+    "forbidden": ([0.5, INF, 0.2], 0),
+    "certain": ([0.0, -INF, 2.0], 1),
+    "two certain": ([-INF, 0.0, -INF], 2),
+    "forbidden and certain": ([-INF, INF, 2.0], 0),
+    "far": ([1e5, 1e5 + 1.0, 2e5], 0),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ROWS)
+def test_calibration_of_infinite_energies(name):
+    """P(y | x) by its limit, one energy of which is far below the others."""
+    row, label = np.array(ROWS[name][0]), ROWS[name][1]
+    energies = np.stack([row] * 3 + [[0.0, 2.0, 1.0]] * 7)
+    labels = np.array([label] * 3 + [0, 0, 1, 2, 0, 0, 0])
+    found = evaluation.calibration(energies, labels)
+    infinite = np.where(np.isinf(energies), np.sign(energies) * 1e6, energies)
+    p = np.exp(log_softmax(-infinite, axis=1))
+    confidence, correct = p.max(axis=1), p.argmax(axis=1) == labels
+    gaps = {c: (confidence - correct)[confidence == c].sum() for c in set(confidence)}
+    np.testing.assert_allclose(found["ece"], sum(map(abs, gaps.values())) / 10, atol=1e-12)
+    assert np.isfinite(list(found.values())).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_calibration_is_nan_where_it_is_not_known():
+    energies, labels = RNG.normal(size=(20, 3)), RNG.integers(0, 3, 20)
+    for share in (1, 10, 20):
+        bad = energies.copy()
+        bad[:share, 1] = NAN
+        assert np.isnan(list(evaluation.calibration(bad, labels).values())).all()
+        assert np.isnan(evaluation.calibration_error(log_softmax(-bad, axis=1), labels))
+    nowhere = energies.copy()
+    nowhere[3] = INF
+    assert np.isnan(list(evaluation.calibration(nowhere, labels).values())).all()
+    # The right answer is forbidden: no beta gives it any likelihood. The probabilities are known.
+    forbidden = energies.copy()
+    forbidden[3, labels[3]] = INF
+    found = evaluation.calibration(forbidden, labels)
+    assert np.isfinite(found["ece"])
+    assert np.isnan(found["ece_calibrated"])
+    assert np.isnan(evaluation.best_beta(forbidden, labels))
+    none = evaluation.calibration(energies[:0], labels[:0])
+    assert np.isnan(list(none.values())).all()
+    one = evaluation.calibration(energies[:1], labels[:1])  # no others to fit its beta on
+    assert np.isfinite(one["ece"])
+    assert np.isnan(one["ece_calibrated"])
+
+
+@pytest.mark.parametrize("energies", [np.zeros((12, 3)), np.arange(12.0)[:, None]])
+def test_a_beta_that_changes_nothing_is_one(energies):
+    """Ties go to the first class, and one class is always right."""
+    labels = np.arange(12) % energies.shape[1]
+    found = evaluation.calibration(energies, labels)
+    assert found["calibration_beta"] == 1.0
+    np.testing.assert_allclose([found["ece"], found["ece_calibrated"]], 0.0, atol=1e-12)
+
+
+def by_distances(samples, reference):
+    """The two accuracies from all distances in float64, ties counting half."""
+
+    def apart(a, b):
+        return np.sqrt(((a[:, None].astype(float) - b.astype(float)) ** 2).sum(-1))
+
+    def accuracy(own, others):
+        inside = apart(own, own) + np.diag(np.full(len(own), INF))
+        inside, outside = inside.min(1), apart(own, others).min(1)
+        return ((inside < outside) + 0.5 * (inside == outside)).mean()
+
+    return accuracy(samples, reference), accuracy(reference, samples)
+
+
+@pytest.mark.parametrize("shift", [0.0, 100.0, 1e4])
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_neighbours_far_from_the_origin(size, shift):
+    """Multiples of 2^-10, so that float32 holds them moved: with doubles and copies among them."""
+    rng = np.random.default_rng(0)
+    a, b = (np.round(rng.normal(size=(60, size)) * 2**10) / 2**10 for _ in range(2))
+    b[:10], b[10:15], a[50:] = a[:10], b[15:20], a[40:50]
+    b[20:25] = a[20:25] + 2.0**-10
+    moved = [(x + shift).astype(np.float32) for x in (a, b)]
+    np.testing.assert_allclose(evaluation.one_nn_accuracy(*moved), by_distances(a, b), atol=1e-12)
+    nearest = np.sqrt(((a[:, None] - b) ** 2).sum(-1)).min(1)
+    np.testing.assert_allclose(evaluation.nearest_distances(*moved), nearest, rtol=1e-12)
+    expected = evaluation.frechet_distance(a, b)
+    np.testing.assert_allclose(evaluation.frechet_distance(*moved), expected, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_positions_that_are_not_finite_are_nan(bad):
+    a, b = RNG.normal(size=(2, 6, 2))
+    wrong = a.copy()
+    wrong[2, 1] = bad
+    for pair in ((wrong, b), (b, wrong)):
+        assert np.isnan(evaluation.one_nn_accuracy(*pair)).all()
+        assert np.isnan(evaluation.frechet_distance(*pair))
+    np.testing.assert_array_equal(
+        np.isnan(evaluation.nearest_distances(wrong, b)), np.arange(6) == 2
+    )
+    assert np.isnan(evaluation.nearest_distances(b, wrong)).all()
+    assert np.isnan(evaluation.bias_and_variance(wrong, np.zeros(2))).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_too_few_rows_are_nan():
+    a = RNG.normal(size=(6, 2))
+    for few in (a[:0], a[:1]):
+        assert np.isnan(evaluation.one_nn_accuracy(few, a)).all()
+        assert np.isnan(evaluation.one_nn_accuracy(a, few)).all()
+        assert np.isnan(evaluation.frechet_distance(few, a))
+        assert np.isnan(evaluation.frechet_distance(a, few))
+        assert np.isnan(evaluation.bias_and_variance(few, np.zeros(2))).all()
+    assert evaluation.nearest_distances(a[:0], a).shape == (0,)
+    assert np.isnan(evaluation.nearest_distances(a, a[:0])).all()
+    distance = np.linalg.norm(a - a[0], axis=1)
+    np.testing.assert_allclose(evaluation.nearest_distances(a, a[:1]), distance)
+
+
+def test_equal_points_cannot_be_told_apart():
+    assert evaluation.one_nn_accuracy(np.zeros((4, 20)), np.zeros((7, 20))) == (0.5, 0.5)
+
+
+def test_bias_and_variance_of_one_number():
+    """One coordinate, or a matrix of one column: mean 2, variance 1, three repetitions."""
+    bias, variance, noise = evaluation.bias_and_variance(np.array([[1.0], [2.0], [3.0]]), [0.5])
+    np.testing.assert_allclose([bias, variance, noise], [2.25 - 1 / 3, 1.0, 2 * 2**0.5 / 3])

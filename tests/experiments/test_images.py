@@ -285,6 +285,23 @@ def test_guidance_is_a_power_of_the_class_given_the_image():
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 2.5])
+def test_guided_energies_may_be_infinite(guidance):
+    """-log p(x) P(y | x)^w by its limit: 10^7 in place of inf, -2,000 of -inf."""
+    inf = np.inf
+    rows = [[0.0, inf, 1.0], [inf, inf, 1.0], [inf] * 3, [-inf, 0.0, 1.0], [-inf, -inf, inf]]
+    model = image_model.Model(*[None] * 6)._replace(classes=lambda params, x: x)
+    guided = image_samples.guided(model, None, guidance)
+    for row in np.array(rows, np.float32):
+        found = np.array([guided({"x": jnp.asarray(row), "y": y}) for y in range(3)])
+        finite = np.where(row == inf, 1e7, np.where(row == -inf, -2e3, row)).astype(np.float64)
+        total = np.logaddexp.reduce(-finite)
+        expected = -total + guidance * (finite + total)
+        far = np.abs(expected) > 500
+        np.testing.assert_array_equal(found[far], np.sign(expected[far]) * inf)
+        np.testing.assert_allclose(found[~far], expected[~far], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("sampler", "flows"), SAMPLERS)
 def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(sampler, flows):
     """A Gaussian at a level of each class; a quarter of its deviation is taken for noise.

@@ -1,6 +1,7 @@
 """Recovery likelihood and the pairwise losses over data: chains that have an energy each."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -125,3 +126,39 @@ def test_over_labels_it_is_the_discriminative_objective():
     batch = jnp.arange(6), label
     found = [jax.jit(o.loss)(1.1, (), batch, jax.random.key(0))[0] for o in (pairs, labels)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+SPECIAL = [-np.inf, 0.0, 1.0, np.inf, np.nan]
+ENERGIES = np.array(list(itertools.product(SPECIAL, repeat=3)), np.float32)
+
+
+@pytest.mark.parametrize("label", range(3))
+@pytest.mark.parametrize("radius", [0.0, 1.5, 9.0])
+def test_the_offender_at_every_infinity(label, radius):
+    """All energies of three answers 0, 1, 2, by ``most_offending`` and as a proposal.
+
+    The wrong answer of lowest energy, NaN before all: never the right one, unless it is alone.
+    """
+    away = np.abs(np.arange(3) - label)
+    wrong = np.flatnonzero((away > radius) & (away > 0))
+    lowest = [ENERGIES[:, [w]] for w in wrong]
+    expected = np.concatenate(lowest, axis=1).min(axis=1) if len(wrong) else np.inf
+
+    distance = jnp.broadcast_to(jnp.asarray(away, jnp.float32), ENERGIES.shape)
+    labels = jnp.full(len(ENERGIES), label)
+    _, found = losses.most_offending(
+        jnp.asarray(ENERGIES), labels, distance=distance, radius=radius
+    )
+    np.testing.assert_array_equal(found, np.broadcast_to(expected, len(ENERGIES)))
+
+    def energy(params, x, y):
+        return jnp.asarray(ENERGIES)[x, y]
+
+    propose = objectives.most_offending_among(energy, jnp.arange(3), radius=radius)
+    x = jnp.arange(len(ENERGIES))
+    answers = np.asarray(jax.jit(propose)(None, jax.random.key(0), x, labels))
+    if not len(wrong):
+        assert (answers == label).all()
+    else:
+        assert np.isin(answers, wrong).all()
+        np.testing.assert_array_equal(ENERGIES[x, answers], expected)

@@ -189,3 +189,73 @@ def test_warming_is_the_formula(onset):
         risen = float(t >= 1) if onset == 1 else min(1.0, max(0.0, (t - onset) / (1 - onset)))
         wanted = np.inf if risen == 0 else 1 / (0.02 * risen)
         np.testing.assert_allclose(float(beta(step)), wanted, rtol=1e-5)
+
+
+def test_coupling_within_a_class_leaves_its_noise_normal():
+    """Classes at -3 and 3: of N(0, 1) noise, 100 a class, a mean of 0 within 4.5 standard errors.
+
+    Across classes it would be the half that is nearer, of mean 0.80.
+    """
+    num = 200
+    label = jnp.arange(num) % 2
+    data_key, noise_key = jax.random.split(jax.random.key(0))
+    data = 6.0 * label[:, None] - 3 + 0.1 * jax.random.normal(data_key, (num, 1))
+    noise = jax.random.normal(noise_key, (num, 1))
+    found, kept = jax.jit(objectives.optimal_coupling)((noise, label), (data, label))
+    np.testing.assert_array_equal(kept, label)
+    for one in range(2):
+        own = np.asarray(label) == one
+        np.testing.assert_array_equal(np.sort(found[own, 0]), np.sort(noise[own, 0]))
+        assert abs(found[own].mean()) < 4.5 / np.sqrt(num / 2)
+        # In one dimension the shortest paths keep the order, up to the rounding of their lengths.
+        shortest = np.sort(data[own, 0]) - np.sort(noise[own, 0])
+        lengths = np.sum((data[own] - found[own]) ** 2)
+        np.testing.assert_allclose(lengths, np.sum(shortest**2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.int32, np.uint8])
+@pytest.mark.parametrize("shape", [(), (2,), (2, 0)])
+def test_the_coupling_is_the_shortest_within_classes(shape, kind):
+    """Labels of any integer type and shape, the noise's in another order; by SciPy."""
+    rng = np.random.default_rng(3)
+    noise, data = rng.normal(size=(2, 24, 3)).astype(np.float32)
+    label = rng.integers(0, 2, (24, *shape)).astype(kind)
+    mixed = rng.permutation(24)
+    unlike = (label[:, None] != label[mixed]).reshape(24, 24, -1).any(-1) if label.size else 0
+    costs = ((data[:, None] - noise) ** 2).sum(-1) + 1e3 * unlike
+    order = linear_sum_assignment(costs)[1]
+    pairs = {"x": noise, "y": label[mixed]}, {"x": data, "y": label}
+    found = jax.jit(objectives.optimal_coupling)(*pairs)
+    np.testing.assert_array_equal(found["x"], noise[order])
+    np.testing.assert_array_equal(found["y"], label)
+    assert found["y"].dtype == kind
+
+
+def test_labels_that_do_not_match_are_refused_and_traced_they_are_nan():
+    noise, data = (
+        (jnp.zeros((4, 1)), jnp.array([0, 0, 0, 1])),
+        (jnp.ones((4, 1)), jnp.arange(4) % 2),
+    )
+    with pytest.raises(ValueError, match="noise must have the leaves of data"):
+        objectives.optimal_coupling(noise, data)
+    found, _ = jax.jit(objectives.optimal_coupling)(noise, data)
+    assert np.isnan(found).sum() == 1
+
+
+def test_matching_with_classes_starts_from_normal_noise():
+    """E = p_y x has the optimum p_y = E[x_0 - x_1 | y]: -+3, from noise of mean 0."""
+    num = 200
+    label = jnp.arange(num) % 2
+    data = 6.0 * label[:, None] - 3
+
+    def energy(params, pair):
+        return params[pair[1]] * pair[0][0]
+
+    objective = objectives.flow_matching(energy, couple=objectives.optimal_coupling)
+
+    def loss(params):
+        return objective.loss(params, (), (data, label), jax.random.key(0))[0]
+
+    gradient, hessian = jax.jit(lambda p: (jax.grad(loss)(p), jax.hessian(loss)(p)))(jnp.zeros(2))
+    optimum = -np.linalg.solve(hessian, gradient)
+    np.testing.assert_allclose(optimum, [3, -3], atol=4.5 / np.sqrt(num / 2))

@@ -1,5 +1,7 @@
 """gibbs, losses, gradients, margins."""
 
+import functools
+
 import jax.numpy as jnp
 from kinds import (
     NAN,
@@ -30,6 +32,7 @@ OF_TABLE = {
 VALUES = numbers(TABLE, jnp.zeros((2, 4, 3)), jnp.zeros(5))
 SHAPE = Arg((), (None, 3, [3], "3", (-1,), (1.5,), (True,)))
 
+LEVELS = jnp.zeros(4)
 LABELS, OUTSIDE = jnp.zeros(4, int), jnp.full(4, 3)
 LABEL = Arg(
     LABELS,
@@ -109,7 +112,24 @@ ROWS = [
     row(
         losses.over_candidates,
         use=lambda loss: loss(TABLE, LABELS),
-        also=[(lambda: losses.over_candidates(losses.hinge)(TABLE, OUTSIDE), "label must be")],
+        also=[
+            (lambda: losses.over_candidates(losses.hinge)(TABLE, OUTSIDE), "label must be"),
+            (lambda: losses.over_candidates(losses.nll), r"write nll\(energies, label\)"),
+            (lambda: losses.over_candidates(losses.mee, beta=2.0), r"write mee\("),
+            (
+                lambda: losses.over_candidates(functools.partial(losses.perceptron)),
+                r"write perceptron\(",
+            ),
+            # Each kind of loss in place of the other says how to write it.
+            *(
+                (lambda f=f: getattr(losses, f)(TABLE, LABELS), r"over_candidates\(loss\)\(")
+                for f in losses.PAIRWISE
+            ),
+            *(
+                (lambda f=f: getattr(losses, f)(LEVELS, LEVELS), "a pairwise loss, losses.hinge")
+                for f in losses.CANDIDATES
+            ),
+        ],
         loss=function(losses.hinge),
     ),
     row(
