@@ -116,7 +116,8 @@ def bracket(
         E[log mean w] <= log Z <= E[-log mean w_back]
 
     The way back must start at exact samples of the target (or ones as good: long tempered runs).
-    ``bridges.bennett`` makes one better estimate of both, without resampling. Source: Grosse et al. (2015).
+    ``bridges.bennett`` makes one better estimate of both, without resampling.
+    Source: Grosse et al. (2015).
 
     Args:
         key: a key of ``jax.random.key``, used once.

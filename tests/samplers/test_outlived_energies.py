@@ -188,7 +188,7 @@ def test_a_step_of_annealing_and_a_turn_of_another_sampler(name):
 
 @pytest.mark.usefixtures("optimised")
 def test_tempering_from_exact_starts_stays_exact():
-    """E[x^2] = 1 on average over steps 10 to 40 of 20,000 chains of 3 dimensions, a z-score within 5.
+    """E[x^2] = 1 on average over steps 10 to 40 of 20,000 chains in 3 dimensions, within 5 z.
 
     The standard deviation is that of one step: right code fails a choice of keys with a
     probability below 1e-6.
