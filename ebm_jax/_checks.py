@@ -113,7 +113,7 @@ def shape(value) -> tuple[int, ...]:
     sides = (value,) if isinstance(value, int | np.integer) else value
     if not isinstance(sides, tuple | list):
         raise TypeError(f"shape must be an integer or a tuple of them, got {value!r}.")
-    return tuple(count("Each of shape", side) for side in sides)
+    return tuple(count("Each of shape", side, least=0) for side in sides)
 
 
 def broadcastable(**arrays: Array) -> tuple[int, ...]:

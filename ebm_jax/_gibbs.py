@@ -89,7 +89,8 @@ def logsumexp(logits):
     """
     empty = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
     logits = jnp.where(empty, 0.0, logits)
-    others = jnp.arange(logits.shape[-1]) != jnp.argmax(logits, axis=-1, keepdims=True)
+    index = jnp.expand_dims(jnp.arange(logits.shape[-1]), range(logits.ndim - 1))
+    others = index != jnp.argmax(logits, axis=-1, keepdims=True)
     top = jnp.sum(jnp.where(others, 0.0, logits), axis=-1, keepdims=True)
     level = jax.lax.stop_gradient(top)
     rest = jnp.sum(jnp.where(others, jnp.exp(logits - level), 0.0), axis=-1, keepdims=True)

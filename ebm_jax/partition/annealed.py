@@ -43,15 +43,15 @@ class AnnealedState(NamedTuple):
         chains: the sampler's state.
         beta: where on the path they are, ().
         log_weights: log w, (chains,).
-        ancestors: which of the first chains each descends from, (chains,): itself, unless there
-            was resampling.
+        groups: the number of the independent group each chain is in, (chains,): a group of its
+            own, until the chains are resampled in the groups of ``anneal``.
         step: how many values of beta they came past, ().
     """
 
     chains: Any
     beta: Array
     log_weights: Array
-    ancestors: Array
+    groups: Array
     step: Array
 
     @property
@@ -66,7 +66,7 @@ class AnnealedInfo(NamedTuple):
     Attributes:
         log_z: log of the mean weight, log Z(beta) / Z(start).
         effective_sample_size: (sum w)^2 / sum w^2, before resampling, in chains.
-        resampled: whether the chains were resampled there.
+        resampled: whether any group of chains was resampled there.
     """
 
     log_z: Array
@@ -97,7 +97,7 @@ def start(
     """
     _checks.function("make_sampler", make_sampler)
     num = check_chains(positions)
-    beta = _number("beta", beta)
+    beta = _beta(beta, positions)
     # Under jit, so that a sampler is not asked about a beta it would refuse to move at.
     chains = jax.jit(lambda b, x: _made(make_sampler, b).init(x))(beta, positions)
     index = jnp.arange(num, dtype=jnp.int32)
@@ -128,7 +128,23 @@ def _number(name: str, value: ArrayLike) -> Array:
     given = _checks.array(name, value)
     if given.ndim:
         raise ValueError(f"{name} must be one number, got the shape {given.shape}.")
-    return given if jnp.issubdtype(given.dtype, jnp.floating) else given.astype(float)
+    return given
+
+
+def _beta(value: ArrayLike, positions: Position) -> Array:
+    """Return beta in its own type or, where it has none, that of the positions (>= float32).
+
+    The type is never weak: energies would change theirs where a loop carries them.
+    """
+    beta = _number("beta", value)
+    if jnp.issubdtype(beta.dtype, jnp.floating) and not beta.weak_type:
+        return beta
+    kinds = [jnp.result_type(leaf) for leaf in jax.tree.leaves(positions)]
+    kinds = [kind for kind in kinds if jnp.issubdtype(kind, jnp.floating)]
+    kind = (
+        jnp.promote_types(jnp.result_type(*kinds), jnp.float32) if kinds else jnp.result_type(float)
+    )
+    return jax.lax.convert_element_type(beta, kind)
 
 
 def reweight(path: Path, state: AnnealedState, beta: ArrayLike) -> AnnealedState:
@@ -168,12 +184,15 @@ def anneal(
     *,
     num_steps: int = 1,
     resample_below: float = 0.0,
+    groups: int = 1,
 ) -> tuple[AnnealedState, AnnealedInfo]:
     r"""Take the chains from beta to beta: weighted for each, then moved by its sampler.
 
-    With resampling it is sequential Monte Carlo: where the effective sample size falls below a
-    fraction of the chains, heavy ones are copied over light ones (systematic resampling), and all
-    go on with the mean weight. Source: Del Moral, Doucet and Jasra (2006), Sequential Monte
+    With resampling it is sequential Monte Carlo: where the effective sample size of a group of
+    chains falls below a fraction of the group, heavy chains are copied over light ones (systematic
+    resampling), and the group continues with its mean weight. Chains of one group are then no
+    longer independent, but groups are: the error of log Z is estimated from their spread, so it
+    needs several groups (20, say). Source: Del Moral, Doucet and Jasra (2006), Sequential Monte
     Carlo samplers, JRSS B 68(3).
 
     Args:
@@ -185,12 +204,15 @@ def anneal(
         betas: the values after ``state.beta``, in order, up or down, (n,).
         num_steps: steps of the sampler at each.
         resample_below: the fraction in [0, 1]; 0 never resamples, 1 always does.
+        groups: the number of blocks of neighbouring chains, each resampled by itself; it must
+            divide the number of chains, and be the same for all pieces of one run.
 
     Returns:
         The state at the last beta, and ``AnnealedInfo``, (n,) each.
 
     Raises:
-        ValueError: betas that are no vector, num_steps < 1, a fraction outside [0, 1].
+        ValueError: betas that are no vector, num_steps < 1, a fraction outside [0, 1], groups
+            that do not divide the chains equally.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
@@ -209,6 +231,9 @@ def anneal(
     _checks.fraction("resample_below", resample_below)
     _checks.scalar("resample_below", resample_below)
     _checks.finite("betas", betas)
+    num = state.log_weights.shape[0]
+    if num % _checks.count("groups", groups):
+        raise ValueError(f"groups must divide the {num} chains equally, got {groups}.")
     betas = jnp.asarray(betas, state.beta.dtype)
     if betas.ndim != 1:
         raise ValueError(f"betas must be a vector, got the shape {betas.shape}.")
@@ -218,10 +243,10 @@ def anneal(
         state = reweight(path, state, beta)
         info = _summary(state.log_weights)
         if resample_below:
-            fraction = info.effective_sample_size / state.log_weights.shape[0]
-            chosen = fraction <= resample_below
+            sizes = jax.vmap(_effective_sample_size)(state.log_weights.reshape(groups, -1))
+            chosen = sizes <= resample_below * (num // groups)
             state = _resample(resample_key, make_sampler, state, chosen)
-            info = info._replace(resampled=chosen)
+            info = info._replace(resampled=jnp.any(chosen))
         sampler = _made(make_sampler, beta)
         chains = _chains.refresh(sampler, state.chains)
         if num_steps == 1:  # no loop: what the weights computed serves the move
@@ -234,28 +259,41 @@ def anneal(
 
 
 def _summary(log_weights: Array) -> AnnealedInfo:
+    log_z = jax.nn.logsumexp(log_weights) - jnp.log(log_weights.shape[0])
+    return AnnealedInfo(log_z, _effective_sample_size(log_weights), jnp.zeros((), bool))
+
+
+def _effective_sample_size(log_weights: Array) -> Array:
     log_sum, log_squares = (jax.nn.logsumexp(k * log_weights) for k in (1, 2))
-    log_z = log_sum - jnp.log(log_weights.shape[0])
-    size = jnp.where(log_sum == -jnp.inf, 0.0, jnp.exp(2 * log_sum - log_squares))
-    return AnnealedInfo(log_z, size, jnp.zeros((), bool))
+    return jnp.where(log_sum == -jnp.inf, 0.0, jnp.exp(2 * log_sum - log_squares))
 
 
 def _resample(key: Key, make_sampler, state: AnnealedState, chosen: Array) -> AnnealedState:
-    """Return the chains resampled by weight, all of the mean weight, where chosen."""
-    log_weights = state.log_weights
-    num = log_weights.shape[0]
-    shares = jnp.cumsum(jax.nn.softmax(log_weights))
-    points = (jnp.arange(num) + jax.random.uniform(key)) / num
+    """Return the chosen groups (groups,) resampled by weight, each at its mean weight."""
+    log_weights = state.log_weights.reshape(len(chosen), -1)
+    groups, size = log_weights.shape
+    shares = jnp.cumsum(jax.nn.softmax(log_weights), axis=1)
+    points = (jnp.arange(size) + jax.random.uniform(key, (groups, 1))) / size
     # The last share is 1 but for rounding.
-    drawn = jnp.searchsorted(shares / shares[-1], points.astype(shares.dtype))
-    index = jnp.where(chosen, jnp.minimum(drawn, num - 1), jnp.arange(num))
+    shares, points = shares / shares[:, -1:], points.astype(shares.dtype)
+    drawn = jnp.minimum(jax.vmap(jnp.searchsorted)(shares, points), size - 1)
+    index = jnp.where(chosen[:, None], drawn, jnp.arange(size))
+    index = (index + size * jnp.arange(groups)[:, None]).reshape(-1)
     axes = chain_axes(lambda x: _made(make_sampler, state.beta).init(x), state.position)
-    mean = jax.nn.logsumexp(log_weights) - jnp.log(num)
+    mean = jax.nn.logsumexp(log_weights, axis=1, keepdims=True) - jnp.log(size)
     return state._replace(
-        chains=take_chains(state.chains, index, axes),
-        log_weights=jnp.where(chosen, mean, log_weights),
-        ancestors=state.ancestors[index],
+        chains=take_chains(state.chains, index, axes, groups),
+        log_weights=jnp.where(chosen[:, None], mean, log_weights).reshape(-1),
+        groups=_joined(state.groups, groups, jnp.any(chosen)),
     )
+
+
+def _joined(old: Array, groups: int, resampled: Array) -> Array:
+    """Return the groups of the chains; one for all where another piece had other groups."""
+    index = jnp.arange(old.shape[0], dtype=old.dtype)
+    blocks = index // (old.shape[0] // groups)
+    same = jnp.all(old == index) | jnp.all(old == blocks)
+    return jnp.where(resampled, jnp.where(same, blocks, 0), old)
 
 
 def choose_betas(

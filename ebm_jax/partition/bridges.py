@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks
 from ebm_jax._trees import check_chains
+from ebm_jax.partition.annealed import AnnealedState
 from ebm_jax.partition.paths import Path
 from ebm_jax.types import Array, Position
 
@@ -23,32 +24,35 @@ class Bridge(NamedTuple):
     standard_error: Array
 
 
-def bennett(forward: ArrayLike, back: ArrayLike) -> Bridge:
+def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState) -> Bridge:
     r"""Return Bennett's acceptance ratio, the estimate of least variance from both ends.
 
         sum_i sigmoid(f_i - c - m) = sum_j sigmoid(b_j + c + m)
         c = log Z_1 / Z_0,    m = log n_f / n_b
 
     Args:
-        forward: log-weights f of samples of 0: E_0(x) - E_1(x), or those of chains annealed from
-            0 to 1, (n_f,).
-        back: log-weights b of samples of 1: E_1(x) - E_0(x), or those of chains annealed back,
-            with reversible kernels, (n_b,).
+        forward: log-weights f of samples of 0: E_0(x) - E_1(x), (n_f,); or the state of chains
+            annealed from 0 to 1 without resampling.
+        back: log-weights b of samples of 1: E_1(x) - E_0(x), (n_b,); or the state of chains
+            annealed back with reversible kernels and without resampling.
 
     Returns:
-        ``Bridge``; its error is to first order, for independent samples.
+        ``Bridge``; its error is to first order, for independent samples. The equation does not
+        hold for chains that were resampled: give states rather than their log-weights, so that
+        these are refused (under ``jit``: both are NaN). The error is NaN for a single sample on
+        either side, and where all log-weights of each side are equal but the sides disagree.
         Source: C. H. Bennett (1976), Efficient estimation of free energy differences from Monte
         Carlo data, J. Comp. Phys. 22; Shirts and Chodera (2008) for the error.
 
     Raises:
-        ValueError: log-weights that are no vectors.
+        ValueError: log-weights that are no vectors; chains that were resampled.
 
     >>> import jax.numpy as jnp
     >>> found = bennett(jnp.array([1.0, 1.0, 1.0]), jnp.array([-1.0, -1.0]))
     >>> round(float(found.log_z), 4), round(float(found.standard_error), 4)
     (1.0, 0.0)
     """
-    sides = {"forward": forward, "back": back}
+    sides = {n: _independent(n, v) for n, v in (("forward", forward), ("back", back))}
     forward, back = (_checks.floating(name, v) for name, v in sides.items())
     for name, given in sides.items():
         known = _checks.concrete(given)
@@ -82,9 +86,31 @@ def bennett(forward: ArrayLike, back: ArrayLike) -> Bridge:
 
     def relative_variance(log_f: Array) -> Array:
         excess = jax.nn.logsumexp(2 * log_f) - 2 * jax.nn.logsumexp(log_f) + jnp.log(log_f.size)
-        return jnp.expm1(jnp.maximum(excess, 0.0)) / log_f.size
+        return jnp.expm1(jnp.maximum(excess, 0.0)) / jnp.asarray(log_f.size - 1, log_f.dtype)
 
-    return Bridge(log_z, jnp.sqrt(sum(map(relative_variance, logs(log_z)))))
+    error = jnp.sqrt(sum(map(relative_variance, logs(log_z))))
+    # Weights without any spread on either side are exp(log Z) and exp(-log Z), or not of one path.
+    gap, scale = jnp.abs(forward[0] + back[0]), jnp.maximum(1.0, jnp.abs(forward[0]))
+    equal = jnp.all(forward == forward[0]) & jnp.all(back == back[0])
+    apart = equal & (gap > 1000 * jnp.finfo(gap.dtype).eps * scale)
+    return Bridge(log_z, jnp.where(apart, jnp.nan, error))
+
+
+def _independent(name: str, side: ArrayLike | AnnealedState) -> ArrayLike:
+    """Return the log-weights of a side, or refuse resampled chains; NaN where traced."""
+    if not isinstance(side, AnnealedState):
+        return side
+    resampled = jnp.any(side.groups != jnp.arange(side.groups.shape[0]))
+    known = _checks.concrete(resampled)
+    if known is not None and known:
+        raise ValueError(
+            f"{name} must be chains that were not resampled: Bennett's equation is for the weights "
+            "of whole paths, and resampled chains have lost them. Anneal with resample_below=0, or "
+            "use estimates.bracket, which takes resampled groups of chains."
+        )
+    if known is None:
+        return jnp.where(resampled, jnp.nan, side.log_weights)
+    return side.log_weights
 
 
 def _ends(forward: Array, back: Array, log_z: Array) -> Array:

@@ -11,14 +11,17 @@ from ebm_jax.types import Array, Key
 
 
 class Estimate(NamedTuple):
-    """log Z, and how far to trust it: all ().
+    """log Z and its uncertainty: all ().
 
     Attributes:
         log_z: the estimate.
-        standard_error: of log Z, to first order in that of Z; worthless where the effective
-            sample size is small. NaN of one chain, as the interval is.
-        interval: (2,), from a bootstrap over the chains.
-        effective_sample_size: of how many independent chains of equal weight the answer is.
+        standard_error: of log Z, to first order in that of Z; unreliable where the effective
+            sample size is small (below 20, say). NaN for one chain or one group of resampled
+            chains, as the interval is.
+        interval: (2,), from a studentised bootstrap over the chains (over the groups of resampled
+            chains). With fewer than about 10 groups it is wide, or infinite.
+        effective_sample_size: the equivalent number of equally weighted, independent chains
+            (groups of resampled chains).
     """
 
     log_z: Array
@@ -34,9 +37,13 @@ def log_partition(
 
         log Z = log mean w,   standard error = std(w) / (mean w sqrt n),   ESS = (sum w)^2 / sum w^2
 
-    After resampling the chains are no longer independent, but families of one ancestor are: w is
-    then the sum over a family (Chan and Lai 2013, A general theory of particle filters, Annals of
-    Statistics 41(6)). When few families are left, trust neither.
+    The spread is that of independent chains. After resampling the groups of ``annealed.anneal``
+    are independent, and w is the mean weight of a group; estimators from the ancestors of the
+    chains of one group need multinomial resampling and many more chains than temperatures.
+    The interval is log Z - q std(w) / (mean w sqrt n), q the quantiles of the studentised error
+    of log mean w over bootstrap samples.
+    Source: P. Hall (1988), Theoretical comparison of bootstrap confidence intervals, Annals of
+    Statistics 16(3).
 
     Args:
         key: a key of ``jax.random.key``, used once, for the bootstrap.
@@ -48,7 +55,9 @@ def log_partition(
         ``Estimate``. It is of log Z(start) / Z(end) for chains that went back: see ``bracket``.
 
     Raises:
-        ValueError: confidence outside (0, 1), resamples < 1. TypeError: what are no chains.
+        ValueError: confidence outside (0, 1), resamples < 1; chains that were resampled in one
+            group (under ``jit`` the error and the interval are NaN). TypeError: a state that is
+            not an ``AnnealedState``.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.partition.annealed import AnnealedState
@@ -63,21 +72,40 @@ def log_partition(
     _checks.inside("confidence", confidence)
     resamples = _checks.count("resamples", resamples)
     num, highest = state.log_weights.shape[0], jnp.max(state.log_weights)
+    known = _checks.concrete(state.groups)
+    if known is not None and num > 1 and not known.any():
+        raise ValueError(
+            f"state must have independent chains or several groups of them, got {num} chains "
+            "resampled in one group, of which the error is not known: give annealed.anneal("
+            "groups=20), say. The estimate without an error is log_z[-1] of its AnnealedInfo."
+        )
     shift = jnp.where(jnp.isfinite(highest), highest, 0.0)
-    weights = jnp.exp(state.log_weights - shift)
-    families = jax.ops.segment_sum(weights, state.ancestors, num)
-    mean = jnp.mean(families)
-    spread = jnp.sqrt(jnp.sum((families - mean) ** 2) / (num - 1) / num)
+    units = jax.ops.segment_sum(jnp.exp(state.log_weights - shift), state.groups, num)
+    n = jnp.max(state.groups) + 1  # units; the rest are empty
+    units = units * (n / num).astype(units.dtype)  # the groups' means
+    inside = jnp.arange(num) < n
+
+    def summary(units: Array) -> tuple[Array, Array]:
+        """Return the mean and its relative standard error."""
+        mean = jnp.sum(units, where=inside) / n
+        squares = jnp.sum(jnp.square(units - mean), where=inside)
+        return mean, jnp.sqrt(squares / (n - 1) / n) / mean
+
+    mean, error = summary(units)
 
     def once(key: Key) -> Array:
-        return jnp.mean(families[jax.random.randint(key, (num,), 0, num)])
+        drawn, spread = summary(units[jax.random.randint(key, (num,), 0, n)])
+        excess = jnp.log(drawn / mean)
+        return jnp.where(spread > 0, excess / spread, jnp.sign(excess) * jnp.inf)
 
-    means = jax.lax.map(once, jax.random.split(key, resamples))
+    studentised = jax.lax.map(once, jax.random.split(key, resamples))
+    # 0 / 0 for units that are all equal. An infinite end needs an order statistic, no mean of two.
+    studentised = jnp.nan_to_num(studentised, nan=0.0, posinf=jnp.inf, neginf=-jnp.inf)
     tail = (1 - confidence) / 2
-    interval = jnp.quantile(means, jnp.asarray([tail, 1 - tail]))
-    interval = jnp.where(num > 1, interval, jnp.nan)  # one chain says nothing of the others
-    size = jnp.sum(families) ** 2 / jnp.sum(families**2)
-    return Estimate(jnp.log(mean) + shift, spread / mean, jnp.log(interval) + shift, size)
+    high, low = jnp.quantile(studentised, jnp.asarray([tail, 1 - tail]), method="nearest")
+    log_z = jnp.log(mean) + shift
+    size = jnp.sum(units) ** 2 / jnp.sum(units**2)
+    return Estimate(log_z, error, log_z - error * jnp.stack([low, high]), size)
 
 
 def bracket(
@@ -88,7 +116,8 @@ def bracket(
         E[log mean w] <= log Z <= E[-log mean w_back]
 
     The way back must start at exact samples of the target (or ones as good: long tempered runs).
-    ``bridges.bennett`` makes one better estimate of both. Source: Grosse et al. (2015).
+    ``bridges.bennett`` makes one better estimate of both, without resampling.
+    Source: Grosse et al. (2015).
 
     Args:
         key: a key of ``jax.random.key``, used once.

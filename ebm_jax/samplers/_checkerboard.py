@@ -110,12 +110,13 @@ def energy(params: Ising | Potts, even: Array, odd: Array, around: list) -> Arra
     if isinstance(params, Potts):
         return _energy_colours(params, even, odd, around)
     spins = odd.astype(jnp.int32)
-    bonds = jnp.sum(spins * sum(around), axis=(0, 1))
+    bonds = jnp.sum(spins * sum(around).astype(jnp.int32), axis=(0, 1))  # pyright: ignore
     total = jnp.sum(even.astype(jnp.int32) + spins, axis=(0, 1))
-    return -(params.coupling * bonds + params.field * total)
+    kind = _dtype(params)
+    return -(params.coupling * bonds.astype(kind) + params.field * total.astype(kind))
 
 
 def _energy_colours(params: Potts, even: Array, odd: Array, around: list) -> Array:
     bonds = jnp.sum(sum((n == odd).astype(jnp.int32) for n in around), axis=(0, 1))
     even, odd = (_discrete.look_up(jnp.asarray(params.field), board) for board in (even, odd))
-    return -(params.coupling * bonds + jnp.sum(even + odd, axis=(0, 1)))
+    return -(params.coupling * bonds.astype(even.dtype) + jnp.sum(even + odd, axis=(0, 1)))

@@ -85,7 +85,10 @@ def encode(leaf: Array, values: np.ndarray) -> Array:
     """Return the numbers of the values."""
     if np.array_equal(values, np.arange(len(values))):
         return leaf.astype(jnp.int32)
-    return jnp.argmax(leaf[..., None] == values, axis=-1).astype(jnp.int32)
+    table = jnp.asarray(values)
+    kind = np.promote_types(leaf.dtype, table.dtype)
+    same = leaf.astype(kind)[..., None] == jnp.expand_dims(table.astype(kind), range(leaf.ndim))
+    return jnp.argmax(same, axis=-1).astype(jnp.int32)
 
 
 def look_up(table: Array, x: Array) -> Array:

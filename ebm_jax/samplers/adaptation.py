@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
+from ebm_jax._trees import check_chains
+from ebm_jax.samplers import chains as _chains
 from ebm_jax.types import Array, Key, Position, Sampler
 
 _REACH, _DELAY, _DECAY = 0.05, 10.0, 0.75  # gamma, t_0, kappa of the source
@@ -23,9 +25,9 @@ class Tuned(NamedTuple):
     """What ``step_size`` found.
 
     Attributes:
-        step_size: the step size, shaped like the initial one.
+        step_size: the step size, shaped like the initial one; NaN where no chain accepted anything.
         position: where the chains are now.
-        acceptance: mean acceptance of the chains in every step, (num_steps,).
+        acceptance: mean acceptance of the chains without a NaN in every step, (num_steps,).
     """
 
     step_size: Array
@@ -49,6 +51,9 @@ def step_size(
     come from a sampler made with the step size found, from the positions found. All chains
     share one step size. Step t uses the key ``fold_in(key, t)``. Compile it with
     ``ebm_jax.jit``.
+
+    A chain with a NaN in its state accepts nothing at any step size, so it is left out of the
+    mean. Where no chain accepted anything in all steps there is no such step size: it is NaN.
 
     Args:
         key: a key of ``jax.random.key``, used once.
@@ -90,7 +95,9 @@ def step_size(
         state, t, log_factor, error, average = carry
         sampler = make_sampler(initial * jnp.exp(log_factor))
         state, info = sampler.step(jax.random.fold_in(key, t.astype(jnp.int32)), state)
-        accepted = jnp.mean(_acceptance(acceptance, info))
+        rates = _acceptance(acceptance, info)
+        sound = ~_chains._has_nan(state, axes, num)
+        accepted = jnp.mean(rates, where=sound if rates.shape == sound.shape else None)
         t = t + 1
         error = error + target - jnp.where(jnp.isnan(accepted), 0.0, accepted)
         log_factor = centre - jnp.sqrt(t) / (_REACH * (t + _DELAY)) * error
@@ -98,12 +105,15 @@ def step_size(
         average = weight * log_factor + (1 - weight) * average
         return (state, t, log_factor, error, average), accepted
 
-    state = _checks.sampler("What make_sampler returns", make_sampler(initial)).init(position)
+    sampler = _checks.sampler("What make_sampler returns", make_sampler(initial))
+    num, axes = check_chains(position), _chains.axes(sampler, position)
+    state = sampler.init(position)
     zero = _zero_that_varies_as(state)
     (state, _, _, _, average), history = jax.lax.scan(
         one, (state, zero, zero, zero, zero), length=num_steps
     )
-    return Tuned(initial * jnp.exp(average), state.position, history)
+    moved = jnp.any(history > 0)
+    return Tuned(initial * jnp.exp(jnp.where(moved, average, jnp.nan)), state.position, history)
 
 
 def _acceptance(read: Callable[[Any], Array], info: Any) -> Array:

@@ -140,9 +140,9 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
         v = state.position
         of_hidden, of_visible = -(-num_hidden // 2), -(-num_visible // 2)
         draw = functools.partial(_discrete.units, n=of_hidden + of_visible)
-        logits = _discrete.scaled(beta, v.astype(weights.dtype) @ weights + hidden)
+        logits = _discrete.scaled(beta, v.astype(weights.dtype) @ weights + hidden[None])
         h = draw(key, logits, start=0).astype(weights.dtype)
-        logits = _discrete.scaled(beta, h @ weights.T + visible)
+        logits = _discrete.scaled(beta, h @ weights.T + visible[None])
         new = draw(key, logits, start=of_hidden).astype(v.dtype)
         if clamp is not None:
             new = jnp.where(_discrete.clamped_leaf(clamp, v.shape), v, new)
@@ -300,9 +300,9 @@ def systematic_scan(
             drawn = gibbs.sample(block_key, energies, beta=beta, where=allowed)  # pyright: ignore
             stuck = drawn < 0
             new = jnp.where(
-                stuck[:, None], current, drawn[:, None].astype(jnp.int32) // digits % len(values)
+                stuck[:, None], current, drawn[:, None].astype(jnp.int32) // digits[None] % len(values)
             )
-            chosen = drawn[:, None] == jnp.arange(len(choices))
+            chosen = drawn[:, None] == jnp.arange(len(choices))[None]
             at = jnp.sum(jnp.where(chosen, energies, 0), axis=1, dtype=energies.dtype)
             at = jnp.where(stuck, jnp.max(energies, axis=1), at)
             return jax.lax.dynamic_update_slice_in_dim(x, new, first, 1), at

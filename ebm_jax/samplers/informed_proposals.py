@@ -112,7 +112,7 @@ def _target(energy: Energy, values, one_hot: bool, beta, clamp: PyTree) -> _Targ
         if one_hot:
             change = slope - jnp.take_along_axis(slope, x[..., None], axis=2)
         else:
-            change = slope[..., None] * (number.astype(slope.dtype) - shown[..., None])
+            change = slope[..., None] * (number.astype(slope.dtype)[None, None] - shown[..., None])
         return InformedState(position, value, change)
 
     return _Target(evaluate, variables, lambda p: _discrete.clamped(clamp, p), values, distance)
@@ -177,7 +177,7 @@ def gibbs_with_gradients(
     def log_proposal(state: InformedState, x: Array) -> Array:
         """Return log q(i, k | x) of every i and k, (chains, n q)."""
         logits = -_discrete.scaled(beta, state.change) / 2
-        never = jnp.arange(q) == x[..., None]
+        never = jnp.arange(q)[None, None] == x[..., None]
         stay = target.stay(state.position)
         if stay is not None:
             never |= stay[..., None]
@@ -191,7 +191,7 @@ def gibbs_with_gradients(
         forward = log_proposal(state, x)
         chosen = jax.random.categorical(choose_key, forward)[:, None]
         site, back = chosen // q, chosen // q * q + jnp.take_along_axis(x, chosen // q, axis=1)
-        moved = jnp.where(jnp.arange(x.shape[1]) == site, chosen % q, x)
+        moved = jnp.where(jnp.arange(x.shape[1])[None] == site, chosen % q, x)
         proposed = target.evaluate(jax.vmap(restore)(moved, fixed))
         ratio = jnp.take_along_axis(log_proposal(proposed, moved), back, axis=1)
         ratio -= jnp.take_along_axis(forward, chosen, axis=1)
@@ -210,7 +210,7 @@ def _drift(target: _Target, step_size, beta):
         logits = -_discrete.scaled(beta, state.change) / 2 - squares / (2 * step_size)
         stay = target.stay(state.position)
         if stay is not None:
-            moved = jnp.arange(len(target.values)) != x[..., None]
+            moved = jnp.arange(len(target.values))[None, None] != x[..., None]
             logits = jnp.where(stay[..., None] & moved, -jnp.inf, logits)
         return jax.nn.log_softmax(logits)
 

@@ -12,7 +12,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax._trees import chain_axes, check_chains, check_energy, explicit_mesh
+from ebm_jax._trees import (
+    chain_axes,
+    check_chains,
+    check_energy,
+    explicit_mesh,
+    select_chains,
+)
 from ebm_jax.samplers import chains as _chains
 from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
 
@@ -75,7 +81,8 @@ def replica_exchange(
 
     Every chain has replicas and swaps of its own. The swaps leave the product of the replicas'
     targets as it is; where a state holds more than positions (an energy, a velocity in thermal
-    units) all of it that belongs to a chain moves along with its chain.
+    units) all of it that belongs to a chain moves along with its chain, and what depends on the
+    temperature (the log-density that blackjax's kernels keep) is then refreshed.
     Source: Syed et al. (2022), Non-reversible parallel tempering: a scalable highly parallel
     MCMC scheme, JRSS B 84(2); Okabe et al. (2001).
 
@@ -120,11 +127,22 @@ def replica_exchange(
             replicas = jax.vmap(lambda b: made(b).init(position))(ladder)
         return TemperingState(replicas, jnp.zeros((), jnp.int32))
 
-    def refresh(state: TemperingState) -> TemperingState:
-        def one(b: Array, replica: Any) -> Any:
-            return _chains.refresh(make_sampler(b), replica)
+    def renewed(b: Array, replica: Any) -> Any:
+        return _chains.refresh(make_sampler(b), replica)
 
-        return state._replace(replicas=jax.vmap(one)(ladder, state.replicas))
+    def refresh(state: TemperingState) -> TemperingState:
+        return state._replace(replicas=jax.vmap(renewed)(ladder, state.replicas))
+
+    def of_own_temperature(replicas: Any, moved: Array, axes: PyTree) -> Any:
+        """Renew what depends on the temperature in the chains that came from another one."""
+        replica = jax.tree.map(lambda leaf: leaf[-1], replicas)
+        depends = _dependence(lambda b: renewed(b, replica), ladder[-1])
+        if not any(jax.tree.leaves(depends)):
+            return replicas
+        axes = jax.tree.map(lambda axis, changes: axis if changes else -1, axes, depends)
+        new = jax.vmap(renewed)(ladder, replicas)
+        select = jax.vmap(lambda chosen, new, old: select_chains(chosen, new, old, axes))
+        return select(moved, new, replicas)
 
     def step(key: Key, state: TemperingState) -> tuple[TemperingState, TemperingInfo]:
         _checks.one_key(key)
@@ -142,6 +160,8 @@ def replica_exchange(
         source = _sources(swapped)
         axes = chain_axes(make_sampler(ladder[-1]).init, state.position)
         replicas = _permute(replicas, source, axes)
+        moved = source != jnp.arange(ladder.shape[0])[:, None]
+        replicas = of_own_temperature(replicas, moved, axes)
         energy_at_target = jnp.take_along_axis(values, source, axis=0)[-1]
         info = TemperingInfo(energy_at_target, acceptance, swapped)
         return TemperingState(replicas, state.step + 1), info
@@ -176,6 +196,22 @@ def _permute(replicas: PyTree, source: Array, axes: PyTree) -> PyTree:
         return jnp.take_along_axis(leaf, index, axis=0)
 
     return jax.tree.map(move, axes, replicas)
+
+
+def _dependence(function: Callable[[Array], PyTree], x: Array) -> PyTree:
+    """Return for every leaf of ``function(x)`` whether x is used in computing it.
+
+    Read from the jaxpr: nothing is computed. What a nested function returns counts as using all
+    its arguments.
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(x)
+    used = {id(variable) for variable in closed.jaxpr.invars}
+    for equation in closed.jaxpr.eqns:
+        if any(id(variable) in used for variable in equation.invars):
+            used |= {id(variable) for variable in equation.outvars}
+    return jax.tree.unflatten(
+        jax.tree.structure(shapes), [id(variable) in used for variable in closed.jaxpr.outvars]
+    )
 
 
 def adapt_ladder(betas: ArrayLike, acceptance: ArrayLike) -> Array:

@@ -15,6 +15,7 @@ import ebm_jax
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
 from ebm_jax.partition import exact
+from ebm_jax.samplers import gibbs_sampling
 from scripts.results import ising_tables as tables
 
 CRITICAL = np.log(1 + np.sqrt(2)) / 2
@@ -36,6 +37,14 @@ def ising_derivatives(shape):
     return jax.jit(jax.vmap(lambda k: (log_z(k), slope(k), jax.grad(slope)(k))))
 
 
+def ising_levels(shape):
+    """Return the energies of all lattices, and how many lattices have each."""
+    bits = np.arange(2 ** np.prod(shape))[:, None] >> np.arange(np.prod(shape))
+    s = 1 - 2 * (bits & 1).reshape(-1, *shape)
+    energy = -(s * (np.roll(s, 1, 1) + np.roll(s, 1, 2))).sum((1, 2))
+    return np.unique(energy, return_counts=True)
+
+
 @pytest.mark.parametrize("side", tables.LOG_Z)
 def test_ising_tables(side, x64):
     found, slope, _ = ising_derivatives((side, side))(jnp.array(tables.COUPLINGS))
@@ -52,10 +61,7 @@ def test_ising_in_the_bulk(x64):
 @pytest.mark.parametrize("shape", [(3, 3), (4, 4), (3, 4), (5, 1)])
 def test_ising_by_brute_force(shape, x64):
     """log Z, energy and heat capacity from the number of lattices of each energy."""
-    bits = np.arange(2 ** np.prod(shape))[:, None] >> np.arange(np.prod(shape))
-    s = 1 - 2 * (bits & 1).reshape(-1, *shape)
-    energy = -(s * (np.roll(s, 1, 1) + np.roll(s, 1, 2))).sum((1, 2))
-    levels, counts = np.unique(energy, return_counts=True)
+    levels, counts = ising_levels(shape)
     couplings = np.array([0.05, 0.3, CRITICAL, 1.0])
     found = np.stack(ising_derivatives(shape)(couplings), axis=1)
     for k, row in zip(couplings, found, strict=True):
@@ -70,6 +76,33 @@ def test_ising_far_from_criticality_stays_finite(x64):
     assert np.isfinite(found).all()
     # Two ground states and little else.
     np.testing.assert_allclose(found[0][1], 2 * 64**2 * 2.0 + np.log(2), atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (3, 4), (5, 1), (3, 3)])
+def test_ising_of_any_coupling(shape, dtype, x64):
+    """log Z, energy and heat capacity from 1e-30 to 1e30, through the critical point."""
+    levels, counts = ising_levels(shape)
+    couplings = [*10.0 ** np.arange(-30, 31, 3), 0.05, 0.199, 0.201, 0.44, CRITICAL, 0.79, 0.81]
+    couplings = np.array([*couplings, 2.0, 12.0, 45.0], dtype)
+    found = np.stack(ising_derivatives(shape)(couplings), axis=1)
+    tolerances = {"float32": (1e-6, 3e-6, 3e-5), "float64": (1e-13, 1e-12, 1e-11)}[dtype]
+    for k, row in zip(couplings.astype(np.float64), found, strict=True):
+        log_p = np.log(counts) - k * levels
+        log_z = np.logaddexp.reduce(log_p)
+        mean = np.exp(log_p - log_z) @ levels
+        expected = log_z, -mean, np.exp(log_p - log_z) @ (levels - mean) ** 2
+        scales = max(1, log_z), levels.size, levels.size
+        for got, right, scale, tolerance in zip(row, expected, scales, tolerances, strict=True):
+            assert abs(got - right) <= tolerance * max(scale, np.prod(shape)), (k, row, expected)
+
+
+def test_ising_of_a_large_coupling_in_single_precision():
+    """Two ground states, 32 bonds of 45: 32 x 45 + log 2, and a slope of 32."""
+    log_z = functools.partial(exact.log_partition_ising, shape=(4, 4))
+    found = jax.jit(jax.value_and_grad(log_z))(45.0)
+    np.testing.assert_allclose(found, (1440 + np.log(2), 32), rtol=1e-6)
+    assert exact.log_partition_ising(jnp.bfloat16(0.4), (4, 4)).dtype == jnp.float32
 
 
 def test_states_are_all_there_and_in_order():
@@ -92,6 +125,84 @@ def test_any_energy_by_enumeration(x64):
     for beta in (0.3, 1.0):
         expected = oracles.log_partition(values[np.isfinite(values)], beta)
         np.testing.assert_allclose(log_z(beta), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"),
+    [
+        (0, (0, 1)),
+        (1, (3,)),
+        (5, (7,)),
+        (1, (-1, 0.5, 2)),
+        (10, (0, 1)),  # a block
+        (11, (-1, 1)),
+        ((3, 3), (0, 1)),
+        ((2, 3), (-1, 0, 2)),  # 729, below a block
+        (5, range(5)),  # 3,125
+        ((1, 4), range(7)),  # 2,401
+        (2, range(32)),  # a block
+        (2, range(33)),  # 65 more
+        (1, range(1025)),  # one more
+        (1, range(1023)),
+    ],
+)
+def test_any_number_of_states_around_a_block(shape, values, x64):
+    """log Z and its gradient, of every size about 1,024 states and of odd shapes."""
+    sides = (shape,) if isinstance(shape, int) else shape
+    size, rng = int(np.prod(sides)), np.random.default_rng(0)
+    field = rng.normal(size=sides) / max(values, key=abs)
+
+    def energy(field, x):
+        return jnp.sum(field * x) + jnp.cos(jnp.sum(x))
+
+    states = np.array(list(itertools.product(values, repeat=size)), float).reshape(-1, *sides)
+    np.testing.assert_array_equal(exact.states(shape, tuple(values)), states)
+    axes = tuple(range(1, states.ndim))
+    energies = (field * states).sum(axes) + np.cos(states.sum(axes))
+    log_z = jax.jit(
+        jax.value_and_grad(
+            lambda f: exact.log_partition(
+                functools.partial(energy, f), shape, values=tuple(values), beta=0.7
+            )
+        )
+    )
+    found, slope = log_z(jnp.asarray(field))
+    np.testing.assert_allclose(found, oracles.log_partition(energies, 0.7), rtol=1e-12)
+    expected = -0.7 * np.tensordot(oracles.probabilities(energies, 0.7), states, 1)
+    np.testing.assert_allclose(slope, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("visible", "hidden"), [(3, 0), (0, 3), (0, 0)])
+def test_rbms_without_units_on_a_side(visible, hidden, x64):
+    """Independent units: log Z = sum softplus(beta b), and so are energies and samples."""
+    params, beta = rbm(0, visible, hidden), 0.7
+    gaussian = GaussianRBM(*params, scale=0.6)
+    _, b, c = map(np.asarray, params)
+    units = sum(np.logaddexp(0, beta * bias).sum() for bias in (b, c))
+    log_z, slope = jax.value_and_grad(functools.partial(exact.log_partition_rbm, beta=beta))(params)
+    np.testing.assert_allclose(log_z, units, atol=1e-12)
+    np.testing.assert_allclose(slope.visible_bias, beta / (1 + np.exp(-beta * b)), atol=1e-12)
+    np.testing.assert_allclose(slope.hidden_bias, beta / (1 + np.exp(-beta * c)), atol=1e-12)
+    expected = np.logaddexp(0, beta * c).sum() + visible * np.log(2 * np.pi * 0.36 / beta) / 2
+    found = exact.log_partition_gaussian_rbm(gaussian, beta=beta)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    v, h, free = np.arange(visible) % 2, np.arange(hidden) % 2, np.logaddexp(0, c).sum()
+    well = ((v - b) ** 2).sum() / 0.72
+    for got, right in (
+        (boltzmann.rbm_energy(params, v, h), -v @ b - h @ c),
+        (boltzmann.rbm_free_energy(params, v), -v @ b - free),
+        (boltzmann.gaussian_rbm_energy(gaussian, v, h), well - h @ c),
+        (boltzmann.gaussian_rbm_free_energy(gaussian, v), well - free),
+        (boltzmann.rbm_visible_logits(params, h), b),
+        (boltzmann.rbm_hidden_logits(params, v), c),
+        (boltzmann.gaussian_rbm_visible_mean(gaussian, h), b),
+    ):
+        np.testing.assert_allclose(got, right, atol=1e-12)
+    sampler = gibbs_sampling.rbm(params)
+    state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros((2000, visible), bool)))
+    p = np.broadcast_to(1 / (1 + np.exp(-b)), (2000, visible))
+    np.testing.assert_allclose(info.visible_mean, p, rtol=1e-12)
+    np.testing.assert_allclose(state.position.mean(0), p[0], atol=5 * 0.5 / np.sqrt(2000))
 
 
 @pytest.mark.parametrize(("visible", "hidden"), [(9, 3), (3, 9)])

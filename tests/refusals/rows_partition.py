@@ -88,6 +88,7 @@ ROWS = [
         state=STATES,
         betas=numbers(jnp.array([0.5, 1.0]), X, jnp.array([0.5, NAN])),
         resample_below=fraction(0.5, jnp.ones(2)),
+        groups=count(2, 3),
     ),
     row(
         annealed.choose_betas,

@@ -79,3 +79,21 @@ def test_the_recursion_is_that_of_blackjax():
             lambda key: adaptation.step_size(key, make_sampler, jnp.zeros(1), 100, **options)
         )(jax.random.key(0))
     np.testing.assert_allclose(ours.step_size, np.exp(average), rtol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_chains_in_nan_are_left_out(share):
+    """They accept nothing at any step size; the others are tuned as if they were alone."""
+    start = SCALES * jax.random.normal(jax.random.key(0), (500, 3))
+    start = start.at[: int(share * 500)].set(jnp.nan)
+    tuned = tune(jax.random.key(1), start, 0.1, 0.574)
+    found = mean_acceptance(jax.random.key(2), tuned.step_size, tuned.position[-250:])
+    assert abs(found - 0.574) < 0.03
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_where_nothing_is_ever_accepted_the_step_size_is_nan(value):
+    """From NaN, and from where no proposal has an energy."""
+    tuned = tune(jax.random.key(1), jnp.full((500, 3), value), 0.1, 0.574)
+    assert np.isnan(tuned.step_size)
+    assert not (tuned.acceptance > 0).any()
