@@ -233,7 +233,7 @@ def both(first: Array, second: Array, q: int) -> tuple[Array, Array]:
     return pair % small(q), pair // small(q)
 
 
-def halves(key: Key, logits: Array, n: int, start: int) -> tuple[tuple, tuple]:
+def halves(key: Key, logits: Array, n: int, start: int) -> list[tuple[Array, Array]]:
     """Return (words, logits) of the first half of the variables, on axis 1, and of the second.
 
     The words are number ``start`` and the following of n. An odd last variable has a partner that
@@ -243,8 +243,7 @@ def halves(key: Key, logits: Array, n: int, start: int) -> tuple[tuple, tuple]:
     half = -(-size // 2)
     rest = [(0, 0), (0, 2 * half - size)] + [(0, 0)] * (logits.ndim - 2)
     parts = logits[:, :half], jnp.pad(logits[:, half:], rest)
-    first, second = zip(words(key, chains, n, start, start + half), parts, strict=True)
-    return first, second
+    return list(zip(words(key, chains, n, start, start + half), parts, strict=True))
 
 
 def units(key: Key, logits: Array, fraction: Array, *, n: int, start: int) -> Array:
@@ -252,8 +251,8 @@ def units(key: Key, logits: Array, fraction: Array, *, n: int, start: int) -> Ar
 
     The bits are ``words`` from start on, of n: one of them for two units.
     """
-    drawn = [bernoulli(*half, fraction) for half in halves(key, logits, n, start)]
-    return jnp.concatenate(both(*drawn, 2), axis=1)[:, : logits.shape[1]] == 1
+    first, second = (bernoulli(*half, fraction) for half in halves(key, logits, n, start))
+    return jnp.concatenate(both(first, second, 2), axis=1)[:, : logits.shape[1]] == 1
 
 
 def categorical(word: Array, logits: list, fraction: Array) -> Array:

@@ -218,11 +218,11 @@ def _drift(target: _Target, step_size, beta):
         chains, n, q = log_q.shape
         counters = -(-n // 2) + 1
         fraction, _ = _discrete.fractions(key, chains, counters)
-        drawn = [
+        first, second = (
             _discrete.categorical(word, [part[..., k] for k in range(q)], fraction)
             for word, part in _discrete.halves(key, log_q, counters, 0)
-        ]
-        moved = jnp.concatenate(_discrete.both(*drawn, q), axis=1)[:, :n]
+        )
+        moved = jnp.concatenate(_discrete.both(first, second, q), axis=1)[:, :n]
         return moved.astype(jnp.int32)
 
     return log_proposal, draw
