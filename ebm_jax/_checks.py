@@ -105,6 +105,12 @@ def values(given, least: int = 1) -> np.ndarray:
     if not fine:
         many = {1: "one or more numbers, all different", 2: "two or more different numbers"}[least]
         raise ValueError(f"values must be {many}, (q,), got {given!r}.")
+    dtype = jnp.result_type(known)
+    if known.dtype.kind in "iu" and not np.array_equal(known, known.astype(dtype)):
+        raise ValueError(
+            f"values must be integers that fit {dtype}, JAX's type for them, got {given!r}: number "
+            "them from 0, or enable jax_enable_x64."
+        )
     return known
 
 

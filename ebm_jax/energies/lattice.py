@@ -1,8 +1,9 @@
 r"""Spins and colours on a torus: the Ising and the Potts model, energy(params, x) -> ().
 
 A lattice is a matrix, each site with four neighbours; in a row or column of two, the same one
-twice. ``..._logits`` are the logits of every site given all the others at beta = 1; at beta they
-are beta times that. ``partition.exact`` has the partition function of the Ising model.
+twice; in a row or column of one, itself, which adds a constant to the energy. ``..._logits`` are
+the logits of every site given all the others at beta = 1; at beta they are beta times that.
+``partition.exact`` has the partition function of the Ising model.
 """
 
 from typing import NamedTuple
@@ -53,6 +54,13 @@ def _lattice(name: str, x) -> Array:
     return x
 
 
+def _spins(spins) -> Array:
+    x = _lattice("spins", spins)
+    if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
+        raise TypeError(f"spins must be of a signed type, which holds -1 and 1, got {x.dtype}.")
+    return x
+
+
 def _colours(colours) -> Array:
     x = _lattice("colours", colours)
     if not jnp.issubdtype(x.dtype, jnp.integer):
@@ -61,7 +69,9 @@ def _colours(colours) -> Array:
 
 
 def _neighbours(x: Array) -> list[Array]:
-    return [jnp.roll(x, shift, axis) for axis in (0, 1) for shift in (1, -1)]
+    """Return the other sites next to every site; along a side of 1 there are none."""
+    axes = [axis for axis in (0, 1) if x.shape[axis] > 1]
+    return [jnp.roll(x, shift, axis) for axis in axes for shift in (1, -1)]
 
 
 def ising(params: Ising, spins) -> Array:
@@ -87,7 +97,7 @@ def ising(params: Ising, spins) -> Array:
     -16.0
     """
     coupling, field = _parameters(params, Ising)
-    s = _lattice("spins", spins).astype(field.dtype)
+    s = _spins(spins).astype(field.dtype)
     bonds = s * (jnp.roll(s, 1, 0) + jnp.roll(s, 1, 1))
     return -(coupling * jnp.sum(bonds) + field * jnp.sum(s))
 
@@ -112,8 +122,8 @@ def ising_logits(params: Ising, spins) -> Array:
     4.0
     """
     coupling, field = _parameters(params, Ising)
-    up, down, left, right = _neighbours(_lattice("spins", spins).astype(field.dtype))
-    return 2 * (coupling * (up + down + left + right) + field)
+    s = _spins(spins).astype(field.dtype)
+    return 2 * (coupling * sum(_neighbours(s), jnp.zeros_like(s)) + field)
 
 
 def potts(params: Potts, colours) -> Array:
@@ -164,5 +174,6 @@ def potts_logits(params: Potts, colours) -> Array:
     [2.0, 0.0, 0.0]
     """
     x, (coupling, field) = _colours(colours), _parameters(params, Potts)
-    count = sum(jax.nn.one_hot(n, field.shape[0], dtype=field.dtype) for n in _neighbours(x))
-    return coupling * count + field
+    q = field.shape[0]
+    of_neighbours = [jax.nn.one_hot(n, q, dtype=field.dtype) for n in _neighbours(x)]
+    return coupling * sum(of_neighbours, jnp.zeros((*x.shape, q), field.dtype)) + field

@@ -34,7 +34,7 @@ def _checked(batch: Position, values: np.ndarray) -> tuple[Position, Array]:
     batch = jax.tree.map(jnp.asarray, batch)
     _discrete.check_position(batch, values)
     wrong = [
-        ~jnp.isin(leaf.reshape(len(leaf), -1), values).all(axis=1)
+        ~jnp.isin(leaf.reshape(len(leaf), -1), values.astype(leaf.dtype)).all(axis=1)
         for leaf in jax.tree.leaves(batch)
         if _discrete.moves(leaf)
     ]

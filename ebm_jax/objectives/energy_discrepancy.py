@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _draws
 from ebm_jax._noise import standard_normal
 from ebm_jax._trees import partition
 from ebm_jax.objectives import _negatives
@@ -75,7 +75,8 @@ def bernoulli_perturbation(probability: ArrayLike) -> Perturbation:
     _checks.inside("probability", probability)
 
     def perturb(key: Key, positions: Position) -> Position:
-        return _flipped(positions, lambda x: jax.random.bernoulli(key, probability, x.shape))
+        log_p = jnp.log(jnp.asarray(probability, float))
+        return _flipped(positions, lambda x: _draws.bernoulli(key, log_p, x.shape))
 
     return perturb
 

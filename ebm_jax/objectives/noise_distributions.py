@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _draws
 from ebm_jax.types import Array, Key, Position
 
 
@@ -134,7 +134,7 @@ def mixture_noise(components: Sequence[Noise], weights: ArrayLike | None = None)
 
     def sample(key: Key, n: int) -> Position:
         which_key, *keys = jax.random.split(key, num + 1)
-        which = jax.random.categorical(which_key, log_weights, shape=(n,))
+        which = _draws.categorical(which_key, log_weights, (n,))
         drawn = [c.sample(k, n) for c, k in zip(components, keys, strict=True)]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves)[which, jnp.arange(n)], *drawn)
 
@@ -170,7 +170,8 @@ def bernoulli_noise(probability: ArrayLike) -> Noise:
     one, zero = jnp.log(given), jnp.log1p(-given)
 
     def sample(key: Key, n: int) -> Array:
-        return jax.random.bernoulli(key, given, (n, *given.shape))
+        wide = given.astype(jnp.promote_types(given.dtype, jnp.float32))
+        return _draws.bernoulli(key, jnp.log(wide), (n, *given.shape))
 
     def log_prob(x: Array) -> Array:
         if jnp.shape(x) != given.shape:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _draws
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, rbm_hidden_logits
 from ebm_jax.samplers import gibbs_sampling
@@ -89,7 +89,8 @@ def base_rate(logits: ArrayLike) -> Base:
     level = jnp.sum(jax.nn.softplus(logits))
 
     def sample(key: Key, num: int) -> Array:
-        return jax.random.bernoulli(key, jax.nn.sigmoid(logits), (num, *logits.shape))
+        wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return _draws.bernoulli(key, jax.nn.log_sigmoid(wide), (num, *logits.shape))
 
     return Base(lambda x: level - jnp.sum(logits * x), sample)
 

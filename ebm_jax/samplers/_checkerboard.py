@@ -58,28 +58,24 @@ def draw(params: Ising | Potts, beta, key: Key, other: Array, parity: int, dtype
     rows, half, chains = other.shape
     around, upper = neighbours(other, parity), rows // 2
     calls = upper * half  # each makes a number for a site of the upper half, and one below
-    words = _discrete.words(
-        key, chains, 2 * calls, parity * calls, (1 + parity) * calls, chains_last=True
-    )
+    n = 2 * calls + 1
+    words = _discrete.words(key, chains, n, parity * calls, (1 + parity) * calls, chains_last=True)
     words = [word.reshape(upper, half, chains) for word in words]
+    fraction = _discrete.fractions(key, chains, n, chains_last=True)[parity][0]
     q = len(params.field) if isinstance(params, Potts) else 2
 
     def choose(word: Array, around: list) -> Array:
         if isinstance(params, Potts):
-            return _colour(params, beta, word, around)
-        return _is_up(params, beta, word, around)
+            return _colour(params, beta, word, around, fraction)
+        return _is_up(params, beta, word, around, fraction)
 
     first = choose(words[0], [board[:upper] for board in around])
     second = choose(words[1], [board[upper:] for board in around])
-    # One array of both: of two, each would run all rounds of the generator. The barriers: sites
-    # drawn once, not again in every loop that looks at a neighbour.
-    small = jnp.uint8 if q**2 <= 256 else jnp.uint32
-    pair = jax.lax.optimization_barrier(first.astype(small) + small(q) * second.astype(small))
-    chosen = jnp.concatenate([pair % small(q), pair // small(q)]).astype(dtype)
+    chosen = jnp.concatenate(_discrete.both(first, second, q)).astype(dtype)
     return jax.lax.optimization_barrier(chosen if isinstance(params, Potts) else 2 * chosen - 1)
 
 
-def _is_up(params: Ising, beta, word: Array, around: list) -> Array:
+def _is_up(params: Ising, beta, word: Array, around: list, fraction: Array) -> Array:
     up, down, same, beside = around
     # As wide as what it chooses: masks of 8 bits would be widened at every level.
     total, chains = (up + down + same + beside).astype(jnp.int32), word.shape[-1]
@@ -87,22 +83,23 @@ def _is_up(params: Ising, beta, word: Array, around: list) -> Array:
     def threshold(total: int) -> Array:
         logit = jnp.asarray(2 * (params.coupling * total + params.field), _dtype(params))
         logits = _discrete.scaled(beta, jnp.broadcast_to(logit, (chains,)))
-        return _discrete.threshold(jax.nn.sigmoid(logits))
+        return _discrete.threshold(logits, fraction)
 
     # Four spins have five sums: what belongs to them is looked up instead of computed.
-    chosen = threshold(4)
-    for level in (2, 0, -2, -4):
-        chosen = jnp.where(total <= level, threshold(level), chosen)
+    levels = (4, 2, 0, -2, -4)
+    chosen, *others = jax.lax.optimization_barrier([threshold(level) for level in levels])
+    for level, other in zip(levels[1:], others, strict=True):
+        chosen = jnp.where(total <= level, other, chosen)
     return _discrete.below(word, chosen)
 
 
-def _colour(params: Potts, beta, word: Array, around: list) -> Array:
+def _colour(params: Potts, beta, word: Array, around: list, fraction: Array) -> Array:
     logits = [
         params.coupling * sum((n == k).astype(_dtype(params)) for n in around) + params.field[k]
         for k in range(len(params.field))
     ]
     logits = [_discrete.scaled(beta, x, -1) for x in logits]
-    return _discrete.categorical(_discrete.uniform(word), logits)
+    return _discrete.categorical(word, logits, fraction)
 
 
 def energy(params: Ising | Potts, even: Array, odd: Array, around: list) -> Array:

@@ -1,6 +1,12 @@
-"""What the samplers of discrete positions share: variables, clamps, beta and uniform numbers."""
+"""What the samplers of discrete positions share: variables, clamps, beta and random numbers.
 
-import functools
+A unit or a site is drawn from the upper 30 bits k of a word and a fraction f in (0, 1) that the
+draws of one chain share: (k + f) / 2^30 is uniform to 2^-62, at the cost of one word more for each
+chain. Conditionals so have their probabilities in both tails, up to the rounding of the logits.
+Two draws of a chain are dependent only where the fraction decides both: with a probability of
+2^-60.
+"""
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +18,7 @@ from ebm_jax import _checks, _threefry
 from ebm_jax._trees import check_chains
 from ebm_jax.types import Array, Key, Position, PyTree
 
+_RANGE = 2**30  # how many numbers there are; with 31 bits a certain event would overflow int32
 _DOMAIN = np.uint32(0x756E6966)  # none of our words is a key or a draw derived from the key
 
 
@@ -73,21 +80,37 @@ def check_values(values) -> np.ndarray:
 
 
 def check_position(position: Position, values: np.ndarray) -> None:
-    """Refuse positions of which a variable is known to be none of the values."""
+    """Refuse variables of a type that cannot hold the values, or known to be none of them."""
     for leaf in jax.tree.leaves(position):
-        known = _checks.concrete(leaf) if moves(leaf) else None
+        if not moves(leaf):
+            continue
+        _check_type(jnp.result_type(leaf), values)
+        known = _checks.concrete(leaf)
         if known is not None and not np.isin(known, values).all():
             wrong = known[~np.isin(known, values)].ravel()[0]
             raise ValueError(f"Every variable must be one of the values {values}, got {wrong}.")
+
+
+def _check_type(dtype, values: np.ndarray) -> None:
+    """Refuse a type, integer or boolean, that turns one of the values into another number."""
+    with np.errstate(invalid="ignore"):  # what a float too large for the type becomes
+        held = values.astype(dtype)
+    for value, own in zip(values.tolist(), held, strict=True):
+        if int(own) != value:
+            raise TypeError(
+                f"Positions must be of a type that holds all values, got {dtype}, in which the "
+                f"value {value} becomes {own}: use a wider type, signed for negative values; "
+                "values must be integers."
+            )
 
 
 def encode(leaf: Array, values: np.ndarray) -> Array:
     """Return the numbers of the values."""
     if np.array_equal(values, np.arange(len(values))):
         return leaf.astype(jnp.int32)
-    table = jnp.asarray(values)
-    kind = np.promote_types(leaf.dtype, table.dtype)
-    same = leaf.astype(kind)[..., None] == jnp.expand_dims(table.astype(kind), range(leaf.ndim))
+    # The leaf's type holds the values; JAX's own for them may be narrower.
+    table = np.expand_dims(values.astype(leaf.dtype), tuple(range(leaf.ndim)))
+    same = leaf[..., None] == table
     return jnp.argmax(same, axis=-1).astype(jnp.int32)
 
 
@@ -166,67 +189,89 @@ def words(
     return first, second
 
 
-def uniforms(key: Key, chains: int, n: int) -> tuple[Array, Array]:
-    """Return two arrays (chains, n) of independent uniform numbers.
-
-    They are the odd multiples of 2^-24 in (0, 1), of the bits of ``words``.
-    """
-    first, second = map(uniform, words(key, chains, n))
-    # One array of complex numbers: of two real ones, each would run all rounds of the generator.
-    # The barrier keeps these out of the loops that use the numbers.
-    both = jax.lax.optimization_barrier(jax.lax.complex(first, second))
-    return jnp.real(both), jnp.imag(both)
+def fractions(key: Key, chains: int, n: int, *, chains_last=False) -> tuple[Array, Array]:
+    """Return two fractions in (0, 1) for each chain, of the last of its n pairs of ``words``."""
+    last = words(key, chains, n, n - 1, n, chains_last=chains_last)
+    parts = [(word.astype(jnp.float32) + 0.5) * 2.0**-32 for word in last]
+    # The barrier: made once for each chain, not again for every variable in the loops over them.
+    first, second = jax.lax.optimization_barrier(parts)
+    return first, second
 
 
-def uniform(word: Array) -> Array:
-    """Return (2 k + 1) / 2^24 of the upper 23 bits k of a word."""
-    one_to_two = (word >> 9) | np.float32(1).view(np.uint32)
-    return jax.lax.bitcast_convert_type(one_to_two, jnp.float32) - np.float32(1 - 2**-24)
+def _number(word: Array) -> Array:
+    """Return the upper 30 bits: signed numbers are what processors compare and convert."""
+    return (word >> 2).astype(jnp.int32)
 
 
-def threshold(probability: Array) -> Array:
-    """Return how many of the numbers that ``uniform`` makes are below a probability."""
-    return jnp.ceil(probability * 2**23 - 0.5).astype(jnp.int32)
+def threshold(logits: Array, fraction: Array) -> Array:
+    """Return how many numbers are below sigmoid(logit): one more at the right fractions."""
+    rare = jnp.exp(-jnp.abs(logits))
+    rare = jnp.ceil(rare / (1 + rare) * _RANGE - fraction).astype(jnp.int32)
+    return jnp.where(logits >= 0, _RANGE - rare, rare)
 
 
 def below(word: Array, threshold: Array) -> Array:
-    """Return whether the uniform number of a word is below the probability of a threshold."""
-    return (word >> 9).astype(jnp.int32) < threshold
+    """Return whether the number of a word is below a threshold."""
+    return _number(word) < threshold
 
 
-def bernoulli(uniform: Array, logits: Array) -> Array:
-    """Return whether u < sigmoid(logit), one exponential each."""
-    return uniform + uniform * jnp.exp(-logits) < 1
+def bernoulli(word: Array, logits: Array, fraction: Array) -> Array:
+    """Return true with probability sigmoid(logit), False for NaN; one exponential each."""
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    odds = jnp.exp(-jnp.abs(logits.astype(wide)))  # of the less likely of the two
+    place = _number(word).astype(wide) + fraction.astype(wide)
+    return (place + place * odds < odds * _RANGE) ^ (logits >= 0)
 
 
-def units(key: Key, logits: Array, *, n: int, start: int) -> Array:
+def both(first: Array, second: Array, q: int) -> tuple[Array, Array]:
+    """Return two arrays of numbers below q, of the two words of the generator, as unsigned ones.
+
+    They are made in one loop, as one array: of two, each would run all rounds of the generator.
+    The barrier: drawn once, not again in every loop that uses them.
+    """
+    small = jnp.uint8 if q**2 <= 256 else jnp.uint32
+    pair = jax.lax.optimization_barrier(first.astype(small) + small(q) * second.astype(small))
+    return pair % small(q), pair // small(q)
+
+
+def halves(key: Key, logits: Array, n: int, start: int) -> list[tuple[Array, Array]]:
+    """Return (words, logits) of the first half of the variables, on axis 1, and of the second.
+
+    The words are number ``start`` and the following of n. An odd last variable has a partner that
+    is not used.
+    """
+    chains, size = logits.shape[:2]
+    half = -(-size // 2)
+    rest = [(0, 0), (0, 2 * half - size)] + [(0, 0)] * (logits.ndim - 2)
+    parts = logits[:, :half], jnp.pad(logits[:, half:], rest)
+    return list(zip(words(key, chains, n, start, start + half), parts, strict=True))
+
+
+def units(key: Key, logits: Array, fraction: Array, *, n: int, start: int) -> Array:
     """Return which units are on, (chains, units): true with probability sigmoid(logit) each.
 
     The bits are ``words`` from start on, of n: one of them for two units.
     """
-    chains, size = logits.shape
-    half = -(-size // 2)
-    parts = logits[:, :half], jnp.pad(logits[:, half:], ((0, 0), (0, 2 * half - size)))
-    bits = words(key, chains, n, start, start + half)
-    first, second = (bernoulli(uniform(b), x) for b, x in zip(bits, parts, strict=True))
-    # One array of both: of two, each would run all rounds of the generator.
-    pair = first.astype(jnp.uint8) + 2 * second.astype(jnp.uint8)
-    pair = jax.lax.optimization_barrier(pair)
-    return jnp.concatenate([pair % 2 == 1, pair >= 2], axis=1)[:, :size]
+    first, second = (bernoulli(*half, fraction) for half in halves(key, logits, n, start))
+    return jnp.concatenate(both(first, second, 2), axis=1)[:, : logits.shape[1]] == 1
 
 
-def categorical(uniform: Array, logits: list) -> Array:
-    """Return categories from an array of logits for each of them, one uniform number each."""
-    highest = functools.reduce(jnp.maximum, logits)
+def categorical(word: Array, logits: list, fraction: Array) -> Array:
+    """Return categories from an array of logits for each of them, of one number each.
+
+    Whole numbers of the range belong to every category but the likeliest, which has the rest: sums
+    of them lose nothing, where sums of probabilities would lose the small ones.
+    """
+    highest, likeliest = logits[0], jnp.zeros((), jnp.int32)
+    for k, logit in enumerate(logits[1:], 1):
+        likeliest = jnp.where(logit > highest, k, likeliest)
+        highest = jnp.maximum(highest, logit)
     weights = [jnp.exp(logit - highest) for logit in logits]
-    total, upto, category = sum(weights), jnp.zeros(()), jnp.zeros(uniform.shape, jnp.int32)
-    for weight in weights[:-1]:
-        upto = upto + weight
-        # A category after which nothing is left is never passed.
-        category = category + ((uniform * total >= upto) & (upto < total)).astype(jnp.int32)
+    scale = _RANGE / sum(weights)
+    left, category = _number(word), likeliest
+    for k, weight in enumerate(weights):
+        share = jnp.ceil(weight * scale - fraction).astype(jnp.int32)
+        share = jnp.where(likeliest == k, 0, share)
+        category = jnp.where((left >= 0) & (left < share), k, category)
+        left = left - share
     return category
-
-
-def acceptance(log_ratio: Array) -> Array:
-    """Return min(1, exp(log_ratio)), 0 for NaN."""
-    return jnp.exp(jnp.minimum(jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio), 0.0))

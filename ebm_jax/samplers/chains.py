@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _draws
 from ebm_jax._trees import chain_axes, check_chains, put_chains, select_chains, take_chains
 from ebm_jax.types import Array, Key, Metrics, Position, PyTree, Sampler
 
@@ -353,7 +353,7 @@ def restart(
     broken = ~finite(getattr(chains, "position", chains))
     if axes is not None:
         broken |= _has_nan(chains, where, num)
-    chosen = jax.random.bernoulli(key, fraction, (num,)) | broken
+    chosen = _draws.bernoulli(key, jnp.log(jnp.asarray(fraction, float)), (num,)) | broken
     return select_chains(chosen, fresh, chains, where), chosen
 
 

@@ -4,7 +4,8 @@ r"""Gibbs sampling: variables drawn anew, one or a block at a time, given all th
 
 for restricted Boltzmann machines, for lattices, and for any energy of few values a variable. The
 chains lie on the leading axis of every leaf. Integer and boolean leaves move; floating ones are
-carried along. All are exact, at every step.
+carried along. Each block is drawn from its exact conditional distribution, up to the rounding of
+the energies: random numbers resolve probabilities to 2^-60.
 
 The options, the same for all three:
 
@@ -139,11 +140,13 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
         _checks.one_key(key)
         v = state.position
         of_hidden, of_visible = -(-num_hidden // 2), -(-num_visible // 2)
-        draw = functools.partial(_discrete.units, n=of_hidden + of_visible)
+        counters = of_hidden + of_visible + 1
+        fractions = _discrete.fractions(key, v.shape[0], counters)
+        draw = functools.partial(_discrete.units, n=counters)
         logits = _discrete.scaled(beta, v.astype(weights.dtype) @ weights + hidden[None])
-        h = draw(key, logits, start=0).astype(weights.dtype)
+        h = draw(key, logits, fractions[0], start=0).astype(weights.dtype)
         logits = _discrete.scaled(beta, h @ weights.T + visible[None])
-        new = draw(key, logits, start=of_hidden).astype(v.dtype)
+        new = draw(key, logits, fractions[1], start=of_hidden).astype(v.dtype)
         if clamp is not None:
             new = jnp.where(_discrete.clamped_leaf(clamp, v.shape), v, new)
         return GibbsState(new), RBMInfo(jax.nn.sigmoid(logits))
@@ -174,8 +177,8 @@ def checkerboard(
         ``LatticeState`` and ``LatticeInfo``; int8 takes the least memory.
 
     Raises:
-        TypeError: positions that are no integers. ValueError: an odd side, a negative beta, a
-            site that is none of the values.
+        TypeError: positions that are no integers, or of a type that cannot hold the values.
+            ValueError: an odd side, a negative beta, a site that is none of the values.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.energies.lattice import Ising
@@ -251,8 +254,9 @@ def systematic_scan(
         ``GibbsInfo``.
 
     Raises:
-        TypeError: positions without an integer or boolean leaf. ValueError: a negative beta,
-            blocks larger than a configuration, a variable that is none of the values.
+        TypeError: positions without an integer or boolean leaf, or of a type that cannot hold the
+            values. ValueError: a negative beta, blocks larger than a configuration, a variable
+            that is none of the values.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = systematic_scan(lambda x: jnp.abs(x.sum() - 2.0), values=range(3), beta=jnp.inf)

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _draws
 from ebm_jax._trees import check_chains, select_chains
 from ebm_jax.samplers import _discrete
 from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
@@ -132,8 +132,7 @@ def _metropolis(
 ) -> tuple[InformedState, MetropolisInfo]:
     """Accept by exp(-beta (E' - E)) q(x | x') / q(x' | x), the last given by its logarithm."""
     log_ratio = reverse - _discrete.scaled(beta, proposed.energy - state.energy)
-    acceptance = _discrete.acceptance(log_ratio)
-    accepted = jax.random.uniform(key, acceptance.shape) < acceptance
+    accepted, acceptance = _draws.metropolis(key, log_ratio)
     new = select_chains(accepted, proposed, state, jax.tree.map(lambda leaf: 0, state))
     return new, MetropolisInfo(new.energy, accepted, acceptance)
 
@@ -161,8 +160,9 @@ def gibbs_with_gradients(
         A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.
 
     Raises:
-        TypeError: positions without an integer or boolean leaf. ValueError: a beta that is
-            negative or infinite, a variable that is none of the values.
+        TypeError: positions without an integer or boolean leaf, or of a type that cannot hold the
+            values. ValueError: a beta that is negative or infinite, a variable that is none of the
+            values.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = gibbs_with_gradients(lambda x: -jnp.sum(x))
@@ -189,7 +189,7 @@ def gibbs_with_gradients(
         choose_key, accept_key = jax.random.split(key)
         x, fixed, restore, _ = target.variables(state.position)
         forward = log_proposal(state, x)
-        chosen = jax.random.categorical(choose_key, forward)[:, None]
+        chosen = _draws.categorical(choose_key, forward)[:, None]
         site, back = chosen // q, chosen // q * q + jnp.take_along_axis(x, chosen // q, axis=1)
         moved = jnp.where(jnp.arange(x.shape[1])[None] == site, chosen % q, x)
         proposed = target.evaluate(jax.vmap(restore)(moved, fixed))
@@ -215,10 +215,15 @@ def _drift(target: _Target, step_size, beta):
         return jax.nn.log_softmax(logits)
 
     def draw(key: Key, log_q: Array) -> Array:
-        chains, n = log_q.shape[:2]
-        halves = _discrete.uniforms(key, chains, -(-n // 2))
-        uniform = jnp.concatenate(halves, axis=1)[:, :n]
-        return _discrete.categorical(uniform, [log_q[..., k] for k in range(log_q.shape[2])])
+        chains, n, q = log_q.shape
+        counters = -(-n // 2) + 1
+        fraction, _ = _discrete.fractions(key, chains, counters)
+        first, second = (
+            _discrete.categorical(word, [part[..., k] for k in range(q)], fraction)
+            for word, part in _discrete.halves(key, log_q, counters, 0)
+        )
+        moved = jnp.concatenate(_discrete.both(first, second, q), axis=1)[:, :n]
+        return moved.astype(jnp.int32)
 
     return log_proposal, draw
 
@@ -248,8 +253,9 @@ def dula(
         A ``Sampler`` with ``InformedState`` and ``DULAInfo``.
 
     Raises:
-        TypeError: positions without an integer or boolean leaf. ValueError: a step size that is
-            not > 0, a beta that is negative or infinite, a variable that is none of the values.
+        TypeError: positions without an integer or boolean leaf, or of a type that cannot hold the
+            values. ValueError: a step size that is not > 0, a beta that is negative or infinite, a
+            variable that is none of the values.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = dula(lambda x: jnp.sum(x), step_size=0.2)
@@ -295,8 +301,9 @@ def dmala(
         A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.
 
     Raises:
-        TypeError: positions without an integer or boolean leaf. ValueError: a step size that is
-            not > 0, a beta that is negative or infinite, a variable that is none of the values.
+        TypeError: positions without an integer or boolean leaf, or of a type that cannot hold the
+            values. ValueError: a step size that is not > 0, a beta that is negative or infinite, a
+            variable that is none of the values.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = dmala(lambda x: jnp.sum(x), step_size=0.2)

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _draws
 from ebm_jax._trees import (
     chain_norm,
     chain_sum,
@@ -343,8 +343,8 @@ def mala(
         # With s = g + g', log q(x|x')/q(x'|x) = -beta/4 sum (h s^2 - 2 s shift): no division by h.
         both = [g + k for g, k in zip(drift, back, strict=True)]
         reverse = chain_sum([h * s**2 - 2 * s * n for s, n in zip(both, shift, strict=True)])
-        acceptance = _acceptance(beta, proposed.energy - state.energy, reverse / 4, outside)
-        accepted = jax.random.uniform(accept_key, acceptance.shape) < acceptance
+        log_ratio = _log_ratio(beta, proposed.energy - state.energy, reverse / 4, outside)
+        accepted, acceptance = _draws.metropolis(accept_key, log_ratio)
         # Options that are not valid are not refused in silence: the chains turn NaN.
         axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else -1, state)
         new = select_chains(accepted | ~now.valid, proposed, state, axes)
@@ -364,10 +364,9 @@ def mala(
     return _sampler(energy, step)
 
 
-def _acceptance(beta: Array, uphill: Array, reverse: Array, outside: Array) -> Array:
-    """Return min(1, exp(-beta (uphill + reverse))): 0 for NaN, and uphill only where beta = inf."""
+def _log_ratio(beta: Array, uphill: Array, reverse: Array, outside: Array) -> Array:
+    """Return -beta (uphill + reverse), uphill alone where beta = inf, -inf outside of the box."""
     cold = beta == jnp.inf
     log_ratio = -jnp.where(cold, 1.0, beta) * (uphill + reverse)
     log_ratio = jnp.where(cold, jnp.where(uphill <= 0, 0.0, -jnp.inf), log_ratio)
-    log_ratio = jnp.where(outside | jnp.isnan(log_ratio), -jnp.inf, log_ratio)
-    return jnp.exp(jnp.minimum(log_ratio, 0.0))
+    return jnp.where(outside, -jnp.inf, log_ratio)

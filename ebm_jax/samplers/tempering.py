@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _draws
 from ebm_jax._trees import (
     chain_axes,
     check_chains,
@@ -154,9 +154,9 @@ def replica_exchange(
         keys = jax.random.split(move_key, ladder.shape[0])
         replicas = jax.vmap(move)(keys, ladder, state.replicas)
         values = energies(replicas.position)
-        acceptance = _acceptance(ladder, values)
+        accepted, acceptance = _draws.metropolis(swap_key, _log_ratio(ladder, values))
         tried = jnp.arange(ladder.shape[0] - 1) % 2 == state.step % 2
-        swapped = tried[:, None] & (jax.random.uniform(swap_key, acceptance.shape) < acceptance)
+        swapped = tried[:, None] & accepted
         source = _sources(swapped)
         axes = chain_axes(make_sampler(ladder[-1]).init, state.position)
         replicas = _permute(replicas, source, axes)
@@ -169,10 +169,9 @@ def replica_exchange(
     return Sampler(init, step, refresh)
 
 
-def _acceptance(ladder: Array, values: Array) -> Array:
-    """Return the probability that each pair of neighbours swaps, (temperatures - 1, chains)."""
-    log_ratio = (ladder[:-1] - ladder[1:])[:, None] * (values[:-1] - values[1:])
-    return jnp.exp(jnp.minimum(jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio), 0.0))
+def _log_ratio(ladder: Array, values: Array) -> Array:
+    """Return the log of the ratio that each pair of neighbours swaps by, (temperatures - 1, n)."""
+    return (ladder[:-1] - ladder[1:])[:, None] * (values[:-1] - values[1:])
 
 
 def _sources(swapped: Array) -> Array:

@@ -47,13 +47,28 @@ def sweeps(sampler, num_steps: int):
     return run
 
 
+def uniforms(key, chains: int, n: int):
+    """Return two arrays (chains, n) of uniform numbers, both words of every generator's call."""
+
+    def uniform(word):
+        one_to_two = (word >> 9) | np.float32(1).view(np.uint32)
+        return jax.lax.bitcast_convert_type(one_to_two, jnp.float32) - np.float32(1 - 2**-24)
+
+    # One array of complex numbers: of two real ones, each would run all rounds of the generator.
+    # The barrier keeps these out of the loops that use the numbers.
+    both = jax.lax.optimization_barrier(
+        jax.lax.complex(*map(uniform, _discrete.words(key, chains, n)))
+    )
+    return jnp.real(both), jnp.imag(both)
+
+
 def noise_loop(num_steps: int, *, ours: bool):
     """Return (key, halves) -> spins kept or turned by numbers of ours, or by jax.random's."""
 
     def draw(key, halves):
         sites, num = halves[0].shape
         if ours:  # two numbers a call of the generator, one for each half of the spins
-            return _discrete.uniforms(key, sites, num)
+            return uniforms(key, sites, num)
         return jax.random.uniform(key, (2, sites, num))
 
     def run(key, halves):

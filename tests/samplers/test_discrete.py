@@ -223,22 +223,37 @@ def test_refresh_sees_another_energy():
         np.testing.assert_allclose(state.change[0, 0], [-3.0, 0.0])
 
 
-def test_uniform_numbers(key):
-    uniforms = jax.jit(_discrete.uniforms, static_argnums=(1, 2))
-    first, second = map(np.asarray, uniforms(key, 2000, 101))
+def uniform(word):
+    return (np.asarray(word, np.float64) + 0.5) / 2**32
+
+
+def test_words_are_uniform_and_independent(key):
+    words = jax.jit(_discrete.words, static_argnums=(1, 2))
+    first, second = map(uniform, words(key, 2000, 101))
     for u in (first, second):
-        u = u.astype(np.float64)
         assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-6
-        assert u.min() > 0
-        assert u.max() < 1
-        np.testing.assert_array_equal((u * 2**24) % 2, 1)  # the odd multiples of 2^-24
+        low_bits = (u * 2**32).astype(np.int64) % 2**9
+        assert stats.chisquare(np.bincount(low_bits.ravel(), minlength=2**9)).pvalue > 1e-6
     for a, b in ((first, second), (first[1:], second[:-1]), (first[:, 1:], first[:, :-1])):
         score = np.corrcoef(np.ravel(a), np.ravel(b))[0, 1] * np.sqrt(a.size)
         assert abs(score) < 5
-    np.testing.assert_array_equal(uniforms(key, 3, 101)[0], first[:3])
+    np.testing.assert_array_equal(uniform(words(key, 3, 101)[0]), first[:3])
     keys = jax.random.split(key, 2)
-    many = jax.jit(jax.vmap(lambda k: _discrete.uniforms(k, 3, 101)))(keys)
-    np.testing.assert_array_equal(many[1][1], uniforms(keys[1], 3, 101)[1])
+    many = jax.jit(jax.vmap(lambda k: _discrete.words(k, 3, 101)))(keys)
+    np.testing.assert_array_equal(many[1][1], words(keys[1], 3, 101)[1])
+
+
+def test_every_chain_has_a_fraction_of_its_own(key):
+    """Uniform, and independent of one another and of the words that they complete."""
+    n = 3
+    found = jnp.stack(_discrete.fractions(key, 20_000, n))[..., 0]
+    for u in found:
+        assert stats.kstest(u, "uniform").pvalue > 1e-6
+    words = [uniform(word[:, i]) for word in _discrete.words(key, 20_000, n) for i in (0, 1)]
+    together = np.corrcoef(np.stack([*found, *words]))
+    assert np.abs(together - np.eye(6)).max() < 5 / np.sqrt(20_000)
+    few = _discrete.fractions(key, 5, n, chains_last=True)
+    np.testing.assert_array_equal(few[1][0], found[1, :5])
 
 
 def test_words_of_a_part_are_those_of_the_whole():
@@ -265,30 +280,23 @@ def test_lattices_of_one_colour_and_of_many(colours):
 
 def test_units_are_on_with_their_probabilities(key):
     logits = jnp.array([-jnp.inf, 0.3, jnp.inf, -1.0, 1.5])  # an odd number of units
-    on = jax.jit(lambda x: _discrete.units(key, x, n=7, start=2))(jnp.tile(logits, (40_000, 1)))
+
+    @jax.jit
+    def units(x):
+        fraction, _ = _discrete.fractions(key, len(x), 8)
+        return _discrete.units(key, x, fraction, n=8, start=2)
+
+    on = units(jnp.tile(logits, (40_000, 1)))
     expected = 1 / (1 + np.exp(-np.asarray(logits, float)))
     tolerance = 5 * np.sqrt(expected * (1 - expected) / 40_000)
     np.testing.assert_array_less(np.abs(on.mean(0) - expected), tolerance + 1e-12)
     assert np.abs(np.corrcoef(on[:, [1, 3, 4]].T) - np.eye(3)).max() < 5 / np.sqrt(40_000)
-    few = _discrete.units(key, jnp.tile(logits, (3, 1)), n=7, start=2)
-    np.testing.assert_array_equal(few, on[:3])
-
-
-def test_thresholds_count_the_numbers_below_a_probability():
-    k = np.array([0, 1, 2, 12_345, 2**22 - 1, 2**22, 2**23 - 2, 2**23 - 1])
-    word = jnp.asarray(k << 9 | 511, jnp.uint32)
-    u = (2 * k + 1) / 2**24
-    np.testing.assert_array_equal(_discrete.uniform(word), u)
-    p = np.concatenate([u, [0.0, 1e-12, 1e-7, 0.1, 0.5, 1 - 2**-24, 1.0]]).astype(np.float32)
-    p = np.concatenate([p, np.nextafter(p, 1), np.nextafter(p, 0)])
-    found = _discrete.below(word[:, None], _discrete.threshold(jnp.asarray(p)))
-    np.testing.assert_array_equal(found, u[:, None] < p.astype(float))
-    assert not _discrete.below(word, _discrete.threshold(jnp.full(8, jnp.nan))).any()
+    np.testing.assert_array_equal(units(jnp.tile(logits, (3, 1))), on[:3])
 
 
 def test_other_generators_have_their_own_bits():
     key = jax.random.key(0, impl="rbg")
-    first, second = _discrete.uniforms(key, 300, 50)
+    first, second = map(uniform, _discrete.words(key, 300, 50))
     assert stats.kstest(np.ravel(first), "uniform").pvalue > 1e-6
     assert abs(np.corrcoef(np.ravel(first), np.ravel(second))[0, 1]) < 5 / np.sqrt(15_000)
 
@@ -296,12 +304,14 @@ def test_other_generators_have_their_own_bits():
 def test_categories_have_their_probabilities():
     """And what has none is never drawn, first, in between or last."""
     logits = jnp.log(jnp.array([0.0, 0.2, 0.0, 0.5, 0.3, 0.0]))
-    uniform = (jnp.arange(100_000) + 0.5) / 100_000
-    drawn = jax.jit(lambda u: _discrete.categorical(u, [jnp.full(u.shape, x) for x in logits]))
-    counts = np.bincount(drawn(uniform), minlength=6)
-    np.testing.assert_allclose(counts / 100_000, np.exp(logits), atol=2e-5)
-    extremes = drawn(jnp.array([2**-24, 1 - 2**-24]))
-    assert extremes.tolist() == [1, 4]
+
+    @jax.jit
+    def drawn(word):
+        return _discrete.categorical(word, [jnp.full(word.shape, x) for x in logits], 0.5)
+
+    word = np.arange(0, 2**32, 2**16).astype(np.uint32)
+    counts = np.bincount(drawn(word), minlength=6)
+    np.testing.assert_allclose(counts / 2**16, np.exp(logits), atol=2e-5)
 
 
 @pytest.mark.parametrize(

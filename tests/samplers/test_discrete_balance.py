@@ -14,7 +14,7 @@ import numpy as np
 import oracles
 import pytest
 
-from ebm_jax import gibbs
+from ebm_jax import _draws, gibbs
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.partition import exact
 from ebm_jax.samplers import _discrete, gibbs_sampling, informed_proposals
@@ -79,10 +79,14 @@ class Script:
     def __init__(self, *wanted):
         self.wanted, self.given = list(wanted), []
 
-    def __call__(self, _, logits, **options):
-        del options
+    def __call__(self, _, logits, *fraction, **options):
+        del fraction, options
         self.given.append(jnp.stack(logits, axis=-1) if isinstance(logits, list) else logits)
         return jnp.asarray(self.wanted[len(self.given) - 1])
+
+
+def accept_all(monkeypatch):
+    monkeypatch.setattr(_draws, "bernoulli", lambda _, log_p: jnp.ones(log_p.shape, bool))
 
 
 def log_bernoulli(logits, bits):
@@ -151,7 +155,7 @@ def test_checkerboard_of_spins(shape, x64, monkeypatch):
     start, end = pairs(states, states)
     up = [half == 1 for half in drawn(end)]
     script = Script(*up)
-    monkeypatch.setattr(_discrete, "threshold", lambda probability: probability)
+    monkeypatch.setattr(_discrete, "threshold", lambda logits, _: jax.nn.sigmoid(logits))
     monkeypatch.setattr(_discrete, "below", script)
     sampler = gibbs_sampling.checkerboard(ISING, beta=BETA)
     found, info, given = step_once(sampler, start, script)
@@ -256,8 +260,8 @@ def test_gibbs_with_gradients_is_reversible(case, x64, monkeypatch):
     moves = np.searchsorted(values, start)[np.arange(len(start)), site] != k
     start, chosen, site, k = start[moves], chosen[moves], site[moves], k[moves]
     script = Script(chosen)
-    monkeypatch.setattr(jax.random, "categorical", script)
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.zeros(shape))  # accept all
+    monkeypatch.setattr(_draws, "categorical", script)
+    accept_all(monkeypatch)
     sampler = informed_proposals.gibbs_with_gradients(
         energy, values=values, one_hot=one_hot, beta=BETA
     )
@@ -279,14 +283,18 @@ def langevin_matrix(energy, n, values, one_hot, make, monkeypatch):
     """The transition matrix of dula or dmala, and the proposals' logarithms by hand."""
     states, pi = space(energy, n, values)
     start, end = pairs(states, states)
-    script = Script(np.searchsorted(values, end))
+    to = np.searchsorted(values, end)
+    half = -(-n // 2)
+    second = np.pad(to[:, half:], ((0, 0), (0, 2 * half - n)))
+    script = Script(to[:, :half], second)
     monkeypatch.setattr(_discrete, "categorical", script)
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.zeros(shape))
+    accept_all(monkeypatch)
     sampler = make(energy, values=values, one_hot=one_hot, beta=BETA)
-    found, info, (log_q,) = step_once(sampler, start, script)
+    found, info, given = step_once(sampler, start, script)
+    log_q = np.concatenate(given, axis=1)[:, :n]
     np.testing.assert_array_equal(found, end)
     np.testing.assert_allclose(info.energy, jax.jit(jax.vmap(energy))(end), atol=1e-12)
-    log_p = log_categorical(log_q, np.searchsorted(values, end))
+    log_p = log_categorical(log_q, to)
     accepted = np.asarray(getattr(info, "acceptance", np.ones(len(start))))
     where = number(start, values), number(end, values)
     size = len(pi)
