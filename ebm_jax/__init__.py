@@ -11,11 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ebm_jax.compilation import jit
-from ebm_jax.types import Energy, Objective, Sampler
+from ebm_jax.types import Distribution, Energy, Objective, Sampler
 
 if TYPE_CHECKING:
     from ebm_jax import (
         diagnostics,
+        distributions,
         energies,
         gibbs,
         inference,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "alignment": "inference.alignment",
     "diagnostics": "diagnostics",
+    "distributions": "distributions",
     "energies": "energies",
     "gibbs": "gibbs",
     "gradients": "losses.gradients",
@@ -49,11 +51,13 @@ _ROOMS = {
 }
 
 __all__ = [
+    "Distribution",
     "Energy",
     "Objective",
     "Sampler",
     "alignment",
     "diagnostics",
+    "distributions",
     "energies",
     "gibbs",
     "gradients",

@@ -176,6 +176,11 @@ def objective(name: str, value):
     return _functions(name, value, "an Objective", "init", "loss")
 
 
+def distribution(name: str, value):
+    """Return a distribution, or raise TypeError."""
+    return _functions(name, value, "a Distribution", "sample", "log_prob")
+
+
 def optimizer(value):
     """Return an optax transformation, or raise TypeError."""
     return _functions("optimizer", value, "an optax transformation", "init", "update")
