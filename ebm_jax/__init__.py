@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ebm_jax.energies import networks
     from ebm_jax.inference import alignment, sparse_coding
     from ebm_jax.losses import gradients, margins
+    from ebm_jax.samplers import sample
 
 __version__ = "0.1.0"
 
@@ -68,6 +69,7 @@ __all__ = [
     "networks",
     "objectives",
     "partition",
+    "sample",
     "samplers",
     "sparse_coding",
     "training",
@@ -77,6 +79,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"ebm_jax.{_ROOMS[name]}")
+    if name == "sample":
+        return importlib.import_module("ebm_jax.samplers").sample
     raise AttributeError(f"module 'ebm_jax' has no attribute {name!r}.")
 
 

@@ -186,6 +186,17 @@ def optimizer(value):
     return _functions("optimizer", value, "an optax transformation", "init", "update")
 
 
+def hashable(name: str, value) -> None:
+    """Raise TypeError where a value that a compiled function is looked up by has no hash."""
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be hashable, as functions and tuples of functions are, so that what is "
+            f"compiled for it is found again; got {value!r}."
+        ) from None
+
+
 def leading_axis(name: str, batch) -> int:
     """Return the length of the leading axis, or refuse leaves without a common one."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]

@@ -78,7 +78,9 @@ def test_continuous_log_probs_are_scipys(shape, x64):
         points = np.concatenate([np.asarray(d.sample(KEY, 20)), 1e3 * RNG.normal(size=(5, *shape))])
         found = jax.jit(jax.vmap(d.log_prob))(points)
         assert found.dtype == jnp.float64
-        np.testing.assert_allclose(found, [expected(x) for x in points], rtol=1e-10, err_msg=name)
+        np.testing.assert_allclose(
+            found, [expected(x) for x in points], rtol=1e-10, atol=1e-14, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
