@@ -115,12 +115,13 @@ def gaussian(
     if (sigma is None) == (covariance is None):
         both = "neither" if sigma is None else "both"
         raise ValueError(f"Exactly one of sigma and covariance must be given, got {both}.")
-    name, spread = ("sigma", sigma) if covariance is None else ("covariance", covariance)
+    name = "sigma" if covariance is None else "covariance"
+    spread: Any = sigma if covariance is None else covariance
     dtype = _wide(_checks.array("mean", mean), _checks.array(name, spread))
     mu = _parameter("mean", mean, dtype, _checks.finite)
     if sigma is not None:
         _checks.fits("sigma", sigma, "mean", mu.shape)
-        sd = _parameter("sigma", sigma, dtype, _checks.positive)
+        sd = _parameter("sigma", spread, dtype, _checks.positive)
         log_scale = jnp.sum(jnp.log(jnp.broadcast_to(sd, mu.shape)))
         color, whiten = (lambda xi: sd * xi), (lambda d: d / sd)
     else:
@@ -142,9 +143,7 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision="highest")
 
 
-def _roots(
-    covariance: ArrayLike | None, shape: tuple[int, ...], dtype: np.dtype
-) -> tuple[Array, Array]:
+def _roots(covariance: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Array]:
     """Return the Cholesky factor of a covariance and its inverse; refuse what is known to be none.
 
     A matrix that is known only at run time and is not a covariance gives NaN.
