@@ -11,11 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ebm_jax.compilation import jit
-from ebm_jax.types import Energy, Objective, Sampler
+from ebm_jax.types import Distribution, Energy, Objective, Sampler
 
 if TYPE_CHECKING:
     from ebm_jax import (
         diagnostics,
+        distributions,
         energies,
         gibbs,
         inference,
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from ebm_jax.energies import networks
     from ebm_jax.inference import alignment, sparse_coding
     from ebm_jax.losses import gradients, margins
+    from ebm_jax.samplers import sample
 
 __version__ = "0.1.0"
 
 _ROOMS = {
     "alignment": "inference.alignment",
     "diagnostics": "diagnostics",
+    "distributions": "distributions",
     "energies": "energies",
     "gibbs": "gibbs",
     "gradients": "losses.gradients",
@@ -49,11 +52,13 @@ _ROOMS = {
 }
 
 __all__ = [
+    "Distribution",
     "Energy",
     "Objective",
     "Sampler",
     "alignment",
     "diagnostics",
+    "distributions",
     "energies",
     "gibbs",
     "gradients",
@@ -64,6 +69,7 @@ __all__ = [
     "networks",
     "objectives",
     "partition",
+    "sample",
     "samplers",
     "sparse_coding",
     "training",
@@ -73,6 +79,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"ebm_jax.{_ROOMS[name]}")
+    if name == "sample":
+        return importlib.import_module("ebm_jax.samplers").sample
     raise AttributeError(f"module 'ebm_jax' has no attribute {name!r}.")
 
 

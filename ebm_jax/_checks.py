@@ -182,9 +182,25 @@ def objective(name: str, value):
     return _functions(name, value, "an Objective", "init", "loss")
 
 
+def distribution(name: str, value):
+    """Return a distribution, or raise TypeError."""
+    return _functions(name, value, "a Distribution", "sample", "log_prob")
+
+
 def optimizer(value):
     """Return an optax transformation, or raise TypeError."""
     return _functions("optimizer", value, "an optax transformation", "init", "update")
+
+
+def hashable(name: str, value) -> None:
+    """Raise TypeError where a value that a compiled function is looked up by has no hash."""
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be hashable, as functions and tuples of functions are, so that what is "
+            f"compiled for it is found again; got {value!r}."
+        ) from None
 
 
 def leading_axis(name: str, batch) -> int:

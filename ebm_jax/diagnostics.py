@@ -5,7 +5,7 @@ R-hat and effective sample size come from arviz-stats (``pip install ebm_jax[dia
 
 import math
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 
 from ebm_jax import _checks
 from ebm_jax._trees import chain_norm, check_chains, value_and_gradient
-from ebm_jax.types import Array, Energy, Metrics, Params, Position
+from ebm_jax.types import Array, Energy, Metrics, Params, Position, PyTree
 
 MANY = 10  # chains per step, above which a history is likely to be transposed
 
@@ -142,17 +142,23 @@ def _array_stats() -> Any:
     return array_stats
 
 
-def _history(history) -> np.ndarray:
+def _numbers(name: str, given) -> np.ndarray:
+    """Return real numbers in double precision, or refuse what holds none."""
     try:
-        values = np.asarray(history)
+        values = np.asarray(given)
         values = None if np.iscomplexobj(values) else values.astype(np.float64)
     except (TypeError, ValueError):
         values = None
     if values is None:
         raise TypeError(
-            "history must be one array of real numbers (steps, chains, ...), got "
-            f"{type(history).__name__}."
+            f"{name} must be one array of real numbers (steps, chains, ...), got "
+            f"{type(given).__name__}."
         )
+    return values
+
+
+def _history(history) -> np.ndarray:
+    values = _numbers("history", history)
     if values.ndim < 2 or values.shape[0] < 4:
         raise ValueError(
             "history must be (steps, chains, ...) with at least 4 steps, as chains.run collects "
@@ -239,3 +245,104 @@ def ess(history) -> np.ndarray:
             stacklevel=2,
         )
     return sizes
+
+
+class Summary(NamedTuple):
+    """What ``summary`` returns; every field has the structure and shape of one configuration.
+
+    ``str`` and ``print`` show a table of the first 20 coordinates, and the worst ESS and R-hat of
+    all.
+
+    Attributes:
+        mean: the mean over draws and chains.
+        sd: the standard deviation over draws and chains.
+        mcse: the Monte Carlo standard error of the mean.
+        ess: the bulk effective sample size.
+        rhat: the rank-normalised split R-hat.
+    """
+
+    mean: PyTree
+    sd: PyTree
+    mcse: PyTree
+    ess: PyTree
+    rhat: PyTree
+
+    def __str__(self) -> str:
+        names = []
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.mean):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            indices = np.ndindex(np.shape(leaf))
+            names += [name + (str(list(i)) if i else "") or "x" for i in indices]
+        columns = [[np.ravel(leaf) for leaf in jax.tree.leaves(field)] for field in self]
+        rows = np.stack([np.concatenate(column) for column in columns], axis=1)
+        width = max(map(len, names[:_SHOWN]), default=0)
+        header = f"{'':{width}}  {'mean':>10}  {'sd':>10}  {'mcse':>10}  {'ess':>8}  {'rhat':>7}"
+        lines = [
+            f"{name:{width}}  {mean:10.4g}  {sd:10.4g}  {mcse:10.2g}  {ess:8.0f}  {rhat:7.3f}"
+            for name, (mean, sd, mcse, ess, rhat) in zip(names[:_SHOWN], rows, strict=False)
+        ]
+        if len(names) > _SHOWN:
+            lines.append(
+                f"... and {len(names) - _SHOWN:,} more. Of all {len(names):,}: ess at least "
+                f"{rows[:, 3].min():.0f}, rhat at most {rows[:, 4].max():.3f}."
+            )
+        return "\n".join([header, *lines])
+
+
+_SHOWN = 20
+
+
+def summary(samples: Position) -> Summary:
+    r"""Return mean, deviation, Monte Carlo error, ESS and R-hat of every coordinate.
+
+    .. math:: \text{mcse} = \text{sd} / \sqrt{n_\text{eff}}
+
+    where :math:`n_\text{eff}` is the effective sample size for the mean. Read R-hat first: where
+    it is above 1.01 the chains disagree, and the other columns mean little. Source: Vehtari et al.
+    (2021), Rank-normalization, folding, and localization: an improved R-hat, Bayesian Analysis
+    16(2).
+
+    Args:
+        samples: (draws, chains, ...) on every leaf, as ``ebm_jax.sample(...).position``: at least 4
+            draws of at least 2 chains.
+
+    Returns:
+        A ``Summary`` in double precision. A coordinate that no chain ever changes, or that holds
+        NaN or inf, has ``ess`` 0, and ``rhat`` and ``mcse`` inf: it passes no test of convergence.
+
+    Raises:
+        ImportError: arviz-stats is missing. ValueError: fewer draws or chains.
+
+    >>> import jax, jax.numpy as jnp, ebm_jax
+    >>> sampler = ebm_jax.samplers.langevin.mala(lambda x: jnp.sum(x**2) / 2, step_size=1.0)
+    >>> samples = ebm_jax.sample(jax.random.key(0), sampler, jnp.zeros((8, 2)), 500, warmup=50)
+    >>> table = summary(samples.position)
+    >>> table.mean.shape, bool((table.rhat < 1.01).all())
+    ((2,), True)
+    >>> print(str(table).splitlines()[0].split())
+    ['mean', 'sd', 'mcse', 'ess', 'rhat']
+    """
+    leaves, treedef = jax.tree.flatten(samples)
+    values = [_numbers("Each leaf of samples", leaf) for leaf in leaves]
+    shapes = [leaf.shape for leaf in values]
+    few = any(len(s) < 2 or s[:2] != shapes[0][:2] or s[0] < 4 or s[1] < 2 for s in shapes)
+    if not values or few:
+        raise ValueError(
+            "samples must be (draws, chains, ...) on every leaf, as many on each, with at least 4 "
+            f"draws of 2 chains; got the shapes {shapes}."
+        )
+    array_stats, fields = _array_stats(), []
+    for leaf in values:
+        chains_last = np.moveaxis(leaf, (0, 1), (-1, -2))
+        bad = _unusable(chains_last)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fields.append(
+                (
+                    np.mean(leaf, axis=(0, 1)),
+                    np.std(leaf, axis=(0, 1), ddof=1),
+                    np.where(bad, np.inf, array_stats.mcse(chains_last)),
+                    ess(leaf),
+                    rhat(leaf),
+                )
+            )
+    return Summary(*(treedef.unflatten(field) for field in zip(*fields, strict=True)))

@@ -1,4 +1,12 @@
-r"""An objective and an optax optimiser, as one compiled update.
+r"""Training an objective with an optax optimiser: many updates in one compiled loop.
+
+``fit`` trains on arrays in memory::
+
+    state, metrics = fit(
+        key, objective, optax.adam(1e-3), params, data, batch_size=128, num_updates=10_000
+    )
+
+``trainer`` has the parts, for batches that come from elsewhere::
 
     training = trainer(objective, optax.adam(1e-3))
     state = training.init(params, init_key)
@@ -22,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from ebm_jax import _checks
 from ebm_jax._trees import chain_norm, explicit_axes
@@ -185,6 +194,164 @@ def trainer(
     return Trainer(init, step, update)
 
 
+def fit(
+    key: Key,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    params: Params | TrainingState,
+    data: PyTree,
+    *,
+    batch_size: int | None,
+    num_updates: int,
+    average_decay: float | None = None,
+    callback: Callable[[TrainingState, Metrics], Any] | None = None,
+    callback_every: int | None = None,
+) -> tuple[TrainingState, Metrics]:
+    r"""Train on arrays in memory, with mini-batches drawn inside the compiled loop.
+
+    An epoch is ``n // batch_size`` batches without replacement; the remaining examples are left
+    out until the next epoch, which has a permutation of its own. The batch and the key of an update
+    are functions of ``key`` and of the number of updates before it: a run that continues from its
+    ``TrainingState`` with the same key is the uninterrupted run.
+
+    Updates are those of ``trainer``: one that is not finite is skipped and counted. The loop is
+    compiled once for each objective, optimiser, shape of the data and number of updates between
+    two callbacks; pass the same objective and optimiser again, and it is not compiled again.
+
+    Args:
+        key: a key of ``jax.random.key``. Pass the same one to continue a run.
+        objective: what to minimise.
+        optimizer: an optax transformation.
+        params: the initial parameters, or a ``TrainingState`` to continue from.
+        data: a pytree of arrays, the n examples on the leading axis. It is an argument of the
+            compiled loop, which does not copy it.
+        batch_size: how many examples each update takes, from 1 to n. None takes all data at every
+            update, in order.
+        num_updates: how many updates to make, >= 1.
+        average_decay: the decay in [0, 1) of the moving average of the parameters; None for none.
+        callback: (state, metrics) -> anything, called in Python between updates, with the metrics
+            of the updates since the last call: for progress, checkpoints or early stopping. What
+            it raises ends the run.
+        callback_every: how many updates to make between two calls; by default a tenth of all.
+
+    Returns:
+        The ``TrainingState``, and the metrics of ``trainer``, stacked over all updates.
+
+    Raises:
+        DivergedError: too many updates in a row were not finite; raised at the next callback or at
+            the end. Under ``jit`` or ``vmap`` it is not: read ``metrics["skipped_in_row"]``.
+        ValueError: data without a common leading axis, a batch larger than the data.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> objective = Objective(
+    ...     lambda p, key: (), lambda p, s, batch, key: (jnp.mean((p - batch) ** 2), (s, {})))
+    >>> key, data = jax.random.key(0), jnp.arange(10.0)
+    >>> state, metrics = fit(
+    ...     key, objective, optax.sgd(0.05), 0.0, data, batch_size=5, num_updates=100)
+    >>> metrics["loss_total"].shape, bool(abs(state.params - 4.5) < 0.5)
+    ((100,), True)
+    """
+    _checks.one_key(key)
+    training = trainer(objective, optimizer, average_decay=average_decay)
+    _checks.hashable("objective", objective)
+    _checks.hashable("optimizer", optimizer)
+    num_updates = _checks.count("num_updates", num_updates)
+    data = jax.tree.map(functools.partial(_checks.array, "data"), data)
+    if batch_size is not None:
+        num_examples = _checks.leading_axis("data", data)
+        batch_size = _checks.count("batch_size", batch_size)
+        if batch_size > num_examples:
+            raise ValueError(
+                f"batch_size must be at most the {num_examples} examples of data, got {batch_size}."
+            )
+    decay = None if average_decay is None else float(average_decay)
+    options = (objective, optimizer, decay, batch_size)
+    init_key, data_key, train_key = jax.random.split(key, 3)
+    state = params if isinstance(params, TrainingState) else training.init(params, init_key)
+    history, done, interval = [], 0, _interval(callback, callback_every, num_updates)
+    while done < num_updates:
+        num = min(interval, num_updates - done)
+        state, metrics = _fit(state, data, data_key, train_key, *options, num)
+        if not isinstance(metrics["skipped_in_row"], Tracer):
+            raise_if_diverged(metrics)
+        if callback is not None:
+            callback(state, metrics)
+        history.append(metrics)
+        done += num
+    if len(history) == 1:
+        return state, history[0]
+    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), *history)
+
+
+def _interval(callback: Any, callback_every: int | None, num_updates: int) -> int:
+    """Return how many updates are one dispatch."""
+    if callback_every is not None:
+        _checks.count("callback_every", callback_every)
+        if callback is None:
+            raise ValueError(f"callback_every={callback_every} needs a callback, got None.")
+    if callback is None:
+        return num_updates
+    _checks.function("callback", callback)
+    return callback_every or -(-num_updates // 10)
+
+
+@functools.partial(jit, static_argnums=(4, 5, 6, 7, 8))
+def _fit(
+    state: TrainingState,
+    data: PyTree,
+    data_key: Key,
+    train_key: Key,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    average_decay: float | None,
+    batch_size: int | None,
+    num_updates: int,
+) -> tuple[TrainingState, Metrics]:
+    """Make the updates of one dispatch."""
+    step = trainer(objective, optimizer, average_decay=average_decay).step
+
+    def one(carry: tuple[TrainingState, Any], _) -> tuple[tuple[TrainingState, Any], Metrics]:
+        state, epoch = carry
+        batch = data
+        if batch_size is not None:
+            batch, epoch = _next_batch(data_key, data, batch_size, state.step, epoch)
+        state, metrics = step(state, batch, train_key)
+        return (state, epoch), metrics
+
+    epoch = None
+    if batch_size is not None:
+        order = jnp.arange(_checks.leading_axis("data", data))
+        epoch = _Epoch(jnp.full_like(state.step, -1), order)
+    (state, _), metrics = jax.lax.scan(one, (state, epoch), length=num_updates)
+    return state, metrics
+
+
+class _Epoch(NamedTuple):
+    """The order of the examples in one epoch, and its number."""
+
+    number: Array
+    order: Array
+
+
+def _next_batch(
+    key: Key, data: PyTree, batch_size: int, step: Array, epoch: _Epoch
+) -> tuple[PyTree, _Epoch]:
+    """Return the batch of an update, and its epoch, drawn anew where the last one has ended."""
+    num_examples = len(epoch.order)
+    num_batches = num_examples // batch_size
+    number = step // num_batches
+
+    def permuted() -> Array:
+        order = jax.random.permutation(jax.random.fold_in(key, number), num_examples)
+        return order.astype(epoch.order.dtype)
+
+    order = jax.lax.cond(number == epoch.number, lambda: epoch.order, permuted)
+    start = (step % num_batches) * batch_size
+    rows = jax.lax.dynamic_slice_in_dim(order, start, batch_size)
+    batch = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data)
+    return batch, _Epoch(number, order)
+
+
 def _check_state(state: TrainingState) -> None:
     if not isinstance(state, TrainingState):
         raise TypeError(
@@ -272,7 +439,7 @@ def raise_if_diverged(metrics: Metrics, *, limit: int = 20) -> None:
     Call it between dispatches: it waits for the metrics to arrive.
 
     Args:
-        metrics: what ``Trainer.update`` returned, known values.
+        metrics: what ``Trainer.update`` or ``fit`` returned, known values.
         limit: how many skipped updates in a row are too many, >= 1.
 
     Raises:

@@ -1,8 +1,10 @@
-"""The four shapes that everything in the library has.
+"""The shapes that everything in the library has.
 
     energy(params, x, ...) -> ()                  one configuration in, one number out
     loss(energies, ...) -> (batch,)               energies in, one loss per example out
     sampler = Sampler(init, step, refresh)        a batch of chains, one key
+    make_sampler(energy, **what_varies) -> Sampler
+    Distribution(sample, log_prob)                what one can sample and evaluate
     objective = Objective(init, loss)             what training minimises
 
 Low energy means compatible. Temperature is written as the inverse temperature beta: the
@@ -39,6 +41,25 @@ class Sampler(NamedTuple):
     init: Callable[[Position], Any]
     step: Callable[[Key, Any], tuple[Any, Any]]
     refresh: Callable[[Any], Any] | None = None
+
+
+# A sampler constructor whose other options are bound, such as
+# functools.partial(langevin.mala, step_size=h). It takes an energy of one configuration, and by
+# keyword the option that its caller varies.
+MakeSampler = Callable[..., Sampler]
+
+
+class Distribution(NamedTuple):
+    """A normalised distribution that can be sampled and evaluated.
+
+    ``sample(key, num) -> positions`` draws ``num`` independent configurations, on the leading axis
+    of every leaf; ``log_prob(x) -> ()`` is the log-density of one configuration, or its
+    log-probability where configurations are discrete. ``ebm_jax.distributions`` constructs the
+    common ones and shows how to convert a distribution of distrax or numpyro.
+    """
+
+    sample: Callable[[Key, int], Position]
+    log_prob: Callable[[Position], Array]
 
 
 class Objective(NamedTuple):

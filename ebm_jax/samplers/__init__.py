@@ -11,14 +11,17 @@ from ebm_jax.samplers import (
     tempering,
     underdamped,
 )
+from ebm_jax.samplers.sampling import Samples, sample
 
 __all__ = [
+    "Samples",
     "adaptation",
     "chains",
     "composition",
     "gibbs_sampling",
     "informed_proposals",
     "langevin",
+    "sample",
     "schedules",
     "tempering",
     "underdamped",

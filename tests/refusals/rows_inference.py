@@ -168,4 +168,16 @@ ROWS = [
     ),
     row(diagnostics.rhat, history=HISTORY),
     row(diagnostics.ess, history=HISTORY),
+    row(
+        diagnostics.summary,
+        samples=Arg(
+            HISTORY.valid,
+            (
+                *(b for b in HISTORY.bad if not isinstance(b, dict)),
+                (),
+                HISTORY.valid[:, :1],
+                {"a": HISTORY.valid, "b": HISTORY.valid[1:]},
+            ),
+        ),
+    ),
 ]

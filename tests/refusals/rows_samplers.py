@@ -34,6 +34,8 @@ from ebm_jax.samplers import (
     underdamped,
 )
 from ebm_jax.samplers.composition import alternate
+from ebm_jax.samplers.sampling import sample
+from ebm_jax.types import Sampler
 
 X, BITS = jnp.ones((3, 2)), jnp.zeros((3, 4), int)
 SITES = jnp.ones((3, 4, 4), jnp.int8)
@@ -121,6 +123,15 @@ LADDER = positive([0.5, 1.0], [1.0, 0.5], [0.5, 0.5], [1.0], [0.5, INF], [[0.5, 
 LEVELS = (*NO_NUMBERS, 0.1, [], [[0.1]], [0.1, 0.0], [0.1, -1.0], [0.1, NAN])
 
 ROWS = [
+    row(
+        sample,
+        key=key(),
+        sampler=SAMPLER._replace(bad=(*SAMPLER.bad, Sampler(lambda x: x, lambda k, x: (x, x)))),
+        positions=positions(X, INTEGERS),
+        num_samples=count(2),
+        warmup=Arg(0, tuple(v for v in count(0).bad if v is False or v != 0)),
+        thin=count(1),
+    ),
     row(
         langevin.ula,
         use=steps(X),

@@ -85,6 +85,17 @@ def update(trainer):
     return trainer.update(trainer.init(PARAMS, KEY), X, KEY, 4)
 
 
+def fit(objective=SQUARE, batch_size=2, **options):
+    return training.fit(
+        KEY, objective, optax.sgd(0.1), PARAMS, X, batch_size=batch_size, num_updates=3, **options
+    )
+
+
+class Unhashable(list):
+    def __call__(self, *args):
+        return args
+
+
 def keyed(call, pattern=r"\bkey\b"):
     return [(lambda k=k: call(k), pattern) for k in key().bad]
 
@@ -218,6 +229,25 @@ ROWS = [
         optimizer=Arg(optax.sgd(0.1), (None, "adam", 0.1, optax.sgd, (1, 2))),
         average_decay=fraction(None, 1.0, jnp.ones(2)),
         donate=flag(False),
+    ),
+    row(
+        training.fit,
+        also=[
+            (lambda: fit(batch_size=5), "batch_size must be at most the 4 examples of data, got 5"),
+            (lambda: fit(callback_every=2), "callback_every=2 needs a callback"),
+            *((lambda c=c: fit(callback=c), "callback") for c in (3, "f", X)),
+            (lambda: fit(objective=Objective([].append, Unhashable())), "objective must be hash"),
+        ],
+        key=key(),
+        objective=Arg(SQUARE, (None, 3, bowl, "objective", (1, 2))),
+        optimizer=Arg(optax.sgd(0.1), (None, "adam", 0.1, optax.sgd, (1, 2))),
+        params=Arg(PARAMS, ("p", object(), {"p": jnp.sum}), "[Pp]arameters"),
+        data=positions(X, named="data"),
+        batch_size=Arg(2, count(2).bad[1:]),  # None is all data
+        num_updates=count(3),
+        average_decay=fraction(None, 1.0, jnp.ones(2)),
+        callback=Arg(None, ()),
+        callback_every=Arg(None, ()),
     ),
     row(
         training.raise_if_diverged,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 import pytest
+import rows_distributions
 import rows_energies
 import rows_inference
 import rows_losses
@@ -31,6 +32,7 @@ import ebm_jax
 HOME = str(Path(ebm_jax.__file__).parent)
 TABLES = (
     rows_losses,
+    rows_distributions,
     rows_energies,
     rows_inference,
     rows_samplers,
