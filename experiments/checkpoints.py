@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -143,30 +144,56 @@ def _checksum(tree: PyTree) -> int | None:
 
 
 def _names(tree: PyTree) -> list[str]:
+    """Return the path of every leaf, by which a file of parameters knows it."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise UsageError(
+            f"Two leaves of the parameters have the path {repeated[0]!r}: rename a key with '/'."
+        )
+    return names
+
+
+def _stored(leaf) -> np.dtype:
+    """Return the type that a leaf has in a file: NumPy's own, float32 for bfloat16 and the like."""
+    dtype = np.dtype(leaf.dtype)
+    return dtype if dtype.isbuiltin == 1 else np.dtype(np.float32)
 
 
 def write_parameters(path: Path, params: PyTree) -> None:
-    """Write parameters as one .npz file, an array a leaf by the leaf's path."""
+    """Write parameters as one .npz file with one array per leaf, named by the leaf's path."""
     leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(params))]
-    wide = [x if x.dtype.kind in "fiub" else x.astype(np.float32) for x in leaves]  # bfloat16
-    with whole(path) as part:
-        np.savez(part, **dict(zip(_names(params), wide, strict=True)))
+    # np.savez takes the names as keyword arguments, and has arguments of its own.
+    with whole(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, leaf in zip(_names(params), leaves, strict=True):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, leaf.astype(_stored(leaf)), allow_pickle=False)
 
 
 def read_parameters(path: Path, like: PyTree) -> PyTree:
-    """Return the parameters of a file, in the structure and the types of others; or refuse it."""
+    """Return the parameters of a file in the structure and types of ``like``.
+
+    Refuses other names, shapes or types, as a checkpoint does: no value is ever changed.
+    """
     try:
         with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+            arrays = {name: file[f"{name}.npy"] for name in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} cannot be read ({error}): is the run finished?") from error
     leaves, structure = jax.tree.flatten(like)
-    found = {name: array.shape for name, array in arrays.items()}
-    wanted = dict(zip(_names(like), (leaf.shape for leaf in leaves), strict=True))
+    found = {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
+    wanted = {
+        name: f"{_stored(leaf)}{list(leaf.shape)}"
+        for name, leaf in zip(_names(like), leaves, strict=True)
+    }
     if found != wanted:
         raise UsageError(f"{path} has the arrays {found}, where this program has {wanted}.")
-    return structure.unflatten(
-        [jax.numpy.asarray(arrays[n], leaf.dtype) for n, leaf in zip(wanted, leaves, strict=True)]
-    )
+    read = [arrays[name].astype(leaf.dtype) for name, leaf in zip(wanted, leaves, strict=True)]
+    for name, array in zip(wanted, read, strict=True):
+        if not np.array_equal(array.astype(arrays[name].dtype), arrays[name], equal_nan=True):
+            raise UsageError(
+                f"{path} has values of {name} that {array.dtype} cannot hold: use the parameters "
+                "in the type they were trained in."
+            )
+    return structure.unflatten([jax.numpy.asarray(array) for array in read])
