@@ -30,7 +30,7 @@ from scripts.benchmarks import workloads
 flags.DEFINE_integer("chains", 20_000, "Chains, of all processes together.", lower_bound=2)
 flags.DEFINE_integer("steps", 1000, "ULA steps.", lower_bound=1)
 flags.DEFINE_integer("repetitions", 5, "Times each is measured, in turn.", lower_bound=1)
-flags.DEFINE_string("docs", None, "File for the page.")
+runs.define_path("docs", None, "File for the page.")
 flags.DEFINE_bool("child", False, "Be one of the processes measured.")
 FLAGS = flags.FLAGS
 
@@ -149,7 +149,7 @@ def main() -> None:
     one, two = (statistics.median(row) for row in zip(*times, strict=True))
     paper = {name: on_paper(*size) for name, size in SIZES.items()}
     if FLAGS.docs:
-        Path(FLAGS.docs).write_text(page(one, two, paper))
+        Path(FLAGS.docs).write_text(page(one, two, paper), encoding="utf-8")
     print(json.dumps({"speedup_of_two_processes": round(one / two, 2)}))
 
 

@@ -56,11 +56,13 @@ def plan(program: str, chosen: list[Setting], seeds: range, workdir: Path) -> li
 
 def take(workdir: Path, program: str) -> None:
     """Make the workdir, or refuse the one of another program's sweep."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    runs.make_folder(workdir)
     note = workdir / "program.txt"
-    if note.exists() and note.read_text().strip() != program:
-        raise runs.UsageError(f"--workdir={workdir} holds a sweep of {note.read_text().strip()}.")
-    note.write_text(f"{program}\n")
+    if note.exists() and note.read_text(encoding="utf-8").strip() != program:
+        raise runs.UsageError(
+            f"--workdir={workdir} holds a sweep of {note.read_text(encoding='utf-8').strip()}."
+        )
+    note.write_text(f"{program}\n", encoding="utf-8")
 
 
 def execute(waiting: list[execution.Run], workdir: Path) -> str:
@@ -101,7 +103,7 @@ def collect(workdir: Path, planned: list[tuple]) -> None:
     if measured and not best:
         print(f"No run measured {FLAGS.metric!r}: give --metric.", file=sys.stderr)
     text = comparison.page(FLAGS.program, groups, missing, best, FLAGS.metric, FLAGS.goal)
-    (workdir / "sweep.md").write_text(text)
+    (workdir / "sweep.md").write_text(text, encoding="utf-8")
     comparison.write_csv(workdir / "sweep.csv", rows)
     comparison.draw(workdir / "sweep.png", groups, FLAGS.metric)
     for name, why in missing.items():

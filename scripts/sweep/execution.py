@@ -30,7 +30,7 @@ class Run:
     def summary(self) -> dict[str, Any] | None:
         """Return what the run measured, or None if it did not get there."""
         try:
-            return json.loads((self.folder / "summary.json").read_text())
+            return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
@@ -39,20 +39,25 @@ class Run:
         if self.summary() is not None:
             return "finished", ""
         try:
-            code = int((self.folder / "exit.txt").read_text())
+            code = int((self.folder / "exit.txt").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return "unfinished", "    It did not begin, or runs, or was lost with its machine."
         if code == runs.STOPPED or -code in SIGNALS:
             why = f"    It was stopped ({signal.Signals(-code).name if code < 0 else code})."
             return "unfinished", why
-        lines = (self.folder / "log.txt").read_text(errors="replace").strip().splitlines()
+        lines = (
+            (self.folder / "log.txt")
+            .read_text(errors="replace", encoding="utf-8")
+            .strip()
+            .splitlines()
+        )
         return "failed", "\n".join(f"    {line}" for line in [*lines, f"exit code {code}"][-15:])
 
     def start(self) -> bool:
         """Start the program unless it is finished or runs already; return whether it started."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # The program inherits the lock with its log, so that it holds even if we are killed.
-        with (self.folder / "log.txt").open("a") as log:
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -75,7 +80,7 @@ class Run:
         assert self.process
         code = self.process.poll()
         if code is not None:
-            (self.folder / "exit.txt").write_text(f"{code}\n")
+            (self.folder / "exit.txt").write_text(f"{code}\n", encoding="utf-8")
             return True
         late = time.monotonic() - self.deadline
         if late > GRACE:

@@ -66,7 +66,10 @@ def make_run():
 
 
 def rows(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def assert_same(one, other):
@@ -99,7 +102,7 @@ def test_a_killed_run_repeats_updates_and_writes_no_row_twice(make_run, tmp_path
     """Killed between a row and its checkpoint, and in the middle of writing a row."""
     with pytest.raises(runs.StoppedError):
         train(make_run(tmp_path), stop_after=7)
-    with (tmp_path / "metrics.jsonl").open("a") as file:
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(uninterrupted[2][2]) + "\n" + '{"step": 12, "toy/lo')
     state, _ = train(make_run(tmp_path))
     assert_same(state, uninterrupted[0])
@@ -166,7 +169,7 @@ def test_a_state_of_another_shape_or_type_is_refused(change, message, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(runs.UsageError, match=r"cannot be written .*choose another --workdir"):
         Checkpoints(tmp_path / "file" / "checkpoints")
 
@@ -200,7 +203,9 @@ def test_a_metric_that_is_not_finite_is_the_same_after_a_stop(make_run, tmp_path
     for name, values in whole.items():
         np.testing.assert_array_equal(cut[name], values)
     assert np.isnan(whole["odd"]).tolist() == [True] * 4
-    one, other = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut"))
+    one, other = (
+        (tmp_path / name / "metrics.jsonl").read_text(encoding="utf-8") for name in ("whole", "cut")
+    )
     assert one == other
     assert "Infinity" not in one
 

@@ -54,7 +54,7 @@ def test_two_leaves_of_one_path_are_refused(tmp_path):
 def extremes(dtype):
     """Values at the ends of a type and next to 2**24, where float32 ceases to hold integers."""
     dtype = np.dtype(dtype)
-    if dtype == bool:
+    if dtype.kind == "b":
         return np.array([False, True])
     if dtype.kind in "iu":
         ends = np.iinfo(dtype)
@@ -83,12 +83,11 @@ def test_no_value_is_changed_by_reading_it_as_another_type(to, tmp_path, x64):
         write_parameters(tmp_path / "p.npz", {"a": values})
         try:
             found = read_parameters(tmp_path / "p.npz", {"a": np.zeros(values.shape, to)})["a"]
-        except UsageError as error:
-            assert "p.npz has" in str(error)
-        else:
-            # In Python's numbers, which hold them all.
-            for read, value in zip(np.asarray(found).tolist(), values.tolist(), strict=True):
-                assert read == value or (read != read and value != value), (dtype, to)
+        except UsageError:
+            continue
+        # In Python's numbers, which hold them all.
+        for read, value in zip(np.asarray(found).tolist(), values.tolist(), strict=True):
+            assert read == value or (read != read and value != value), (dtype, to)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ PERISHABLE = (
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "toy.py").write_text(PROGRAM)
+    (tmp_path / "toy.py").write_text(PROGRAM, encoding="utf-8")
     return tmp_path
 
 
@@ -106,7 +106,7 @@ def counts(last):
 
 
 def lines(path):
-    return path.read_text().split() if path.exists() else []
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def assert_nothing_is_lost_or_run_twice(folder, expected):
@@ -121,14 +121,14 @@ def test_killed_runs_go_on_failures_are_reported_and_a_wider_sweep_reruns_nothin
     # Another process holds the lock of one run: it is left alone.
     busy = folder / "out" / "perishable=true,shape=round,size=1,seed=0"
     busy.mkdir(parents=True)
-    with (busy / "log.txt").open("a") as log:
+    with (busy / "log.txt").open("a", encoding="utf-8") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         code, last, errors = sweep(folder, *PERISHABLE)
     assert code == 0, errors
     assert counts(last) == (19, 1, 4)
     assert "failed: perishable=true,shape=flat,size=6,seed=1" in errors
     assert "RuntimeError: too flat" in errors
-    page = (folder / "out" / "sweep.md").read_text()
+    page = (folder / "out" / "sweep.md").read_text(encoding="utf-8")
     assert "unfinished: perishable=true,shape=round,size=3,seed=0" in page
     assert "SIGKILL" in page
 
@@ -140,11 +140,11 @@ def test_killed_runs_go_on_failures_are_reported_and_a_wider_sweep_reruns_nothin
         "accuracy": 7.0,
     }
     assert_nothing_is_lost_or_run_twice(folder, 23)
-    page = (folder / "out" / "sweep.md").read_text()
+    page = (folder / "out" / "sweep.md").read_text(encoding="utf-8")
     assert "| perishable=true,shape=round,size=2 | 2 | 2.5 ± 6.4 |" in page  # t(0.975, 1) / 2
     assert "too flat" in page
     assert (folder / "out" / "sweep.png").stat().st_size > 1000
-    with (folder / "out" / "sweep.csv").open(newline="") as table:
+    with (folder / "out" / "sweep.csv").open(newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
     assert len(rows) == 24
     assert rows[1] == {
@@ -237,7 +237,7 @@ def test_bad_usage_is_refused_in_a_sentence_before_anything_starts(folder, monke
 
 def test_bad_usage_ends_the_program_with_code_one(folder):
     (folder / "out").mkdir()
-    (folder / "out" / "program.txt").write_text("another\n")
+    (folder / "out" / "program.txt").write_text("another\n", encoding="utf-8")
     code, _, errors = sweep(folder, "--grid=size=1")
     assert code == 1
     assert errors.strip().splitlines()[-1].startswith("error: --workdir=")
@@ -256,7 +256,7 @@ def test_zipped_and_random_are_combined_with_the_grid_and_values_may_hold_commas
     name = "layers=64%2C64,pause=0,shape=round,size=1,seed=0"
     assert json.loads(last)["best"] == {"run": name, "accuracy": 1.0}
     assert counts(last) == (2, 0, 0)
-    summary = json.loads((folder / "out" / name / "summary.json").read_text())
+    summary = json.loads((folder / "out" / name / "summary.json").read_text(encoding="utf-8"))
     assert summary["name"] == "64,64"
 
 
@@ -309,7 +309,7 @@ def test_the_slurm_path_with_stand_in_executables(folder, monkeypatch):
     tools.mkdir()
     monkeypatch.setenv("SLURM_STANDIN", str(tools))
     for name, text in {"sbatch": SBATCH, "srun": SRUN}.items():
-        (tools / name).write_text(text)
+        (tools / name).write_text(text, encoding="utf-8")
         (tools / name).chmod(0o755)
     arguments = ("--grid=shape=flat;size=1,6", "--seed=1", "--cluster=slurm", "--max_parallel=3")
     options = "--cluster_options=slurm_partition=short"
@@ -317,9 +317,9 @@ def test_the_slurm_path_with_stand_in_executables(folder, monkeypatch):
     assert code == 0, errors
     assert "2 runs are queued as job 101" in errors
     assert "--collect" in errors
-    script = (tools / "submitted").read_text().split()
+    script = (tools / "submitted").read_text(encoding="utf-8").split()
     assert len(script) == 1
-    text = (folder / "out/submitit/101_submission.sh").read_text()
+    text = (folder / "out/submitit/101_submission.sh").read_text(encoding="utf-8")
     assert "#SBATCH --partition=short" in text
     assert "#SBATCH --array=0-1%2" in text
     while not (tools / "done").exists():
