@@ -14,11 +14,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ebm_jax.types import PyTree
+from experiments import devices
 from experiments.runs import CannotWriteError, UsageError, whole
 
 KEPT = 2
 SECONDS = 10.0  # between two checkpoints, at least
 SHARE = 0.03  # of the time that saving may take
+WRITING = (OSError, ValueError, RuntimeError)  # what orbax raises where it cannot write
 
 
 class Checkpoints:
@@ -35,7 +37,10 @@ class Checkpoints:
         self._last, self._cost = time.perf_counter(), 0.0
 
     def _cannot_write(self, error: Exception) -> CannotWriteError:
+        devices.leave_if_alone(error)  # orbax waits for the other processes too
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
         if "RESOURCE_EXHAUSTED" in reason:
             reason = os.strerror(errno.ENOSPC)
         return CannotWriteError(self._folder, reason)
@@ -79,7 +84,9 @@ class Checkpoints:
         return state
 
     def due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Whether it is time for the next one; raises what went wrong with the last one."""
+        if not (devices.several() or self._manager.is_saving_in_progress()):
+            self._wait()
         waited = time.perf_counter() - self._last
         return waited >= max(SECONDS, self._cost / SHARE)
 
@@ -87,28 +94,34 @@ class Checkpoints:
         """Begin to write a state; training may go on meanwhile."""
         started = time.perf_counter()
         about = {"leaves": _described(state), "checksum": _checksum(state)}
+        self._wait()
         try:
-            self._manager.wait_until_finished()
             if step in self._manager.all_steps():
                 return
             # Asked first: what orbax cannot write it tells in several tracebacks.
-            if shutil.disk_usage(self._folder).free < _size(state):
+            if shutil.disk_usage(self._folder).free < room(state):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
             )
             self._manager.save(step, args=args)
-        except (OSError, ValueError, RuntimeError) as error:
+        except WRITING as error:
             raise self._cannot_write(error) from error
         self._last = time.perf_counter()
         self._cost = self._last - started
 
     def close(self) -> None:
         """Wait until all is written."""
+        self._wait()
+        try:
+            self._manager.close()
+        except WRITING as error:
+            raise self._cannot_write(error) from error
+
+    def _wait(self) -> None:
         try:
             self._manager.wait_until_finished()
-            self._manager.close()
-        except (OSError, ValueError, RuntimeError) as error:
+        except WRITING as error:
             raise self._cannot_write(error) from error
 
 
@@ -118,9 +131,14 @@ def _raw(leaf):
     return jax.random.key_data(leaf) if is_key else leaf
 
 
-def _size(tree: PyTree) -> int:
-    """Return how many bytes a state has."""
-    return sum(_raw(leaf).nbytes for leaf in jax.tree.leaves(tree))
+def room(tree: PyTree) -> int:
+    """Return how many bytes of a disk the checkpoint of a state needs, or somewhat more.
+
+    Some twenty small files take a block each; every leaf is described, in blocks again. The bytes
+    are compressed, which makes random ones less than 1 % longer.
+    """
+    leaves = jax.tree.leaves(tree)
+    return 2**17 + 2**11 * len(leaves) + int(1.01 * sum(_raw(leaf).nbytes for leaf in leaves))
 
 
 def _described(tree: PyTree) -> dict[str, str]:

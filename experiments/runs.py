@@ -123,6 +123,7 @@ def main(program: Callable[[], None]) -> None:
         if len(argv) > 1:
             _leave(f"unknown argument {argv[1]!r}; every option is a --flag=value.", USAGE)
         logging.set_verbosity(logging.WARNING)  # jax tells of every backend it does not find
+        logging.get_absl_handler().addFilter(_not_told_twice)
         try:
             program()
         except CannotWriteError as error:
@@ -146,6 +147,11 @@ def main(program: Callable[[], None]) -> None:
     for name in COMMON:
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # --help shows them too
     app.run(guarded, flags_parser=parse)
+
+
+def _not_told_twice(record: Any) -> bool:
+    """Return whether to log a message: orbax logs several tracebacks of what it raises."""
+    return "orbax" not in record.pathname or record.levelno < logging.converter.STANDARD_ERROR
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
