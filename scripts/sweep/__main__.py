@@ -72,13 +72,24 @@ def execute(waiting: list[execution.Run], workdir: Path) -> str:
         if given:
             raise runs.UsageError("--cluster_options needs --cluster=slurm.")
         return execution.run_here(waiting, FLAGS.max_parallel, FLAGS.timeout_min)
+    at_work = [run for run in waiting if run.job]
+    if at_work:
+        print(
+            f"{len(at_work)} runs are queued or running already (squeue --me), and are not queued "
+            "again.",
+            file=sys.stderr,
+        )
+    waiting = [run for run in waiting if not run.job]
+    if not waiting:
+        return ""
     options = {name: values[0] for name, values in given.items()}
-    job = execution.submit(
+    numbers = execution.submit(
         waiting, workdir / "submitit", FLAGS.max_parallel, FLAGS.timeout_min, options
     )
+    job = ",".join(numbers)
     print(
-        f"{len(waiting)} runs are queued as job {job} (squeue -j {job}; scancel {job}). The same "
-        "command with --collect makes the tables.",
+        f"{len(waiting)} runs are queued as job {job} (squeue -j {job}; scancel "
+        f"{' '.join(numbers)}). The same command with --collect makes the tables.",
         file=sys.stderr,
     )
     return ""
@@ -126,6 +137,7 @@ def main() -> None:
     stopped_by = ""
     try:
         take(workdir, FLAGS.program)
+        execution.note_queued([run for _, _, run in planned])
         waiting = [run for _, _, run in planned if run.status()[0] != "finished"]
         if waiting and not FLAGS.collect:
             stopped_by = execute(waiting, workdir)
