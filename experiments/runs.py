@@ -299,11 +299,16 @@ def _locked(workdir: Path) -> filelock.FileLock:
     The kernel releases it when the process ends, by kill -9 as well.
     """
     # A process may open a run again: it is no other run.
-    lock = filelock.FileLock(
-        workdir / ".lock", is_singleton=True, fallback_to_soft=False, blocking=False
-    )
+    lock = filelock.FileLock(workdir / ".lock", is_singleton=True, fallback_to_soft=False)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            # After the failure of a node, a file server keeps its locks for a minute or two.
+            if not int(os.environ.get("SLURM_RESTART_COUNT", 0)):
+                raise
+            print(f"waiting up to 150 s for the lock of {workdir}", file=sys.stderr, flush=True)
+            lock.acquire(timeout=150)
     except filelock.Timeout:
         tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
         hint = "wait until it ends, or choose another folder"

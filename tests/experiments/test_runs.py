@@ -270,7 +270,7 @@ def test_every_flag_of_text_that_may_be_a_path_is_defined_as_one():
 
 def test_an_ascii_locale_writes_and_reads_what_any_other_does(tmp_path):
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    locales = ascii_only, {"LC_ALL": "C.UTF-8"}, ascii_only
+    locales = {"LC_ALL": "C.UTF-8"}, ascii_only
     for locale in locales:
         done = program(tmp_path, "--workdir=é雪", "--input=Bücher/$1", "--inputs=ñ", **locale)
         assert done.returncode == 0, done.stderr
@@ -326,10 +326,19 @@ def test_a_workdir_has_one_run_at_a_time_until_it_is_killed(tmp_path):
     assert "--coordinator=auto --mesh=2" in task.stderr
     assert len(task.stderr.splitlines()) == 1
     assert (tmp_path / "out" / "flags.txt").read_bytes() == before
+    again = subprocess.Popen(  # SLURM has queued it again: it waits for what a node has left
+        [sys.executable, "-c", HOLDING, "--workdir=out"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "SLURM_RESTART_COUNT": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert again.stderr.readline() == b"waiting up to 150 s for the lock of out\n"
     first.kill()
-    first.communicate()
-    (tmp_path / "out" / "flags.txt").unlink()  # of HOLDING, which has no --size
-    assert program(tmp_path, "--workdir=out").returncode == 0
+    assert again.stdout.readline() == b"holds it\n"
+    again.kill()
+    for process in (first, again):
+        process.communicate()
 
 
 def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
