@@ -99,8 +99,10 @@ class Checkpoints:
             if step in self._manager.all_steps():
                 return
             # Asked first: what orbax cannot write it tells in several tracebacks.
-            if shutil.disk_usage(self._folder).free < room(state):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            free, needed = shutil.disk_usage(self._folder).free, room(state)
+            if free < needed:
+                sizes = f"a checkpoint takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}")
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
             )

@@ -36,8 +36,8 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
         raise UsageError(f"--coordinator={coordinator} does not answer ({reason}).") from error
     if several():
         libc = ctypes.CDLL(None)
-        libc.signal.argtypes = (ctypes.c_int, type(_ABORTED))
-        libc.signal(signal.SIGABRT, _ABORTED)
+        libc.signal.argtypes = (ctypes.c_int, type(_aborted))
+        libc.signal(signal.SIGABRT, _aborted)
 
 
 def _gone(reason: str) -> str:
@@ -48,7 +48,7 @@ def _gone(reason: str) -> str:
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
-def _ABORTED(number: int) -> None:
+def _aborted(number: int) -> None:
     """Say what to do where JAX aborts: it does so, in C++, when the first process is gone."""
     # From a thread of JAX, while Python's own stream may be locked.
     os.write(2, f"error: {_gone('JAX aborted this one')}\n".encode())

@@ -195,8 +195,8 @@ def make_folder(folder: Path) -> None:
 
 
 def _not_writable(folder: Path, error: OSError) -> UsageError:
-    where = f" {error.filename}" if error.filename else ""
-    return UsageError(f"--workdir={folder} cannot be written ({error.strerror}:{where}).")
+    where = f": {error.filename}" if error.filename else ""
+    return UsageError(f"--workdir={folder} cannot be written ({error.strerror}{where}).")
 
 
 def _flag_text() -> str:

@@ -80,7 +80,8 @@ class Run:
 
     def checkpoints(self) -> list[str]:
         """Return the names of its checkpoints."""
-        return sorted(str(path) for path in self.folder.glob("checkpoints/*/*"))
+        whole = (p for p in self.folder.glob("checkpoints/*/*") if p.name.isdigit())
+        return sorted(map(str, whole))
 
     def start(self) -> bool:
         """Start the program unless it is finished or runs already; return whether it started."""
