@@ -12,6 +12,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 # An interpreter of a version of its own.
 PYTHON = """#!/bin/sh
 [ "$1" = -V ] && {{ echo "Python {version}"; exit; }}
+[ "$1" = -m ] && {{ echo "$@"; exit; }}
 exec {python} -c "import sys; sys.version_info = ({major}, {minor}, 0); exec(sys.argv[1])" "$2"
 """
 
@@ -59,3 +60,27 @@ def test_a_working_environment_is_used(there, on_the_path, asked, chosen, tmp_pa
     else:
         assert done.returncode == 1
         assert "ebm_jax needs Python >= 3.11" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "workdir"),
+    [("~/x y", "{home}/x y"), ("x", "{here}/x"), ("/x", "/x"), ("x~/y", "{here}/x~/y")],
+)
+def test_the_demo_writes_where_the_user_is_or_at_home(given, workdir, tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "here").mkdir()
+    for name in ("_venv", "demo"):
+        shutil.copy(SCRIPTS / name, tmp_path / "scripts")
+    interpreter(tmp_path / ".venv" / "bin" / "python", "3.12")
+    for path in ("setup.cfg", ".venv/.installed-experiments", ".venv/pyvenv.cfg"):
+        (tmp_path / path).touch()
+    done = subprocess.run(
+        ["bash", tmp_path / "scripts" / "demo", f"--workdir={given}"],
+        cwd=tmp_path / "here",
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+    )
+    expected = workdir.format(home=tmp_path / "home", here=tmp_path / "here")
+    assert done.stdout.rstrip().endswith(f" --workdir={expected}"), done.stderr
+    assert f"the report will be {expected}/report.html" in done.stderr
