@@ -9,7 +9,7 @@ def programs() -> dict[str, str]:
     """Return module name -> the first sentence of its docstring, of every module that runs."""
     found, package = {}, Path(__file__).parent
     for path in sorted(package.rglob("*.py")):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if '\nif __name__ == "__main__":' in text and path != Path(__file__):
             name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
             documentation = ast.get_docstring(ast.parse(text)) or ""

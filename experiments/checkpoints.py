@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ebm_jax.types import PyTree
+from experiments import devices
 from experiments.runs import CannotWriteError, UsageError, whole
 
 KEPT = 2
 SECONDS = 10.0  # between two checkpoints, at least
 SHARE = 0.03  # of the time that saving may take
+WRITING = (OSError, ValueError, RuntimeError)  # what orbax raises where it cannot write
 
 
 class Checkpoints:
@@ -34,7 +37,10 @@ class Checkpoints:
         self._last, self._cost = time.perf_counter(), 0.0
 
     def _cannot_write(self, error: Exception) -> CannotWriteError:
+        devices.leave_if_alone(error)  # orbax waits for the other processes too
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
         if "RESOURCE_EXHAUSTED" in reason:
             reason = os.strerror(errno.ENOSPC)
         return CannotWriteError(self._folder, reason)
@@ -78,7 +84,9 @@ class Checkpoints:
         return state
 
     def due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Whether it is time for the next one; raises what went wrong with the last one."""
+        if not (devices.several() or self._manager.is_saving_in_progress()):
+            self._wait()
         waited = time.perf_counter() - self._last
         return waited >= max(SECONDS, self._cost / SHARE)
 
@@ -86,28 +94,36 @@ class Checkpoints:
         """Begin to write a state; training may go on meanwhile."""
         started = time.perf_counter()
         about = {"leaves": _described(state), "checksum": _checksum(state)}
+        self._wait()
         try:
-            self._manager.wait_until_finished()
             if step in self._manager.all_steps():
                 return
             # Asked first: what orbax cannot write it tells in several tracebacks.
-            if shutil.disk_usage(self._folder).free < _size(state):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            free, needed = shutil.disk_usage(self._folder).free, room(state)
+            if free < needed:
+                sizes = f"a checkpoint takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}")
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
             )
             self._manager.save(step, args=args)
-        except (OSError, ValueError, RuntimeError) as error:
+        except WRITING as error:
             raise self._cannot_write(error) from error
         self._last = time.perf_counter()
         self._cost = self._last - started
 
     def close(self) -> None:
         """Wait until all is written."""
+        self._wait()
+        try:
+            self._manager.close()
+        except WRITING as error:
+            raise self._cannot_write(error) from error
+
+    def _wait(self) -> None:
         try:
             self._manager.wait_until_finished()
-            self._manager.close()
-        except (OSError, ValueError, RuntimeError) as error:
+        except WRITING as error:
             raise self._cannot_write(error) from error
 
 
@@ -117,9 +133,14 @@ def _raw(leaf):
     return jax.random.key_data(leaf) if is_key else leaf
 
 
-def _size(tree: PyTree) -> int:
-    """Return how many bytes a state has."""
-    return sum(_raw(leaf).nbytes for leaf in jax.tree.leaves(tree))
+def room(tree: PyTree) -> int:
+    """Return how many bytes of a disk the checkpoint of a state needs, or somewhat more.
+
+    Some twenty small files take a block each; every leaf is described, in blocks again. The bytes
+    are compressed, which makes random ones less than 1 % longer.
+    """
+    leaves = jax.tree.leaves(tree)
+    return 2**17 + 2**11 * len(leaves) + int(1.01 * sum(_raw(leaf).nbytes for leaf in leaves))
 
 
 def _described(tree: PyTree) -> dict[str, str]:
@@ -143,30 +164,56 @@ def _checksum(tree: PyTree) -> int | None:
 
 
 def _names(tree: PyTree) -> list[str]:
+    """Return the path of every leaf, by which a file of parameters knows it."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise UsageError(
+            f"Two leaves of the parameters have the path {repeated[0]!r}: rename a key with '/'."
+        )
+    return names
+
+
+def _stored(leaf) -> np.dtype:
+    """Return the type that a leaf has in a file: NumPy's own, float32 for bfloat16 and the like."""
+    dtype = np.dtype(leaf.dtype)
+    return dtype if dtype.isbuiltin == 1 else np.dtype(np.float32)
 
 
 def write_parameters(path: Path, params: PyTree) -> None:
-    """Write parameters as one .npz file, an array a leaf by the leaf's path."""
+    """Write parameters as one .npz file with one array per leaf, named by the leaf's path."""
     leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(params))]
-    wide = [x if x.dtype.kind in "fiub" else x.astype(np.float32) for x in leaves]  # bfloat16
-    with whole(path) as part:
-        np.savez(part, **dict(zip(_names(params), wide, strict=True)))
+    # np.savez takes the names as keyword arguments, and has arguments of its own.
+    with whole(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, leaf in zip(_names(params), leaves, strict=True):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, leaf.astype(_stored(leaf)), allow_pickle=False)
 
 
 def read_parameters(path: Path, like: PyTree) -> PyTree:
-    """Return the parameters of a file, in the structure and the types of others; or refuse it."""
+    """Return the parameters of a file in the structure and types of ``like``.
+
+    Refuses other names, shapes or types, as a checkpoint does: no value is ever changed.
+    """
     try:
         with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+            arrays = {name: file[f"{name}.npy"] for name in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} cannot be read ({error}): is the run finished?") from error
     leaves, structure = jax.tree.flatten(like)
-    found = {name: array.shape for name, array in arrays.items()}
-    wanted = dict(zip(_names(like), (leaf.shape for leaf in leaves), strict=True))
+    found = {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
+    wanted = {
+        name: f"{_stored(leaf)}{list(leaf.shape)}"
+        for name, leaf in zip(_names(like), leaves, strict=True)
+    }
     if found != wanted:
         raise UsageError(f"{path} has the arrays {found}, where this program has {wanted}.")
-    return structure.unflatten(
-        [jax.numpy.asarray(arrays[n], leaf.dtype) for n, leaf in zip(wanted, leaves, strict=True)]
-    )
+    read = [arrays[name].astype(leaf.dtype) for name, leaf in zip(wanted, leaves, strict=True)]
+    for name, array in zip(wanted, read, strict=True):
+        if not np.array_equal(array.astype(arrays[name].dtype), arrays[name], equal_nan=True):
+            raise UsageError(
+                f"{path} has values of {name} that {array.dtype} cannot hold: use the parameters "
+                "in the type they were trained in."
+            )
+    return structure.unflatten([jax.numpy.asarray(array) for array in read])

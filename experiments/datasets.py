@@ -17,7 +17,7 @@ import numpy as np
 
 from ebm_jax.energies.boltzmann import RBM
 from experiments.data import Split
-from experiments.runs import UsageError
+from experiments.runs import UsageError, home_path
 
 DATA_DIR = "Folder of published data, EBM_JAX_DATA if unset; what is missing is downloaded into it."
 
@@ -83,7 +83,7 @@ SOURCES = {
 def folder(data_dir: str | None) -> Path:
     """Return the folder of published data."""
     given = data_dir or os.environ.get("EBM_JAX_DATA")
-    return Path(given) if given else Path.home() / ".cache" / "ebm_jax"
+    return home_path(given) if given else Path.home() / ".cache" / "ebm_jax"
 
 
 def read(name: str, data_dir: str | None) -> bytes:

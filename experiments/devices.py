@@ -5,6 +5,9 @@ sums the gradients. All processes run the same program; the first alone writes i
 """
 
 import contextlib
+import ctypes
+import os
+import signal
 from collections.abc import Iterator
 
 import jax
@@ -13,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ebm_jax.types import PyTree
+from experiments import runs
 from experiments.runs import UsageError
 
 AXIS = "devices"
@@ -30,6 +34,51 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--coordinator={coordinator} does not answer ({reason}).") from error
+    if several():
+        libc = ctypes.CDLL(None)
+        libc.signal.argtypes = (ctypes.c_int, type(_aborted))
+        libc.signal(signal.SIGABRT, _aborted)
+
+
+def _gone(reason: str) -> str:
+    return (
+        f"another process ended, or cannot be reached ({reason}); run the same command again to "
+        "resume from the newest checkpoint."
+    )
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _aborted(number: int) -> None:
+    """Say what to do where JAX aborts: it does so, in C++, when the first process is gone."""
+    # From a thread of JAX, while Python's own stream may be locked.
+    os.write(2, f"error: {_gone('JAX aborted this one')}\n".encode())
+    os._exit(runs.STOPPED)
+
+
+def several() -> bool:
+    """Return whether this is one of several processes."""
+    return jax.process_count() > 1
+
+
+def leave_if_alone(error: Exception) -> None:
+    """End with a sentence, and the code that requeues, where another process has ended.
+
+    Nothing is closed: that would wait for the other process until its heartbeats are missed.
+    """
+    if several() and isinstance(error, jax.errors.JaxRuntimeError):
+        reason = str(error).splitlines()[0][:200]
+        if "RESOURCE_EXHAUSTED" not in reason:  # this device's memory
+            runs.leave_at_once(_gone(reason), runs.STOPPED)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Leave at once with a sentence where another process has ended."""
+    try:
+        yield
+    except Exception as error:
+        leave_if_alone(error)
+        raise
 
 
 def make_mesh(size: int) -> Mesh | None:

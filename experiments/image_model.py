@@ -183,7 +183,7 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
     energy(params, {"x", "y"}) -> (), x (pixels,) in [0, 1] and y the number of a class in
     ``prepared.images.classes``; the parameters are the averaged ones, as the energy takes them.
     """
-    workdir = Path(workdir)
+    workdir = runs.home_path(workdir)
     given = runs.flags_of(workdir)
     try:
         prepared = prepare(

@@ -311,7 +311,7 @@ def report(results: Results, summary: dict[str, float], files: dict[str, Path], 
         "numbers": number_rows(summary, TARGETS.get(which, {})),
     }
     uris = {name: embedded(kind, content) for name, (kind, content) in shown.items()}
-    template = string.Template(Path(__file__).with_suffix(".html").read_text())
+    template = string.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
     return template.safe_substitute(uris | text)
 
 

@@ -45,13 +45,13 @@ from experiments.image_data import Images
 from experiments.image_model import Model, Prepared, load, prepare
 from experiments.image_training import batches, defaults, fit, flow_batches, refining_batches
 
-flags.DEFINE_string(
+runs.define_path(
     "data",
     "digits",
     f"What to model: {', '.join(image_data.NAMED)}, a file .npz of x and y, or a folder of images.",
 )
-flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
-flags.DEFINE_list(
+runs.define_path("data_dir", None, datasets.DATA_DIR)
+runs.define_paths(
     "outliers", [], "Images of the same size to tell apart, named as those of --data."
 )
 flags.DEFINE_bool("quick", False, "Less of everything, for a processor and ten minutes.")
@@ -112,7 +112,7 @@ flags.DEFINE_integer(
     "Train without this class and score it as an outlier; -1 for none.",
     lower_bound=-1,
 )
-flags.DEFINE_string(
+runs.define_path(
     "sample_from", None, "Draw more samples from the weights of this finished run, and no more."
 )
 flags.register_validator(

@@ -55,6 +55,7 @@ def train(
         leaving.callback(close)
         leaving.callback(saved.close)
         leaving.enter_context(run.training())
+        leaving.enter_context(devices.together())  # before anything is closed
         groups = _groups(batch, int(state.step), num_steps, group)
         upcoming = next(groups, None)
         while upcoming:
@@ -78,7 +79,7 @@ def train(
             if stopped:
                 raise runs.StoppedError(
                     f"stopped by {run.stopped_by or 'another process'} after update "
-                    f"{first + count} of {num_steps}; all is saved in {run.workdir}: run the same "
+                    f"{first + count} of {num_steps}; all is saved in {run.folder}: run the same "
                     "command again to go on."
                 )
             advance(first + count, f"{shown} {row[shown]:+.4g}")

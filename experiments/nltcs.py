@@ -24,8 +24,8 @@ from experiments.objective_table import BINARY, Problem
 
 MOST_COLUMNS = 20
 
-flags.DEFINE_string("data", None, "File of comma-separated columns of 0 and 1; if unset NLTCS.")
-flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
+runs.define_path("data", None, "File of comma-separated columns of 0 and 1; if unset NLTCS.")
+runs.define_path("data_dir", None, datasets.DATA_DIR)
 flags.DEFINE_enum("objective", "pcd", list(BINARY), "What to minimise.")
 flags.DEFINE_multi_string("option", [], "name=value of the objective's own; may be repeated.")
 flags.DEFINE_integer(

@@ -37,7 +37,7 @@ DATASETS = {
 OBJECTIVES = ("cd", "pcd", "pt", "ml")
 
 flags.DEFINE_enum("dataset", "digits", list(DATASETS), "What images.")
-flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
+runs.define_path("data_dir", None, datasets.DATA_DIR)
 flags.DEFINE_integer("hidden", 16, "Hidden units.", lower_bound=1)
 flags.DEFINE_enum("objective", "pcd", OBJECTIVES, "What to minimise.")
 flags.DEFINE_bool("centered", True, "Centre the units: at the data's means, and at 1/2.")

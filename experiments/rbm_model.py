@@ -45,7 +45,7 @@ def load(workdir: Path | str) -> tuple[Callable, CenteredRBM, dict[str, str]]:
 
     energy(params, x) -> (), the free energy of visible units x (visible,), off or on.
     """
-    workdir = Path(workdir)
+    workdir = runs.home_path(workdir)
     given = runs.flags_of(workdir)
     try:
         sizes = VISIBLE[given["dataset"]], int(given["hidden"])

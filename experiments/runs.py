@@ -11,19 +11,49 @@ import functools
 import json
 import math
 import os
+import platform
 import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import filelock
 from absl import app, flags, logging
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-flags.DEFINE_string("workdir", None, "Folder for everything the run writes; made if missing.")
+
+def home_path(path: str | Path) -> Path:
+    """Return a path with a leading ``~`` replaced by the home folder, as a shell does."""
+    return Path(os.path.expanduser(path))
+
+
+class _PathParser(flags.ArgumentParser):
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)  # a shell leaves the one in --flag=~/folder
+
+
+class _PathsParser(flags.ListParser):
+    def parse(self, argument: str | list[str]) -> list[str]:
+        return [os.path.expanduser(path) for path in super().parse(argument)]
+
+
+def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:
+    """Define a flag of one file or folder, whose ``~`` is the home folder."""
+    serializer = flags.ArgumentSerializer()
+    return flags.DEFINE(_PathParser(), name, default, meaning, serializer=serializer)
+
+
+def define_paths(name: str, default: list[str], meaning: str) -> None:
+    """Define a flag of several files or folders, separated by commas."""
+    flags.DEFINE(_PathsParser(), name, default, meaning, serializer=flags.CsvListSerializer(","))
+
+
+define_path("workdir", None, "Folder for everything the run writes; made if missing.")
 flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_integer(
     "mesh", 1, "Devices, of all processes together, that share data and chains.", lower_bound=1
@@ -93,26 +123,35 @@ def main(program: Callable[[], None]) -> None:
         if len(argv) > 1:
             _leave(f"unknown argument {argv[1]!r}; every option is a --flag=value.", USAGE)
         logging.set_verbosity(logging.WARNING)  # jax tells of every backend it does not find
+        logging.get_absl_handler().addFilter(_not_told_twice)
         try:
             program()
         except CannotWriteError as error:
-            _leave_at_once(str(error))
+            leave_at_once(str(error), USAGE)
         except UsageError as error:
             _leave(str(error), USAGE)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            _leave_at_once(str(CannotWriteError(FLAGS.workdir, str(error.strerror))))
+            leave_at_once(str(CannotWriteError(FLAGS.workdir, str(error.strerror))), USAGE)
         except StoppedError as error:
             _leave(str(error), STOPPED)
         except FloatingPointError as error:
             _leave(str(error), DIVERGED)
         except FalseClaimError as error:
             _leave(str(error), FALSE_CLAIM)
+        except Exception as error:
+            _leave_the_others(error)
+            raise
 
     for name in COMMON:
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # --help shows them too
     app.run(guarded, flags_parser=parse)
+
+
+def _not_told_twice(record: Any) -> bool:
+    """Return whether to log a message: orbax logs several tracebacks of what it raises."""
+    return "orbax" not in record.pathname or record.levelno < logging.converter.STANDARD_ERROR
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
@@ -120,10 +159,44 @@ def _leave(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _leave_at_once(sentence: str) -> NoReturn:
+def leave_at_once(sentence: str, code: int) -> NoReturn:
+    """Print a sentence and end, without closing files or waiting for other processes."""
     # Files are not closed: what they hold back has no room, and each would say so.
     print(f"error: {sentence}", file=sys.stderr, flush=True)
-    os._exit(USAGE)
+    os._exit(code)
+
+
+def _one_of_several() -> bool:
+    devices = sys.modules.get("experiments.devices")  # where nothing has joined, not imported
+    return devices is not None and devices.several()
+
+
+def _leave_the_others(error: Exception) -> None:
+    """End at once after an error in one of several processes, which would wait for one another."""
+    if _one_of_several():
+        sys.modules["experiments.devices"].leave_if_alone(error)
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        os._exit(USAGE)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of --workdir unless it is there; refuse what cannot be one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+        raise UsageError(
+            f"--workdir={folder} cannot be a folder: {file} is a file. Choose another folder, or "
+            "remove that file."
+        ) from None
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> UsageError:
+    where = f": {error.filename}" if error.filename else ""
+    return UsageError(f"--workdir={folder} cannot be written ({error.strerror}{where}).")
 
 
 def _flag_text() -> str:
@@ -153,10 +226,15 @@ def start() -> "Run":
     return run
 
 
+def _read_flags(workdir: Path) -> str:
+    # In the bytes of the command line, which are UTF-8 also where the locale is another.
+    return os.fsdecode((workdir / "flags.txt").read_bytes())
+
+
 def flags_of(workdir: Path) -> dict[str, str]:
     """Return the flags of the run in a folder, by name, as text."""
     try:
-        lines = (workdir / "flags.txt").read_text().splitlines()
+        lines = _read_flags(workdir).splitlines()
     except OSError as error:
         raise UsageError(f"{workdir} holds no run ({error.strerror}: flags.txt).") from error
     return dict(line.removeprefix("--").split("=", 1) for line in lines if "=" in line)
@@ -215,6 +293,65 @@ def _identity(row: dict[str, float]) -> tuple:
     return (row["step"], *sorted(row))
 
 
+def _locked(workdir: Path) -> filelock.FileLock:
+    """Return a lock held on a folder, or refuse the folder that another process writes to.
+
+    The kernel releases it when the process ends, by kill -9 as well.
+    """
+    # A process may open a run again: it is no other run.
+    lock = filelock.FileLock(workdir / ".lock", is_singleton=True, fallback_to_soft=False)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            # After the failure of a node, a file server keeps its locks for a minute or two.
+            if not int(os.environ.get("SLURM_RESTART_COUNT", 0)):
+                raise
+            print(f"waiting up to 150 s for the lock of {workdir}", file=sys.stderr, flush=True)
+            lock.acquire(timeout=150)
+    except filelock.Timeout:
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        hint = "wait until it ends, or choose another folder"
+        if tasks > 1 and not FLAGS.coordinator:
+            hint = (
+                f"srun started {tasks} processes of this command; give it --ntasks=1, or let them "
+                f"share the work by --coordinator=auto --mesh={tasks}"
+            )
+        raise UsageError(f"--workdir={workdir} is in use by another process: {hint}.") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise _not_writable(workdir, error) from error
+        print(
+            f"warning: the file system of {workdir} has no locks; start no second run there.",
+            file=sys.stderr,
+        )
+    return lock
+
+
+def _note_versions(path: Path) -> None:
+    """Add the versions that a run goes on with to its file; warn where they are others."""
+    import jax  # with its versions, which can wait until the flags are read
+    import jaxlib
+
+    import ebm_jax
+
+    now = (
+        f"ebm_jax {ebm_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if before[-1:] == [now]:
+        return
+    if before:
+        print(
+            f"warning: this run was made with {before[-1]}, and goes on with {now}: its result may "
+            f"differ from an uninterrupted run. All versions are in {path}.",
+            file=sys.stderr,
+        )
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{now}\n")
+
+
 class Run:
     """The workdir of one run: flags.txt, metrics.jsonl, TensorBoard events, summary.json.
 
@@ -222,8 +359,9 @@ class Run:
     metrics.jsonl says depends on the flags alone, so that a row which is there already is not
     written again by the updates that a stopped run repeats. What is not finite is null there.
 
-    Of several processes only the first writes there; the others write into a folder of their own
-    that is thrown away, and share the checkpoints.
+    Of several processes only the first writes there; the others write into a ``workdir`` of their
+    own that is thrown away, and share the checkpoints. ``folder`` is the one that the user named.
+    The first holds a lock there until it ends, however it ends.
     """
 
     def __init__(
@@ -231,22 +369,26 @@ class Run:
     ) -> None:
         """Make or take the workdir, or refuse it."""
         self.mesh, self.first, self.checkpoints = mesh, first, workdir / "checkpoints"
-        if not first:
+        self.folder = workdir
+        if first:
+            make_folder(workdir)
+            self._lock = _locked(workdir)
+        else:
             self._thrown_away = tempfile.TemporaryDirectory()
             workdir = Path(self._thrown_away.name)
         self.workdir, self.flag_text = workdir, flag_text
         self.stopped_by, self._training = "", False
-        flag_file, metrics = workdir / "flags.txt", workdir / "metrics.jsonl"
+        metrics = workdir / "metrics.jsonl"
         try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            if flag_file.exists():
-                _refuse_other_flags(workdir, flag_file.read_text(), flag_text)
+            if (workdir / "flags.txt").exists():
+                _refuse_other_flags(workdir, _read_flags(workdir), flag_text)
             else:
                 self.write("flags.txt", flag_text)
+            _note_versions(workdir / "versions.txt")
             self._rows = _whole_rows(metrics)
-            self._metrics = metrics.open("a")
+            self._metrics = metrics.open("a", encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"--workdir={workdir} cannot be written: {error}.") from error
+            raise _not_writable(workdir, error) from error
         self._written = {_identity(row) for row in self._rows}
         self._prefixes: set[str] = set()
         self._started = time.perf_counter()
@@ -278,10 +420,13 @@ class Run:
         again = bool(self.stopped_by) and signal_number == signal.SIGINT
         self.stopped_by = signal.Signals(signal_number).name
         if not self._training or again:
-            raise StoppedError(
+            sentence = (
                 f"stopped by {self.stopped_by}; run the same command again to go on from what is "
-                f"saved in {self.workdir}."
+                f"saved in {self.folder}."
             )
+            if _one_of_several():  # which would wait for this one while it waits for them
+                leave_at_once(sentence, STOPPED)
+            raise StoppedError(sentence)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
@@ -329,12 +474,15 @@ class Run:
     def write(self, name: str, text: str) -> None:
         """Write a text file into the workdir."""
         with whole(self.workdir / name) as path:
-            path.write_text(text)
+            # The bytes of a command line that the locale could not decode are written as they are.
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
     def close(self) -> None:
         """Close the files of metrics."""
         self._metrics.close()
         self._board.close()
+        if self.first:
+            self._lock.release()
 
     def finish(self, summary: dict[str, Any], claims: dict[str, bool] | None = None) -> None:
         """Write summary.json and print it as the last line.

@@ -13,6 +13,8 @@ import sys
 
 from absl import app, flags, logging
 
+from experiments import runs
+
 SUITES = (
     "langevin",
     "mlp",
@@ -29,11 +31,11 @@ PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
 _PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")
-_JSON = flags.DEFINE_string("json", None, "File for everything measured.")
-_DOCS = flags.DEFINE_string("docs", None, "File for the page with tables; its plot lies beside it.")
+_JSON = runs.define_path("json", None, "File for everything measured.")
+_DOCS = runs.define_path("docs", None, "File for the page with tables; its plot lies beside it.")
 _REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Times each case is run.", lower_bound=1)
 _QUICK = flags.DEFINE_bool("quick", False, "Tiny sizes: shows that everything runs, no more.")
-_TORCH_PYTHON = flags.DEFINE_string(
+_TORCH_PYTHON = runs.define_path(
     "torch_python", sys.executable, "Interpreter that has PyTorch, torchebm and ebmkit."
 )
 
@@ -76,7 +78,7 @@ def main(argv: list[str]) -> None:
     if _JSON.value:
         path = pathlib.Path(_JSON.value)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(everything, indent=1) + "\n")
+        path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     if _DOCS.value:
         report.write_docs(pathlib.Path(_DOCS.value), everything, found)
     print(report.last_line(found))

@@ -90,7 +90,7 @@ QUESTIONS = {
 }
 
 flags.DEFINE_list("programs", list(QUESTIONS), "Which programs.")
-flags.DEFINE_string("docs", "docs", "Folder of questions.md and figures/.")
+runs.define_path("docs", "docs", "Folder of questions.md and figures/.")
 FLAGS = flags.FLAGS
 
 
@@ -103,7 +103,7 @@ def run_program(name: str, folder: Path, seed: int) -> str | None:
         answer = subprocess.run(command, capture_output=True, text=True)
         if answer.returncode not in (0, runs.FALSE_CLAIM):
             return "\n".join((answer.stderr or answer.stdout).strip().splitlines()[-15:])
-    wrong = runs.false_claims(json.loads(written.read_text()))
+    wrong = runs.false_claims(json.loads(written.read_text(encoding="utf-8")))
     return f"this does not hold: {'; '.join(wrong)}." if wrong else None
 
 
@@ -128,7 +128,7 @@ def flatten(summary: dict, prefix: str = "") -> dict[str, str]:
 def section(name: str, folder: Path, docs: Path, seed: int) -> list[str]:
     """Return the page's part on one question, and copy its figures."""
     question, answer = QUESTIONS[name]
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     claims, seconds = summary.pop("claims", {}), summary.pop("seconds", "?")
     ran = datetime.date.fromtimestamp((folder / "summary.json").stat().st_mtime)
     lines = [f"## {question}", "", answer, ""]
@@ -163,6 +163,7 @@ def main() -> None:
     if unknown:
         raise runs.UsageError(f"--programs has {unknown[0]!r}; choose from {', '.join(QUESTIONS)}.")
     workdir, docs, started = Path(FLAGS.workdir), Path(FLAGS.docs), time.perf_counter()
+    runs.make_folder(workdir)
     (docs / "figures").mkdir(parents=True, exist_ok=True)
     page = [
         "# The homework's questions, answered by measurement",
@@ -179,7 +180,7 @@ def main() -> None:
         if (workdir / name / "summary.json").exists():
             page += section(name, workdir / name, docs, FLAGS.seed)
             print(f"{name} done, {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    (docs / "questions.md").write_text("\n".join(page))
+    (docs / "questions.md").write_text("\n".join(page), encoding="utf-8")
     done = len(FLAGS.programs) - len(failed)
     print(json.dumps({"finished": done, "failed": failed}), flush=True)
     if failed:

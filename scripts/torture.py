@@ -61,13 +61,13 @@ def final_states(workdir: Path) -> dict[str, str]:
     for training in sorted((workdir / "checkpoints").iterdir()):
         newest = max((p for p in training.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
         about = next(newest.glob("about/*"))
-        found[f"{training.name}/{newest.name}"] = about.read_text()
+        found[f"{training.name}/{newest.name}"] = about.read_text(encoding="utf-8")
     return found
 
 
 def equal(one: Path, other: Path) -> bool:
     """Whether two runs ended in the same bits: states and metrics."""
-    metrics = [(folder / "metrics.jsonl").read_text() for folder in (one, other)]
+    metrics = [(folder / "metrics.jsonl").read_text(encoding="utf-8") for folder in (one, other)]
     return final_states(one) == final_states(other) and metrics[0] == metrics[1]
 
 
@@ -77,7 +77,7 @@ def main() -> None:
         raise runs.UsageError("--workdir is not set: name a folder for the runs.")
     workdir, arguments = Path(FLAGS.workdir).absolute(), FLAGS.arguments.split()
     whole, cut = workdir / "whole", workdir / "cut"
-    workdir.mkdir(parents=True, exist_ok=True)
+    runs.make_folder(workdir)
     seconds = to_the_end(command(FLAGS.program, arguments, whole))
     order = command(FLAGS.program, arguments, cut)
     dice, kills, pending, same = random.Random(FLAGS.seed), 0, 0, 0

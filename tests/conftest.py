@@ -14,6 +14,7 @@ import jax
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from jax._src import compilation_cache
 
 _cache = os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax")
@@ -26,6 +27,29 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", float(_seconds))
 jax.config.update("jax_disable_most_optimizations", _quick)
+
+
+def remove_entries_cut_short(folder):
+    """Remove what a killed process left half written: JAX would warn of it in every run to come.
+
+    JAX writes an entry in place, and none that is there already. Those are looked at that are
+    newer than the last look.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    marker, started = folder / ".checked", folder / f".checking{os.getpid()}"
+    started.touch()  # by the clock of the file system
+    since = marker.stat().st_mtime if marker.exists() else 0
+    for entry in folder.glob("*-cache"):
+        if entry.stat().st_mtime >= since:
+            try:
+                compilation_cache.decompress_executable(entry.read_bytes())
+            except Exception:  # of zlib or of zstandard
+                entry.unlink(missing_ok=True)
+    started.replace(marker)
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # once, before the workers start
+    remove_entries_cut_short(Path(_cache))
 if jax.default_backend() != "cpu":  # whose products of float32 have the digits of float32
     jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -58,11 +58,11 @@ def test_every_suite_reports(tmp_path):
     assert set(last) == set.union(*KEYS.values())
     assert all(isinstance(last[key], float) != key.endswith("_thrml") for key in last)
 
-    written = json.loads(file.read_text())
+    written = json.loads(file.read_text(encoding="utf-8"))
     assert set(written["suites"]) == set(KEYS)
     assert {"date", "processor", "cores", "python", "jax"} <= set(written["machine"])
     assert written["suites"]["langevin"]["facts"]["two_devices_identical"]
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert all(f"## {name}" in text for name in KEYS)
     assert page.with_suffix(".svg").exists()
 

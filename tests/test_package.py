@@ -1,5 +1,6 @@
 """The library stands alone: nothing of the experiments, no global state, rooms on demand."""
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -60,7 +61,9 @@ def test_flax_and_optax_come_only_with_what_needs_them():
 
 def test_every_public_name_is_on_a_page_of_the_reference():
     """By the name of its module, or of the room that hands it on."""
-    pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.rst"))
+    pages = "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.rst")
+    )
     shown, module = set(), ""
     for line in pages.splitlines():
         if line.startswith(".. currentmodule:: "):
@@ -86,8 +89,40 @@ def test_every_public_name_is_on_a_page_of_the_reference():
 
 def test_the_changelog_and_the_citation_have_the_version():
     """What was released last is what the package says it is, and what is cited."""
-    changes = (ROOT / "CHANGELOG.md").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     version, date = re.search(r"^## (\d+\.\d+\.\d+) \((.+)\)$", changes, re.M).groups()
     assert version == ebm_jax.__version__
-    citation = (ROOT / "CITATION.cff").read_text().splitlines()
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
     assert {f"version: {version}", f"date-released: {date}"} <= set(citation)
+
+
+def texts_in_the_encoding_of_the_locale(source):
+    """Yield the lines of calls that read or write text and do not say in which encoding."""
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call):
+            continue
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        owner = getattr(getattr(call.func, "value", None), "id", "")
+        said = {keyword.arg for keyword in call.keywords}
+        modes = [a.value for a in call.args if isinstance(a, ast.Constant)]
+        modes += [k.value.value for k in call.keywords if k.arg == "mode"]
+        binary = name == "open" and any(re.fullmatch("[rwax+]*b[+]?", str(m)) for m in modes)
+        if name not in ("open", "read_text", "write_text") or owner in ("os", "archive", "Image"):
+            continue
+        if not binary and "encoding" not in said:
+            yield call.lineno
+
+
+def test_text_is_utf8_in_every_locale():
+    """The linter has a rule for it, which knows a path only where it can see its type."""
+    assert list(texts_in_the_encoding_of_the_locale("p.read_text()\nopen(p)\nopen(p, 'rb')")) == [
+        1,
+        2,
+    ]
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for folder in ("ebm_jax", "experiments", "scripts", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in texts_in_the_encoding_of_the_locale(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -115,7 +115,7 @@ def load(workdir: Path | str, training: str) -> tuple[Energy, Any]:
     energy(params, y (2,)) -> (), that of the code where the name begins with sparse, and otherwise
     of the network; ``training`` is the name of its file, without .npz.
     """
-    path = Path(workdir) / f"{training}.npz"
+    path = runs.home_path(workdir) / f"{training}.npz"
     if training.startswith("sparse"):
         shapes = (len(BUMPS), len(BUMPS)), ()
         like = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)

@@ -23,7 +23,7 @@ def machine() -> dict[str, str | int]:
     from importlib import metadata
 
     info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "date": datetime.date.today().isoformat(),
@@ -127,7 +127,7 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
         ratios = (suite.ratios | suite.peers | suite.facts).items()
         lines += [f"| {k} | {v:.3g} |" for k, v in ratios if isinstance(v, float)]
         lines += [f"| {k} | {v} |" for k, v in ratios if isinstance(v, bool)]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:

@@ -29,8 +29,8 @@ runs.define_float("training_seconds", 20.0, "Seconds of training, on one core.",
 flags.DEFINE_integer("seeds", 3, "Trainings of each objective with its best options.", 1)
 flags.DEFINE_bool("search", True, "Try the options of each objective first.")
 flags.DEFINE_bool("quick", False, "Three seconds each and no search: minutes, not hours.")
-flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
-flags.DEFINE_string("docs", None, "Folder of the page; the workdir if unset.")
+runs.define_path("data_dir", None, datasets.DATA_DIR)
+runs.define_path("docs", None, "Folder of the page; the workdir if unset.")
 FLAGS = flags.FLAGS
 
 
@@ -61,6 +61,7 @@ def main() -> None:
     if FLAGS.quick:
         budget = budget._replace(seconds=3.0, search=False)
     todo = jobs(budget, workdir)
+    runs.make_folder(workdir)
     for problem in {job[0] for job in todo}:
         problems.trial(problem, FLAGS.data_dir)  # data that are missing are missed before any work
     context = multiprocessing.get_context("spawn")

@@ -96,7 +96,7 @@ def write(
         "",
     ]
     docs.mkdir(parents=True, exist_ok=True)
-    (docs / "leaderboard.md").write_text("\n".join(lines))
+    (docs / "leaderboard.md").write_text("\n".join(lines), encoding="utf-8")
     (docs / "figures").mkdir(exist_ok=True)
     draw(rows, docs / "figures" / "leaderboard.png")
 

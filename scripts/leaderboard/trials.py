@@ -80,8 +80,8 @@ class Trainable:
                 "energies_per_update": update / energy,
             }
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(found) + "\n")
-        return json.loads(path.read_text())
+            path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        return json.loads(path.read_text(encoding="utf-8"))
 
     @functools.cache  # noqa: B019  # compiled once for all seeds
     def _trainer(self, steps: int) -> training.Trainer:
@@ -92,7 +92,7 @@ class Trainable:
         folder = self._folder / f"updates_{steps}" / f"seed_{seed}"
         path = folder / "row.json"
         if path.exists():
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         run, trainer = runs.Run(folder), self._trainer(steps)
         state, key = self._start(trainer, seed)
         began = time.perf_counter()
@@ -115,7 +115,7 @@ class Trainable:
             **self.speed,
             **measured,
         }
-        path.write_text(json.dumps(row) + "\n")
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
         return row
 
 

@@ -19,10 +19,10 @@ from experiments import datasets, runs
 from scripts.results import digits, published
 
 flags.DEFINE_list("only", None, f"Rows, of digits, {', '.join(published.ROWS)}.")
-flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
+runs.define_path("data_dir", None, datasets.DATA_DIR)
 flags.DEFINE_integer("seeds", 3, "How many seeds of the main job, from --seed on.", lower_bound=1)
 flags.DEFINE_bool("held_out", True, "Of it, also hold out each of the ten classes in turn.")
-flags.DEFINE_string("docs", "docs", "Folder of digits.md, results.md and figures/.")
+runs.define_path("docs", "docs", "Folder of digits.md, results.md and figures/.")
 FLAGS = flags.FLAGS
 FLAGS.set_default("workdir", "runs/results")
 
@@ -40,7 +40,10 @@ def _known(names) -> bool:
 
 def main() -> None:
     """Measure the rows, write the pages, print what was found."""
+    if not FLAGS.workdir:
+        raise runs.UsageError("--workdir is not set: name a folder for the runs.")
     workdir, docs, found = Path(FLAGS.workdir).absolute(), Path(FLAGS.docs), {}
+    runs.make_folder(workdir)
     for name in FLAGS.only or ["digits"]:
         if name == "digits":
             options = {"seed": FLAGS.seed, "num_seeds": FLAGS.seeds, "held_out": FLAGS.held_out}

@@ -23,7 +23,7 @@ def run(workdir: Path, *options: str) -> dict[str, float]:
         command = [sys.executable, "-m", "experiments.digits", f"--workdir={workdir}", *options]
         if subprocess.run(command).returncode:
             raise runs.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
-    return json.loads(summary.read_text())
+    return json.loads(summary.read_text(encoding="utf-8"))
 
 
 def median(values) -> float | list[float]:
@@ -122,7 +122,7 @@ def write(workdir: Path, docs: Path, *, seed: int, num_seeds: int, held_out: boo
         for k in (range(10) if held_out else ())
     }
     (docs / "figures").mkdir(parents=True, exist_ok=True)
-    (docs / "digits.md").write_text(page(seeds, without))
+    (docs / "digits.md").write_text(page(seeds, without), encoding="utf-8")
     shutil.copy(workdir / f"seed{seed}" / "samples.png", docs / "figures" / "digits_samples.png")
     return {
         name: median(summary[name] for summary in seeds.values())

@@ -118,7 +118,7 @@ def program(name: str, *options: str, keep: tuple[str, ...]) -> Callable:
             command = [sys.executable, "-m", module, f"--workdir={workdir}", *given]
             if subprocess.run(command).returncode not in (0, runs.FALSE_CLAIM):
                 raise runs.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
-        found = json.loads(summary.read_text())
+        found = json.loads(summary.read_text(encoding="utf-8"))
         return {key: found[key] for key in keep} | {"seconds": found["seconds"]}
 
     return measure
@@ -191,7 +191,7 @@ def measure(name: str, workdir: Path, data_dir: str | None, seed: int) -> dict[s
         f"{platform.python_version()}, {os.cpu_count()} cores",
     }
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / f"{name}.json").write_text(json.dumps(row, indent=1) + "\n")
+    (workdir / f"{name}.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return row
 
 
@@ -220,12 +220,12 @@ def line(row: dict[str, Any]) -> str:
 def write(workdir: Path, docs: Path) -> None:
     """Write docs/results.md: the rows measured in the workdir; others stay as they are there."""
     page = docs / "results.md"
-    before = page.read_text().splitlines() if page.exists() else []
+    before = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
     rows, where = [], set()
     for name in ROWS:
         path = workdir / f"{name}.json"
         if path.exists():
-            row = json.loads(path.read_text())
+            row = json.loads(path.read_text(encoding="utf-8"))
             rows.append(line(row))
             where.add(f"Measured on {row['where']}.")
         elif kept := [old for old in before if f"`{_COMMAND}{name} " in old]:
@@ -248,4 +248,4 @@ def write(workdir: Path, docs: Path) -> None:
         "",
     ]
     docs.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join(lines))
+    page.write_text("\n".join(lines), encoding="utf-8")

@@ -56,11 +56,13 @@ def plan(program: str, chosen: list[Setting], seeds: range, workdir: Path) -> li
 
 def take(workdir: Path, program: str) -> None:
     """Make the workdir, or refuse the one of another program's sweep."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    runs.make_folder(workdir)
     note = workdir / "program.txt"
-    if note.exists() and note.read_text().strip() != program:
-        raise runs.UsageError(f"--workdir={workdir} holds a sweep of {note.read_text().strip()}.")
-    note.write_text(f"{program}\n")
+    if note.exists() and note.read_text(encoding="utf-8").strip() != program:
+        raise runs.UsageError(
+            f"--workdir={workdir} holds a sweep of {note.read_text(encoding='utf-8').strip()}."
+        )
+    note.write_text(f"{program}\n", encoding="utf-8")
 
 
 def execute(waiting: list[execution.Run], workdir: Path) -> str:
@@ -70,13 +72,24 @@ def execute(waiting: list[execution.Run], workdir: Path) -> str:
         if given:
             raise runs.UsageError("--cluster_options needs --cluster=slurm.")
         return execution.run_here(waiting, FLAGS.max_parallel, FLAGS.timeout_min)
+    at_work = [run for run in waiting if run.job]
+    if at_work:
+        print(
+            f"{len(at_work)} runs are queued or running already (squeue --me), and are not queued "
+            "again.",
+            file=sys.stderr,
+        )
+    waiting = [run for run in waiting if not run.job]
+    if not waiting:
+        return ""
     options = {name: values[0] for name, values in given.items()}
-    job = execution.submit(
+    numbers = execution.submit(
         waiting, workdir / "submitit", FLAGS.max_parallel, FLAGS.timeout_min, options
     )
+    job = ",".join(numbers)
     print(
-        f"{len(waiting)} runs are queued as job {job} (squeue -j {job}; scancel {job}). The same "
-        "command with --collect makes the tables.",
+        f"{len(waiting)} runs are queued as job {job} (squeue -j {job}; scancel "
+        f"{' '.join(numbers)}). The same command with --collect makes the tables.",
         file=sys.stderr,
     )
     return ""
@@ -101,7 +114,7 @@ def collect(workdir: Path, planned: list[tuple]) -> None:
     if measured and not best:
         print(f"No run measured {FLAGS.metric!r}: give --metric.", file=sys.stderr)
     text = comparison.page(FLAGS.program, groups, missing, best, FLAGS.metric, FLAGS.goal)
-    (workdir / "sweep.md").write_text(text)
+    (workdir / "sweep.md").write_text(text, encoding="utf-8")
     comparison.write_csv(workdir / "sweep.csv", rows)
     comparison.draw(workdir / "sweep.png", groups, FLAGS.metric)
     for name, why in missing.items():
@@ -124,6 +137,7 @@ def main() -> None:
     stopped_by = ""
     try:
         take(workdir, FLAGS.program)
+        execution.note_queued([run for _, _, run in planned])
         waiting = [run for _, _, run in planned if run.status()[0] != "finished"]
         if waiting and not FLAGS.collect:
             stopped_by = execute(waiting, workdir)

@@ -48,7 +48,7 @@ def best_run(measured: dict[str, dict], metric: str, goal: str) -> dict | None:
 
 def write_csv(path: Path, rows: list[dict]) -> None:
     """Write one line a run; a column for everything that any run has."""
-    with path.open("w", newline="") as out:
+    with path.open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, dict.fromkeys(name for row in rows for name in row))
         writer.writeheader()
         writer.writerows(rows)

@@ -3,9 +3,11 @@
 import fcntl
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from submitit.helpers import DelayedSubmission
 from experiments import runs
 
 GRACE = 60  # seconds that a run which was asked to stop has to save
+SHORTEST = 5  # minutes of a job: 2 to start, 3 from submitit's signal to its limit
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -26,11 +29,13 @@ class Run:
     def __init__(self, command: list[str], folder: Path):
         self.command, self.folder = command, folder
         self.process, self.deadline, self.asked = None, math.inf, False
+        self.job = ""  # of SLURM, where it is queued or running
+        self.checkpoints_before: list[str] | None = None  # when it was last queued again
 
     def summary(self) -> dict[str, Any] | None:
         """Return what the run measured, or None if it did not get there."""
         try:
-            return json.loads((self.folder / "summary.json").read_text())
+            return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
@@ -38,21 +43,51 @@ class Run:
         """Return finished, failed or unfinished, and why."""
         if self.summary() is not None:
             return "finished", ""
+        if self.job:
+            return "unfinished", f"    It is queued or running as job {self.job}."
         try:
-            code = int((self.folder / "exit.txt").read_text())
+            code = int((self.folder / "exit.txt").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return "unfinished", "    It did not begin, or runs, or was lost with its machine."
+            why = "    It did not begin, or runs, or was lost with its machine."
+            return "unfinished", "\n".join([why, *self.said_of_job()])
         if code == runs.STOPPED or -code in SIGNALS:
             why = f"    It was stopped ({signal.Signals(-code).name if code < 0 else code})."
-            return "unfinished", why
-        lines = (self.folder / "log.txt").read_text(errors="replace").strip().splitlines()
+            return "unfinished", "\n".join([why, *self.said_of_job()])
+        lines = (
+            (self.folder / "log.txt")
+            .read_text(errors="replace", encoding="utf-8")
+            .strip()
+            .splitlines()
+        )
         return "failed", "\n".join(f"    {line}" for line in [*lines, f"exit code {code}"][-15:])
+
+    def job_number(self) -> str:
+        """Return the number of the job of SLURM that it was last queued as, or ""."""
+        try:
+            return (self.folder / "job.txt").read_text(encoding="utf-8").strip()
+        except OSError:
+            return ""
+
+    def said_of_job(self) -> list[str]:
+        """Return the end of what SLURM and submitit said of its job, if it was one."""
+        log = self.folder.parent / "submitit" / f"{self.job_number()}_0_log.err"
+        try:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        told = [line for line in lines if line[:1].strip() and not line.startswith("Traceback")]
+        return [f"    {line}" for line in told[-6:]]
+
+    def checkpoints(self) -> list[str]:
+        """Return the names of its checkpoints."""
+        whole = (p for p in self.folder.glob("checkpoints/*/*") if p.name.isdigit())
+        return sorted(map(str, whole))
 
     def start(self) -> bool:
         """Start the program unless it is finished or runs already; return whether it started."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # The program inherits the lock with its log, so that it holds even if we are killed.
-        with (self.folder / "log.txt").open("a") as log:
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -75,7 +110,7 @@ class Run:
         assert self.process
         code = self.process.poll()
         if code is not None:
-            (self.folder / "exit.txt").write_text(f"{code}\n")
+            (self.folder / "exit.txt").write_text(f"{code}\n", encoding="utf-8")
             return True
         late = time.monotonic() - self.deadline
         if late > GRACE:
@@ -97,14 +132,27 @@ class Run:
             # preempted, and not if it was cancelled; one that ended now would count as done.
             time.sleep(10 * GRACE)
 
-    def checkpoint(self) -> DelayedSubmission:
-        """Let the run save when its time is up; submitit calls this, and queues it again."""
+    def checkpoint(self) -> DelayedSubmission | None:
+        """Let the run save when its time is up; submitit calls this, and queues it again.
+
+        Not where it made no checkpoint since it was last queued again: it never would.
+        """
         self.stop()
         for _ in range(5 * GRACE):
             if not self.process or self.ended():
                 break
             time.sleep(0.2)
-        return DelayedSubmission(Run(self.command, self.folder))
+        now = self.checkpoints()
+        if now == self.checkpoints_before:
+            print(
+                "The time limit came twice without a new checkpoint between: it is not queued "
+                "again. Give it more time by --timeout_min.",
+                file=sys.stderr,
+            )
+            return None
+        again = Run(self.command, self.folder)
+        again.checkpoints_before = now
+        return DelayedSubmission(again)
 
 
 def run_here(waiting: list[Run], max_parallel: int, timeout_min: int) -> str:
@@ -139,10 +187,21 @@ def run_here(waiting: list[Run], max_parallel: int, timeout_min: int) -> str:
 
 def submit(
     waiting: list[Run], folder: Path, max_parallel: int, timeout_min: int, options: dict[str, str]
-) -> str:
-    """Queue the runs on SLURM as one job array; return its number."""
+) -> list[str]:
+    """Queue the runs on SLURM as job arrays, one after another; return their numbers.
+
+    There is one array, unless the cluster allows only shorter ones.
+    """
     if not (shutil.which("sbatch") and shutil.which("srun")):
         raise runs.UsageError("--cluster=slurm needs sbatch and srun on the PATH.")
+    if "slurm_time" in options or "timeout_min" in options:
+        raise runs.UsageError("--cluster_options sets the time limit: use --timeout_min.")
+    if timeout_min < SHORTEST:
+        raise runs.UsageError(
+            f"--timeout_min={timeout_min} leaves no time to train: a job needs a minute or two to "
+            f"start, and is asked to save up to 150 s before its limit; give at least {SHORTEST}."
+        )
+    numbers: list[str] = []
     # A run that the time limit stopped goes on from its checkpoint as often as it must.
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=1000)
     try:
@@ -152,10 +211,47 @@ def submit(
             slurm_array_parallelism=max_parallel,
             **{n: int(v) if v.isdigit() else v for n, v in options.items()},
         )
-        jobs = executor.submit_array(waiting)
+        for part in _parts(waiting):
+            jobs = executor.submit_array(part)
+            for run, job in zip(part, jobs, strict=True):
+                run.folder.mkdir(parents=True, exist_ok=True)
+                run.job = job.job_id
+                (run.folder / "job.txt").write_text(f"{job.job_id}\n", encoding="utf-8")
+            numbers.append(jobs[0].job_id.split("_")[0])
+            # So that no more than max_parallel run at a time.
+            after = f"afterany:{numbers[-1]}"
+            given = options.get("slurm_dependency")
+            executor.update_parameters(slurm_dependency=f"{given},{after}" if given else after)
     except (NameError, TypeError, ValueError) as error:
         sentence = str(error).splitlines()[0]
         raise runs.UsageError(f"--cluster_options is refused: {sentence}") from None
     except FailedJobError as error:
-        raise runs.UsageError(f"sbatch refused the job array: {str(error).strip()}") from None
-    return jobs[0].job_id.split("_")[0]
+        queued = f" (queued before it: job {', '.join(numbers)})" if numbers else ""
+        sentence = f"sbatch refused the job array: {str(error).strip()}{queued}"
+        raise runs.UsageError(sentence) from None
+    return numbers
+
+
+def _answer(*command: str) -> str:
+    """Return what a command of SLURM prints; nothing where it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout
+
+
+def _parts(waiting: list[Run]) -> list[list[Run]]:
+    """Return the runs in lists as long as the cluster allows a job array to be."""
+    config = re.search(r"^MaxArraySize\s*=\s*(\d+)", _answer("scontrol", "show", "config"), re.M)
+    longest = max(int(config[1]), 1) if config else len(waiting)
+    return [waiting[first : first + longest] for first in range(0, len(waiting), longest)]
+
+
+def note_queued(planned: list[Run]) -> None:
+    """Note in the runs which jobs of SLURM are queued or running."""
+    numbers = {number: run for run in planned if (number := run.job_number())}
+    queue = _answer("squeue", "--me", "--array", "--noheader", "--format=%i") if numbers else ""
+    for number in queue.split():
+        if number in numbers:
+            numbers[number].job = number

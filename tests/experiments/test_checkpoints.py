@@ -5,6 +5,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +69,10 @@ def make_run():
 
 
 def rows(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def assert_same(one, other):
@@ -99,7 +105,7 @@ def test_a_killed_run_repeats_updates_and_writes_no_row_twice(make_run, tmp_path
     """Killed between a row and its checkpoint, and in the middle of writing a row."""
     with pytest.raises(runs.StoppedError):
         train(make_run(tmp_path), stop_after=7)
-    with (tmp_path / "metrics.jsonl").open("a") as file:
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(uninterrupted[2][2]) + "\n" + '{"step": 12, "toy/lo')
     state, _ = train(make_run(tmp_path))
     assert_same(state, uninterrupted[0])
@@ -166,7 +172,7 @@ def test_a_state_of_another_shape_or_type_is_refused(change, message, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(runs.UsageError, match=r"cannot be written .*choose another --workdir"):
         Checkpoints(tmp_path / "file" / "checkpoints")
 
@@ -200,7 +206,9 @@ def test_a_metric_that_is_not_finite_is_the_same_after_a_stop(make_run, tmp_path
     for name, values in whole.items():
         np.testing.assert_array_equal(cut[name], values)
     assert np.isnan(whole["odd"]).tolist() == [True] * 4
-    one, other = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut"))
+    one, other = (
+        (tmp_path / name / "metrics.jsonl").read_text(encoding="utf-8") for name in ("whole", "cut")
+    )
     assert one == other
     assert "Infinity" not in one
 
@@ -223,15 +231,64 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     assert rows(tmp_path) == uninterrupted[2]
 
 
+@pytest.mark.parametrize("numbers", [1, 1_000, 10_000, 100_000, 1_000_000])
+def test_the_room_asked_for_is_what_a_checkpoint_takes(numbers, tmp_path):
+    """Counted in blocks of 4 KiB, as a disk does; random numbers are what compresses least."""
+    for leaves in (1, 10, 60):
+        rng = np.random.default_rng(0)
+        shape = (-(-numbers // leaves),)
+        state = {str(i): jnp.asarray(rng.normal(size=shape), jnp.float32) for i in range(leaves)}
+        saved = Checkpoints(tmp_path / str(leaves))
+        saved.save(1, state)
+        saved.close()
+        sizes = [path.stat().st_size for path in (tmp_path / str(leaves)).rglob("*")]
+        taken = sum(4096 * -(-size // 4096) for size in sizes)
+        assert 0.3 * checkpoints.room(state) < taken <= checkpoints.room(state)
+
+
+FULL = """
+import resource, signal, sys, time
+import jax.numpy as jnp, numpy as np
+from experiments import runs
+from experiments.checkpoints import Checkpoints
+def main():
+    saved = Checkpoints(runs.start().checkpoints)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    numbers = np.random.default_rng(0).normal(size=10**6)
+    saved.save(1, {"a": jnp.asarray(numbers, jnp.float32)})
+    for update in range(1000):
+        saved.due()
+        time.sleep(0.05)
+    print("all updates are made")
+runs.main(main)
+"""
+
+
+def test_a_disk_that_fills_while_it_is_written_to_is_one_sentence_at_once(tmp_path):
+    """A limit on the size of a file stands for it; orbax logs several tracebacks of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, f"--workdir={tmp_path}"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == runs.USAGE
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "make room or choose another --workdir" in done.stderr
+    assert done.stdout == ""
+
+
 def test_weights_that_cannot_be_written_leave_those_before(tmp_path, monkeypatch):
     path = tmp_path / "parameters.npz"
     checkpoints.write_parameters(path, {"a": jnp.ones(2)})
 
-    def half(path, **arrays):
-        path.write_bytes(b"half")
+    def half(file, array, **options):
+        file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(np, "savez", half)
+    monkeypatch.setattr(np.lib.format, "write_array", half)
     with pytest.raises(OSError, match="No space left"):
         checkpoints.write_parameters(path, {"a": jnp.zeros(2)})
     found = checkpoints.read_parameters(path, {"a": jnp.zeros(2)})

@@ -177,3 +177,10 @@ def test_other_matlab_files_are_refused_in_a_sentence(content, message):
     with pytest.raises(UsageError, match=message) as raised:
         datasets.matlab_rbm(content, "file", (4, 2))
     assert "\n" not in str(raised.value)
+
+
+def test_the_folder_of_data_may_begin_with_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(datasets.folder("~/data")) == "/home/someone/data"
+    monkeypatch.setenv("EBM_JAX_DATA", "~/other")
+    assert str(datasets.folder(None)) == "/home/someone/other"

@@ -70,7 +70,7 @@ def test_a_short_run_writes_everything(program, monkeypatch, tmp_path, capsys, g
     monkeypatch.setattr(density2d, "NUM_TEST", 500)
     density2d.main()
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     # The bowl that it begins with is 1.7 nats off, or more.
     assert 0 < summary["kl"] < 1.5
     assert 0 < summary["total_variation"] < 1

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -82,7 +84,7 @@ def wait(*processes):
 
 
 def curve(folder):
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["step"] for row in rows] == [5, 10, 15, 20]
     return {name: [row[name] for row in rows] for name in rows[0]}
@@ -104,6 +106,32 @@ def test_the_curve_is_that_of_one_device(tmp_path):
         for name, values in np.load(folder / "parameters.npz").items():
             np.testing.assert_allclose(values, parameters[name], rtol=1e-4)
     assert (tmp_path / "there" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_with_a_sentence_and_the_code_that_requeues(
+    killed, tmp_path
+):
+    """Otherwise it waits for the missed heartbeats, and aborts with a hundred lines."""
+    processes = two(tmp_path, 10**6)
+    metrics = tmp_path / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_bytes()):
+        assert [process.poll() for process in processes] == [None, None]
+        time.sleep(0.05)
+    processes[killed].kill()
+    _, errors = processes[1 - killed].communicate(timeout=60)  # heartbeats are waited for for 100 s
+    processes[killed].communicate()
+    assert processes[1 - killed].returncode == runs.STOPPED, errors
+    assert "error: another process ended, or cannot be reached" in errors
+    assert "run the same command again to resume" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_stopped_process_names_the_folder_of_the_user(tmp_path):
+    for first in (True, False):
+        run = runs.Run(tmp_path, first=first)
+        with pytest.raises(runs.StoppedError, match=f"saved in {tmp_path}"):
+            run.stop(signal.SIGTERM, None)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +162,7 @@ runs.main(runs.start)
 
 def test_all_processes_leave_when_the_first_refuses_the_workdir(tmp_path):
     """Otherwise the others would wait until they miss its heartbeat, and end without a sentence."""
-    (tmp_path / "flags.txt").write_text("--seed=5\n")
+    (tmp_path / "flags.txt").write_text("--seed=5\n", encoding="utf-8")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"

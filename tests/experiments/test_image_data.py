@@ -132,7 +132,7 @@ def test_folders_that_are_refused(tmp_path):
     refuses(gif, "class0/0.gif is no image of the kinds allowed: .png, .jpg")
     beside = tmp_path / "beside"
     pictures(beside, [(4, 6)] * 2)
-    (beside / "notes.txt").write_text("mine")
+    (beside / "notes.txt").write_text("mine", encoding="utf-8")
     refuses(beside, "notes.txt lies beside the sub-folders")
     damaged = tmp_path / "damaged"
     pictures(damaged, [(40, 60)] * 2)

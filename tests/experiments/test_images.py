@@ -436,7 +436,7 @@ def pictures(page):
 def finished(capsys, folder):
     """Return what a program printed last, which is what it wrote."""
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary == json.loads((folder / "summary.json").read_text())
+    assert summary == json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return summary
 
 
@@ -452,15 +452,18 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     assert low <= summary["nats"] <= high
     assert (tmp_path / "samples.png").stat().st_size > 5000
     assert (tmp_path / "overview.png").stat().st_size > 20_000
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert lines[-1]["step"] == 3
     assert {"generative/energy_gap", "matching/loss_field"} <= set(lines[-1])
     assert any(line["step"] == 4 and "flow/matching/loss_field" in line for line in lines)
-    assert "--hold_out_class=4" in (tmp_path / "flags.txt").read_text()
+    assert "--hold_out_class=4" in (tmp_path / "flags.txt").read_text(encoding="utf-8")
     (events,) = (tmp_path / "tensorboard").glob("events*")
     for name in (b"generative/energy_gap", b"samples", b"free_energy/held_out"):
         assert name in events.read_bytes()
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert summary["report"] == str(tmp_path / "report.html")
     assert not re.search(r'(src|href)="(?!data:)|url\(|@import|<script|\$[a-z]', page)  # all inside
     film, *_ = shown = pictures(page)
@@ -477,7 +480,7 @@ def test_without_chains_the_flow_leaves_the_weights_and_draws_more(program, tmp_
     program("images", *QUICK, *given, f"--workdir={tmp_path / 'a'}").main()
     first = finished(capsys, tmp_path / "a")
     assert not {"effective_beta", "nats"} & set(first)
-    lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    lines = (tmp_path / "a" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     (row,) = map(json.loads, lines)
     assert row["step"] == 4
     assert row["denoising/loss"] > 0
@@ -508,7 +511,7 @@ def test_colours_without_classes_in_a_file(program, tmp_path, capsys):
     assert summary["auroc_bright"] == 1.0
     assert not {"accuracy", "label_agreement", "ece"} & set(summary)
     assert summary["frechet"] > 0
-    film, *_ = pictures((tmp_path / "a" / "report.html").read_text())
+    film, *_ = pictures((tmp_path / "a" / "report.html").read_text(encoding="utf-8"))
     assert film.size == (16 * 6, 7)
 
 
@@ -568,7 +571,7 @@ def test_images_narrower_than_a_convolution(program, tmp_path, capsys):
         program("images", *given, "--channels=2").main()
     program("images", *given, "--samples=8", "--betas=0").main()
     assert finished(capsys, tmp_path / "a")["frechet"] > 0
-    assert "--channels=\n" in (tmp_path / "a" / "flags.txt").read_text()
+    assert "--channels=\n" in (tmp_path / "a" / "flags.txt").read_text(encoding="utf-8")
 
 
 def test_an_infinite_margin_learns_nothing_and_says_so(program, tmp_path):

@@ -22,7 +22,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
     with pytest.raises(runs.FalseClaimError, match="couplings come back"):
         ising.main()  # two updates recover nothing
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert np.isfinite(summary["largest_z"])
     assert len(summary["minus_log_rmse_each"]) == 1
     assert (tmp_path / "ising.png").read_bytes().startswith(b"\x89PNG")

@@ -66,7 +66,10 @@ def test_it_makes_the_updates_that_single_steps_make(run):
 
 def test_every_dispatch_is_logged_under_the_name(run):
     trained(run, None, 11)
-    lines = [json.loads(line) for line in (run.workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (run.workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["step"] for line in lines] == [4, 8, 11]
     assert all(np.isfinite(line["a_name/loss_total"]) for line in lines)
 

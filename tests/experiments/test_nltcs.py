@@ -22,7 +22,7 @@ def answers(tmp_path):
     bits[:, 3] = bits[:, 2] & bits[:, 0]
     path = tmp_path / "answers.csv"
     rows = [",".join(str(int(b)) for b in row) for row in bits]
-    path.write_text("\n".join(["a,b,c,d,e", *rows]) + "\n")
+    path.write_text("\n".join(["a,b,c,d,e", *rows]) + "\n", encoding="utf-8")
     return path
 
 
@@ -107,7 +107,7 @@ def test_a_short_run_writes_everything(program, answers, tmp_path, capsys, given
     nltcs = program("nltcs", *common, "--learning_rate=0.03", *given)
     nltcs.main()
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary == json.loads((work / "summary.json").read_text())
+    assert summary == json.loads((work / "summary.json").read_text(encoding="utf-8"))
     bits = nltcs.read_csv(str(answers), 0)
     assert [len(part) for part in bits] == [140, 20, 40]
     assert summary["independent_nll"] == nltcs_model.independent_bits(bits.train, bits.test)
@@ -117,7 +117,7 @@ def test_a_short_run_writes_everything(program, answers, tmp_path, capsys, given
     assert summary["exact_nll"] < summary["independent_nll"] - 0.2
     assert summary["test_nll"] < summary["independent_nll"] - 0.1
     assert (work / "nll.png").read_bytes().startswith(b"\x89PNG")
-    row = json.loads((work / "metrics.jsonl").read_text().splitlines()[-1])
+    row = json.loads((work / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     assert row["exact/test_nll"] == summary["exact_nll"]
 
 
@@ -144,7 +144,7 @@ def test_the_exact_reference_can_be_given(program, answers, tmp_path, capsys):
 )
 def test_files_of_anything_else_are_refused(program, tmp_path, text, message):
     path = tmp_path / "data.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(runs.UsageError, match=message):
         program("nltcs").read_csv(str(path), 0)
 

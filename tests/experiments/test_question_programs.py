@@ -57,7 +57,7 @@ def test_few_steps(name, program, tmp_path, capsys, monkeypatch):
     except runs.FalseClaimError as error:
         said = str(error)
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     claims = summary["claims"]
     assert claims
     assert all(isinstance(holds, bool) for holds in claims.values())

@@ -105,7 +105,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
     module = program("rbm", f"--workdir={tmp_path}", *QUICK, *given)
     module.main()
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     exact = "--hidden=21" not in given
     assert summary["exact"] == exact
     # 64 pixels by chance are at -44; by their base rates alone at about -25.
@@ -114,13 +114,16 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
     assert low <= high
     assert summary["updates"] == 3
     assert summary["seconds"] > 0
-    report = (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert f"{summary['test_log_likelihood']:.6g}" in report
     pictures = ["filters", "samples"] + ["likelihood"] * exact
     for name in pictures:
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"]({name}.png)" in report
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert ("test_log_likelihood" in rows[-1]) == exact
     # The weights beside it are those that were measured.
     energy, params, used = rbm_model.load(tmp_path)
@@ -132,7 +135,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
 
 
 def test_weights_of_another_program_are_refused(tmp_path):
-    (tmp_path / "flags.txt").write_text("--steps=3\n")
+    (tmp_path / "flags.txt").write_text("--steps=3\n", encoding="utf-8")
     with pytest.raises(runs.UsageError, match="is no run of rbm: it has no flag 'dataset'"):
         rbm_model.load(tmp_path)
 
@@ -209,7 +212,10 @@ def test_over_two_devices_it_is_the_run_of_one(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     one, two = (
-        [json.loads(line) for line in (tmp_path / mesh / "metrics.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)
+            for line in (tmp_path / mesh / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         for mesh in ("1", "2")
     )
     assert [row["step"] for row in two] == [1, 2, 3, 4]
@@ -217,6 +223,6 @@ def test_over_two_devices_it_is_the_run_of_one(tmp_path):
         assert a.keys() == b.keys()
         for name in a:
             np.testing.assert_allclose(b[name], a[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    program = (tmp_path / "2" / "hlo.txt").read_text()
+    program = (tmp_path / "2" / "hlo.txt").read_text(encoding="utf-8")
     assert "all-reduce" in program
     assert not re.search("all-gather|all-to-all|collective-permute", program)

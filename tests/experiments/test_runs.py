@@ -1,16 +1,23 @@
 """What a program says, and the code it ends with."""
 
+import errno
+import fcntl
 import json
 import math
+import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jaxlib
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+import ebm_jax
 from experiments import __main__ as listing
 from experiments import runs
 
@@ -20,6 +27,8 @@ import sys
 from absl import flags
 from experiments import runs
 runs.define_float("size", 1.0, "A size.", 0, 10)
+runs.define_path("input", None, "A file.")
+runs.define_paths("inputs", [], "Files.")
 def main():
     run = runs.start()
     size = flags.FLAGS.size
@@ -30,13 +39,14 @@ runs.main(main)
 """
 
 
-def program(folder, *arguments):
+def program(folder, *arguments, **environment):
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
+        errors="surrogateescape",
     )
 
 
@@ -76,7 +86,7 @@ def test_the_summary_is_the_last_line_and_holds_the_claims(tmp_path, capsys):
     with pytest.raises(runs.FalseClaimError, match=r"^this does not hold: fire is cold\.$"):
         run.finish({"found": 1.5}, claims)
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary["claims"] == claims
     assert summary["found"] == 1.5
     assert runs.false_claims(summary) == ["fire is cold"]
@@ -115,7 +125,7 @@ def test_the_programs_are_listed_with_what_they_ask(capsys):
     programs = [
         ".".join(("experiments", *path.relative_to(home).with_suffix("").parts))
         for path in home.rglob("*.py")
-        if "    runs.main(main)" in path.read_text()
+        if "    runs.main(main)" in path.read_text(encoding="utf-8")
     ]
     assert [line.split()[2] for line in lines] == sorted(programs)
     (digits,) = [line for line in lines if line.startswith("python -m experiments.digits ")]
@@ -147,9 +157,9 @@ def test_what_is_not_finite_is_null_in_the_files_and_nan_when_read_back(tmp_path
     run = runs.Run(tmp_path)
     run.log(3, {"a": math.nan, "b": math.inf, "c": 0.5})
     run.finish({"low": -math.inf, "ends": [math.nan, 1.0], "by_name": {"x": math.inf}})
-    line = (tmp_path / "metrics.jsonl").read_text()
+    line = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
     assert strictly(line) == {"step": 3, "a": None, "b": None, "c": 0.5}
-    summary = strictly((tmp_path / "summary.json").read_text())
+    summary = strictly((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary == strictly(capsys.readouterr().out.splitlines()[-1])
     assert summary["low"] is None
     assert summary["ends"] == [None, 1.0]
@@ -160,7 +170,7 @@ def test_what_is_not_finite_is_null_in_the_files_and_nan_when_read_back(tmp_path
     assert math.isnan(row["a"])
     assert math.isnan(row["b"])
     again.log(3, {"a": 1.0, "b": 2.0, "c": 3.0})  # there already
-    assert (tmp_path / "metrics.jsonl").read_text() == line
+    assert (tmp_path / "metrics.jsonl").read_text(encoding="utf-8") == line
 
 
 def test_the_flags_kept_are_those_of_the_program_and_of_runs(tmp_path):
@@ -175,7 +185,9 @@ def test_the_flags_kept_are_those_of_the_program_and_of_runs(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "flags.txt").read_text() == "--seed=0\n--size=2.0\n"
+    assert (tmp_path / "flags.txt").read_text(
+        encoding="utf-8"
+    ) == "--inputs=\n--seed=0\n--size=2.0\n"
 
 
 LIMITED = """
@@ -210,11 +222,11 @@ def test_no_more_room_is_one_sentence_and_no_row_is_lost(tmp_path):
     assert done.stderr.startswith("error: out cannot be written (File too large): make room or")
     assert len(done.stderr.splitlines()) == 1
     metrics = tmp_path / "out" / "metrics.jsonl"
-    assert not metrics.read_text().endswith("\n")
+    assert not metrics.read_text(encoding="utf-8").endswith("\n")
     assert not (tmp_path / "out" / "summary.json").exists()
     done = limited(1_000_000)
     assert done.returncode == 0, done.stderr
-    rows = [strictly(line) for line in metrics.read_text().splitlines()]
+    rows = [strictly(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     assert rows == [{"step": step, "a_metric": step / 3} for step in range(100)]
 
 
@@ -227,3 +239,130 @@ def test_rows_of_one_training_are_not_those_of_another(tmp_path):
     again = runs.Run(tmp_path)
     assert again.rows("flow/", 10) == [{"step": 5, "loss": 1.0}]
     assert again.rows("", 10) == [{"step": 5, "loss": 2.0, "generative/gap": 3.0}]
+
+
+def test_home_is_found_in_every_path(tmp_path):
+    """A shell leaves the ``~`` of --flag=~/folder as it is."""
+    given = "--workdir=~/out", "--input=~/a", "--inputs=~/b,c,~/d e"
+    done = program(tmp_path, *given, HOME=str(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    found = runs.flags_of(tmp_path / "home" / "out")
+    home = tmp_path / "home"
+    assert found["input"] == f"{home}/a"
+    assert found["inputs"] == f"{home}/b,c,{home}/d e"
+
+
+NO_PATHS = {
+    *("coordinator", "program", "arguments", "suite", "peers", "programs", "only", "problems"),
+    *("objectives", "channels", "cluster_options", "grid", "zipped", "random", "metric"),
+}
+
+
+def test_every_flag_of_text_that_may_be_a_path_is_defined_as_one():
+    defined = set()
+    for folder in ("experiments", "scripts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            defined |= set(re.findall(r"flags\.DEFINE_(?:string|list)\(\s*\"(\w+)", text))
+    assert defined - NO_PATHS == set()
+
+
+def test_an_ascii_locale_writes_and_reads_what_any_other_does(tmp_path):
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    locales = {"LC_ALL": "C.UTF-8"}, ascii_only
+    for locale in locales:
+        done = program(tmp_path, "--workdir=é雪", "--input=Bücher/$1", "--inputs=ñ", **locale)
+        assert done.returncode == 0, done.stderr
+    flag_file = tmp_path / "é雪" / "flags.txt"
+    assert "--input=Bücher/$1\n--inputs=ñ\n" in flag_file.read_text(encoding="utf-8")
+    refused = program(tmp_path, "--workdir=é雪", "--input=other", **ascii_only)
+    assert refused.returncode == runs.USAGE
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("below", ["", "deep/er", "link"])
+def test_a_file_in_the_place_of_the_workdir_is_one_sentence(below, tmp_path):
+    if below == "link":
+        (tmp_path / "link").symlink_to("nowhere")
+        folder = file = tmp_path / "link"
+    else:
+        file = tmp_path / "file"
+        file.write_text("", encoding="utf-8")
+        folder = file / below
+    with pytest.raises(runs.UsageError, match=rf"{file} is a file\. Choose another folder, or"):
+        runs.Run(folder)
+
+
+HOLDING = """
+import time
+from experiments import runs
+def main():
+    runs.start()
+    print("holds it", flush=True)
+    time.sleep(600)
+runs.main(main)
+"""
+
+
+def test_a_workdir_has_one_run_at_a_time_until_it_is_killed(tmp_path):
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, "--workdir=out"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    )
+    assert first.stdout.readline() == b"holds it\n"
+    before = (tmp_path / "out" / "flags.txt").read_bytes()
+    second = program(tmp_path, "--workdir=out")
+    assert second.returncode == runs.USAGE
+    assert second.stderr == (
+        "error: --workdir=out is in use by another process: wait until it ends, or choose "
+        "another folder.\n"
+    )
+    task = program(tmp_path, "--workdir=out", SLURM_STEP_NUM_TASKS="2")
+    assert task.returncode == runs.USAGE
+    assert "srun started 2 processes" in task.stderr
+    assert "--coordinator=auto --mesh=2" in task.stderr
+    assert len(task.stderr.splitlines()) == 1
+    assert (tmp_path / "out" / "flags.txt").read_bytes() == before
+    again = subprocess.Popen(  # SLURM has queued it again: it waits for what a node has left
+        [sys.executable, "-c", HOLDING, "--workdir=out"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "SLURM_RESTART_COUNT": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert again.stderr.readline() == b"waiting up to 150 s for the lock of out\n"
+    first.kill()
+    assert again.stdout.readline() == b"holds it\n"
+    again.kill()
+    for process in (first, again):
+        process.communicate()
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    runs.Run(tmp_path).finish({})
+    assert "has no locks; start no second run there" in capsys.readouterr().err
+
+
+def test_versions_are_kept_and_a_change_is_said(tmp_path, monkeypatch, capsys):
+    def start():
+        runs.Run(tmp_path).close()
+        return capsys.readouterr().err
+
+    now = f"ebm_jax {ebm_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib.__version__}, "
+    now += f"Python {sys.version.split()[0]}"
+    assert [start(), start()] == ["", ""]
+    assert (tmp_path / "versions.txt").read_text(encoding="utf-8") == f"{now}\n"
+    for module in (ebm_jax, jax, jaxlib):
+        monkeypatch.setattr(module, "__version__", "0.0.1")
+        said = start()
+        assert said.startswith("warning: this run was made with ")
+        assert f"{module.__name__} 0.0.1" in said.split("goes on with")[1]
+        assert start() == ""
+    assert len((tmp_path / "versions.txt").read_text(encoding="utf-8").splitlines()) == 4

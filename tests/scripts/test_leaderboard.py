@@ -100,7 +100,7 @@ def test_the_page_ranks_by_the_median_and_tells_what_diverged(tmp_path):
     }
     assert [name for name, _ in page.ranked(rows["2spirals"])] == ["pcd", "cd", "exact"]
     page.write(rows, tmp_path, "command", seeds=3, seconds=20.0, search=True)
-    text = (tmp_path / "leaderboard.md").read_text()
+    text = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
     assert "| 1 | pcd | 0.1500 | 0.1000 to 0.1500, 1 diverged | steps 5 | 10 | 1 | 1.0 |" in text
     assert "| 3 | exact | diverged |" in text
     assert (tmp_path / "figures" / "leaderboard.png").stat().st_size > 10_000

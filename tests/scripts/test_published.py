@@ -88,7 +88,9 @@ def test_the_lattices(monkeypatch, tmp_path):
 
 def test_a_row_of_a_program_is_its_summary(tmp_path):
     measure = published.program("rbm", "--dataset=mnist", keep=("test_log_likelihood",))
-    (tmp_path / "summary.json").write_text('{"test_log_likelihood": -2.5, "seconds": 3, "a": 1}')
+    (tmp_path / "summary.json").write_text(
+        '{"test_log_likelihood": -2.5, "seconds": 3, "a": 1}', encoding="utf-8"
+    )
     assert measure(None, 0, tmp_path) == {"test_log_likelihood": -2.5, "seconds": 3}
 
 
@@ -100,7 +102,7 @@ def test_the_page_keeps_what_was_measured_before(tmp_path, monkeypatch):
     for name in ("other", "one"):
         published.measure(name, tmp_path, None, seed=3)
         published.write(tmp_path, tmp_path / "docs")
-    page = (tmp_path / "docs" / "results.md").read_text()
+    page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| it |")]
     assert rows[0] == (
         "| it | 0.3 | 0.333333 (test a b -1.5) | 0.25, 0.5 | 3 | 2.0 | "
@@ -108,14 +110,14 @@ def test_the_page_keeps_what_was_measured_before(tmp_path, monkeypatch):
     )
     assert len(rows) == 2
     assert "| 0.33333333333333 (test" in rows[1]  # what is exact in full
-    assert json.loads((tmp_path / "one.json").read_text())["found"] == found
+    assert json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))["found"] == found
     assert page.count("Measured on") == 1
     # From another folder too, where one of them is measured again.
     with monkeypatch.context() as other:
         other.setattr(published.os, "cpu_count", lambda: 99)
         published.measure("other", tmp_path / "b", None, seed=4)
     published.write(tmp_path / "b", tmp_path / "docs")
-    again = (tmp_path / "docs" / "results.md").read_text()
+    again = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
     assert [line for line in again.splitlines() if line.startswith("| it |")] == [
         rows[0],
         rows[1].replace("--seed=3", "--seed=4").replace("| 3 |", "| 4 |"),
@@ -126,11 +128,13 @@ def test_the_page_keeps_what_was_measured_before(tmp_path, monkeypatch):
 def test_named_rows_are_printed_under_their_names(program, tmp_path, capsys):
     (tmp_path / "rbm_16").mkdir()
     summary = {"test_log_likelihood": -140.0, "training_seconds": 2.0, "seconds": 3.0}
-    (tmp_path / "rbm_16" / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "rbm_16" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     docs = f"--docs={tmp_path / 'docs'}"
     program("results", f"--workdir={tmp_path}", docs, "--only=rbm_16").main()
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"rbm_16": summary}
-    assert "| -140 (training seconds 2) |" in (tmp_path / "docs" / "results.md").read_text()
+    assert "| -140 (training seconds 2) |" in (tmp_path / "docs" / "results.md").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ ROOT = Path(__file__).parents[2]
 def finished_run(folder, **claims):
     (folder / "words").mkdir()
     summary = {"three_fonts_4": 0.98765, "table": {"hinge/hard": 1.0}, "a|b": 2, "claims": claims}
-    (folder / "words" / "summary.json").write_text(json.dumps(summary | {"seconds": 12.5}))
+    (folder / "words" / "summary.json").write_text(
+        json.dumps(summary | {"seconds": 12.5}), encoding="utf-8"
+    )
     (folder / "words" / "words.png").write_bytes(b"a figure")
 
 
@@ -18,7 +20,7 @@ def test_the_page_is_written_from_finished_runs(script, tmp_path):
     assert answer.returncode == 0, answer.stderr
     last = json.loads(answer.stdout.strip().splitlines()[-1])
     assert last == {"finished": 1, "failed": []}
-    page = (tmp_path / "docs" / "questions.md").read_text()
+    page = (tmp_path / "docs" / "questions.md").read_text(encoding="utf-8")
     assert "| three_fonts_4 | 0.9877 |" in page
     assert "| table/hinge/hard | 1 |" in page
     assert "| a\\|b | 2 |" in page
@@ -35,12 +37,14 @@ def test_a_false_claim_fails_and_stands_on_the_page(script, tmp_path):
     assert answer.returncode == 1
     assert json.loads(answer.stdout.splitlines()[-1]) == {"finished": 0, "failed": ["words"]}
     assert "failed: words\nthis does not hold: fonts do not matter." in answer.stderr
-    assert "| fonts do not matter | False |" in (tmp_path / "docs" / "questions.md").read_text()
+    assert "| fonts do not matter | False |" in (tmp_path / "docs" / "questions.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_every_program_has_its_question():
     programs = {path.stem for path in (ROOT / "experiments" / "questions").glob("*.py")}
-    source = (ROOT / "scripts" / "questions.py").read_text()
+    source = (ROOT / "scripts" / "questions.py").read_text(encoding="utf-8")
     texts = ast.literal_eval(source[source.index("QUESTIONS = ") + 12 : source.index("\nflags.")])
     assert set(texts) == programs - {"__init__", "plane"}
 

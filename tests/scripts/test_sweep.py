@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-# Five updates, each a line of updates.txt, which is its checkpoint too.
+# Five updates, each a line of updates.txt, which is its checkpoint too. With --late the time of its
+# job is up: after the second update of each start, after none, or where it cannot be queued again.
 PROGRAM = """
 import json, os, signal, sys, time
 from absl import app, flags
@@ -22,6 +23,8 @@ flags.DEFINE_float("size", 1.0, "", lower_bound=0.0)
 flags.DEFINE_string("layers", "", "")
 flags.DEFINE_float("pause", 0.0, "")
 flags.DEFINE_bool("perishable", False, "")
+flags.DEFINE_bool("patient", False, "")
+flags.DEFINE_enum("late", "never", ["never", "often", "always", "refused"], "")
 FLAGS = flags.FLAGS
 def main(argv):
     stopped = []
@@ -32,13 +35,25 @@ def main(argv):
         raise RuntimeError("too flat")
     path = FLAGS.workdir + "/updates.txt"
     first = len(open(path).readlines()) if os.path.exists(path) else 0
+    if FLAGS.late in ("always", "refused"):
+        os.kill(os.getppid(), signal.SIGUSR2)
+        while not stopped:
+            time.sleep(0.01)
+        sys.exit(75)
     for update in range(first, 5):
         with open(path, "a") as out:
             print(update, file=out)
         dies = FLAGS.perishable and FLAGS.size == 3 and FLAGS.shape[0] + str(FLAGS.seed) != "f1"
         if dies and first == 0 and update == 2:
             os.kill(os.getpid(), signal.SIGKILL)
+        os.makedirs(FLAGS.workdir + "/checkpoints/toy/" + str(update))
+        if FLAGS.late == "often" and update == first + 1:
+            os.kill(os.getppid(), signal.SIGUSR2)
+            while not stopped:
+                time.sleep(0.01)
         time.sleep(FLAGS.pause)
+        while FLAGS.patient and not stopped and not os.path.exists("go"):
+            time.sleep(0.01)
         if stopped:
             sys.exit(75)
     with open(FLAGS.workdir + "/summary.json", "w") as out:
@@ -76,7 +91,7 @@ PERISHABLE = (
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "toy.py").write_text(PROGRAM)
+    (tmp_path / "toy.py").write_text(PROGRAM, encoding="utf-8")
     return tmp_path
 
 
@@ -106,7 +121,7 @@ def counts(last):
 
 
 def lines(path):
-    return path.read_text().split() if path.exists() else []
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def assert_nothing_is_lost_or_run_twice(folder, expected):
@@ -121,14 +136,14 @@ def test_killed_runs_go_on_failures_are_reported_and_a_wider_sweep_reruns_nothin
     # Another process holds the lock of one run: it is left alone.
     busy = folder / "out" / "perishable=true,shape=round,size=1,seed=0"
     busy.mkdir(parents=True)
-    with (busy / "log.txt").open("a") as log:
+    with (busy / "log.txt").open("a", encoding="utf-8") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         code, last, errors = sweep(folder, *PERISHABLE)
     assert code == 0, errors
     assert counts(last) == (19, 1, 4)
     assert "failed: perishable=true,shape=flat,size=6,seed=1" in errors
     assert "RuntimeError: too flat" in errors
-    page = (folder / "out" / "sweep.md").read_text()
+    page = (folder / "out" / "sweep.md").read_text(encoding="utf-8")
     assert "unfinished: perishable=true,shape=round,size=3,seed=0" in page
     assert "SIGKILL" in page
 
@@ -140,11 +155,11 @@ def test_killed_runs_go_on_failures_are_reported_and_a_wider_sweep_reruns_nothin
         "accuracy": 7.0,
     }
     assert_nothing_is_lost_or_run_twice(folder, 23)
-    page = (folder / "out" / "sweep.md").read_text()
+    page = (folder / "out" / "sweep.md").read_text(encoding="utf-8")
     assert "| perishable=true,shape=round,size=2 | 2 | 2.5 ± 6.4 |" in page  # t(0.975, 1) / 2
     assert "too flat" in page
     assert (folder / "out" / "sweep.png").stat().st_size > 1000
-    with (folder / "out" / "sweep.csv").open(newline="") as table:
+    with (folder / "out" / "sweep.csv").open(newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
     assert len(rows) == 24
     assert rows[1] == {
@@ -174,7 +189,8 @@ def alive(pid):
 
 
 def test_ctrl_c_lets_the_runs_save_and_leaves_none_behind(folder):
-    arguments = ["--grid=pause=0.3", "--seeds=3", "--max_parallel=2"]
+    # A run ends when it is asked to, or told to go on: however slow the machine is.
+    arguments = ["--grid=patient=true", "--seeds=3", "--max_parallel=2"]
     process = subprocess.Popen(
         [*SWEEP, *arguments],
         cwd=folder,
@@ -183,8 +199,9 @@ def test_ctrl_c_lets_the_runs_save_and_leaves_none_behind(folder):
         stderr=subprocess.PIPE,
         text=True,
     )
-    first = folder / "out" / "pause=0.3,seed=0" / "updates.txt"
-    while not (first.exists() and len(lines(folder / "pids.txt")) == 2):
+    started = [folder / "out" / f"patient=true,seed={seed}" / "updates.txt" for seed in (0, 1)]
+    while not all(map(lines, started)):
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate()
@@ -193,6 +210,7 @@ def test_ctrl_c_lets_the_runs_save_and_leaves_none_behind(folder):
     assert errors.strip().endswith("stopped by SIGINT; the same command goes on.")
     assert not any(alive(pid) for pid in lines(folder / "pids.txt"))
 
+    (folder / "go").touch()
     code, last, errors = sweep(folder, *arguments)
     assert (code, counts(last)) == (0, (3, 0, 0)), errors
     assert_nothing_is_lost_or_run_twice(folder, 3)
@@ -237,7 +255,7 @@ def test_bad_usage_is_refused_in_a_sentence_before_anything_starts(folder, monke
 
 def test_bad_usage_ends_the_program_with_code_one(folder):
     (folder / "out").mkdir()
-    (folder / "out" / "program.txt").write_text("another\n")
+    (folder / "out" / "program.txt").write_text("another\n", encoding="utf-8")
     code, _, errors = sweep(folder, "--grid=size=1")
     assert code == 1
     assert errors.strip().splitlines()[-1].startswith("error: --workdir=")
@@ -256,7 +274,7 @@ def test_zipped_and_random_are_combined_with_the_grid_and_values_may_hold_commas
     name = "layers=64%2C64,pause=0,shape=round,size=1,seed=0"
     assert json.loads(last)["best"] == {"run": name, "accuracy": 1.0}
     assert counts(last) == (2, 0, 0)
-    summary = json.loads((folder / "out" / name / "summary.json").read_text())
+    summary = json.loads((folder / "out" / name / "summary.json").read_text(encoding="utf-8"))
     assert summary["name"] == "64,64"
 
 
@@ -288,42 +306,180 @@ def test_random_settings_follow_their_distributions_and_names_stay_short(folder)
     assert not set(long) & set("/ ")
 
 
+# Jobs run in turn, again and again while they are queued again.
 SBATCH = """#!/bin/sh
 echo "$1" >> $SLURM_STANDIN/submitted
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$1")
 export SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0
 export SLURM_LOCALID=0 SLURM_JOB_NODELIST=here SLURM_ARRAY_JOB_ID=101 SLURM_JOB_ID=101
 { for task in $(seq 0 $last); do
-    SLURM_ARRAY_TASK_ID=$task sh "$1" > $SLURM_STANDIN/$task.log
+    touch $SLURM_STANDIN/requeue_101_$task
+    while [ -e $SLURM_STANDIN/requeue_101_$task ]; do
+      rm $SLURM_STANDIN/requeue_101_$task
+      SLURM_ARRAY_TASK_ID=$task sh "$1" > $SLURM_STANDIN/$task.log
+    done
   done; touch $SLURM_STANDIN/done; } > /dev/null 2>&1 &
 echo "Submitted batch job 101"
 """
 SRUN = """#!/bin/sh
-while [ "${1#-}" != "$1" ]; do case "$1" in --output|--error) shift 2;; *) shift;; esac; done
-exec "$@"
+while [ "${1#-}" != "$1" ]; do
+  case "$1" in
+    --error) errors=$(echo "$2" | sed "s/%A/101/; s/%a/$SLURM_ARRAY_TASK_ID/; s/%t/0/"); shift 2;;
+    --output) shift 2;;
+    *) shift;;
+  esac
+done
+exec "$@" 2>> "$errors"
+"""
+SCONTROL = """#!/bin/sh
+case "$1 $2" in
+  "show config") printf 'MailProg = /bin/mail\\nMaxArraySize            = 1001\\n';;
+  "requeue 101_2") echo "Job/step already completing or completed for job $2" >&2; exit 1;;
+  requeue*) touch $SLURM_STANDIN/requeue_$2;;
+esac
 """
 
 
-def test_the_slurm_path_with_stand_in_executables(folder, monkeypatch):
+@pytest.fixture
+def tools(folder, monkeypatch):
+    """Stand-ins for the commands of SLURM, in a folder for the PATH."""
     tools = folder / "bin"
     tools.mkdir()
     monkeypatch.setenv("SLURM_STANDIN", str(tools))
-    for name, text in {"sbatch": SBATCH, "srun": SRUN}.items():
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
+    for name, text in {"sbatch": SBATCH, "srun": SRUN, "scontrol": SCONTROL}.items():
+        write_tool(tools / name, text)
+    return tools
+
+
+def write_tool(path, text):
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def wait_for_the_jobs(tools):
+    while not (tools / "done").exists():
+        time.sleep(0.05)
+
+
+def test_a_job_is_queued_again_while_it_makes_checkpoints_and_the_page_says_why_it_is_not(
+    folder, tools
+):
+    arguments = ("--grid=late=often,always,refused", "--cluster=slurm")
+    code, last, errors = sweep(folder, *arguments, path=str(tools))
+    assert code == 0, errors
+    wait_for_the_jobs(tools)
+    code, last, errors = sweep(folder, *arguments, "--collect", path=str(tools))
+    assert (code, counts(last)) == (0, (1, 0, 2)), errors
+    assert_nothing_is_lost_or_run_twice(folder, 1)
+    # Five updates in steps of two; a start, and one more without a checkpoint; a refused one.
+    assert len(lines(folder / "pids.txt")) == 3 + 2 + 1
+    page = (folder / "out" / "sweep.md").read_text(encoding="utf-8")
+    stuck, refused = page.split("unfinished: ")[1:]
+    assert "The time limit came twice without a new checkpoint between" in stuck
+    assert "Job/step already completing or completed for job 101_2" in refused
+    assert "Traceback" not in page
+
+
+@pytest.fixture
+def execution(loaded):
+    return loaded("scripts.sweep.execution")
+
+
+COUNTING = """#!/bin/sh
+echo x >> $SLURM_STANDIN/count
+cp "$1" $SLURM_STANDIN/script$(wc -l < $SLURM_STANDIN/count)
+[ $(wc -l < $SLURM_STANDIN/count) = "$REFUSED" ] && { echo "QOSMaxSubmitJobLimit" >&2; exit 1; }
+echo "Submitted batch job $((100 + $(wc -l < $SLURM_STANDIN/count)))"
+"""
+
+
+@pytest.mark.parametrize(("longest", "sizes"), [(0, [1] * 5), (2, [2, 2, 1]), (5, [5]), (9, [5])])
+def test_an_array_is_as_long_as_the_cluster_allows(
+    longest, sizes, folder, tools, monkeypatch, execution
+):
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    write_tool(tools / "sbatch", COUNTING)
+    write_tool(tools / "scontrol", f"#!/bin/sh\necho 'MaxArraySize            = {longest}'\n")
+    planned = [execution.Run(["true"], folder / "out" / str(i)) for i in range(5)]
+    numbers = execution.submit(planned, folder / "out" / "submitit", 3, 60, {})
+    assert numbers == [str(101 + i) for i in range(len(sizes))]
+    expected = [
+        f"{number}_{task}" if size > 1 else number
+        for number, size in zip(numbers, sizes, strict=True)
+        for task in range(size)
+    ]
+    assert [run.job_number() for run in planned] == expected
+    scripts = [(tools / f"script{i + 1}").read_text(encoding="utf-8") for i in range(len(sizes))]
+    for i, size in enumerate(sizes):
+        assert (f"--array=0-{size - 1}%{min(size, 3)}" in scripts[i]) == (size > 1)
+        assert (f"--dependency=afterany:{100 + i}" in scripts[i]) == (i > 0)
+
+
+def test_what_was_queued_before_a_refusal_is_named_and_not_queued_again(
+    folder, tools, monkeypatch, execution
+):
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    monkeypatch.setenv("REFUSED", "2")
+    write_tool(tools / "sbatch", COUNTING)
+    write_tool(tools / "scontrol", "#!/bin/sh\necho 'MaxArraySize = 2'\n")
+    write_tool(tools / "squeue", "#!/bin/sh\nprintf '77\\n101_0\\n101_1\\n'\n")
+    planned = [execution.Run(["true"], folder / "out" / str(i)) for i in range(3)]
+    with pytest.raises(
+        execution.runs.UsageError, match=r"QOSMaxSubmitJobLimit.*before it: job 101"
+    ):
+        execution.submit(planned, folder / "out" / "submitit", 3, 60, {})
+    again = [execution.Run(["true"], folder / "out" / str(i)) for i in range(3)]
+    execution.note_queued(again)
+    assert [run.job for run in again] == ["101_0", "101_1", ""]
+    assert again[1].status() == ("unfinished", "    It is queued or running as job 101_1.")
+    write_tool(tools / "squeue", "#!/bin/sh\nexit 1\n")  # no controller answers
+    later = [execution.Run(["true"], folder / "out" / str(i)) for i in range(3)]
+    execution.note_queued(later)
+    assert [run.job for run in later] == ["", "", ""]
+
+
+def test_the_same_command_queues_nothing_that_is_queued(folder, tools):
+    write_tool(tools / "sbatch", COUNTING)
+    write_tool(tools / "squeue", "#!/bin/sh\nprintf '101_0\\n101_1\\n'\n")
+    arguments = ("--grid=size=1,2", "--cluster=slurm")
+    for said in ("2 runs are queued as job 101", "2 runs are queued or running already"):
+        code, last, errors = sweep(folder, *arguments, path=str(tools))
+        assert (code, counts(last)) == (0, (0, 0, 2)), errors
+        assert said in errors
+    assert lines(tools / "count") == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "options", "said"),
+    [
+        (4, {}, "--timeout_min=4 leaves no time to train.*give at least 5"),
+        (60, {"slurm_time": "1"}, "use --timeout_min"),
+        (60, {"timeout_min": "1"}, "use --timeout_min"),
+    ],
+)
+def test_a_time_limit_without_time_to_train_is_refused(
+    minutes, options, said, folder, tools, monkeypatch, execution
+):
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    run = execution.Run(["true"], folder / "out" / "0")
+    with pytest.raises(execution.runs.UsageError, match=said):
+        execution.submit([run], folder / "out" / "submitit", 3, minutes, options)
+    assert not (tools / "submitted").exists()
+
+
+def test_the_slurm_path_with_stand_in_executables(folder, tools):
     arguments = ("--grid=shape=flat;size=1,6", "--seed=1", "--cluster=slurm", "--max_parallel=3")
     options = "--cluster_options=slurm_partition=short"
     code, last, errors = sweep(folder, *arguments, options, path=str(tools))
     assert code == 0, errors
     assert "2 runs are queued as job 101" in errors
     assert "--collect" in errors
-    script = (tools / "submitted").read_text().split()
+    script = (tools / "submitted").read_text(encoding="utf-8").split()
     assert len(script) == 1
-    text = (folder / "out/submitit/101_submission.sh").read_text()
+    text = (folder / "out/submitit/101_submission.sh").read_text(encoding="utf-8")
     assert "#SBATCH --partition=short" in text
     assert "#SBATCH --array=0-1%2" in text
-    while not (tools / "done").exists():
-        time.sleep(0.05)
+    wait_for_the_jobs(tools)
     code, last, errors = sweep(folder, *arguments, "--collect", path=str(tools))
     assert code == 0, errors
     assert counts(last) == (1, 1, 0)
