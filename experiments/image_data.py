@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from experiments import data, datasets
+from experiments.names import IMAGES as NAMED
 from experiments.runs import UsageError
 
-NAMED = ("digits", "mnist", "notmnist")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 TESTED = 10_000  # images at most
 MOST_PIXELS = 1024 * 1024  # of an image
