@@ -27,7 +27,7 @@ MEASURES = {  # name in the summary: what it is
     "auroc_inverted": "AUROC of F(x), test images against inverted test images",
     "auroc_held_out": "AUROC of F(x), test images against the class never seen in training",
     "samples": "number of samples that the measures of samples are of",
-    "label_agreement": "fraction of samples that an independent classifier gives their class",
+    "label_agreement": "fraction of samples whose class an independent classifier confirms",
     "judge_accuracy": "accuracy of that classifier on the test images",
     "frechet": "Fréchet distance of samples and test images, in that classifier's features",
     "frechet_floor": "Fréchet distance of as many training images and test images",
@@ -229,7 +229,10 @@ def overview(path: Path, results: Results, energies: dict[str, np.ndarray]) -> N
     figure, axes = plots.plt.subplots(
         1,
         4,
-        figsize=(0.36 * (sum(widths) + 12), 0.36 * len(names) + 0.8),
+        figsize=(
+            0.36 * (sum(widths) + 12),
+            max(0.36 * len(names), 0.2 * len(energies)) + 0.8,
+        ),
         width_ratios=[*widths, 9],
     )
     for axis, (title, pictures) in zip(axes, panels.items(), strict=False):
@@ -299,7 +302,7 @@ def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
 
 HEADLINES = {  # measure: in few words
     "accuracy": "test accuracy",
-    "label_agreement": "of the samples an independent classifier gives their class",
+    "label_agreement": "of samples whose class an independent classifier confirms",
     "one_nn": "1-nearest-neighbour test of samples, 0.5 is perfect",
 }
 
@@ -330,7 +333,7 @@ def outlier_name(name: str) -> str:
 def warnings(results: Results, summary: dict[str, float], targets: dict[str, str]) -> list[str]:
     """Return what a reader must know before any number: alarms, and targets that are missed."""
     return [f"Alarm: {text}" for text in results.alarms] + [
-        f"Target missed: {meaning(name)} is {number(summary[name])}, the target {targets[name]}."
+        f"Target missed: {meaning(name)}: {number(summary[name])}, target {targets[name]}."
         for name in ordered(summary)
         if verdict(name, summary, targets).endswith("missed")
     ]

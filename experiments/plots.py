@@ -131,6 +131,6 @@ def show_histograms(axis, values: dict[str, np.ndarray], xlabel: str) -> None:
 
 def histograms(path: Path, values: dict[str, np.ndarray], xlabel: str) -> None:
     """Write the distributions of several samples on one axis."""
-    figure, axis = plt.subplots(figsize=(4.6, 2.8))
+    figure, axis = plt.subplots(figsize=(4.6, max(2.8, 0.6 + 0.2 * len(values))))
     show_histograms(axis, values, xlabel)
     save(figure, path)
