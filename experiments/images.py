@@ -2,6 +2,8 @@
 
     python -m experiments.images --data=mnist --outliers=notmnist --quick --workdir=runs/mnist
     python -m experiments.images --data=my_folder --workdir=runs/mine
+    python -m experiments.images --init_from=runs/mine --steps=2000 --workdir=runs/longer
+    python -m experiments.images --sample_from=runs/mine --samples=20 --workdir=runs/more
 
 A joint energy over images x and classes y is trained by the sum of two objectives: a loss over
 the classes given the image (``--loss``), and one that models (image, class) (``--generative``).
@@ -16,6 +18,12 @@ draws images of class y (``--guidance`` makes them surer of it), on F(x) with ha
 completes an image, and the free energy F(x) says what is like no image of the data. The network is
 dense, or has convolutions first (``--channels``). What no flag says is chosen by the size of the
 images.
+
+The learning rate rises and falls over all of ``--steps``, so a run with more steps is another run
+from its first update on. To train a finished run longer, start a new one at its weights with
+``--init_from``: the learning rate rises and falls once more, over the new ``--steps``, and the
+chains start anew. A lower ``--learning_rate`` keeps nearer to what was learnt; another ``--seed``
+gives other batches than the first run had.
 """
 
 from absl import flags
@@ -281,6 +289,7 @@ def main() -> None:
             alarms=rung,
         ),
         image_data.name_of(FLAGS.data),
+        image_report.TARGETS.get(FLAGS.data, {}),
     )
 
 

@@ -592,7 +592,7 @@ def test_pictures_are_of_the_weights_that_are_saved(program, tmp_path, monkeypat
     assert len(drawn) == 2
     for bias in drawn:
         np.testing.assert_array_equal(bias, saved["params/Dense_2/bias"])
-    x, ((result, _),) = np.full((1, 64), 0.5, np.float32), results
+    x, ((result, *_),) = np.full((1, 64), 0.5, np.float32), results
     energy, params, *_ = image_model.load(tmp_path)
     expected = [energy(params, {"x": x[0], "y": y}) for y in range(10)]
     np.testing.assert_allclose(result.classes(x)[0], expected, rtol=1e-5)

@@ -101,8 +101,9 @@ def written(tmp_path, capsys):
     """Return (results, data set) -> the report as text, its page, what was said, the summary."""
 
     def write(found, which="digits"):
+        targets = image_report.TARGETS.get(which, {})
         run = runs.Run(tmp_path / "$run", "--data=$data\n--loss=<b>\n")
-        image_report.write(run, found, which)
+        image_report.write(run, found, which, targets)
         page = (tmp_path / "$run" / "report.html").read_text(encoding="utf-8")
         return Page(page), page, capsys.readouterr()
 
