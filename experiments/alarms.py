@@ -73,21 +73,42 @@ def _is(name: str, metric: str) -> bool:
     return name.rsplit("/", 1)[-1] == metric
 
 
+def in_history(name: str, history: dict[str, np.ndarray]) -> list[str]:
+    """Return every alarm that the history of a training rang, in order, each once."""
+    rung = []
+    for metric, values in history.items():
+        known = np.nan_to_num(values)
+        for alarm in (alarm for alarm in ALARMS if _is(metric, alarm.metric)):
+            for at in np.flatnonzero(np.isfinite(values)):
+                if alarm.rings(known[: at + 1]):
+                    step = int(history["step"][at])
+                    rung.append((step, sentence(name, step, metric, values[at], alarm.sentence)))
+                    break
+    return [text for _, text in sorted(rung)]
+
+
+def sentence(name: str, step: int, metric: str, value: float, advice: str) -> str:
+    """Return an alarm in words."""
+    return f"{name or 'training'} after update {step}: {metric} {value:.3g}; {advice}."
+
+
+def tell(sentences: list[str]) -> None:
+    """Print alarms on standard error."""
+    for text in sentences:
+        print(f"alarm: {text}", file=sys.stderr)
+
+
 class Watch:
     """Tells every alarm of a training once."""
 
     def __init__(self, name: str) -> None:
         """Begin to watch a training of this name."""
-        self._name, self._told = name or "training", set()
+        self._name, self._told = name, set()
 
     def look(self, rows: list[dict[str, float]]) -> None:
         """Print what the newest row rings for the first time."""
-        for metric, sentence in sick(rows):
-            if (metric, sentence) not in self._told:
-                self._told.add((metric, sentence))
-                value = rows[-1][metric]
-                print(
-                    f"alarm: {self._name} after update {rows[-1]['step']}: {metric} {value:.3g}; "
-                    f"{sentence}.",
-                    file=sys.stderr,
-                )
+        for metric, advice in sick(rows):
+            if (metric, advice) not in self._told:
+                self._told.add((metric, advice))
+                step, value = int(rows[-1]["step"]), rows[-1][metric]
+                tell([sentence(self._name, step, metric, value, advice)])

@@ -8,18 +8,12 @@ the true density and the total variation are exact, whatever the objective was. 
 itself is ``--objective=exact``, on a coarser grid.
 """
 
-import jax
-import matplotlib.pyplot as plt
-import numpy as np
 from absl import flags
 
-from experiments import data, loop, objective_table, plots, runs
-from experiments.densities import DENSITIES, HALF_WIDTH
-from experiments.density2d_model import FINE, Exactly, grid, make_energy
-from experiments.objective_table import CONTINUOUS, Problem
+from experiments import names, runs
 
-flags.DEFINE_enum("dataset", "2spirals", list(DENSITIES), "Which density.")
-flags.DEFINE_enum("objective", "pcd", list(CONTINUOUS), "What to minimise.")
+flags.DEFINE_enum("dataset", "2spirals", names.DENSITIES, "Which density.")
+flags.DEFINE_enum("objective", "pcd", names.CONTINUOUS, "What to minimise.")
 flags.DEFINE_multi_string("option", [], "name=value of the objective's own; may be repeated.")
 flags.DEFINE_integer("steps", 1500, "Updates.", lower_bound=1)
 flags.DEFINE_integer("hidden", 64, "Width of the network's two layers.", lower_bound=1)
@@ -29,6 +23,17 @@ flags.DEFINE_integer("num_train", 300_000, "Points to train on.", lower_bound=2)
 flags.DEFINE_integer("cells", 180, "Of a side of the grid that exact sums over.", lower_bound=18)
 runs.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
 FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+from experiments import data, loop, objective_table, plots
+from experiments.densities import DENSITIES, HALF_WIDTH
+from experiments.density2d_model import FINE, Exactly, grid, make_energy
+from experiments.objective_table import CONTINUOUS, Problem
 
 NUM_TEST = 20_000
 SHOWN = 4  # times of the training that are drawn

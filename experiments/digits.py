@@ -7,9 +7,13 @@ It is ``images`` on scikit-learn's 1,797 digits of 8x8 pixels, which need no dow
 
 from absl import flags
 
-from experiments import images, runs
+from experiments import image_flags, runs
 
-flags.adopt_module_key_flags(images)
+flags.adopt_module_key_flags(image_flags)
+
+runs.parse(__name__, image_flags.help_text)  # before JAX is imported, which takes seconds
+
+from experiments import images
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from ebm_jax.samplers import langevin
 from ebm_jax.types import Array, Key, Params
 from experiments import data
 from experiments.image_model import Model
+from experiments.stages import stage
 
 START, EVALUATION = 3, 4  # streams of noise, none like those of training
 CHAINS = 25  # a class and way
@@ -72,10 +73,14 @@ def log_partitions(
     keys = jax.random.split(key, 5)
     rising = jnp.linspace(0, 1, num_betas + 1)
     first = start | {"x": base.sample(keys[0], len(start["y"]))}
-    up = anneal(keys[1], first, rising)
-    settled = anneal(keys[2], start, jnp.ones_like(rising))
-    down = anneal(keys[3], settled.position, rising[::-1])
     num_classes = int(start["y"][-1]) + 1
+    which = f"likelihood: {len(start['y'])} chains, {num_betas} temperatures"
+    with stage(f"{which}, up from the reference (1 of 3)"):
+        up = jax.block_until_ready(anneal(keys[1], first, rising))
+    with stage(f"{which}, on the energy itself (2 of 3)"):
+        settled = jax.block_until_ready(anneal(keys[2], start, jnp.ones_like(rising)))
+    with stage(f"{which}, down to the reference (3 of 3)"):
+        down = jax.block_until_ready(anneal(keys[3], settled.position, rising[::-1]))
     weights = (state.log_weights.reshape(num_classes, -1) for state in (up, down))
     lower, upper, best = _by_class(jax.random.split(keys[4], num_classes), *weights)
     sizes = np.minimum(lower.effective_sample_size, upper.effective_sample_size)

@@ -19,12 +19,11 @@ from ebm_jax.samplers import langevin, underdamped
 from ebm_jax.types import Array, Energy, Objective, Params, Sampler
 from experiments import checkpoints, devices, image_data, runs
 from experiments.image_data import Images
+from experiments.image_defaults import KERNEL, SMALL
 
 FLOW_NOISE = 0.5  # standard deviation of the grey levels that the flow starts from, about 1/2
 FLOW_SCALE = 0.3  # the flow's potential is so much of the energy
 FRICTION = 3.0  # of chains with velocities, per unit of their time
-KERNEL = 3  # pixels across, of a convolution
-SMALL = 256  # pixels at most of images that are small
 
 
 class Model(NamedTuple):
@@ -92,7 +91,8 @@ def make_model(
         return _with_layer(params, "Dense_0", _as_dense(params["params"]["Dense_0"], taps))
 
     def raised(params, by):
-        last = max(name for name in params["params"] if name.startswith("Dense"))
+        dense = (name for name in params["params"] if name.startswith("Dense"))
+        last = max(dense, key=lambda name: int(name.removeprefix("Dense_")))
         layer = params["params"][last]
         return _with_layer(params, last, layer | {"bias": layer["bias"] + by / scale})
 
@@ -198,9 +198,13 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
     except KeyError as error:
         raise runs.UsageError(f"{workdir} is no run of images: it has no flag {error}.") from None
     model = prepared.model
+    return model.joint, model.dense(parameters_of(workdir, model)), prepared, given
+
+
+def parameters_of(workdir: Path, model: Model) -> Params:
+    """Return the averaged parameters of a finished run, as they are trained."""
     like = jax.eval_shape(model.init, jax.random.key(0))
-    params = checkpoints.read_parameters(workdir / "parameters.npz", like)
-    return model.joint, model.dense(params), prepared, given
+    return checkpoints.read_parameters(workdir / "parameters.npz", like)
 
 
 def potential(energy: Callable) -> Callable:

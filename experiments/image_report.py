@@ -10,43 +10,49 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import rich.console
+import rich.table
+import rich.text
 from scipy.special import logsumexp
 
-from experiments import evaluation, plots, runs
+from experiments import data, evaluation, plots, runs
 from experiments.image_data import Images
 from experiments.image_samples import Samples
+from experiments.stages import stage
 
 MEASURES = {  # name in the summary: what it is
     "accuracy": "test accuracy of argmin_y F(x, y)",
     "auroc_noise": "AUROC of F(x), test images against uniform noise",
-    "auroc_shuffled": "against test images with shuffled pixels",
-    "auroc_inverted": "against inverted test images",
-    "auroc_held_out": "against the class never seen in training",
-    "label_agreement": "samples that an independent classifier gives the intended class",
-    "judge_accuracy": "that classifier's accuracy on the test images",
+    "auroc_shuffled": "AUROC of F(x), test images against test images with shuffled pixels",
+    "auroc_inverted": "AUROC of F(x), test images against inverted test images",
+    "auroc_held_out": "AUROC of F(x), test images against the class never seen in training",
+    "samples": "number of samples that the measures of samples are of",
+    "label_agreement": "fraction of samples whose class an independent classifier confirms",
+    "judge_accuracy": "accuracy of that classifier on the test images",
     "frechet": "Fréchet distance of samples and test images, in that classifier's features",
-    "frechet_floor": "the same of as many training images",
-    "one_nn": "1-nearest-neighbour two-sample accuracy, 0.5 is perfect",
-    "one_nn_samples": "the same, on the samples alone",
-    "one_nn_test": "the same, on the test images alone",
+    "frechet_floor": "Fréchet distance of as many training images and test images",
+    "one_nn": "1-nearest-neighbour two-sample accuracy, samples and test images; 0.5 is perfect",
+    "one_nn_samples": "1-nearest-neighbour accuracy on the samples alone",
+    "one_nn_test": "1-nearest-neighbour accuracy on the test images alone",
     "nearest_samples_50": "median distance of a sample to the nearest training image",
     "nearest_test_50": "median distance of a test image to the nearest training image",
-    "nearest_samples_5": "distance that 5 % of the samples are within",
-    "nearest_test_5": "distance that 5 % of the test images are within",
-    "ece": "calibration error at beta = 1",
-    "ece_calibrated": "calibration error at the fitted beta",
+    "nearest_samples_5": "5 % quantile of the distance of a sample to the nearest training image",
+    "nearest_test_5": "5 % quantile of the distance of a test image to the nearest training image",
+    "ece": "expected calibration error at beta = 1",
+    "ece_calibrated": "expected calibration error at the fitted beta",
     "calibration_beta": "the fitted beta",
     "effective_beta": "inverse temperature of the chains in training",
     "sample_beta": "inverse temperature of the samples",
     "guidance": "power of P(y given x) in what the samples follow",
     "nats": "log-likelihood of F(x) at noisy test images, nats an image",
-    "nats_interval": "its interval, by annealing both ways",
-    "nats_effective_sample_size": "chains that its log Z rests on",
-    "nats_given_class": "the log-likelihood given the class",
-    "nats_reference": "that of independent Gaussian pixels",
+    "nats_interval": "interval of that log-likelihood, by annealing both ways",
+    "nats_effective_sample_size": "effective sample size of log Z; below 20 it is unreliable",
+    "nats_given_class": "log-likelihood given the class, nats an image",
+    "nats_reference": "log-likelihood of independent Gaussian pixels, nats an image",
     "skipped_updates": "updates skipped because something was not finite",
     "seconds": "seconds, training to report",
 }
+EVERY_TARGET = {"nats_effective_sample_size": ">= 20"}  # of every data set
 TARGETS = {  # by data set: the value to reach
     "digits": {
         "accuracy": ">= 0.985",
@@ -55,7 +61,7 @@ TARGETS = {  # by data set: the value to reach
         "auroc_inverted": ">= 0.999",
         "label_agreement": ">= 0.95",
         "one_nn": "<= 0.58",
-        "nats_effective_sample_size": ">= 20, or trust it not",
+        **EVERY_TARGET,
         "seconds": "<= 45",
     },
     "mnist": {
@@ -66,6 +72,11 @@ TARGETS = {  # by data set: the value to reach
         "seconds": "<= 600",
     },
 }
+DYNAMICS = {  # by --sampler
+    "mala": "the Metropolis-adjusted Langevin algorithm",
+    "baoab": "underdamped Langevin dynamics (BAOAB)",
+}
+SHOWN = ("test images", "samples")  # names in figures beside those of outliers
 COMPLETIONS = 6  # of an inpainted image
 CLASSES = 20  # rows of pictures at most
 PART = 1000  # images whose energies are computed at once
@@ -90,11 +101,28 @@ class Results(NamedTuple):
     samples: Samples
     inpainted: Inpainted
     likelihood: dict
+    sampler: str  # how chains moved
+    flows: bool  # whether a flow carried noise to where they started
+    judge: evaluation.Judge  # trained on the training images
+    alarms: list[str]  # that training and annealing rang
+
+
+def meets(value: float, target: str) -> bool:
+    """Return whether a value reaches a target, ">= 0.9" or "<= 0.1"; NaN reaches none."""
+    comparison, bound = target.split()
+    return value >= float(bound) if comparison == ">=" else value <= float(bound)
+
+
+def verdict(name: str, summary: dict[str, float], targets: dict[str, str]) -> str:
+    """Return what a table says of a measure's target: nothing, the target, or that it is missed."""
+    if name not in targets:
+        return ""
+    return targets[name] + ("" if meets(summary[name], targets[name]) else " missed")
 
 
 def meaning(name: str) -> str:
     """Return what a number in the summary is."""
-    return MEASURES.get(name, f"against {name.removeprefix('auroc_')}")
+    return MEASURES.get(name, f"AUROC of F(x), test images against {name.removeprefix('auroc_')}")
 
 
 def by_parts(classes: Callable, params: Any) -> Callable:
@@ -126,12 +154,12 @@ def classification(results: Results) -> dict[str, float]:
 def sample_quality(results: Results) -> dict[str, float]:
     """Compare the samples with real images, by measures that know nothing of the energy.
 
-    The judge of labels and features was trained on the real training images; the 1-nearest-
+    The judge of labels and features was trained on real images; the 1-nearest-
     neighbour test is against as many test images as samples; distances to the nearest training
     image are given for samples and for test images side by side.
     """
     split, samples = results.images.split, results.samples
-    predict, features = evaluation.judge(split.train_x, split.train_y)
+    predict, features = results.judge
     count = min(len(samples.images), len(split.test_x))
     some = split.test_x[np.linspace(0, len(split.test_x) - 1, count).astype(int)]
     distances = {
@@ -139,7 +167,7 @@ def sample_quality(results: Results) -> dict[str, float]:
         "test": evaluation.nearest_distances(some, split.train_x),
     }
     on_samples, on_test = evaluation.one_nn_accuracy(samples.images, some)
-    quality = {}
+    quality: dict[str, float] = {"samples": len(samples.images)}
     if predict is not None:
         quality["label_agreement"] = float(np.mean(predict(samples.images) == samples.labels))
         quality["judge_accuracy"] = float(np.mean(predict(split.test_x) == split.test_y))
@@ -193,7 +221,7 @@ def overview(path: Path, results: Results, energies: dict[str, np.ndarray]) -> N
     frames = samples.film[np.linspace(0, len(samples.film) - 1, 7).astype(int)]
     way = np.concatenate([rows(images, x, samples.labels, 1) for x in frames], axis=1)
     panels = {
-        "a chain a class, from noise": way,
+        "one chain per class, from noise": way,
         "samples": rows(images, samples.images, samples.labels, 10),
         "an image, its upper half, completions": completions(results),
     }
@@ -202,13 +230,16 @@ def overview(path: Path, results: Results, energies: dict[str, np.ndarray]) -> N
     figure, axes = plots.plt.subplots(
         1,
         4,
-        figsize=(0.36 * (sum(widths) + 12), 0.36 * len(names) + 0.8),
+        figsize=(
+            0.36 * (sum(widths) + 12),
+            max(0.36 * len(names), 0.2 * len(energies)) + 0.8,
+        ),
         width_ratios=[*widths, 9],
     )
     for axis, (title, pictures) in zip(axes, panels.items(), strict=False):
         plots.show_rows(axis, title, pictures, names)
     plots.show_histograms(axes[3], energies, "free energy F(x)")
-    axes[3].set_title("what is no such image", fontsize=10)
+    axes[3].set_title("free energy of outliers", fontsize=10)
     plots.save(figure, path)
 
 
@@ -251,24 +282,78 @@ def number(value: float | list[float]) -> str:
     return " to ".join(f"{v:.4g}" for v in np.atleast_1d(np.asarray(value, float)))
 
 
-def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
-    """Return the rows of the table of numbers, in HTML."""
+def ordered(summary: dict[str, Any]) -> list[str]:
+    """Return the names of the measures in a summary, in the order of a table."""
     order = list(MEASURES)
     others = [name for name in summary if name.startswith("auroc_") and name not in MEASURES]
     after = order.index("auroc_held_out") + 1
-    names = [n for n in (*order[:after], *others, *order[after:]) if n in summary]
+    return [name for name in (*order[:after], *others, *order[after:]) if name in summary]
+
+
+def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
+    """Return the rows of the table of numbers, in HTML."""
+    cells = ((name, verdict(name, summary, targets)) for name in ordered(summary))
     return "\n".join(
-        f"<tr><td>{html.escape(meaning(name))}</td><td>{number(summary[name])}</td>"
-        f"<td>{html.escape(targets.get(name, ''))}</td></tr>"
-        for name in names
+        f"<tr{' class=missed' if said.endswith('missed') else ''}>"
+        f"<td>{html.escape(meaning(name))}</td><td>{number(summary[name])}</td>"
+        f"<td>{html.escape(said)}</td></tr>"
+        for name, said in cells
     )
 
 
 HEADLINES = {  # measure: in few words
     "accuracy": "test accuracy",
-    "label_agreement": "samples that an independent classifier gives the intended class",
+    "label_agreement": "of samples whose class an independent classifier confirms",
     "one_nn": "1-nearest-neighbour test of samples, 0.5 is perfect",
 }
+
+
+def headlines(results: Results, summary: dict[str, float], targets: dict[str, str]) -> str:
+    """Return the few numbers at the top of the page, in HTML."""
+    hardest = "held_out" if "held_out" in results.outliers else list(results.outliers)[-1]
+    count = f"({len(results.samples.images)} samples)"
+    shown = HEADLINES | {f"auroc_{hardest}": f"AUROC against {outlier_name(hardest)} images"}
+    blocks = []
+    for name, words in shown.items():
+        if name not in summary:
+            continue
+        words += f" {count}" if name in ("label_agreement", "one_nn") else ""
+        said = verdict(name, summary, targets)
+        missed = f"<em>target {html.escape(said)}</em>" if said.endswith("missed") else ""
+        blocks.append(
+            f"<div><b>{summary[name]:.3f}</b><small>{html.escape(words)}</small>{missed}</div>"
+        )
+    return "\n".join(blocks)
+
+
+def outlier_name(name: str) -> str:
+    """Return an outlier's name in prose; the user's own as it is."""
+    return name.replace("_", "-") if name in data.OUTLIERS else name
+
+
+def warnings(results: Results, summary: dict[str, float], targets: dict[str, str]) -> list[str]:
+    """Return what a reader must know before any number: alarms, and targets that are missed."""
+    return [f"Alarm: {text}" for text in results.alarms] + [
+        f"Target missed: {meaning(name)}: {number(summary[name])}, target {targets[name]}."
+        for name in ordered(summary)
+        if verdict(name, summary, targets).endswith("missed")
+    ]
+
+
+def table(summary: dict[str, Any], targets: dict[str, str], alarms: list[str]) -> None:
+    """Print the chief numbers, their targets and the alarms on standard error, for people."""
+    chief = {*HEADLINES, *targets, "samples", "nats", "nats_interval", "seconds"}
+    shown = rich.table.Table("measure", "value", "target")
+    for name in ordered(summary):
+        if name in chief or name.startswith("auroc_"):
+            said = verdict(name, summary, targets)
+            cells = name, number(summary[name]), said
+            style = "red" if said.endswith("missed") else ""
+            shown.add_row(*map(rich.text.Text, cells), style=style)
+    console = rich.console.Console(stderr=True)
+    console.print(shown)
+    for text in alarms:
+        console.print(rich.text.Text(f"alarm: {text}", style="red"))
 
 
 def figure(uri: str, alt: str, caption: str = "", kind: str = "") -> str:
@@ -277,8 +362,16 @@ def figure(uri: str, alt: str, caption: str = "", kind: str = "") -> str:
     return f'<figure><img class="{kind}" src="{uri}" alt="{html.escape(alt)}">{below}</figure>'
 
 
-def report(results: Results, summary: dict[str, float], files: dict[str, Path], which: str) -> str:
-    """Return the page, everything inside it; ``which`` is the data set."""
+def report(
+    results: Results,
+    summary: dict[str, float],
+    files: dict[str, Path],
+    which: str,
+    targets: dict[str, str],
+    flags: str,
+) -> str:
+    """Return the page, everything inside it, of the data set ``which``."""
+    warned = warnings(results, summary, targets)
     images, samples, split = results.images, results.samples, results.images.split
     shown = {
         "film": ("gif", plots.gif(film(images, samples, 16), milliseconds=120, last=3000)),
@@ -287,71 +380,80 @@ def report(results: Results, summary: dict[str, float], files: dict[str, Path], 
         "completions": ("png", plots.png(completions(results))),
         "outliers": ("png", files["outliers"].read_bytes()),
     }
-    hardest = "held_out" if "held_out" in results.outliers else list(results.outliers)[-1]
-    headlines = HEADLINES | {
-        f"auroc_{hardest}": f"AUROC against {hardest.replace('_', '-')} images"
-    }
     curves = [
         figure(embedded("png", path.read_bytes()), f"{name}, by update")
         for name, path in files.items()
         if name != "outliers"
     ]
     text = {
-        "headlines": "\n".join(
-            f"<div><b>{summary[name]:.3f}</b><small>{html.escape(words)}</small></div>"
-            for name, words in headlines.items()
-            if name in summary
-        ),
+        "headlines": headlines(results, summary, targets),
+        "warnings": "\n".join(f"<li>{html.escape(text)}</li>" for text in warned),
+        "warned": "" if warned else "hidden",
         "data": html.escape(which),
         "size": "×".join(map(str, images.shape)),
         "classes": html.escape(", ".join(images.classes[:CLASSES])),
-        "outlier_names": html.escape(", ".join(results.outliers).replace("_", " ")),
+        "outlier_names": html.escape(", ".join(map(outlier_name, results.outliers))),
         "sample_steps": f"{samples.num_steps:,}",
+        "dynamics": DYNAMICS[results.sampler],
+        "start": f"They start {'where a flow carried noise to' if results.flows else 'in noise'}.",
         "training": "\n".join(curves),
-        "numbers": number_rows(summary, TARGETS.get(which, {})),
+        "numbers": number_rows(summary, targets),
+        "flags": html.escape(flags),
     }
     uris = {name: embedded(kind, content) for name, (kind, content) in shown.items()}
     template = string.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
-    return template.safe_substitute(uris | text)
+    return template.substitute(uris | text)  # once: what is put in is text, dollars too
 
 
-def write(run: runs.Run, results: Results, which: str) -> None:
-    """Measure everything, draw the figures, write the report and finish the run."""
+def write(run: runs.Run, results: Results, which: str, targets: dict[str, str]) -> None:
+    """Measure everything, draw the figures, write the report and finish the run.
+
+    Args:
+        run: the run.
+        results: what was trained and drawn.
+        which: what the report calls the data set.
+        targets: the values to reach, beside those of every data set.
+    """
+    targets = EVERY_TARGET | targets
     images, samples, history = results.images, results.samples, results.history
-    inside = free_energies(results, images.split.test_x)
-    outside = {name: free_energies(results, x) for name, x in results.outliers.items()}
-    summary = (
-        classification(results)
-        | {f"auroc_{n}": evaluation.auroc(inside, e) for n, e in outside.items()}
-        | sample_quality(results)
-        | results.likelihood
-        | {
-            "sample_beta": samples.beta,
-            "guidance": samples.guidance,
-            "skipped_updates": float(history["skipped_total"][-1]),
-        }
-    )
+    with stage("measuring test images, outliers and samples"):
+        inside = free_energies(results, images.split.test_x)
+        outside = {name: free_energies(results, x) for name, x in results.outliers.items()}
+        summary = (
+            classification(results)
+            | {f"auroc_{n}": evaluation.auroc(inside, e) for n, e in outside.items()}
+            | sample_quality(results)
+            | results.likelihood
+            | {
+                "sample_beta": samples.beta,
+                "guidance": samples.guidance,
+                "skipped_updates": float(history["skipped_total"][-1]),
+            }
+        )
     if "generative/beta" in history:
         summary["effective_beta"] = float(history["generative/beta"][-1])
-    drawn = rows(images, samples.images, samples.labels, 16)
-    plots.image_rows(
-        run.workdir / "samples.png",
-        {
-            "samples, from noise": drawn,
-            "test images": rows(images, images.split.test_x, images.split.test_y, 8),
-        },
-        images.classes[:CLASSES],
-    )
-    energies = {which: inside} | outside
-    files = charts(run.workdir, results, energies)
-    overview(run.workdir / "overview.png", results, energies)
-    histograms = energies | {"samples": free_energies(results, samples.images)}
-    run.show(
-        int(history["step"][-1]),
-        {"samples": drawn.reshape(-1, *images.shape)},
-        {f"free_energy/{name}": values for name, values in histograms.items()},
-    )
+    with stage("drawing the figures"):
+        drawn = rows(images, samples.images, samples.labels, 16)
+        plots.image_rows(
+            run.workdir / "samples.png",
+            {
+                "samples, from noise": drawn,
+                "test images": rows(images, images.split.test_x, images.split.test_y, 8),
+            },
+            images.classes[:CLASSES],
+        )
+        energies = {"test images": inside} | outside
+        files = charts(run.workdir, results, energies)
+        overview(run.workdir / "overview.png", results, energies)
+        histograms = energies | {"samples": free_energies(results, samples.images)}
+        run.show(
+            int(history["step"][-1]),
+            {"samples": drawn.reshape(-1, *images.shape)},
+            {f"free_energy/{name}": values for name, values in histograms.items()},
+        )
     shown = summary | {"seconds": run.seconds()}
-    page = string.Template(report(results, shown, files, which))
-    run.write("report.html", page.safe_substitute(flags=html.escape(run.flag_text)))
-    run.finish(summary | {"report": str(run.workdir / "report.html")})
+    run.write("report.html", report(results, shown, files, which, targets, run.flag_text))
+    if run.first:
+        table(shown, targets, results.alarms)
+    path = str(run.workdir / "report.html")
+    run.finish(summary | {"alarms": results.alarms, "report": path})

@@ -1,8 +1,6 @@
-"""How ``images`` trains: what suits which size, the batches, the optimiser."""
+"""How ``images`` trains: the batches and the optimiser."""
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,61 +14,6 @@ BATCH = 256
 FLOW_BATCH, BATCH_BESIDE_FLOW = 64, 128  # of the flow; of the classifier beside it
 GROUP = 25  # updates a dispatch
 CLASSIFIER_NOISE = 0.2  # at most, of the images that the classifier sees
-
-
-def defaults(
-    shape: tuple[int, ...], quick: bool, generative: str | None = None, sampler: str | None = None
-) -> dict[str, Any]:
-    """Return what flags that are not given are, by the shape of the images."""
-    pixels, wide = math.prod(shape), min(shape[:2]) >= image_model.KERNEL
-    small = pixels <= image_model.SMALL
-    generative = generative or ("pcd" if small else "energy_matching")
-    matched = generative == "energy_matching"
-    sampler = sampler or ("baoab" if small and not matched else "mala")
-    if small:
-        return {
-            "generative": generative,
-            "sampler": sampler,
-            "channels": [8] if wide and not matched else [],
-            "hidden": 512 if matched else 128,
-            "flow_steps": 1000 if quick else 4000,
-            "flow_learning_rate": 3e-3,
-            "flow_weight": 1.0,
-            "denoising_weight": 0.0,
-            "steps": (250 if quick else 500) if matched else (1500 if quick else 4500),
-            "learning_rate": 1e-3 if matched else 6e-3,
-            "generative_weight": 1.0 if matched else 0.5,
-            "langevin_steps": 20 if matched else 10,
-            "step_size": 0.008,
-            "chains": 256 if matched else 64,
-            "capacity": 2560 if matched else 1280,
-            "samples": 360,
-            "sample_steps": 500 if quick or sampler == "baoab" else 1000,
-            "guidance": 1.0,
-            "betas": 0 if quick else 600,
-        }
-    deep = matched and wide and not quick  # convolutions: they take an hour, or an accelerator
-    return {
-        "generative": generative,
-        "sampler": sampler,
-        "channels": [32, 64, 128] if deep else [],
-        "hidden": 512 if deep else 1024,
-        "flow_steps": 6000 if deep else 16_000 if quick else 60_000,
-        "flow_learning_rate": 2e-3,
-        "flow_weight": (2 if deep else 6) / pixels,
-        "denoising_weight": (4 if deep else 12) / pixels,
-        "steps": (600 if deep else 0) if matched else (1000 if quick else 20_000),
-        "learning_rate": 1.5e-4 if matched else 1e-3,
-        "generative_weight": 0.007 if matched else 1.0,
-        "langevin_steps": 20,
-        "step_size": 0.002 if deep else 0.004,
-        "chains": 128,
-        "capacity": 1280 if quick else 2560,
-        "samples": 400 if quick else 1000,
-        "sample_steps": 300 if deep else 500,
-        "guidance": 4.0 if matched else 2.0,
-        "betas": 0,
-    }
 
 
 def batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], dict]:

@@ -2,6 +2,8 @@
 
     python -m experiments.images --data=mnist --outliers=notmnist --quick --workdir=runs/mnist
     python -m experiments.images --data=my_folder --workdir=runs/mine
+    python -m experiments.images --init_from=runs/mine --steps=2000 --workdir=runs/longer
+    python -m experiments.images --sample_from=runs/mine --samples=20 --workdir=runs/more
 
 A joint energy over images x and classes y is trained by the sum of two objectives: a loss over
 the classes given the image (``--loss``), and one that models (image, class) (``--generative``).
@@ -16,21 +18,34 @@ draws images of class y (``--guidance`` makes them surer of it), on F(x) with ha
 completes an image, and the free energy F(x) says what is like no image of the data. The network is
 dense, or has convolutions first (``--channels``). What no flag says is chosen by the size of the
 images.
+
+The learning rate rises and falls over all of ``--steps``, so a run with more steps is another run
+from its first update on. To train a finished run longer, start a new one at its weights with
+``--init_from``: the learning rate rises and falls once more, over the new ``--steps``, and the
+chains start anew. A lower ``--learning_rate`` keeps nearer to what was learnt; another ``--seed``
+gives other batches than the first run had.
 """
 
-import re
-import sys
+from absl import flags
+
+from experiments import image_flags, runs
+
+flags.adopt_module_key_flags(image_flags)
+FLAGS = flags.FLAGS
+
+runs.parse(__name__, image_flags.help_text)  # before JAX is imported, which takes seconds
+
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 
 from experiments import (
+    alarms,
     data,
-    datasets,
+    evaluation,
     image_data,
     image_likelihood,
     image_model,
@@ -38,105 +53,35 @@ from experiments import (
     image_samples,
     loss_table,
     plots,
-    runs,
 )
 from experiments.checkpoints import write_parameters
 from experiments.image_data import Images
+from experiments.image_defaults import KERNEL, defaults
 from experiments.image_model import Model, Prepared, load, prepare
-from experiments.image_training import batches, defaults, fit, flow_batches, refining_batches
+from experiments.image_training import batches, fit, flow_batches, refining_batches
+from experiments.stages import stage
 
-runs.define_path(
-    "data",
-    "digits",
-    f"What to model: {', '.join(image_data.NAMED)}, a file .npz of x and y, or a folder of images.",
-)
-runs.define_path("data_dir", None, datasets.DATA_DIR)
-runs.define_paths(
-    "outliers", [], "Images of the same size to tell apart, named as those of --data."
-)
-flags.DEFINE_bool("quick", False, "Less of everything, for a processor and ten minutes.")
-flags.DEFINE_enum(
-    "generative",
-    None,
-    ["energy_matching", "pcd", "none"],
-    "How (image, class) is modelled: a flow, refined; persistent chains from noise; not at all.",
-)
-flags.DEFINE_enum("loss", "nll", loss_table.NAMES, "Loss over the classes.")
-runs.define_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", 0, np.inf)
-flags.DEFINE_integer(
-    "steps", None, "Training updates, those of the flow not counted.", lower_bound=0
-)
-flags.DEFINE_integer("flow_steps", None, "Updates of the flow, before the others.", lower_bound=1)
-flags.DEFINE_list(
-    "channels",
-    None,
-    "Channels of the convolutions, the last two of which halve the resolution; a single one of "
-    "small images does not. Of none, as in --channels=, the network is dense.",
-)
-flags.DEFINE_integer("hidden", None, "Width of the dense hidden layers.", lower_bound=1)
-flags.DEFINE_enum(
-    "precision", "float32", ["float32", "bfloat16"], "Of the hidden layers' matrix products."
-)
-runs.define_float("learning_rate", None, "Peak learning rate of Adam.", 1e-9)
-runs.define_float("flow_learning_rate", None, "The same, of the flow.", 1e-9)
-runs.define_float("flow_weight", None, "Weight of the flow beside the loss over classes.", 0)
-runs.define_float("denoising_weight", None, "Weight of score matching beside the flow.", 0)
-runs.define_float("generative_weight", None, "Weight of the generative part.", 0)
-flags.DEFINE_enum(
-    "sampler", None, ["mala", "baoab"], "How chains move: exactly, or further, with velocities."
-)
-flags.DEFINE_integer("langevin_steps", None, "Steps of chains between updates.", lower_bound=1)
-runs.define_float("step_size", None, "Step size, in squared grey levels of [0, 1].", 1e-9, 10)
-flags.DEFINE_integer("chains", None, "Chains run at every update.", lower_bound=1)
-flags.DEFINE_integer("capacity", None, "Persistent chains.", lower_bound=1)
-flags.DEFINE_integer(
-    "groups", 1, "Equal groups of persistent chains that as many are drawn from.", lower_bound=1
-)
-runs.define_float("restart", 0.005, "Fraction of drawn chains restarted.", 0, 1)
-runs.define_float(
-    "data_noise", 0.13, "Standard deviation of the noise on the data modelled.", 1e-3, 10
-)
-flags.DEFINE_integer("samples", None, "Images to draw at the end.", lower_bound=2)
-flags.DEFINE_integer("sample_steps", None, "Steps of the samples from noise.", lower_bound=10)
-runs.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
-runs.define_float("guidance", None, "Power of P(y | x) in what the samples follow.", 0, 100)
-flags.DEFINE_integer(
-    "betas",
-    None,
-    "Temperatures of the annealing for log Z and the classes' levels; 0 for neither.",
-    lower_bound=0,
-)
-flags.DEFINE_integer(
-    "hold_out_class",
-    -1,
-    "Train without this class and score it as an outlier; -1 for none.",
-    lower_bound=-1,
-)
-runs.define_path(
-    "sample_from", None, "Draw more samples from the weights of this finished run, and no more."
-)
-flags.register_validator(
-    "sample_steps", lambda n: n is None or n % 10 == 0, "must be a multiple of 10."
-)
-flags.register_validator(
-    "channels",
-    lambda widths: widths is None or all(re.fullmatch("[1-9][0-9]*", str(w)) for w in widths),
-    "must be integers >= 1, as in 32,64, or nothing.",
-)
-flags.register_validator("betas", lambda n: n not in (1, 2), "must be 0, or at least 3.")
-FLAGS = flags.FLAGS
+# Flags that the weights of a run belong to.
+FIXED = ("data", "hold_out_class", "hidden", "channels", "precision", "generative", "data_noise")
 
 
-def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any, dict]:
-    """Train as the flags say; return the averaged parameters and the history of the last part."""
+def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any, dict, list[str]]:
+    """Train as the flags say.
+
+    Returns the averaged parameters, the history of the last part, and the alarms of all parts.
+    """
     (images, _, model), loss = prepared, loss_table.named(FLAGS.loss, FLAGS.margin)
     split = images.split
-    params = model.init(network_key)
+    if FLAGS.init_from:
+        params = image_model.parameters_of(Path(FLAGS.init_from), model)
+    else:
+        params = model.init(network_key)
     flow_key, start_key, fit_key = jax.random.split(fit_key, 3)
     labels = image_model.proportions(split.train_y, FLAGS.capacity)
     initial = image_model.from_noise(labels, split.train_x.shape[1], run.mesh)
     batch = batches(split, FLAGS.data_noise, FLAGS.seed)
     terms, shown = image_model.discriminative(model, loss), "discriminative/loss"
+    rung: list[str] = []
     if model.flows:
         terms |= image_model.matching(
             model,
@@ -144,19 +89,22 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
             denoising_weight=FLAGS.denoising_weight,
             noise=FLAGS.data_noise,
         )
-        params, history = fit(
-            run,
-            "flow" if FLAGS.steps else "",
-            image_model.trained(model, terms),
-            params,
-            flow_batches(split, FLAGS.seed),
-            flow_key,
-            steps=FLAGS.flow_steps,
-            learning_rate=FLAGS.flow_learning_rate,
-            shown="matching/loss",
-        )
-        if not FLAGS.steps:
-            return params, history
+        if FLAGS.flow_steps:
+            name = "flow" if FLAGS.steps else ""
+            params, history = fit(
+                run,
+                name,
+                image_model.trained(model, terms),
+                params,
+                flow_batches(split, FLAGS.seed),
+                flow_key,
+                steps=FLAGS.flow_steps,
+                learning_rate=FLAGS.flow_learning_rate,
+                shown="matching/loss",
+            )
+            rung += alarms.in_history(name, history)
+            if not FLAGS.steps:
+                return params, history, rung
         dense = model.dense(params)
         drawn = image_samples.starts(start_key, model, dense, labels, FLAGS.data_noise)
         initial = image_model.from_images(labels, drawn, run.mesh)
@@ -174,7 +122,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
             groups=FLAGS.groups,
         )
         shown = "generative/energy_gap"
-    return fit(
+    params, history = fit(
         run,
         "",
         image_model.trained(model, terms),
@@ -187,6 +135,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
         # Without a flow before, the first gradients are the longest.
         longest=10.0 if FLAGS.generative == "pcd" else 100.0,
     )
+    return params, history, rung + alarms.in_history("", history)
 
 
 def sample(key, prepared: Prepared, params, count: int) -> image_samples.Samples:
@@ -204,16 +153,40 @@ def sample(key, prepared: Prepared, params, count: int) -> image_samples.Samples
     )
 
 
+def absolute(which: Any) -> Any:
+    """Return a file or folder as a path that holds anywhere; another value as it is."""
+    is_path = isinstance(which, str) and which not in image_data.NAMED
+    return str(Path(which).absolute()) if is_path else which
+
+
+def adopt(source: str) -> None:
+    """Give the flags that were not given the values of a finished run; refuse another model's."""
+    folder = Path(source)
+    settings = runs.flags_of(folder)
+    if not (folder / "summary.json").exists():
+        raise runs.UsageError(f"{source} is not finished: run the same command again, to its end.")
+    names = {name for group in image_flags.GROUPS.values() for name in group}
+    for name in settings.keys() & names - {"init_from", "sample_from", "seed"}:
+        flag, text = FLAGS[name], settings[name]
+        value = flag.parser.parse(text)
+        if not flag.present:
+            flag.value = value
+        elif name in FIXED and flag.value not in (value, text) and absolute(flag.value) != value:
+            raise runs.UsageError(
+                f"{flag.serialize()}, but {source} has {text}, which its weights belong to: leave "
+                "the flag out."
+            )
+
+
 def draw_more(run: runs.Run, source: str) -> None:
     """Draw from the weights of a finished run: samples.png and samples.npz."""
-    _, params, prepared, given = load(source)
-    noise = float(given["data_noise"])
-    if noise != FLAGS.data_noise:
-        raise runs.UsageError(f"--data_noise={FLAGS.data_noise}, but {source} has {noise}.")
+    _, params, prepared, _ = load(source)
     images = prepared.images
-    samples = sample(jax.random.key(FLAGS.seed), prepared, params, 16 * len(images.classes))
+    with stage(f"drawing {FLAGS.samples} samples, {FLAGS.sample_steps} steps each"):
+        samples = sample(jax.random.key(FLAGS.seed), prepared, params, FLAGS.samples)
     np.savez(run.workdir / "samples.npz", images=samples.images, labels=samples.labels)
-    shown = image_report.rows(images, samples.images, samples.labels, 16)
+    columns = min(16, int(np.bincount(samples.labels).max()))
+    shown = image_report.rows(images, samples.images, samples.labels, columns)
     names = images.classes[: len(shown)]
     plots.image_rows(run.workdir / "samples.png", {"samples": shown}, names)
     run.finish({"samples": len(samples.images), "picture": str(run.workdir / "samples.png")})
@@ -221,20 +194,24 @@ def draw_more(run: runs.Run, source: str) -> None:
 
 def settle(images: Images) -> None:
     """Give the flags that were not given what suits the images, and refuse what cannot be."""
-    if FLAGS.data not in image_data.NAMED:
-        FLAGS["data"].value = str(Path(FLAGS.data).absolute())  # weights are loaded from anywhere
+    for name in ("data", "init_from"):  # what is trained on can be found from anywhere
+        FLAGS[name].value = absolute(FLAGS[name].value)
     chosen = defaults(images.shape, FLAGS.quick, FLAGS.generative, FLAGS.sampler)
     for name, value in chosen.items():
         if FLAGS[name].value is None:
             FLAGS[name].value = value
     image_data.hold_out(images, FLAGS.hold_out_class)  # or refuse
-    if FLAGS.channels and min(images.shape[:2]) < image_model.KERNEL:
+    if FLAGS.channels and min(images.shape[:2]) < KERNEL:
         raise runs.UsageError(
-            f"{FLAGS['channels'].serialize()} needs images of {image_model.KERNEL} pixels or "
+            f"{FLAGS['channels'].serialize()} needs images of {KERNEL} pixels or "
             f"more across, those of {FLAGS.data} are of shape {images.shape}: --channels=."
         )
     if not FLAGS.steps and FLAGS.generative != "energy_matching":
         raise runs.UsageError(f"--generative={FLAGS.generative} needs --steps >= 1, got 0.")
+    if FLAGS.generative == "energy_matching" and not (FLAGS.flow_steps or FLAGS.init_from):
+        raise runs.UsageError("--flow_steps=0 needs --init_from: the flow is trained first.")
+    if not FLAGS.steps and not FLAGS.flow_steps:
+        raise runs.UsageError("--steps=0 and --flow_steps=0 leave nothing to train: raise one.")
     if FLAGS.chains > FLAGS.capacity:
         raise runs.UsageError(
             f"--chains={FLAGS.chains} cannot exceed the --capacity={FLAGS.capacity} that they "
@@ -250,21 +227,20 @@ def settle(images: Images) -> None:
 
 def main() -> None:
     """Train, draw samples, evaluate and report; or draw more samples of a run."""
-    source = FLAGS.sample_from
-    settings = runs.flags_of(Path(source)) if source else {}
-    images = image_data.load(
-        settings.get("data") or FLAGS.data, settings.get("data_dir") or FLAGS.data_dir
-    )
+    source = FLAGS.sample_from or FLAGS.init_from
+    if source:
+        adopt(source)
+    images = image_data.load(FLAGS.data, FLAGS.data_dir)
     others = {}
-    for which in FLAGS.outliers:
+    for which in FLAGS.outliers if not FLAGS.sample_from else ():
         name = image_data.name_of(which)
-        if name in others or name in data.OUTLIERS:
+        if name in others or name in (*data.OUTLIERS, *image_report.SHOWN):
             raise runs.UsageError(f"--outliers={which}: there are others of the name {name}.")
         others[name] = image_data.outliers(which, images.shape, FLAGS.data_dir)
     settle(images)
     run = runs.start()
-    if source:
-        draw_more(run, source)
+    if FLAGS.sample_from:
+        draw_more(run, FLAGS.sample_from)
         return
     prepared = prepare(
         images,
@@ -279,14 +255,23 @@ def main() -> None:
     network_key, fit_key, sample_key, nats_key, paint_key = jax.random.split(
         jax.random.key(FLAGS.seed), 5
     )
-    trained, history = train(run, prepared, network_key, fit_key)
+    trained, history, rung = train(run, prepared, network_key, fit_key)
     likelihood = {}
     with ThreadPoolExecutor() as pool:  # compiles and computes on another core
-        samples = pool.submit(sample, sample_key, prepared, model.dense(trained), FLAGS.samples)
+        judge = pool.submit(evaluation.judge, images.split.train_x, images.split.train_y)
         if FLAGS.betas:
-            trained, likelihood = measure(run, nats_key, prepared, trained)
-        params = model.dense(trained)
-        inpainted = inpaint(paint_key, model, params, images)
+            trained, likelihood, more = measure(run, nats_key, prepared, trained)
+            rung += more
+        params = model.dense(trained)  # those that are saved
+        with stage(
+            f"drawing {FLAGS.samples} samples and completing {len(images.classes)} images, "
+            f"{FLAGS.sample_steps} steps each"
+        ):
+            drawing = pool.submit(sample, sample_key, prepared, params, FLAGS.samples)
+            inpainted = inpaint(paint_key, model, params, images)
+            samples = drawing.result()
+        with stage("training the classifier that judges the samples"):
+            judging = judge.result()
     image_report.write(
         run,
         image_report.Results(
@@ -295,16 +280,24 @@ def main() -> None:
             outliers=data.outliers(images.split.test_x, FLAGS.seed) | prepared.unseen | others,
             loss=FLAGS.loss,
             history=history,
-            samples=samples.result(),
+            samples=samples,
             inpainted=inpainted,
             likelihood=likelihood,
+            sampler=FLAGS.sampler,
+            flows=model.flows,
+            judge=judging,
+            alarms=rung,
         ),
         image_data.name_of(FLAGS.data),
+        image_report.TARGETS.get(FLAGS.data, {}),
     )
 
 
-def measure(run: runs.Run, key, prepared: Prepared, trained) -> tuple[Any, dict]:
-    """Estimate the likelihood; return parameters of classes as likely as their images, and it."""
+def measure(run: runs.Run, key, prepared: Prepared, trained) -> tuple[Any, dict, list[str]]:
+    """Estimate the likelihood.
+
+    Returns parameters of classes as likely as their images, the likelihood, and alarms.
+    """
     model = prepared.model
     likelihood, levels = image_likelihood.measure(
         key,
@@ -316,12 +309,16 @@ def measure(run: runs.Run, key, prepared: Prepared, trained) -> tuple[Any, dict]
         num_betas=FLAGS.betas,
         seed=FLAGS.seed,
     )
+    rung = []
     if not levels.any() and len(levels) > 1:
-        sentence = "alarm: too few chains say how likely the classes are: more --betas."
-        print(sentence, file=sys.stderr)
+        rung = [
+            "too few chains say how likely the classes are, so their energies stay as training "
+            "left them: raise --betas."
+        ]
+        alarms.tell(rung)
     trained = model.raised(trained, levels)
     write_parameters(run.workdir / "parameters.npz", trained)
-    return trained, likelihood
+    return trained, likelihood, rung
 
 
 def inpaint(key, model: Model, params, images: Images) -> image_report.Inpainted:

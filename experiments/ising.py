@@ -9,22 +9,9 @@ fitted, those below the noise dropped, and the others fitted again.
     python -m experiments.ising --workdir=runs/ising
 """
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
-import matplotlib.pyplot as plt
-import numpy as np
 from absl import flags
 
-from ebm_jax import jit
-from ebm_jax.energies import boltzmann, lattice
-from ebm_jax.energies.boltzmann import BoltzmannMachine
-from ebm_jax.energies.lattice import Ising
-from ebm_jax.partition import exact
-from ebm_jax.samplers import chains, gibbs_sampling, tempering
-from ebm_jax.types import Objective
-from experiments import loop, plots, runs
+from experiments import runs
 
 flags.DEFINE_integer("side", 16, "Rows, and columns, of the lattice; even.", lower_bound=2)
 flags.DEFINE_integer("chains", 64, "Independent chains.", lower_bound=2)
@@ -35,6 +22,24 @@ flags.DEFINE_integer("datasets", 3, "How often couplings are recovered.", lower_
 flags.DEFINE_integer("steps", 200, "Updates of each fit of couplings.", lower_bound=1)
 flags.register_validator("side", lambda n: n % 2 == 0, "must be even: it is a checkerboard.")
 FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ebm_jax import jit
+from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies.boltzmann import BoltzmannMachine
+from ebm_jax.energies.lattice import Ising
+from ebm_jax.partition import exact
+from ebm_jax.samplers import chains, gibbs_sampling, tempering
+from ebm_jax.types import Objective
+from experiments import loop, plots
 
 CRITICAL = np.log(1 + np.sqrt(2)) / 2
 COUPLINGS = CRITICAL + np.array(

@@ -9,24 +9,13 @@ states: the test NLL is exact after every objective, beside that of independent 
 Chow-Liu tree, and of the same network trained by the exact likelihood.
 """
 
-import jax
-import matplotlib.pyplot as plt
-import numpy as np
-import optax
 from absl import flags
 
-from ebm_jax import training
-from ebm_jax.partition import exact
-from experiments import data, datasets, loop, objective_table, plots, runs
-from experiments.datasets import Bits
-from experiments.nltcs_model import chow_liu, evaluator, independent_bits, make_energy
-from experiments.objective_table import BINARY, Problem
-
-MOST_COLUMNS = 20
+from experiments import names, runs
 
 runs.define_path("data", None, "File of comma-separated columns of 0 and 1; if unset NLTCS.")
-runs.define_path("data_dir", None, datasets.DATA_DIR)
-flags.DEFINE_enum("objective", "pcd", list(BINARY), "What to minimise.")
+runs.define_path("data_dir", None, names.DATA_DIR)
+flags.DEFINE_enum("objective", "pcd", names.BINARY, "What to minimise.")
 flags.DEFINE_multi_string("option", [], "name=value of the objective's own; may be repeated.")
 flags.DEFINE_integer(
     "steps", None, "Updates; if unset 700 of the exact objective, 2,000 of others.", lower_bound=1
@@ -40,6 +29,22 @@ flags.DEFINE_float(
     "exact_nll", None, "Test NLL of the exactly trained network, which is trained if unset."
 )
 FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+from ebm_jax import training
+from ebm_jax.partition import exact
+from experiments import data, datasets, loop, objective_table, plots
+from experiments.datasets import Bits
+from experiments.nltcs_model import chow_liu, evaluator, independent_bits, make_energy
+from experiments.objective_table import BINARY, Problem
+
+MOST_COLUMNS = 20
 
 
 def read_csv(path: str, seed: int) -> Bits:

@@ -33,6 +33,22 @@ def save(figure, path: Path) -> None:
     plt.close(figure)
 
 
+LONGEST = 24  # characters of a name in a figure
+
+
+def text(name: str) -> str:
+    """Return what matplotlib shows as this name, not as a formula; cut where it is long."""
+    short = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return short.replace("$", r"\$")
+
+
+def legend(axis, handles: list, names: list[str], **options) -> None:
+    """Draw a legend of names; by itself matplotlib leaves out those that begin with "_"."""
+    drawn = axis.legend(handles, list(map(str, range(len(names)))), **options)
+    for label, name in zip(drawn.get_texts(), names, strict=True):
+        label.set_text(text(name))
+
+
 def tile(images: np.ndarray, *, gap: int = 1) -> np.ndarray:
     """Return (rows, columns, height, width) of light in [0, 1] as one picture with white gaps.
 
@@ -70,7 +86,8 @@ def show_rows(axis, title: str, images: np.ndarray, labels: list[str]) -> None:
     axis.imshow(tile(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(title, fontsize=10)
     axis.set_xticks([])
-    axis.set_yticks([height * (i + 0.5) for i in range(len(labels))], labels, fontsize=9)
+    middle = [height * (i + 0.5) for i in range(len(labels))]
+    axis.set_yticks(middle, list(map(text, labels)), fontsize=9)
     axis.tick_params(length=0)
     for side in axis.spines.values():
         side.set_visible(False)
@@ -94,11 +111,10 @@ def image_rows(path: Path, panels: dict[str, np.ndarray], labels: list[str]) -> 
 def curves(path: Path, title: str, step: np.ndarray, lines: dict[str, np.ndarray]) -> None:
     """Write curves over training steps."""
     figure, axis = plt.subplots(figsize=(4, 2.8))
-    for name, values in lines.items():
-        axis.plot(step, values, label=name, linewidth=1.2)
+    drawn = [axis.plot(step, values, linewidth=1.2)[0] for values in lines.values()]
     axis.set(title=title, xlabel="update")
     if len(lines) > 1:
-        axis.legend()
+        legend(axis, drawn, list(lines))
     save(figure, path)
 
 
@@ -106,15 +122,15 @@ def show_histograms(axis, values: dict[str, np.ndarray], xlabel: str) -> None:
     """Draw the distributions of several samples on one axis."""
     every = np.concatenate(list(values.values()))
     edges = np.linspace(*np.quantile(every, [0.001, 0.999]), 60)
-    for name, sample in values.items():
-        axis.hist(np.clip(sample, edges[0], edges[-1]), edges, density=True, alpha=0.6, label=name)
+    clipped = [np.clip(sample, edges[0], edges[-1]) for sample in values.values()]
+    drawn = [axis.hist(sample, edges, density=True, alpha=0.6)[2] for sample in clipped]
     axis.set_xlabel(xlabel)
     axis.set_yticks([])
-    axis.legend(frameon=False, fontsize=8)
+    legend(axis, drawn, list(values), frameon=False, fontsize=8)
 
 
 def histograms(path: Path, values: dict[str, np.ndarray], xlabel: str) -> None:
     """Write the distributions of several samples on one axis."""
-    figure, axis = plt.subplots(figsize=(4.6, 2.8))
+    figure, axis = plt.subplots(figsize=(4.6, max(2.8, 0.6 + 0.2 * len(values))))
     show_histograms(axis, values, xlabel)
     save(figure, path)

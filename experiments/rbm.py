@@ -10,41 +10,22 @@ hidden units it is exact, all through training; with more it is bracketed at the
 from the base rates to the RBM and back.
 """
 
-import functools
-from collections.abc import Callable
-from typing import NamedTuple
-
-import jax
-import numpy as np
-import optax
 from absl import flags
 
-from ebm_jax import training
-from experiments import data, datasets, devices, loop, plots, rbm_model, runs
+from experiments import names, runs
 
-
-class Dataset(NamedTuple):
-    """Where images come from, and how many epochs they take."""
-
-    load: Callable[[str | None], data.Split]
-    epochs: int
-
-
-DATASETS = {
-    "digits": Dataset(lambda data_dir: data.digits(), 300),
-    "mnist": Dataset(datasets.mnist, 50),
-}
+EPOCHS = {"digits": 300, "mnist": 50}  # of each set of images
 OBJECTIVES = ("cd", "pcd", "pt", "ml")
 
-flags.DEFINE_enum("dataset", "digits", list(DATASETS), "What images.")
-runs.define_path("data_dir", None, datasets.DATA_DIR)
+flags.DEFINE_enum("dataset", "digits", list(EPOCHS), "What images.")
+runs.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_integer("hidden", 16, "Hidden units.", lower_bound=1)
 flags.DEFINE_enum("objective", "pcd", OBJECTIVES, "What to minimise.")
 flags.DEFINE_bool("centered", True, "Centre the units: at the data's means, and at 1/2.")
 flags.DEFINE_integer(
     "epochs",
     None,
-    "Epochs; if unset " + ", ".join(f"{d.epochs} of {name}" for name, d in DATASETS.items()) + ".",
+    "Epochs; if unset " + ", ".join(f"{num} of {name}" for name, num in EPOCHS.items()) + ".",
     lower_bound=1,
 )
 runs.define_float("learning_rate", 0.1, "Learning rate at first; it falls to zero.", 1e-9)
@@ -57,8 +38,8 @@ flags.DEFINE_integer("sample_steps", 1000, "Sweeps of the samples shown.", lower
 flags.DEFINE_integer("betas", 10_000, "Temperatures of the annealing.", lower_bound=3)
 flags.register_multi_flags_validator(
     ["objective", "hidden"],
-    lambda given: given["objective"] != "ml" or given["hidden"] <= rbm_model.MOST_EXACT,
-    f"--objective=ml sums over all hidden states: --hidden is at most {rbm_model.MOST_EXACT}.",
+    lambda given: given["objective"] != "ml" or given["hidden"] <= names.MOST_EXACT,
+    f"--objective=ml sums over all hidden states: --hidden is at most {names.MOST_EXACT}.",
 )
 flags.register_multi_flags_validator(
     ["chains", "groups", "mesh"],
@@ -66,6 +47,33 @@ flags.register_multi_flags_validator(
     "--groups must divide --chains, and be a multiple of --mesh.",
 )
 FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from ebm_jax import training
+from experiments import data, datasets, devices, loop, plots, rbm_model
+
+
+class Dataset(NamedTuple):
+    """Where images come from, and how many epochs they take."""
+
+    load: Callable[[str | None], data.Split]
+    epochs: int
+
+
+DATASETS = {
+    "digits": Dataset(lambda data_dir: data.digits(), EPOCHS["digits"]),
+    "mnist": Dataset(datasets.mnist, EPOCHS["mnist"]),
+}
+
 
 AVERAGE_DECAY = 0.999
 ANNEALED = 100  # chains each way
@@ -93,7 +101,7 @@ def fit(run: runs.Run, split: data.Split, params, key, *, steps: int):
     optimizer = optax.sgd(optax.cosine_decay_schedule(FLAGS.learning_rate, steps))
     trainer = training.trainer(objective, optimizer, average_decay=AVERAGE_DECAY)
     init_key, train_key = jax.random.split(key)
-    known = FLAGS.hidden <= rbm_model.MOST_EXACT
+    known = FLAGS.hidden <= names.MOST_EXACT
     state, history = loop.train(
         run,
         "",
@@ -183,7 +191,7 @@ def main() -> None:
     began = run.seconds()
     params, history = fit(run, split, params, fit_key, steps=steps)
     summary = {"updates": steps, "training_seconds": round(run.seconds() - began, 1)}
-    if FLAGS.hidden <= rbm_model.MOST_EXACT:
+    if FLAGS.hidden <= names.MOST_EXACT:
         summary |= {"exact": True} | exact(params, split)
     else:
         summary |= {"exact": False} | bracketed(params, split, bracket_key)

@@ -19,7 +19,6 @@ from ebm_jax.types import Array, Key, Objective, Sampler
 from experiments import checkpoints, devices, runs
 
 VISIBLE = {"digits": 64, "mnist": 784}
-MOST_EXACT = 20  # hidden units whose states are all summed over
 HOTTEST = 0.2  # inverse temperature of the hottest replicas
 
 

@@ -108,16 +108,39 @@ def define_float(
     )
 
 
+def parse(name: str, help_text: Callable[[], str] | None = None) -> None:
+    """Read the command line, where ``name`` says that the module is the program that is run.
+
+    A program calls this below its flags and above the imports that take seconds, those of JAX:
+
+        runs.parse(__name__)
+
+    Args:
+        name: the module's ``__name__``.
+        help_text: what --help prints below the module's docstring, instead of its flags in the
+            order of the alphabet.
+    """
+    if name != "__main__":
+        return
+    for common in COMMON:
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[common])  # --help shows them too
+    app.define_help_flags()
+    if help_text and {"--help", "-help", "-h", "-?", "--helpshort"} & set(sys.argv[1:]):
+        print(f"{(sys.modules[name].__doc__ or '').strip()}\n\n{help_text()}")
+        sys.exit(0)
+    try:
+        _remaining[:] = FLAGS(sys.argv)
+    except flags.Error as error:
+        _leave(f"{str(error).rstrip('.')}; --help lists the flags.", USAGE)
+    except SystemExit:  # absl leaves with 1 after its help
+        sys.exit(0)
+
+
+_remaining: list[str] = []  # of the command line, once its flags are read
+
+
 def main(program: Callable[[], None]) -> None:
     """Run a program under absl; what the user must know ends it with a sentence and its code."""
-
-    def parse(argv: list[str]) -> list[str]:
-        try:
-            return FLAGS(argv)
-        except flags.Error as error:
-            _leave(f"{str(error).rstrip('.')}; --help lists the flags.", USAGE)
-        except SystemExit:  # absl leaves with 1 after its help
-            sys.exit(0)
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -144,9 +167,9 @@ def main(program: Callable[[], None]) -> None:
             _leave_the_others(error)
             raise
 
-    for name in COMMON:
-        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # --help shows them too
-    app.run(guarded, flags_parser=parse)
+    if not FLAGS.is_parsed():
+        parse("__main__")
+    app.run(guarded, flags_parser=lambda argv: _remaining)
 
 
 def _not_told_twice(record: Any) -> bool:

@@ -6,6 +6,19 @@ Each process is pinned to a core of its own. The chains are those of the benchma
 eight Gaussians; two processes share them out and agree over gloo. The last line is JSON.
 """
 
+from absl import flags
+
+from experiments import runs
+
+flags.DEFINE_integer("chains", 20_000, "Chains, of all processes together.", lower_bound=2)
+flags.DEFINE_integer("steps", 1000, "ULA steps.", lower_bound=1)
+flags.DEFINE_integer("repetitions", 5, "Times each is measured, in turn.", lower_bound=1)
+runs.define_path("docs", None, "File for the page.")
+flags.DEFINE_bool("child", False, "Be one of the processes measured.")
+FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
 import datetime
 import json
 import os
@@ -19,20 +32,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from absl import flags
 
 import ebm_jax
 from ebm_jax import networks
 from ebm_jax.samplers import chains, langevin
-from experiments import devices, runs
+from experiments import devices
 from scripts.benchmarks import workloads
-
-flags.DEFINE_integer("chains", 20_000, "Chains, of all processes together.", lower_bound=2)
-flags.DEFINE_integer("steps", 1000, "ULA steps.", lower_bound=1)
-flags.DEFINE_integer("repetitions", 5, "Times each is measured, in turn.", lower_bound=1)
-runs.define_path("docs", None, "File for the page.")
-flags.DEFINE_bool("child", False, "Be one of the processes measured.")
-FLAGS = flags.FLAGS
 
 DEVICES = 256
 FLOPS = 100e12  # a second and device, what a matrix product reaches: an assumption

@@ -19,21 +19,26 @@ of energies: the flat energy keeps some order, at 1/300 of the hinge's height.
     python -m experiments.questions.collapse --workdir=runs/collapse
 """
 
-import jax
-import jax.numpy as jnp
-import matplotlib.pyplot as plt
-import numpy as np
 from absl import flags
-from sklearn.cluster import KMeans
 
-from ebm_jax import objectives
-from ebm_jax.energies.networks import JointMLP
-from experiments import data, loop, loss_table, plots, runs
-from experiments.questions import plane
+from experiments import runs
 
 flags.DEFINE_integer("steps", 400, "Updates of every network.", lower_bound=1)
 flags.DEFINE_integer("code_steps", 80, "Updates of every sparse code.", lower_bound=1)
 FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.cluster import KMeans
+
+from ebm_jax import objectives
+from ebm_jax.energies.networks import JointMLP
+from experiments import data, loop, loss_table, plots
+from experiments.questions import plane
 
 NO_MARGIN = ("energy", "perceptron", "lvq2")
 CONTRASTS = (*loss_table.NAMES, "likelihood")

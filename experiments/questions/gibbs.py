@@ -10,21 +10,26 @@ training; only the shares of a mixture need the partition functions.
     python -m experiments.questions.gibbs --workdir=runs/gibbs
 """
 
+from absl import flags
+
+from experiments import runs
+
+flags.DEFINE_integer("steps", 600, "Updates of the classifier, and of each energy.", lower_bound=2)
+flags.DEFINE_integer("langevin_steps", 3000, "MALA steps of every chain.", lower_bound=1)
+FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
 import functools
 
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import flags
 
 from ebm_jax import energies, gibbs, jit, losses, networks, objectives, samplers
-from experiments import data, evaluation, loop, plots, runs
+from experiments import data, evaluation, loop, plots
 from experiments.questions import plane
-
-flags.DEFINE_integer("steps", 600, "Updates of the classifier, and of each energy.", lower_bound=2)
-flags.DEFINE_integer("langevin_steps", 3000, "MALA steps of every chain.", lower_bound=1)
-FLAGS = flags.FLAGS
 
 BETAS = np.concatenate([[0.0], np.geomspace(0.03, 30, 25), [np.inf]])
 EXTENT, CELLS = 3.0, 60

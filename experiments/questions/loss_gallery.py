@@ -8,19 +8,12 @@ and fades near its target, simple's is constant: a wrong label pulls harder on s
     python -m experiments.questions.loss_gallery --workdir=runs/loss_gallery
 """
 
-import jax
-import jax.numpy as jnp
-import matplotlib.pyplot as plt
-import numpy as np
 from absl import flags
 
-from ebm_jax import gradients, jit, networks, objectives
-from ebm_jax.losses.margins import margin_condition
-from ebm_jax.types import Objective
-from experiments import data, evaluation, loop, loss_table, plots, runs
+from experiments import names, runs
 
 flags.DEFINE_multi_enum(
-    "losses", loss_table.NAMES, loss_table.NAMES, "The losses that train, one flag each."
+    "losses", names.LOSSES, names.LOSSES, "The losses that train, one flag each."
 )
 flags.DEFINE_integer("steps", 400, "Updates of every classifier.", lower_bound=1)
 flags.DEFINE_integer("seeds", 4, "Classifiers of every loss, trained together.", lower_bound=2)
@@ -28,6 +21,18 @@ runs.define_float("mislabelled", 0.1, "Share of wrong labels.", 0, 1)
 runs.define_float("margin", 1.0, "Margin of the losses that have one.", 0)
 runs.define_float("hard_margin", 10.0, "The larger margin they are compared at.", 0)
 FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ebm_jax import gradients, jit, networks, objectives
+from ebm_jax.losses.margins import margin_condition
+from ebm_jax.types import Objective
+from experiments import data, evaluation, loop, loss_table, plots
 
 COLUMNS = 6
 network = networks.JointMLP((64,), 10)

@@ -13,6 +13,18 @@ chance adds, over repetitions; the exact expectation is a sum over 40,000 cells 
     python -m experiments.questions.nll_gradient --workdir=runs/nll_gradient
 """
 
+from absl import flags
+
+from experiments import runs
+
+flags.DEFINE_integer("steps", 200, "Exact updates before the gradient is looked at.", lower_bound=1)
+flags.DEFINE_integer("samples", 100_000, "Samples of every kind.", lower_bound=100)
+flags.DEFINE_integer("chain_steps", 30, "Langevin steps of a short run.", lower_bound=1)
+flags.DEFINE_integer("max_bits", 18, "Enumerate states of up to so many bits.", lower_bound=3)
+FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
 import functools
 import timeit
 
@@ -21,7 +33,6 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-from absl import flags
 from jax.flatten_util import ravel_pytree
 
 import ebm_jax
@@ -29,14 +40,8 @@ from ebm_jax import gibbs, objectives, training
 from ebm_jax.energies.networks import MLP
 from ebm_jax.samplers import chains, langevin
 from ebm_jax.types import Objective
-from experiments import data, evaluation, loop, plots, runs
+from experiments import data, evaluation, loop, plots
 from experiments.questions import plane
-
-flags.DEFINE_integer("steps", 200, "Exact updates before the gradient is looked at.", lower_bound=1)
-flags.DEFINE_integer("samples", 100_000, "Samples of every kind.", lower_bound=100)
-flags.DEFINE_integer("chain_steps", 30, "Langevin steps of a short run.", lower_bound=1)
-flags.DEFINE_integer("max_bits", 18, "Enumerate states of up to so many bits.", lower_bound=3)
-FLAGS = flags.FLAGS
 
 NETWORK = MLP((16, 16))
 

@@ -15,22 +15,27 @@ warm, all z share alike and the curve shrinks towards the mean, the regression's
     python -m experiments.questions.one_to_many --workdir=runs/one_to_many
 """
 
+from absl import flags
+
+from experiments import runs
+
+flags.DEFINE_integer("steps", 1500, "Updates of every network.", lower_bound=1)
+flags.DEFINE_integer("few", 48, "Training points of the comparison of temperatures.", lower_bound=2)
+FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import flags
 from scipy.special import ive
 
 import ebm_jax
 from ebm_jax import inference, objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, loop, plots, runs
+from experiments import data, loop, plots
 from experiments.questions import plane
-
-flags.DEFINE_integer("steps", 1500, "Updates of every network.", lower_bound=1)
-flags.DEFINE_integer("few", 48, "Training points of the comparison of temperatures.", lower_bound=2)
-FLAGS = flags.FLAGS
 
 BETAS = (0.01, 1.0, 10.0, 100.0, np.inf)
 REPETITIONS = 5  # sets of few points

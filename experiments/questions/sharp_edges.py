@@ -15,24 +15,29 @@ It does not stop the growth within these updates: a bound is known for E = k d^2
     python -m experiments.questions.sharp_edges --workdir=runs/sharp_edges
 """
 
+from absl import flags
+
+from experiments import runs
+
+flags.DEFINE_integer(
+    "steps", 1400, "Updates; half as many where the data have spread.", lower_bound=2
+)
+FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
 import functools
 
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import flags
 
 import ebm_jax
 from ebm_jax import diagnostics, objectives
 from ebm_jax.energies.networks import MLP
-from experiments import data, loop, loss_table, plots, runs
+from experiments import data, loop, loss_table, plots
 from experiments.questions import plane
-
-flags.DEFINE_integer(
-    "steps", 1400, "Updates; half as many where the data have spread.", lower_bound=2
-)
-FLAGS = flags.FLAGS
 
 BETAS = (0.5, 1.0, 4.0)
 SPREADS = (0.2, 0.1, 0.05)  # sigma, across the unit circle

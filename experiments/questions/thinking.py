@@ -24,6 +24,15 @@ grows again as descent goes on.
     python -m experiments.questions.thinking --workdir=runs/thinking
 """
 
+from absl import flags
+
+from experiments import runs
+
+flags.DEFINE_integer("steps", 1000, "Updates of every network.", lower_bound=1)
+FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
 import functools
 import time
 
@@ -31,15 +40,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import flags
 
 import ebm_jax
 from ebm_jax import inference, losses, objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, loop, plots, runs
-
-flags.DEFINE_integer("steps", 1000, "Updates of every network.", lower_bound=1)
-FLAGS = flags.FLAGS
+from experiments import data, loop, plots
 
 SIDE, BATCH, TESTS = 4, 128, 512
 SIZE = SIDE**2  # numbers of an answer

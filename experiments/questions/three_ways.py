@@ -14,19 +14,24 @@ which a few of its wide features can explain, stays low; contrast raises it.
 The plane holds the data too, so that the AUROC of held-out data against it cannot be 1.
 """
 
-import jax
-import matplotlib.pyplot as plt
-import numpy as np
 from absl import flags
 
-from ebm_jax import objectives
-from experiments import data, evaluation, loop, plots, runs
-from experiments.questions import plane
+from experiments import runs
 
 flags.DEFINE_integer("steps", 600, "Updates of the networks.", lower_bound=1)
 flags.DEFINE_integer("code_steps", 150, "Updates of the sparse code.", lower_bound=1)
 runs.define_float("sparsity", 0.01, "Weight of the L1 prior on the code.", 0)
 FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ebm_jax import objectives
+from experiments import data, evaluation, loop, plots
+from experiments.questions import plane
 
 
 def train(

@@ -9,24 +9,29 @@ sum; the answer is argmin_y F(x, y) over all words, by the same recursion. Train
     python -m experiments.questions.words --workdir=runs/words
 """
 
+from absl import flags
+
+from experiments import runs
+
+flags.DEFINE_integer("steps", 1200, "Updates of the reader of three fonts.", lower_bound=1)
+flags.DEFINE_integer("table_steps", 300, "Updates with every loss of the table.", lower_bound=1)
+flags.DEFINE_integer("test_words", 250, "Test words of every length.", lower_bound=12)
+FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
 import functools
 
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import flags
 
 from ebm_jax import alignment, jit, losses, networks
 from ebm_jax.inference.alignment import Word
 from ebm_jax.types import Objective
-from experiments import data, loop, loss_table, plots, runs
+from experiments import data, loop, loss_table, plots
 from experiments.lettering import ALPHABET, HEIGHT, STRIDE, WINDOW, Images, num_windows, render
-
-flags.DEFINE_integer("steps", 1200, "Updates of the reader of three fonts.", lower_bound=1)
-flags.DEFINE_integer("table_steps", 300, "Updates with every loss of the table.", lower_bound=1)
-flags.DEFINE_integer("test_words", 250, "Test words of every length.", lower_bound=12)
-FLAGS = flags.FLAGS
 
 LENGTHS = (1, 2, 3, 4)
 HARD, SOFT = np.inf, 1.0

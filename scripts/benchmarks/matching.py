@@ -65,10 +65,10 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     A layer's products: three of the loss over classes, which has the larger batch; six of each of
     flow and score matching, which differentiate twice. A peer matches scores twice instead.
     """
-    from experiments import image_model, image_training
+    from experiments import image_defaults, image_model, image_training
 
     shape = (4, 4) if quick else (28, 28)
-    chosen = image_training.defaults((28, 28), True, "energy_matching")
+    chosen = image_defaults.defaults((28, 28), True, "energy_matching")
     pixels, hidden, updates = (16, 8, 2) if quick else (784, chosen["hidden"], 10)
     num, beside = image_training.FLOW_BATCH, image_training.BATCH_BESIDE_FLOW
     x, y = np.random.default_rng(0).random((beside, pixels), np.float32), np.zeros(beside, int)

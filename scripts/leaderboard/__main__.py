@@ -10,6 +10,22 @@ was measured. What is done is kept in the workdir: the same command goes on wher
 the last line is the ranking.
 """
 
+from absl import flags
+
+from experiments import names, runs
+
+flags.DEFINE_list("problems", ["2spirals", "nltcs"], "Problems, or all.")
+flags.DEFINE_list("objectives", None, "Objectives; all if unset.")
+runs.define_float("training_seconds", 20.0, "Seconds of training, on one core.", 0.01)
+flags.DEFINE_integer("seeds", 3, "Trainings of each objective with its best options.", 1)
+flags.DEFINE_bool("search", True, "Try the options of each objective first.")
+flags.DEFINE_bool("quick", False, "Three seconds each and no search: minutes, not hours.")
+runs.define_path("data_dir", None, names.DATA_DIR)
+runs.define_path("docs", None, "Folder of the page; the workdir if unset.")
+FLAGS = flags.FLAGS
+
+runs.parse(__name__)  # before JAX is imported, which takes seconds
+
 import json
 import multiprocessing
 import os
@@ -18,20 +34,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from absl import flags
-
-from experiments import datasets, runs
 from scripts.leaderboard import page, problems, trials
-
-flags.DEFINE_list("problems", ["2spirals", "nltcs"], "Problems, or all.")
-flags.DEFINE_list("objectives", None, "Objectives; all if unset.")
-runs.define_float("training_seconds", 20.0, "Seconds of training, on one core.", 0.01)
-flags.DEFINE_integer("seeds", 3, "Trainings of each objective with its best options.", 1)
-flags.DEFINE_bool("search", True, "Try the options of each objective first.")
-flags.DEFINE_bool("quick", False, "Three seconds each and no search: minutes, not hours.")
-runs.define_path("data_dir", None, datasets.DATA_DIR)
-runs.define_path("docs", None, "Folder of the page; the workdir if unset.")
-FLAGS = flags.FLAGS
 
 
 def jobs(budget: trials.Budget, workdir: Path) -> list[tuple]:

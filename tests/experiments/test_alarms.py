@@ -11,7 +11,7 @@ import pytest
 from ebm_jax import objectives, training
 from ebm_jax.samplers import langevin
 from ebm_jax.types import Objective
-from experiments import loop, runs
+from experiments import alarms, loop, runs
 
 
 def energy(params, x):
@@ -76,3 +76,25 @@ def test_what_is_sick_is_told_once_with_what_to_change(case, tmp_path, capsys):
     (line,) = (line for line in told if sentence in line)
     assert line.startswith("alarm: training after update ")
     assert "--" in line or case == "stale"
+
+
+def test_the_history_rings_what_the_training_rang(capsys):
+    """Also in a part that was trained before a stop; each alarm once, where it rang first."""
+    history = {
+        "step": np.arange(25.0, 275, 25),
+        "generative/acceptance": np.array([0.5, 0.05, 0.5, 0.01, *[0.5] * 6]),
+        "generative/energy_gap": np.array([1.0] * 8 + [np.nan, 500]),
+        "generative/chains_nonfinite": np.full(10, np.nan),
+        "loss": np.zeros(10),
+    }
+    watch = alarms.Watch("flow")
+    rows = [{name: values[i] for name, values in history.items()} for i in range(10)]
+    for number in range(10):
+        watch.look(rows[: number + 1])
+    told = capsys.readouterr().err.splitlines()
+    found = alarms.in_history("flow", history)
+    assert [f"alarm: {text}" for text in found] == told
+    assert [text[:53] for text in found] == [
+        "flow after update 50: generative/acceptance 0.05; the",
+        "flow after update 250: generative/energy_gap 500; the",
+    ]

@@ -1,6 +1,8 @@
 """The user's images: what is taken, as it is, and what is refused with a sentence."""
 
 import io
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -91,6 +93,239 @@ def test_light_and_ink():
         np.testing.assert_array_equal(found, np.reshape(expected, (1, 2, 2)))
 
 
+def test_booleans_are_black_and_white(tmp_path):
+    found = image_data.load(npz(tmp_path, x=BYTES > 99))
+    everything = np.concatenate([found.split.train_x, found.split.test_x])
+    assert everything.dtype == np.float32
+    assert everything.sum() == (BYTES > 99).sum()
+
+
+DEEP = np.array([[0, 1000, 30_000], [65_535, 256, 255]], np.uint16)
+LEVELS = np.array([[0, 40, 200], [255, 1, 100]], np.uint8)
+CLEAR = np.array([[0, 128, 255], [255, 255, 17]], np.uint8)
+COLOURS = np.stack([LEVELS, LEVELS.T.reshape(2, 3), 255 - LEVELS], -1)
+PALETTE = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3), "P")
+PALETTE.putpalette(COLOURS.ravel().tolist())
+GREYS = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3), "P")
+GREYS.putpalette(np.repeat(LEVELS.ravel(), 3).tolist())
+
+
+def on_white(levels, alpha):
+    alpha = alpha / 255 if levels.ndim == 2 else alpha[..., None] / 255
+    return levels / 255 * alpha + 1 - alpha
+
+
+def stack(levels, alpha):
+    return Image.fromarray(np.dstack([levels, alpha]))
+
+
+MODES = {  # name of the file: what it is saved from, with what, and the light that it is
+    "deep.png": (Image.fromarray(DEEP), {}, DEEP / 65_535),
+    "deep_key.png": (
+        Image.fromarray(DEEP),
+        {"transparency": 1000},
+        np.where(DEEP == 1000, 1, DEEP / 65_535),
+    ),
+    "deep.tif": (Image.fromarray(DEEP), {}, DEEP / 65_535),
+    "deep_big_endian.tif": (Image.fromarray(DEEP.astype(">u2")), {}, DEEP / 65_535),
+    "deep_white_is_0.tif": (Image.fromarray(DEEP), {"tiffinfo": {262: 0}}, 1 - DEEP / 65_535),
+    "deep.pgm": (Image.fromarray(DEEP), {}, DEEP / 65_535),
+    "floating.tif": (Image.fromarray((DEEP / 65_535).astype(np.float32)), {}, DEEP / 65_535),
+    "bits.png": (Image.fromarray(LEVELS > 99), {}, LEVELS > 99),
+    "grey.png": (Image.fromarray(LEVELS), {}, LEVELS / 255),
+    "grey.webp": (Image.fromarray(LEVELS), {"lossless": True}, LEVELS / 255),
+    "grey.gif": (Image.fromarray(LEVELS), {}, LEVELS / 255),
+    "grey_key.png": (
+        Image.fromarray(LEVELS),
+        {"transparency": 40},
+        np.where(LEVELS == 40, 1, LEVELS / 255),
+    ),
+    "grey_alpha.png": (stack(LEVELS, CLEAR), {}, on_white(LEVELS, CLEAR)),
+    "grey_alpha.tif": (stack(LEVELS, CLEAR), {}, on_white(LEVELS, CLEAR)),
+    "grey_alpha.webp": (
+        stack(LEVELS, CLEAR),
+        {"lossless": True, "exact": True},
+        on_white(LEVELS, CLEAR),
+    ),
+    "grey_palette.png": (GREYS, {}, LEVELS / 255),
+    "grey_palette.gif": (GREYS, {}, LEVELS / 255),
+    "grey_palette_alpha.png": (
+        GREYS,
+        {"transparency": bytes(CLEAR.ravel())},
+        on_white(LEVELS, CLEAR),
+    ),
+    "grey_alpha_palette.tif": (Image.fromarray(LEVELS).convert("PA"), {}, LEVELS / 255),
+    "colours.png": (Image.fromarray(COLOURS), {}, COLOURS / 255),
+    "colours.bmp": (Image.fromarray(COLOURS), {}, COLOURS / 255),
+    "colours.ppm": (Image.fromarray(COLOURS), {}, COLOURS / 255),
+    "colours_key.png": (
+        Image.fromarray(COLOURS),
+        {"transparency": tuple(map(int, COLOURS[0, 1]))},
+        np.where((COLOURS[0, 1] == COLOURS).all(-1, keepdims=True), 1, COLOURS / 255),
+    ),
+    "colours_alpha.png": (stack(COLOURS, CLEAR), {}, on_white(COLOURS, CLEAR)),
+    "colours_alpha.webp": (
+        stack(COLOURS, CLEAR),
+        {"lossless": True, "exact": True},
+        on_white(COLOURS, CLEAR),
+    ),
+    "palette.png": (PALETTE, {}, COLOURS / 255),
+    "palette_alpha.png": (
+        PALETTE,
+        {"transparency": bytes(CLEAR.ravel())},
+        on_white(COLOURS, CLEAR),
+    ),
+    "palette_key.gif": (
+        PALETTE,
+        {"transparency": 1},
+        np.where(np.arange(6).reshape(2, 3, 1) == 1, 1, COLOURS / 255),
+    ),
+    "ink.tif": (Image.fromarray(255 - COLOURS).convert("CMYK"), {}, (255 - COLOURS) / 255),
+    "ink.jpg": (Image.new("CMYK", (3, 2), (255, 0, 0, 0)), {}, np.full((2, 3, 3), [0, 1, 1])),
+}
+
+
+# Those that Pillow writes an EXIF block into.
+TURNED = [
+    name for name in MODES if name.endswith(("png", "webp", "jpg")) and name != "deep_key.png"
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "turn"), [(name, 1) for name in MODES] + [(name, 6) for name in TURNED]
+)
+def test_an_image_file_is_the_light_that_it_shows(tmp_path, capsys, name, turn):
+    """Of every mode, depth and kind of transparency; as tall or wide as its EXIF turns it."""
+    image, options, light = MODES[name]
+    if turn != 1:
+        options, light = options | {"exif": Image.Exif()}, np.rot90(light, -1)
+        options["exif"][0x0112] = turn  # to be turned by 90 degrees, clockwise
+    for i in range(2):
+        image.save(tmp_path / f"{i}_{name}", **options)
+    found = image_data.load(str(tmp_path))
+    assert found.shape == light.shape
+    x = np.concatenate([found.split.train_x, found.split.test_x])
+    assert x.dtype == np.float32
+    np.testing.assert_allclose(x.reshape(-1, *light.shape), [light] * 2, atol=2e-7)
+    said = capsys.readouterr().err
+    see_through = any(kind in name for kind in ("key", "alpha")) and "alpha_palette" not in name
+    assert ("2 of 2 images have transparent pixels" in said) == see_through
+    assert len(said.splitlines()) == see_through
+
+
+def test_grey_and_colours_in_one_folder(tmp_path):
+    for name in ("deep.png", "grey_alpha.png", "colours.png"):
+        image, options, _ = MODES[name]
+        image.save(tmp_path / name, **options)
+    found = image_data.load(str(tmp_path))
+    assert found.shape == (2, 3, 3)
+    x = np.concatenate([found.split.train_x, found.split.test_x]).reshape(-1, 2, 3, 3)
+    for name in ("deep.png", "grey_alpha.png", "colours.png"):
+        light = MODES[name][2]
+        light = light if light.ndim == 3 else np.repeat(light[..., None], 3, -1)
+        assert np.abs(x - light).max((1, 2, 3)).min() < 1e-6
+
+
+FRAMES = [Image.fromarray(np.full((8, 9), 90 * i, np.uint8)) for i in range(3)]
+
+
+def header(width, height):
+    """A PNG that says it has this size, and holds little."""
+
+    def chunk(kind, content):
+        crc = zlib.crc32(kind + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + kind + content + crc
+
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    parts = chunk(b"IHDR", size + bytes([8, 0, 0, 0, 0])), chunk(b"IDAT", zlib.compress(b"\0"))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.png", lambda f: f.write_bytes(header(20_000, 20_000)), "too many pixels: at most"),
+        ("b.png", lambda f: f.write_bytes(header(12_000, 12_000)), "too many pixels: at most"),
+        ("c.png", lambda f: f.write_bytes(header(4000, 4000)), "has 4000x4000 pixels: at most"),
+        ("d.png", lambda f: f.write_bytes(header(2**31 - 1, 1)), "pixels: at most"),
+        ("e.png", lambda f: f.write_bytes(header(100, 100)), "cannot be read"),
+        *(
+            (
+                name,
+                lambda f: FRAMES[0].save(f, save_all=True, append_images=FRAMES[1:]),
+                "is animated or has several pages, 3 images in one: save",
+            )
+            for name in ("f.gif", "g.webp", "h.png", "i.tif")
+        ),
+        (
+            "j.tif",
+            lambda f: Image.fromarray(DEEP.astype(np.int32)).save(f),
+            "is of Pillow's mode I, whose white is not known",
+        ),
+        (
+            "k.tif",
+            lambda f: Image.new("LAB", (3, 2)).save(f),
+            "is of Pillow's mode LAB, whose white is not known",
+        ),
+        (
+            "l.tif",
+            lambda f: Image.fromarray(DEEP.astype(np.float32)).save(f),
+            "goes from 0 to 65535: divide it by its white, 65535",
+        ),
+    ],
+)
+def test_image_files_that_are_refused_by_name(tmp_path, name, write, message):
+    """Before anything is done as often as a number in the file says."""
+    GREYS.save(tmp_path / "0.png")
+    write(tmp_path / name)
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=f"/{name} .*{message}"):
+        image_data.load(str(tmp_path))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10_000_000
+
+
+def test_a_cameras_preview_is_no_second_frame(tmp_path):
+    for i in range(2):
+        photo = Image.fromarray(COLOURS)
+        photo.save(tmp_path / f"{i}.jpg", "MPO", save_all=True, append_images=[photo])
+    assert image_data.load(str(tmp_path)).shape == (2, 3, 3)
+
+
+def test_folders_of_training_and_of_test_images(tmp_path):
+    """They are the split; of outliers those for testing count."""
+    for part, (first, count) in {"train": (0, 3), "test": (100, 1)}.items():
+        for c, name in enumerate(("$a$", "_b")):
+            folder = tmp_path / "classes" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                grey = np.full((2, 3), first + 10 * c + i, np.uint8)
+                Image.fromarray(grey).save(folder / f"{i}.png")
+    found = image_data.load(str(tmp_path / "classes"))
+    assert found.classes == ["$a$", "_b"]
+    levels = [np.round(x[:, 0] * 255).tolist() for x in (found.split.train_x, found.split.test_x)]
+    assert levels == [[0, 1, 2, 10, 11, 12], [100, 110]]
+    assert found.split.train_y.tolist() == [0, 0, 0, 1, 1, 1]
+    assert found.split.test_y.tolist() == [0, 1]
+    outside = image_data.outliers(str(tmp_path / "classes"), (2, 3))
+    assert np.round(outside[:, 0] * 255).tolist() == [100, 110]
+    for part in ("train", "test"):
+        plain = tmp_path / "plain" / part
+        plain.mkdir(parents=True)
+        GREYS.save(plain / "0.png")
+    found = image_data.load(str(tmp_path / "plain"))
+    assert found.classes == ["all"]
+    assert (len(found.split.train_x), len(found.split.test_x)) == (1, 1)
+    (tmp_path / "classes" / "val").mkdir()
+    with pytest.raises(UsageError, match=r"val lies beside the folders train and test: .* alone"):
+        image_data.load(str(tmp_path / "classes"))
+    (tmp_path / "classes" / "val").rmdir()
+    (tmp_path / "classes" / "test" / "_b").rename(tmp_path / "classes" / "test" / "c")
+    with pytest.raises(UsageError, match=r"must have the same classes, .*: _b is in one of them"):
+        image_data.load(str(tmp_path / "classes"))
+
+
 SKIPS = np.where(LABELS == 1, 2, 0)
 BROKEN = np.where(np.arange(480).reshape(20, 4, 6) == 7, np.nan, 0.5)
 
@@ -103,14 +338,23 @@ BROKEN = np.where(np.arange(480).reshape(20, 4, 6) == 7, np.nan, 0.5)
         ({"x": np.zeros((0, 4, 6), np.uint8)}, r"it is of \(0, 4, 6\)"),
         ({"x": np.zeros((5, 4, 6, 2), np.uint8)}, r"it is of \(5, 4, 6, 2\)"),
         ({"x": BROKEN}, "has 1 pixels that are not finite"),
-        ({"x": BYTES.astype(float)}, r"must be in \[0, 1\], it goes from 0 to 255"),
-        ({"x": BYTES.astype(np.int32)}, "must be bytes .uint8. or floating, it is int32"),
+        ({"x": BYTES.astype(float)}, r"in \[0, 1\], it goes from 0 to 255: divide .* white, 255"),
+        ({"x": BYTES / 127.5 - 1}, r"from -1 to 1: of levels in \[-1, 1\] save \(x \+ 1\) / 2"),
+        ({"x": BYTES * 100.0}, "from 0 to 25500: divide it by its white, 65535"),
+        ({"x": BYTES - 100.0}, r"from -100 to 155: save \(x - black\) / \(white - black\)"),
+        ({"x": BYTES.astype(np.int32)}, "must be bytes .uint8., booleans or floating, it is int32"),
+        ({"x": BYTES.astype(np.uint16)}, "it is uint16: divide it by its white, which is 65535"),
         ({"x": BYTES, "y": LABELS[:3]}, r"must be 20 integers, one an image; it is int64 \(3,\)"),
         ({"x": BYTES, "y": LABELS.astype(float)}, "must be 20 integers.* it is float64"),
         ({"x": BYTES, "y": SKIPS}, "none skipped; it goes from 0 to 2 without 1"),
         ({"x": BYTES, "y": LABELS - 1}, "none skipped; it goes from -1 to 0"),
         ({"x": BYTES, "y": np.eye(20, dtype=int)[3]}, "has 1 images of class 1: at least 2"),
-        ({"x": np.array([None] * 3)}, "cannot be read: .*allow_pickle"),
+        ({"x": BYTES, "y": np.where(LABELS, 2**40, 0)}, "goes from 0 to 1099511627776 without 1"),
+        ({"x": BYTES, "y": LABELS.astype(np.uint64) + 2**63}, "from 92.*08 to 92.*09 without 0"),
+        ({"x": BYTES, "y": np.arange(20) - 2**62}, "goes from -46.*04 to -46.*85.$"),
+        ({"x": np.array([None] * 3)}, "x in .* holds Python objects .*: stack images"),
+        ({"x": BYTES, "y": np.array(["a"] * 20, object)}, "y in .* holds Python objects"),
+        ({"x": np.zeros((2, 1025, 1024), bool)}, "has 1024x1025 pixels: at most 1,048,576"),
     ],
 )
 def test_files_that_are_refused(tmp_path, arrays, message):
@@ -128,8 +372,9 @@ def test_folders_that_are_refused(tmp_path):
     empty = tmp_path / "empty"
     pictures(empty, [(4, 6)] * 2, [])
     refuses(empty, "class1 holds no image")
-    gif = pictures(tmp_path / "gif", [(4, 6)] * 2, suffix="gif")
-    refuses(gif, "class0/0.gif is no image of the kinds allowed: .png, .jpg")
+    eps = pictures(tmp_path / "eps", [(4, 6)] * 2, suffix="eps")
+    refuses(eps, "class0/0.eps is no image of the kinds allowed: .png, .jpg")
+    refuses(tmp_path, "class0 is a folder in a folder of images: allowed are FOLDER/CLASS/IMAGE")
     beside = tmp_path / "beside"
     pictures(beside, [(4, 6)] * 2)
     (beside / "notes.txt").write_text("mine", encoding="utf-8")

@@ -22,6 +22,7 @@ from experiments import (
     image_training,
     loss_table,
 )
+from experiments.checkpoints import write_parameters
 
 QUICK = (
     "--steps=3",
@@ -446,7 +447,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     summary = finished(capsys, tmp_path)
     for name in ("accuracy", "auroc_noise", "auroc_shuffled", "auroc_inverted", "auroc_held_out"):
         assert 0 <= summary[name] <= 1
-    assert set(summary) == {*image_report.MEASURES, "report"}
+    assert set(summary) == {*image_report.MEASURES, "alarms", "report"}
     assert all(np.isfinite(summary[name]).all() for name in image_report.MEASURES)
     low, high = summary["nats_interval"]
     assert low <= summary["nats"] <= high
@@ -484,15 +485,128 @@ def test_without_chains_the_flow_leaves_the_weights_and_draws_more(program, tmp_
     (row,) = map(json.loads, lines)
     assert row["step"] == 4
     assert row["denoising/loss"] > 0
-    again = ("--sample_steps=10", f"--sample_from={tmp_path / 'a'}", f"--workdir={tmp_path / 'b'}")
-    program("images", *again).main()
-    assert finished(capsys, tmp_path / "b")["samples"] == 160
+    draws = (f"--sample_from={tmp_path / 'a'}", f"--workdir={tmp_path / 'b'}", "--samples=23")
+    program("images", *draws, "--sample_beta=0.5", "--seed=7").main()
+    assert finished(capsys, tmp_path / "b")["samples"] == 23
     drawn = np.load(tmp_path / "b" / "samples.npz")
-    assert drawn["images"].shape == (160, 64)
-    assert np.bincount(drawn["labels"]).tolist() == [16] * 10
+    assert drawn["images"].shape == (23, 64)
+    assert np.bincount(drawn["labels"]).tolist() == [3] * 3 + [2] * 7
+    before, after = (set((tmp_path / f / "flags.txt").read_text().split()) for f in "ab")
+    assert {flag.split("=")[0] for flag in after - before} == {
+        "--sample_from",
+        "--samples",
+        "--sample_beta",
+        "--seed",
+    }
     energy, params, prepared, _ = image_model.load(tmp_path / "a")
     assert np.isfinite(energy(params, {"x": jnp.zeros(64), "y": 0}))
     assert prepared.images.classes == [str(d) for d in range(10)]
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """The folder of a run that could have finished: its flags, its weights, its summary."""
+    _, params = run_model()
+    (tmp_path / "run").mkdir()
+    write_parameters(tmp_path / "run" / "parameters.npz", params)
+    (tmp_path / "run" / "summary.json").write_text("{}")
+    flags = {
+        **{"data": "digits", "hold_out_class": -1, "hidden": 8, "channels": "", "steps": 5},
+        **{"precision": "float32", "generative": "energy_matching", "data_noise": 0.2},
+        **{"flow_steps": 7, "learning_rate": 0.25, "guidance": 3.0, "samples": 12, "seed": 5},
+    }
+    text = "".join(f"--{name}={value}\n" for name, value in flags.items())
+    (tmp_path / "run" / "flags.txt").write_text(text)
+    return tmp_path / "run"
+
+
+def run_model():
+    images = image_data.load("digits")
+    options = {"channels": (), "precision": "float32", "generative": "energy_matching"}
+    model = image_model.prepare(images, -1, 8, 0.2, **options).model
+    return model, model.init(jax.random.key(9))
+
+
+def test_training_goes_on_from_a_finished_run(program, finished_run, tmp_path, monkeypatch):
+    """At its weights, by its flags but for those given; the flow is left out where that is said."""
+    begun = []
+
+    def fit(run, name, objective, params, *rest, steps, learning_rate, **options):
+        begun.append((name, params, steps, learning_rate))
+        raise InterruptedError
+
+    images = program("images", f"--init_from={finished_run}", f"--workdir={tmp_path / 'a'}")
+    monkeypatch.setattr(images, "fit", fit)
+    with pytest.raises(InterruptedError):
+        images.main()
+    given = (f"--init_from={finished_run}", f"--workdir={tmp_path / 'b'}", "--steps=9")
+    images = program("images", *given, "--flow_steps=0", "--learning_rate=0.125")
+    monkeypatch.setattr(images, "fit", fit)
+    with pytest.raises(InterruptedError):
+        images.main()
+    _, weights = run_model()
+    assert [(name, steps) for name, _, steps, _ in begun] == [("flow", 7), ("", 9)]
+    assert [rate for *_, rate in begun] == [3e-3, 0.125]
+    for _, params, *_ in begun:
+        assert jax.tree.all(jax.tree.map(np.array_equal, params, weights))
+    written = (tmp_path / "b" / "flags.txt").read_text().splitlines()
+    assert {"--guidance=3.0", "--samples=12", "--seed=0", "--steps=9"} <= set(written)
+    assert f"--init_from={finished_run}" in written
+
+
+@pytest.mark.parametrize("way", ["init_from", "sample_from"])
+def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
+    def refuses(message, *given):
+        images = program("images", f"--{way}={finished_run}", f"--workdir={tmp_path / 'a'}", *given)
+        with pytest.raises(image_data.UsageError, match=message):
+            images.main()
+
+    refuses("--hidden=9, but .*run has 8, which its weights belong to: leave", "--hidden=9")
+    refuses("--data_noise=0.1, but .*run has 0.2", "--data_noise=0.1")
+    refuses("--channels=3, but .*run has , which", "--channels=3")
+    refuses("--data=mine, but .*run has digits", "--data=mine")
+    (finished_run / "summary.json").unlink()
+    refuses("run is not finished: run the same command again, to its end")
+    (finished_run / "flags.txt").unlink()
+    refuses("run holds no run")
+
+
+def test_pictures_are_of_the_weights_that_are_saved(program, tmp_path, monkeypatch):
+    """The classes' levels are set before anything is drawn: with guidance, they change samples."""
+    images = program("digits", *QUICK, "--guidance=4", f"--workdir={tmp_path}").images
+
+    def untrained(run, prepared, network_key, fit_key):
+        return prepared.model.init(network_key), {}, []
+
+    def noted(key, model, params, *_, **__):
+        drawn.append(params["params"]["Dense_2"]["bias"])
+
+    monkeypatch.setattr(images, "train", untrained)
+    levels = np.linspace(-3, 3, 10, dtype=np.float32)
+    monkeypatch.setattr(images.image_likelihood, "measure", lambda *_, **__: ({}, levels))
+    monkeypatch.setattr(images.evaluation, "judge", lambda x, y: (None, None))
+    drawn, results = [], []
+    monkeypatch.setattr(images.image_samples, "generate", noted)
+    monkeypatch.setattr(images.image_samples, "inpaint", noted)
+    monkeypatch.setattr(images.image_report, "write", lambda run, *found: results.append(found))
+    images.main()
+    saved = np.load(tmp_path / "parameters.npz")
+    assert np.ptp(saved["params/Dense_2/bias"]) > 1
+    assert len(drawn) == 2
+    for bias in drawn:
+        np.testing.assert_array_equal(bias, saved["params/Dense_2/bias"])
+    x, ((result, *_),) = np.full((1, 64), 0.5, np.float32), results
+    energy, params, *_ = image_model.load(tmp_path)
+    expected = [energy(params, {"x": x[0], "y": y}) for y in range(10)]
+    np.testing.assert_allclose(result.classes(x)[0], expected, rtol=1e-5)
+
+
+def test_the_last_of_more_than_ten_layers_is_raised():
+    model, _ = small()
+    layers = {f"Dense_{i}": {"bias": np.zeros(3, np.float32)} for i in range(12)}
+    raised = model.raised({"params": layers}, np.array([1.0, 2.0, 3.0]))["params"]
+    changed = [name for name, layer in raised.items() if np.any(layer["bias"])]
+    assert changed == ["Dense_11"]
 
 
 def npz(path, x, **others):

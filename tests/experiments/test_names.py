@@ -1,0 +1,63 @@
+"""Names that are read before JAX is imported are those of what they name; flags are read first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import densities, loss_table, names, objective_table
+from experiments.__main__ import programs
+
+ROOT = Path(__file__).parents[2]
+SLOW = ("jax", "jaxlib", "flax", "optax", "orbax", "sklearn", "scipy", "matplotlib", "ebm_jax")
+START = f"""
+import runpy, sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        assert name.split(".")[0] not in {SLOW}, f"{{name}} is imported"
+sys.meta_path.insert(0, Refused())
+sys.path.insert(0, "")
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+SCRIPTS = ("scripts.torture", "scripts.questions", "scripts.scaling", "scripts.leaderboard")
+
+
+def start(program, *flags):
+    """Start a program where nothing that takes seconds to import can be imported."""
+    command = [sys.executable, "-c", START, program, *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_names_are_those_of_the_tables():
+    assert names.LOSSES == loss_table.NAMES
+    assert tuple(densities.DENSITIES) == names.DENSITIES
+    assert tuple(objective_table.CONTINUOUS) == names.CONTINUOUS
+    assert tuple(objective_table.BINARY) == names.BINARY
+
+
+@pytest.mark.parametrize("program", [*programs(), *SCRIPTS])
+def test_flags_are_read_before_anything_slow_is_imported(program):
+    answer = start(program, "--no_such_flag=1")
+    assert answer.returncode == 1
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("error: Unknown command line flag 'no_such_flag'")
+
+
+@pytest.mark.parametrize("program", ["experiments.images", "experiments.digits"])
+def test_help_has_every_flag_in_a_group_and_its_defaults(program):
+    answer = start(program, "--help")
+    assert answer.returncode == 0, answer.stderr
+    flags = (ROOT / "experiments" / "image_flags.py").read_text().count("DEFINE_")
+    flags += (ROOT / "experiments" / "image_flags.py").read_text().count("runs.define_float(")
+    shown = [
+        line.split("=")[0].strip() for line in answer.stdout.splitlines() if "  --" in line[:4]
+    ]
+    assert len(shown) == len(set(shown)) == flags + 6  # those of every program
+    text = " ".join(answer.stdout.split())
+    assert (
+        "--steps Training updates, those of the flow not counted. [4500 (1500) / 600 (0)]" in text
+    )
+    assert "--generative=energy_matching|pcd|none How" in text
+    assert "[pcd / energy_matching]" in text
+    assert "error" in start(program, "--steps=three").stderr

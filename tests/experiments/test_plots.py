@@ -1,0 +1,150 @@
+"""Names that come from the user are text wherever they are shown, never markup."""
+
+import html.parser
+import re
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from experiments import data, image_data, image_report, image_samples, plots, runs
+
+NAMES = [
+    *("$100%$", "$", "$x_1$", r"a\$b", r"$\frac$", "_hidden", "__", "a_b", "<b>&amp;</b>"),
+    *("${flags}", "$flags", "$$", "%s", "{0}", "[red]x[/red]", "[/]", "Größe", "-"),
+]
+
+
+@pytest.fixture
+def svg(monkeypatch, tmp_path):
+    """Return what makes a figure -> the texts that are in it, in order."""
+
+    def texts(figure):
+        with plt.rc_context({"svg.fonttype": "none"}):
+            figure.savefig(tmp_path / "figure.svg")
+        plt.close(figure)
+        root = ElementTree.parse(tmp_path / "figure.svg").getroot()
+        return ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("}text")]
+
+    return texts
+
+
+def test_a_legend_has_every_name_as_it_is(svg):
+    figure, axis = plt.subplots()
+    plots.show_histograms(axis, {n: np.arange(5.0) + i for i, n in enumerate(NAMES)}, "x")
+    assert svg(figure)[-len(NAMES) :] == NAMES
+
+
+def test_rows_have_every_name_as_it_is(svg):
+    figure, axis = plt.subplots(figsize=(3, 9))
+    plots.show_rows(axis, "title", np.zeros((len(NAMES), 2, 3, 3)), NAMES)
+    assert [text for text in svg(figure) if text != "title"] == NAMES
+
+
+def test_long_names_leave_room_for_the_figure(svg):
+    figure, axis = plt.subplots(figsize=(3, 3))
+    plots.show_rows(axis, "title", np.zeros((1, 2, 3, 3)), ["x" * 300])
+    assert "x" * 23 + "…" in svg(figure)
+    assert axis.get_position().width > 0.2
+
+
+def results(**changes):
+    """What the report of a small run is made of: a class and an outlier of every name."""
+    rng = np.random.default_rng(0)
+    count = len(NAMES)
+    x, y = rng.random((4 * count, 4)).astype(np.float32), np.repeat(np.arange(count), 4)
+    images = image_data.Images(data.Split(x, y, x, y), (2, 2), list(NAMES), ink=False)
+    samples = image_samples.Samples(x[::4], y[::4], x[None, ::4], 10, 1.0, 1.0)
+    inpainted = image_report.Inpainted(x[::4], np.arange(4) > 1, x[: 2 * count].reshape(-1, 2, 4))
+    given = {
+        "classes": lambda x: 3 * (x[:, :1] - np.linspace(0, 1, count)) ** 2,
+        "images": images,
+        "outliers": {name: rng.random((6, 4)) for name in NAMES},
+        "loss": "nll",
+        "history": {"step": np.array([1, 2]), "skipped_total": np.zeros(2)},
+        "samples": samples,
+        "inpainted": inpainted,
+        "likelihood": {},
+        "sampler": "mala",
+        "flows": False,
+        "judge": (lambda x: np.zeros(len(x)), lambda x: x),
+        "alarms": [],
+    }
+    return image_report.Results(**given | changes)
+
+
+class Page(html.parser.HTMLParser):
+    """The text of a page, and that of the cells of its tables."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.text, self.cells, self.in_cell = "", [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "td":
+            self.in_cell = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        self.in_cell = False if tag == "td" else self.in_cell
+
+    def handle_data(self, data):
+        self.text += data
+        if self.in_cell:
+            self.cells[-1] += data
+
+
+@pytest.fixture
+def written(tmp_path, capsys):
+    """Return (results, data set) -> the report as text, its page, what was said, the summary."""
+
+    def write(found, which="digits"):
+        targets = image_report.TARGETS.get(which, {})
+        run = runs.Run(tmp_path / "$run", "--data=$data\n--loss=<b>\n")
+        image_report.write(run, found, which, targets)
+        page = (tmp_path / "$run" / "report.html").read_text(encoding="utf-8")
+        return Page(page), page, capsys.readouterr()
+
+    return write
+
+
+@pytest.mark.filterwarnings("error")  # such as that a figure has no room
+def test_the_report_has_every_name_as_it_is(written):
+    page, source, said = written(results(), "$data")
+    for name in NAMES:
+        assert f"AUROC of F(x), test images against {name}" in page.cells
+        assert f"auroc_{name} " in said.err
+    assert f"one row per class ({', '.join(NAMES)})" in " ".join(page.text.split())
+    assert "One energy on $data" in page.text
+    assert "--data=$data\n--loss=<b>" in page.text
+    assert re.search('class="warnings" hidden', source)
+
+
+def test_the_report_marks_missed_targets_and_shows_alarms(written):
+    """Here the judge agrees with one sample of 18; uniform noise is told apart by chance."""
+    outliers = {"noise": np.random.default_rng(1).random((50, 4))}
+    page, source, said = written(results(alarms=["stuck <chains>."], outliers=outliers))
+    assert "Alarm: stuck <chains>." in page.text
+    assert "alarm: stuck <chains>." in said.err
+    assert "hidden>" not in source
+    row = page.cells.index(image_report.MEASURES["label_agreement"])
+    assert page.cells[row : row + 3] == [page.cells[row], "0.05556", ">= 0.95 missed"]
+    assert "0.056of samples whose class an independent classifier confirms" in page.text
+    assert "(18 samples)" in page.text
+    seconds = page.cells.index(image_report.MEASURES["seconds"])
+    assert page.cells[seconds + 2] == "<= 45"
+    assert "label_agreement │ 0.05556 │ >= 0.95 missed" in " ".join(said.err.split())
+    assert said.out.splitlines()[-1].startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "met"),
+    [
+        *((1.0, ">= 1", True), (0.99, ">= 1", False), (1, "<= 1", True), (2, "<= 1", False)),
+        *((np.nan, ">= 0", False), (np.nan, "<= 0", False)),
+    ],
+)
+def test_a_target_is_met_or_missed(value, target, met):
+    assert image_report.meets(value, target) == met
