@@ -1,5 +1,6 @@
 """The pages' claims against the tables that they rest on."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -41,3 +42,31 @@ def test_the_tutorial_has_the_updates_of_the_leaderboard():
     for part in (DOCS / "leaderboard.md").read_text().split("\n## ")[1:]:
         updates = [int(row[5]) for row in table(part) if row[0].isdigit()]
         assert f"between {min(updates)} and {max(updates)}" in page
+
+
+def test_the_committed_answers_are_those_of_the_program():
+    source = (DOCS.parent / "scripts" / "questions.py").read_text()
+    texts = ast.literal_eval(source[source.index("QUESTIONS = ") + 12 : source.index("\nflags.")])
+    page = (DOCS / "questions.md").read_text()
+    for question, answer in texts.values():
+        assert f"## {question}\n\n{answer}\n\n" in page
+
+
+def test_accuracies_with_noisy_labels_are_those_of_the_figure():
+    """The README and the homework's page give the means of docs/questions.md, to three digits."""
+    rows = dict(row[:2] for row in table((DOCS / "questions.md").read_text()) if len(row) == 2)
+    for path in (DOCS.parent / "README.md", DOCS / "homework.md"):
+        text = " ".join(path.read_text().split())
+        sentence = re.search(r"With one wrong label in ten.*?seeds", text)[0]
+        names = []
+        for word in re.findall(
+            r"[a-z][a-z0-9_-]*|0\.\d{3}", sentence.replace("square-square", "sqsq")
+        ):
+            name = word.replace("sqsq", "square_square")
+            if word.startswith("0."):
+                assert names, path
+                for known in names:
+                    assert word == f"{float(rows[f'{known}_accuracy_noisy']):.3f}", (path, known)
+                names = []
+            elif f"{name}_accuracy_noisy" in rows:
+                names.append(name)
