@@ -20,7 +20,9 @@ from scripts.results import digits, published
 
 flags.DEFINE_list("only", None, f"Rows, of digits, {', '.join(published.ROWS)}.")
 flags.DEFINE_string("data_dir", None, datasets.DATA_DIR)
-flags.DEFINE_integer("seeds", 3, "How many seeds of the main job, from --seed on.", lower_bound=1)
+flags.DEFINE_integer(
+    "seeds", 3, "How many seeds of the digits example, from --seed on.", lower_bound=1
+)
 flags.DEFINE_bool("held_out", True, "Of it, also hold out each of the ten classes in turn.")
 flags.DEFINE_string("docs", "docs", "Folder of digits.md, results.md and figures/.")
 FLAGS = flags.FLAGS
