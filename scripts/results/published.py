@@ -263,45 +263,50 @@ def _unreliable(found: dict[str, Any]) -> str:
 
 
 def line(row: dict[str, Any]) -> str:
-    """Return a row of the page's table."""
+    """Return a row of the page's table of numbers."""
     found, known = dict(row["found"]), ROWS[row["name"]]
-    seconds, interval = found.pop("seconds", None), found.pop("interval", None)
+    found.pop("seconds", None)
+    interval = found.pop("interval", None)
     first, *rest = found.items()
-    more = f" ({_shown(dict(rest))})" if rest else ""
-    command = f"`{_COMMAND}{row['name']} --seed={row['seed']}`"
     exact = interval is not None and interval[0] == interval[1]
-    measured = f"{_shown(first[1], 14 if exact else 6)}{more}{_unreliable(found)}"
-    within = "" if interval is None else _shown(interval)
+    value = _shown(first[1], 14 if exact else 6)
+    within = "" if interval is None or exact else f" [{_shown(interval)}]"
+    more = f" ({_shown(dict(rest))})" if rest else ""
+    measured = f"{value}{within}{more}{_unreliable(found)}"
+    return f"| {' | '.join([known.what, known.reference, measured, known.unequal])} |"
+
+
+def command(row: dict[str, Any]) -> str:
+    """Return a row of the page's table of commands."""
+    seconds = row["found"].get("seconds")
     took = "" if seconds is None else f"{seconds:.1f}"
-    cells = known.what, known.reference, measured, within, known.unequal, row["seed"], took, command
-    return f"| {' | '.join(map(str, cells))} |"
+    return f"| `{_COMMAND}{row['name']} --seed={row['seed']}` | {took} | {row['where']} |"
 
 
 def page(rows: dict[str, dict[str, Any]]) -> str:
     """Return docs/results.md of the rows, by name."""
     shown = [rows[name] for name in ROWS if name in rows]
-    where: dict[str, list[str]] = {}
-    for row in shown:
-        where.setdefault(row["where"], []).append(row["name"])
     lines = [
         "# Numbers measured against references",
         "",
-        "The last column is the command that measured the row, with `--data_dir` or EBM_JAX_DATA",
-        "where it needs data. The column *not equal* names what differs between the reference",
-        "and this measurement; where it names data, recipe or measure, the two numbers do not show",
-        "which method is better. Intervals of log Z have",
-        f"{100 * CONFIDENCE:.1f} %, from a bootstrap over the chains; an exact value is its own",
-        "interval. A log-likelihood is a mean over",
-        "images, in nats. It depends on how the images were made binary, which every row states.",
-        "The Fréchet distance (frechet) compares with frechet floor of the same row alone, the",
-        "distance of as many training images: its features are those of a classifier that is",
-        "trained for the run.",
+        "The column *not equal* names what differs between the reference and this measurement;",
+        "where it names data, recipe or measure, the two numbers do not show which method is",
+        f"better. Intervals of log Z, in brackets, have {100 * CONFIDENCE:.1f} %, from a bootstrap",
+        "over the chains. A log-likelihood is a mean over images, in nats. It depends on how the",
+        "images were made binary, which every row states. The Fréchet distance (frechet) compares",
+        "with frechet floor of the same row alone, the distance of as many training images: its",
+        "features are those of a classifier that is trained for the run.",
         "",
-        "| what | reference | measured here | interval | not equal | seed | seconds | command |",
-        "|---|---|---|---|---|---|---|---|",
+        "| what | reference | measured here | not equal |",
+        "|---|---|---|---|",
         *map(line, shown),
         "",
-        *(f"Measured on {place}: {', '.join(names)}." for place, names in where.items()),
+        "The commands that measured the rows, in the same order, with `--data_dir` or EBM_JAX_DATA",
+        "where they need data:",
+        "",
+        "| command | seconds | measured on |",
+        "|---|---|---|",
+        *map(command, shown),
         "",
     ]
     return "\n".join(lines)
