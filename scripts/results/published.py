@@ -165,7 +165,7 @@ ROWS = {
     ),
     "rbm_cd25": Row(
         "log Z of the published RBM with 500 hidden units (CD-25), by annealed importance sampling "
-        f"with {CHAINS} chains",
+        f"with {CHAINS} chains; the interval has {100 * CONFIDENCE:.1f} %",
         f"test log-likelihood -86.34 ({_SALAKHUTDINOV})",
         "same weights. The reference compares with stochastic 1 and 2, two random binarisations of "
         "the test images; another one was drawn there. It does not compare with threshold or grey",
@@ -188,7 +188,8 @@ ROWS = {
     ),
     "rbm_500": Row(
         "RBM with 500 hidden units on MNIST at threshold 0.5, 100 epochs of PCD-1, centred: test "
-        "log-likelihood, between annealing up and down",
+        "log-likelihood, between annealing up and down; the interval contains the 95 % intervals "
+        "of both",
         f"-84.86 / -96.61 by annealing up and down ({_MELCHIOR.format('RBM_MNIST_big')})",
         _RECIPE.format("200 epochs there and 100 here; "),
         program(
@@ -291,10 +292,10 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         "",
         "The column *not equal* names what differs between the reference and this measurement;",
         "where it names data, recipe or measure, the two numbers do not show which method is",
-        f"better. Intervals of log Z, in brackets, have {100 * CONFIDENCE:.1f} %, from a bootstrap",
-        "over the chains. A log-likelihood is a mean over images, in nats. It depends on how the",
-        "images were made binary, which every row states. The Fréchet distance (frechet) compares",
-        "with frechet floor of the same row alone, the distance of as many training images: its",
+        "better. Brackets hold intervals from a bootstrap over the chains; the row states their",
+        "confidence. A log-likelihood is a mean over images, in nats. It depends on how the images",
+        "were made binary, which every row states. The Fréchet distance (frechet) compares with",
+        "frechet floor of the same row alone, the distance of as many training images: its",
         "features are those of a classifier that is trained for the run.",
         "",
         "| what | reference | measured here | not equal |",

@@ -8,7 +8,8 @@ settings; given together, they are combined. A value that holds a comma is quote
 --grid='sizes="64,64",32'. A flag of the program alone, here --steps=500, is the same in every run.
 Every run is a folder named by all these flags, with its own log.txt.
 
-The same command again, or a wider one, runs what is not finished, a killed run from its checkpoint.
+The same command again, or a wider one, starts the runs that have not finished; a killed run resumes
+from its checkpoint.
 Ctrl-C lets the runs save. With --cluster=slurm one job array is queued, and the program ends; with
 --collect nothing is run. Each time sweep.html, sweep.md, sweep.csv and sweep.png compare the
 finished runs, and the last line printed is JSON: finished, failed, unfinished, best.
@@ -34,7 +35,7 @@ flags.DEFINE_string("random", "", 'Draws: "margin=0.1:10:log;steps=10:99:int;los
 flags.DEFINE_integer("samples", 8, "How many settings --random draws.", lower_bound=1)
 flags.DEFINE_integer("seeds", 1, "Seeds of every setting, from --seed on.", lower_bound=1)
 flags.DEFINE_enum("cluster", "local", ["local", "slurm"], "Where the runs run.")
-flags.DEFINE_bool("collect", False, "Only make the tables of what is there.")
+flags.DEFINE_bool("collect", False, "Only compare the runs that have finished.")
 flags.DEFINE_integer("max_parallel", 1, "How many runs at the same time.", lower_bound=1)
 flags.DEFINE_integer("timeout_min", 240, "Minutes until a run must save and end.", lower_bound=1)
 flags.DEFINE_string("cluster_options", "", 'For submitit: "slurm_partition=gpu;gpus_per_node=1".')
@@ -101,7 +102,7 @@ def take(workdir: Path, program: str) -> None:
 
 
 def execute(waiting: list[execution.Run], workdir: Path) -> str:
-    """Run or queue what is not finished; return the name of the signal that stopped it, or ""."""
+    """Run or queue the waiting runs; return the name of the signal that stopped it, or ""."""
     given = parse(FLAGS.cluster_options, "cluster_options")
     if FLAGS.cluster == "local":
         if given:
@@ -120,7 +121,7 @@ def execute(waiting: list[execution.Run], workdir: Path) -> str:
 
 
 def collect(workdir: Path, planned: list[tuple]) -> None:
-    """Write the tables of what is there; print what is missing and the last line."""
+    """Write the comparison of the finished runs; print the failures and the last line."""
     found, counts, rows = comparison.collected(FLAGS.program, FLAGS.metric, FLAGS.goal, planned)
     (workdir / "sweep.md").write_text(comparison.page(found), encoding="utf-8")
     comparison.write_csv(workdir / "sweep.csv", rows)
@@ -136,7 +137,7 @@ def collect(workdir: Path, planned: list[tuple]) -> None:
         # The default is a guess: a program without it has a table and no best run.
         if FLAGS["metric"].present:
             raise runs.UsageError(f"{missing} The tables are written, without a best run.")
-        print(f"There is no best run: {missing}", file=sys.stderr)
+        print(f"No best run was chosen: {missing}", file=sys.stderr)
 
 
 def refuse_ignored() -> None:
