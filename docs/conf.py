@@ -30,7 +30,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]
 nb_execution_mode = "cache"
-nb_execution_timeout = 300
+nb_execution_timeout = 1800  # seconds per cell; a busy machine takes many times an idle one
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 

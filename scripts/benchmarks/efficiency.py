@@ -79,7 +79,11 @@ def run_efficiency(peers: Peers, repetitions: int, quick: bool) -> Suite:
         else None
         for name in TARGETS
     }
-    work = f"MALA, {num_chains} chains x {steps:,} steps: effective samples a second"
+    work = (
+        f"MALA, {num_chains} chains x {steps:,} steps: effective samples per second. Both samplers "
+        "make the same moves with the same step size, so that their effective sample sizes differ "
+        "by the error of the estimate alone: compare the times as well"
+    )
     peers_found = {f"blackjax.mala, {name}": ratios[f"ess_{name}"] for name in TARGETS}
     return Suite(work, num_chains * steps, ratios, peers_found, times, first, facts)
 

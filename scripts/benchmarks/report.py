@@ -105,7 +105,9 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
         "an untimed run of itself; a PyTorch peer has a process of its own. Speed ratios are their "
         "time / ours (above 1 ours is faster); `..._over_...` is our time / that time. A JAX peer "
         "is compiled by `jax.jit` where it says default flags, and otherwise by `ebm_jax.jit`, "
-        "with the options that ours has.",
+        "with the options that ours has. A PyTorch peer runs eagerly, without `torch.compile`. "
+        f"The numbers are those of this machine and of the backend {found['machine']['backend']}: "
+        "they do not carry over to others.",
         "",
         "The PyTorch peers need an interpreter of their own, with the CPU build of PyTorch "
         "installed first:",

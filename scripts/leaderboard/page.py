@@ -64,15 +64,18 @@ def write(
     lines = [
         "# Which objective?",
         "",
-        "Every objective trains the same network, for the same seconds on one core, "
+        f"Every objective trains the same network for {seconds:g} seconds on one core, "
         + ("with a small search over its own options" if search else "with its default options")
-        + "; the partition function is a sum, so that the result is exact.",
-        f"Each row: the median of {seeds} seeds, and the least and the largest of them"
+        + ". The partition function is a sum, so that the measured likelihood is exact.",
+        f"Each row is the median of {seeds} seeds, with the least and the largest of them"
         + ("; the options were chosen at another seed." if search else "."),
-        "Energies are counted in matrix products: one is what one energy of one point takes, in",
-        "millions over the training. What a few seconds rank is how fast an objective begins, not",
-        "where it ends. Seconds are those it",
-        f"took, which may differ from the {seconds:g} that the updates were counted for.",
+        "An energy is counted in matrix products: the unit is the cost of one energy of one",
+        "point, and the column has millions over the training. Budgets are equal in seconds, not",
+        "in updates or energies, as the columns show. The column s has the seconds that it took;",
+        "they differ from the budget, because the number of updates was fixed before from a",
+        "measurement of the speed. A short budget ranks how fast an objective makes progress, not",
+        "where it ends"
+        + (", and options that were not tuned may change a place." if not search else "."),
         "",
         "![gap against cost](figures/leaderboard.png)",
         "",

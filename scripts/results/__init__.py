@@ -1,1 +1,1 @@
-"""The parts of ``scripts.results``: the main job, the published numbers, the pages."""
+"""The parts of ``scripts.results``: the digits example, the references, the pages."""

@@ -1,13 +1,13 @@
-"""Reproduce numbers: those of the main job, and published ones, each by a command of its own.
+"""Reproduce numbers: those of the digits example, and references, each by its own command.
 
     python -m scripts.results --workdir=runs/results
     python -m scripts.results --only=rbm_cd25,rbm_15_exact,ising --data_dir=data
 
-Without --only it is the main job: several seeds at the default flags, every class of digits held
-out in turn (--held_out=false leaves that out), docs/digits.md, and as the last line its medians.
-With it, the rows that are named: docs/results.md, which keeps the rows measured before, and as
-the last line {row: what was found}. A run of a program whose folder holds its summary.json is
-used again, so that the command goes on where it stopped. Every number on the pages comes from it.
+Without --only it is the digits example: several seeds at the default flags, every class of digits
+held out in turn (--held_out=false leaves that out), docs/digits.md, and as the last line its
+medians. With it, the rows that are named: docs/results.md and docs/results.json, which keep the
+rows measured before in any workdir, and as the last line {row: its numbers}. A run of a program
+whose folder holds its summary.json is used again, so that the same command resumes.
 """
 
 import json
@@ -20,7 +20,9 @@ from scripts.results import digits, published
 
 flags.DEFINE_list("only", None, f"Rows, of digits, {', '.join(published.ROWS)}.")
 runs.define_path("data_dir", None, datasets.DATA_DIR)
-flags.DEFINE_integer("seeds", 3, "How many seeds of the main job, from --seed on.", lower_bound=1)
+flags.DEFINE_integer(
+    "seeds", 3, "How many seeds of the digits example, from --seed on.", lower_bound=1
+)
 flags.DEFINE_bool("held_out", True, "Of it, also hold out each of the ten classes in turn.")
 runs.define_path("docs", "docs", "Folder of digits.md, results.md and figures/.")
 FLAGS = flags.FLAGS

@@ -1,27 +1,32 @@
 r"""Run a program over a grid of its own flags and some seeds, on this machine or on SLURM.
 
     python -m scripts.sweep --program=experiments.digits --grid="loss=nll,hinge,log;margin=0.5,1" \
-        --seeds=3 --max_parallel=2 --workdir=runs/sweep
+        --seeds=3 --steps=500 --max_parallel=2 --workdir=runs/sweep
 
 --grid takes every combination, --zipped walks its lists side by side, --random draws --samples
 settings; given together, they are combined. A value that holds a comma is quoted as in CSV:
---grid='sizes="64,64",32'. Every run is a folder named by all swept flags, with its own log.txt.
+--grid='sizes="64,64",32'. A flag of the program alone, here --steps=500, is the same in every run.
+Every run is a folder named by all these flags, with its own log.txt.
 
-The same command again, or a wider one, runs what is not finished, a killed run from its checkpoint.
+The same command again, or a wider one, starts the runs that have not finished; a killed run resumes
+from its checkpoint.
 Ctrl-C lets the runs save. With --cluster=slurm one job array is queued, and the program ends; with
---collect nothing is run. Each time sweep.md, sweep.csv and sweep.png show what there is, and the
-last line printed is JSON: finished, failed, unfinished, best.
+--collect nothing is run. Each time sweep.html, sweep.md, sweep.csv and sweep.png compare the
+finished runs, and the last line printed is JSON: finished, failed, unfinished, best.
 """
 
+import functools
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from absl import flags
+from absl import app, flags
 
 from experiments import runs
 from scripts.sweep import comparison, execution
-from scripts.sweep.settings import Setting, check, label, parse, settings
+from scripts.sweep.settings import Setting, check, label, parse, settings, split_flags
 
 flags.DEFINE_string("program", None, "Module to run, experiments.digits say.")
 flags.DEFINE_string("grid", "", 'Every combination: "loss=nll,hinge;margin=0.5,1".')
@@ -30,7 +35,7 @@ flags.DEFINE_string("random", "", 'Draws: "margin=0.1:10:log;steps=10:99:int;los
 flags.DEFINE_integer("samples", 8, "How many settings --random draws.", lower_bound=1)
 flags.DEFINE_integer("seeds", 1, "Seeds of every setting, from --seed on.", lower_bound=1)
 flags.DEFINE_enum("cluster", "local", ["local", "slurm"], "Where the runs run.")
-flags.DEFINE_bool("collect", False, "Only make the tables of what is there.")
+flags.DEFINE_bool("collect", False, "Only compare the runs that have finished.")
 flags.DEFINE_integer("max_parallel", 1, "How many runs at the same time.", lower_bound=1)
 flags.DEFINE_integer("timeout_min", 240, "Minutes until a run must save and end.", lower_bound=1)
 flags.DEFINE_string("cluster_options", "", 'For submitit: "slurm_partition=gpu;gpus_per_node=1".')
@@ -38,19 +43,51 @@ flags.DEFINE_string("metric", "accuracy", "The number of summary.json that the b
 flags.DEFINE_enum("goal", "max", ["max", "min"], "Whether the best is the highest or the lowest.")
 FLAGS = flags.FLAGS
 
-STATUSES = ("finished", "failed", "unfinished")
+
+class LocalRun(execution.Run):
+    """A run on this machine that says, as soon as it has finished, whether it has --metric."""
+
+    told = False  # once per sweep
+
+    def ended(self) -> bool:
+        """Return whether it has ended."""
+        ended = super().ended()
+        if ended and not LocalRun.told and (missing := metric_missing([self])):
+            LocalRun.told = True
+            print(
+                f"warning: {missing} The runs continue; the same command with --collect and "
+                "another --metric makes the tables again.",
+                file=sys.stderr,
+            )
+        return ended
+
+
+def metric_missing(finished: list[execution.Run]) -> str:
+    """Return why --metric is a number of none of these runs; "" if it is, or none has finished."""
+    summaries = [found for run in finished if (found := run.summary()) is not None]
+    if not summaries:
+        return ""
+    # A number that is not finite is null in summary.json.
+    known = {n: 0.0 if v is None else v for found in summaries for n, v in found.items()}
+    numbers = comparison.numbers(known)
+    if FLAGS.metric in numbers:
+        return ""
+    allowed = ", ".join(sorted(numbers)) or "none"
+    return f"no finished run has the number --metric={FLAGS.metric}; their numbers are: {allowed}."
 
 
 def plan(program: str, chosen: list[Setting], seeds: range, workdir: Path) -> list[tuple]:
     """Return setting, seed and run, for every run of the sweep."""
+    make = LocalRun if FLAGS.cluster == "local" else execution.Run
+    where = [f"--mesh={FLAGS.mesh}"] if FLAGS["mesh"].present else []
     planned = []
     for setting in chosen:
         for seed in seeds:
             path = workdir / label(setting | {"seed": str(seed)})
             given = [f"--{n}={v}" for n, v in setting.items()]
-            extra = [f"--seed={seed}", f"--workdir={path}"]
+            extra = [f"--seed={seed}", f"--workdir={path}", *where]
             command = [sys.executable, "-m", program, *given, *extra]
-            planned.append((setting, seed, execution.Run(command, path)))
+            planned.append((setting, seed, make(command, path)))
     return planned
 
 
@@ -59,14 +96,13 @@ def take(workdir: Path, program: str) -> None:
     runs.make_folder(workdir)
     note = workdir / "program.txt"
     if note.exists() and note.read_text(encoding="utf-8").strip() != program:
-        raise runs.UsageError(
-            f"--workdir={workdir} holds a sweep of {note.read_text(encoding='utf-8').strip()}."
-        )
+        there = note.read_text(encoding="utf-8").strip()
+        raise runs.UsageError(f"--workdir={workdir} holds a sweep of {there}.")
     note.write_text(f"{program}\n", encoding="utf-8")
 
 
 def execute(waiting: list[execution.Run], workdir: Path) -> str:
-    """Run or queue what is not finished; return the name of the signal that stopped it, or ""."""
+    """Run or queue the waiting runs; return the name of the signal that stopped it, or ""."""
     given = parse(FLAGS.cluster_options, "cluster_options")
     if FLAGS.cluster == "local":
         if given:
@@ -96,42 +132,57 @@ def execute(waiting: list[execution.Run], workdir: Path) -> str:
 
 
 def collect(workdir: Path, planned: list[tuple]) -> None:
-    """Write the tables of what is there; print what is missing and the last line."""
-    counts, missing, measured, groups, rows = dict.fromkeys(STATUSES, 0), {}, {}, {}, []
-    for setting, seed, run in planned:
-        status, why = run.status()
-        counts[status] += 1
-        found = comparison.numbers(run.summary())
-        here = groups.setdefault(label(setting) or "default", [])
-        if status == "finished":
-            measured[run.folder.name] = found
-            here.append(found)
-        else:
-            missing[f"{status}: {run.folder.name}"] = why
-        given = setting | {"seed": seed, "status": status}
-        rows.append(given | {f"{n} measured" if n in given else n: v for n, v in found.items()})
-    best = comparison.best_run(measured, FLAGS.metric, FLAGS.goal)
-    if measured and not best:
-        print(f"No run measured {FLAGS.metric!r}: give --metric.", file=sys.stderr)
-    text = comparison.page(FLAGS.program, groups, missing, best, FLAGS.metric, FLAGS.goal)
-    (workdir / "sweep.md").write_text(text, encoding="utf-8")
+    """Write the comparison of the finished runs; print the failures and the last line."""
+    found, counts, rows = comparison.collected(FLAGS.program, FLAGS.metric, FLAGS.goal, planned)
+    (workdir / "sweep.md").write_text(comparison.page(found), encoding="utf-8")
     comparison.write_csv(workdir / "sweep.csv", rows)
-    comparison.draw(workdir / "sweep.png", groups, FLAGS.metric)
-    for name, why in missing.items():
+    figure = comparison.draw(workdir / "sweep.png", found)
+    (workdir / "sweep.html").write_text(comparison.html_page(found, figure), encoding="utf-8")
+    for name, why in found.missing.items():
         if name.startswith("failed"):
             print(f"{name}\n{why}", file=sys.stderr)
-    print(json.dumps(counts | {"best": best}), flush=True)
+    print(f"The comparison is in {workdir / 'sweep.html'}.", file=sys.stderr)
+    print(json.dumps(counts | {"best": found.best}), flush=True)
+    finished = [run for _, _, run in planned if run.status()[0] == "finished"]
+    if missing := metric_missing(finished):
+        # The default is a guess: a program without it has a table and no best run.
+        if FLAGS["metric"].present:
+            raise runs.UsageError(f"{missing} The tables are written, without a best run.")
+        print(f"No best run was chosen: {missing}", file=sys.stderr)
 
 
-def main() -> None:
+def refuse_ignored() -> None:
+    """Refuse flags that the sweep would ignore."""
+    if FLAGS["samples"].present and not FLAGS.random:
+        raise runs.UsageError(
+            f"--samples={FLAGS.samples} is given without --random: the sweep draws --samples "
+            "settings from --random; to fix a flag of the program of that name, write "
+            f'--grid="samples={FLAGS.samples}".'
+        )
+    for name in ("coordinator", "num_processes", "process_id"):
+        if FLAGS[name].present:
+            raise runs.UsageError(
+                f"--{name} is not allowed in a sweep: every run is one process. Start a run of "
+                "several processes on its own."
+            )
+
+
+def main(fixed: Mapping[str, str] = MappingProxyType({})) -> None:
     """Check everything, run everything, compare."""
     if not FLAGS.program or not FLAGS.workdir:
         raise runs.UsageError("--program and --workdir must both be set.")
+    refuse_ignored()
     chosen = settings(
-        FLAGS.grid, FLAGS.zipped, FLAGS.random, samples=FLAGS.samples, seed=FLAGS.seed
+        FLAGS.grid,
+        FLAGS.zipped,
+        FLAGS.random,
+        samples=FLAGS.samples,
+        seed=FLAGS.seed,
+        fixed=fixed,
     )
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.seeds)
-    check(FLAGS.program, [s | {"seed": str(k), "workdir": "x"} for s in chosen for k in seeds])
+    where = {"workdir": "x"} | ({"mesh": str(FLAGS.mesh)} if FLAGS["mesh"].present else {})
+    check(FLAGS.program, [s | {"seed": str(k)} | where for s in chosen for k in seeds])
     workdir = Path(FLAGS.workdir).resolve()
     planned = plan(FLAGS.program, chosen, seeds, workdir)
     stopped_by = ""
@@ -140,6 +191,9 @@ def main() -> None:
         execution.note_queued([run for _, _, run in planned])
         waiting = [run for _, _, run in planned if run.status()[0] != "finished"]
         if waiting and not FLAGS.collect:
+            earlier = [execution.Run([], p.parent) for p in workdir.glob("*/summary.json")]
+            if FLAGS["metric"].present and (missing := metric_missing(earlier)):
+                raise runs.UsageError(f"{missing} Nothing was started.")
             stopped_by = execute(waiting, workdir)
         collect(workdir, planned)
     except OSError as error:
@@ -149,4 +203,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    app.define_help_flags()  # --help is the sweep's own
+    try:
+        sys.argv, given = split_flags(sys.argv, FLAGS)
+    except runs.UsageError as error:
+        sys.exit(f"error: {error}")
+    runs.main(functools.partial(main, given))

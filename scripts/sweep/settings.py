@@ -6,6 +6,8 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Container, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -25,7 +27,9 @@ importlib.import_module(program)
 for setting in settings:
     for name in setting:
         if name not in flags.FLAGS:
-            sys.exit(f"--{name} is no flag of {program}.")
+            negated = name.startswith("no") and name[2:] in flags.FLAGS
+            hint = f"; write --{name[2:]}=false" if negated else ""
+            sys.exit(f"--{name} is no flag of {program}, nor of scripts.sweep{hint}.")
     try:
         flags.FLAGS([program] + [f"--{name}={value}" for name, value in setting.items()])
     except flags.Error as error:
@@ -59,6 +63,27 @@ def parse(text: str, flag: str) -> dict[str, list[str]]:
     return axes
 
 
+def split_flags(argv: list[str], own: Container[str]) -> tuple[list[str], Setting]:
+    """Return the arguments of the sweep, and the flags that it hands to every run.
+
+    A flag that the sweep does not define belongs to the program; without a value it is true.
+    """
+    rest, fixed = argv[:1], {}
+    for argument in argv[1:]:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        of_sweep = name in own or (name.startswith("no") and name[2:] in own)
+        if not argument.startswith("--") or not name or of_sweep:
+            rest.append(argument)
+        elif name in fixed:
+            raise runs.UsageError(
+                f"--{name} is given twice, {fixed[name]!r} and {value!r}; to run both, write "
+                f'--grid="{name}={fixed[name]},{value}".'
+            )
+        else:
+            fixed[name] = value if equals else "true"
+    return rest, fixed
+
+
 def distribution(values: list[str]) -> Any:
     """Return the distribution that low:high, low:high:log or low:high:int names, or the list."""
     low, *rest = values[0].split(":")
@@ -80,14 +105,30 @@ def distribution(values: list[str]) -> Any:
     )
 
 
-def settings(grid: str, zipped: str, random: str, *, samples: int, seed: int) -> list[Setting]:
-    """Return the settings that --grid, --zipped and --random ask for, without the seeds."""
+def settings(
+    grid: str,
+    zipped: str,
+    random: str,
+    *,
+    samples: int,
+    seed: int,
+    fixed: Mapping[str, str] = MappingProxyType({}),
+) -> list[Setting]:
+    """Return the settings that --grid, --zipped and --random ask for, without the seeds.
+
+    Every setting has the ``fixed`` flags too, as if they were in --grid with one value each.
+    """
     crossed, walked = parse(grid, "grid"), parse(zipped, "zipped")
     sampled = parse(random, "random")
     named = [*crossed, *walked, *sampled]
     shared = [name for name in named if named.count(name) > 1]
     if shared:
         raise runs.UsageError(f"{shared[0]} is in more than one of --grid, --zipped, --random.")
+    if both := [name for name in named if name in fixed]:
+        raise runs.UsageError(
+            f"--{both[0]}={fixed[both[0]]} fixes a flag that --grid, --zipped or --random varies; "
+            "remove it from one of them."
+        )
     if len({len(values) for values in walked.values()}) > 1:
         lengths = ", ".join(f"{n} {len(v)}" for n, v in walked.items())
         raise runs.UsageError(f"--zipped needs lists of one length, got {lengths}.")
@@ -96,6 +137,7 @@ def settings(grid: str, zipped: str, random: str, *, samples: int, seed: int) ->
     drawn = list(ParameterSampler(ranges, samples, random_state=seed)) if ranges else [{}]
     merged = [
         {n: f"{v:.4g}" if isinstance(v, float) else str(v) for n, v in (g | z | r).items()}
+        | dict(fixed)
         for g in ParameterGrid(crossed)
         for z in side_by_side or [{}]
         for r in drawn

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,35 +96,63 @@ def test_a_row_of_a_program_is_its_summary(tmp_path):
     assert measure(None, 0, tmp_path) == {"test_log_likelihood": -2.5, "seconds": 3}
 
 
-def test_the_page_keeps_what_was_measured_before(tmp_path, monkeypatch):
+def rows_of(page):
+    """Return the cells of every row of the page's table, the header first."""
+    table = [row for row in page.splitlines() if row.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table]
+
+
+def test_the_page_keeps_what_was_measured_before_in_another_workdir(tmp_path, monkeypatch):
     found = {"log_z": 1 / 3, "interval": [0.25, 0.5], "seconds": 2.0, "test": {"a_b": -1.5}}
-    known = published.ROWS["ising"]._replace(what="it", published="0.3", measure=lambda *_: found)
+    known = published.Row("it", "0.3 (source)", "the data", lambda *_: found)
     exact = known._replace(measure=lambda *_: found | {"interval": [1 / 3, 1 / 3]})
     monkeypatch.setattr(published, "ROWS", {"one": known, "other": exact, "not_run": known})
+    docs = tmp_path / "docs"
     for name in ("other", "one"):
-        published.measure(name, tmp_path, None, seed=3)
-        published.write(tmp_path, tmp_path / "docs")
-    page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if line.startswith("| it |")]
-    assert rows[0] == (
-        "| it | 0.3 | 0.333333 (test a b -1.5) | 0.25, 0.5 | 3 | 2.0 | "
-        "`python -m scripts.results --only=one --seed=3` |"
-    )
-    assert len(rows) == 2
-    assert "| 0.33333333333333 (test" in rows[1]  # what is exact in full
-    assert json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))["found"] == found
-    assert page.count("Measured on") == 1
-    # From another folder too, where one of them is measured again.
-    with monkeypatch.context() as other:
-        other.setattr(published.os, "cpu_count", lambda: 99)
+        published.measure(name, tmp_path / name, None, seed=3)
+        published.write(tmp_path / name, docs)
+    page = (docs / "results.md").read_text(encoding="utf-8")
+    head, one, other, commands, how_one, how_other = rows_of(page)
+    assert one == ["it", "0.3 (source)", "0.333333 [0.25, 0.5] (test a b -1.5)", "the data"]
+    assert other[2] == "0.33333333333333 (test a b -1.5)"  # what is exact in full
+    assert how_one[:2] == ["`python -m scripts.results --only=one --seed=3`", "2.0"]
+    assert how_other[2] == how_one[2]
+    assert json.loads((tmp_path / "one" / "one.json").read_text(encoding="utf-8"))["found"] == found
+    # One of them again, from a third folder, elsewhere; the page was lost or had other columns.
+    (docs / "results.md").write_text("| it | `python -m scripts.results --only=one ` |")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(published.os, "cpu_count", lambda: 99)
         published.measure("other", tmp_path / "b", None, seed=4)
-    published.write(tmp_path / "b", tmp_path / "docs")
-    again = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
-    assert [line for line in again.splitlines() if line.startswith("| it |")] == [
-        rows[0],
-        rows[1].replace("--seed=3", "--seed=4").replace("| 3 |", "| 4 |"),
-    ]
-    assert again.count("Measured on") == 2
+    published.write(tmp_path / "b", docs)
+    again = (docs / "results.md").read_text(encoding="utf-8")
+    assert rows_of(again)[:5] == [head, one, other, commands, how_one]
+    assert rows_of(again)[5][0] == "`python -m scripts.results --only=other --seed=4`"
+    assert rows_of(again)[5][2].endswith(", 99 cores")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "word"), [([100.0, 35.0], ""), ([100.0, 21.0], "Hardly "), ([19.0, 40.0], "Unrel")]
+)
+def test_few_effective_samples_are_marked(sizes, word):
+    for found in ({"effective_sample_sizes": sizes}, {"effective_sample_size": min(sizes)}):
+        row = {"name": "rbm_500", "found": {"it": 1.0} | found, "seed": 0, "where": ""}
+        shown = published.line(row)
+        assert ("reliable" in shown) == bool(word)
+        assert word in shown
+
+
+def test_the_committed_page_is_written_from_the_committed_numbers():
+    docs = Path(__file__).parents[2] / "docs"
+    rows = json.loads((docs / "results.json").read_text(encoding="utf-8"))
+    assert (docs / "results.md").read_text(encoding="utf-8") == published.page(rows)
+    assert set(rows) <= set(published.ROWS)
+
+
+def test_every_reference_has_a_source_or_is_called_unpublished():
+    for name, row in published.ROWS.items():
+        source = re.search(r"(19|20)\d\d, (doi:10\.|arXiv:\d{4}\.\d{5}|JMLR )", row.reference)
+        assert source or "not published" in row.reference, name
+        assert row.unequal, name
 
 
 def test_named_rows_are_printed_under_their_names(program, tmp_path, capsys):

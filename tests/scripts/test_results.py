@@ -1,9 +1,14 @@
 import json
+import math
+from pathlib import Path
+
+import pytest
 
 
 def test_the_page_is_written_from_finished_runs(script, tmp_path):
     for number in range(2):
-        summary = {"accuracy": 0.5 + number / 4, "effective_beta": 1.0, "sample_beta": 0.8}
+        summary = {"accuracy": 0.97 + number / 50, "effective_beta": 1.0, "sample_beta": 0.8}
+        summary |= {"one_nn": 0.58 + number / 100}
         (tmp_path / f"seed{number}").mkdir()
         (tmp_path / f"seed{number}" / "summary.json").write_text(
             json.dumps(summary), encoding="utf-8"
@@ -17,12 +22,43 @@ def test_the_page_is_written_from_finished_runs(script, tmp_path):
         )
     answer = script("results", tmp_path, "--seeds=2")
     assert answer.returncode == 0, answer.stderr
-    medians = {"accuracy": 0.625, "effective_beta": 1.0, "sample_beta": 0.8}
-    assert json.loads(answer.stdout.splitlines()[-1]) == medians
+    medians = {"accuracy": 0.98, "one_nn": 0.585, "effective_beta": 1.0, "sample_beta": 0.8}
+    assert json.loads(answer.stdout.splitlines()[-1]) == pytest.approx(medians)
     page = (tmp_path / "docs" / "digits.md").read_text(encoding="utf-8")
-    assert "| test accuracy of argmin_y F(x, y) | 0.5 | 0.75 | 0.625 | >= 0.985 |" in page
+    accuracy, one_nn = (
+        next(row for row in page.splitlines() if f"| {target} |" in row)
+        for target in (">= 0.985", "<= 0.58")
+    )
+    assert accuracy.endswith("| 0.97 | 0.99 | 0.98 | >= 0.985 | **missed** (1 of 2 seeds) |")
+    assert one_nn.endswith("| 0.58 | 0.59 | 0.585 | <= 0.58 | **missed** (1 of 2 seeds) |")
     rows = page[page.index("| held out |") :].splitlines()
     assert rows[2] == "| 9 | 0.45 | 0.99 |"  # the most difficult first
     assert rows[11] == "| 0 | 0.9 | 0.99 |"
     assert rows[12] == "| median | 0.675 | 0.99 |"
     assert (tmp_path / "docs" / "figures" / "digits_samples.png").read_bytes() == b"a picture"
+
+
+@pytest.fixture
+def digits(loaded):
+    return loaded("scripts.results.digits")
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.58, 20.0])
+def test_a_target_is_met_on_its_side_and_on_the_bound(digits, bound):
+    for value in (bound - 1e-9, bound, math.nextafter(bound, -1e9), bound + 1e-9, 1e9, -1e9):
+        assert digits.meets(value, f">= {bound}") == (value >= bound)
+        assert digits.meets(value, f"<= {bound}, or what follows") == (value <= bound)
+    for sign in (">=", "<="):
+        assert not digits.meets(math.nan, f"{sign} {bound}")
+
+
+def test_the_committed_page_marks_what_it_missed(digits):
+    """Every row with a target has the verdict that its median has."""
+    page = (Path(__file__).parents[2] / "docs" / "digits.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in page.splitlines()]
+    judged = [row for row in rows if len(row) == 7 and row[5][:1] in "<>" and row[5]]
+    assert len(judged) >= 7
+    for *_, median, target, verdict in judged:
+        sign, bound = target.split()
+        met = float(median) >= float(bound) if sign == ">=" else float(median) <= float(bound)
+        assert verdict.startswith("met" if met else "**missed**"), verdict

@@ -69,13 +69,16 @@ import json, sys
 from absl import flags
 from experiments import runs
 from scripts.sweep import __main__ as sweep
+from scripts.sweep.settings import split_flags
 for arguments in json.load(sys.stdin):
     flags.FLAGS.unparse_flags()
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
-    flags.FLAGS(["sweep", "--program=toy", "--workdir=out", *arguments])
     try:
-        sweep.main()
+        whole = ["sweep", "--program=toy", "--workdir=out", *arguments]
+        argv, fixed = split_flags(whole, flags.FLAGS)
+        flags.FLAGS(argv)
+        sweep.main(fixed)
         print("accepted")
     except runs.UsageError as error:
         print(json.dumps(str(error)))
@@ -232,6 +235,13 @@ BAD = {
     "--workdir=": "must both be set",
     "--cluster=slurm": "needs sbatch and srun",
     "--cluster_options=colour=red": "needs --cluster=slurm",
+    "--colour=red": "--colour is no flag of toy, nor of scripts.sweep",
+    "--shape=square": "should be one of",
+    "--noperishable": "write --perishable=false",
+    "--size=1 --size=2": '--grid="size=1,2"',
+    "--size=1 --grid=size=1,2": "--size=1 fixes a flag",
+    "--samples=3": '--grid="samples=3"',
+    "--num_processes=2": "every run is one process",
 }
 
 
@@ -276,6 +286,37 @@ def test_zipped_and_random_are_combined_with_the_grid_and_values_may_hold_commas
     assert counts(last) == (2, 0, 0)
     summary = json.loads((folder / "out" / name / "summary.json").read_text(encoding="utf-8"))
     assert summary["name"] == "64,64"
+
+
+def test_a_flag_of_the_program_is_the_same_in_every_run_and_names_its_folder(folder):
+    code, last, errors = sweep(folder, "--grid=size=1,2", "--perishable", "--layers=64,64")
+    assert (code, counts(last)) == (0, (2, 0, 0)), errors
+    name = "layers=64%2C64,perishable=true,size=2,seed=0"
+    assert json.loads((folder / "out" / name / "summary.json").read_text())["name"] == "64,64"
+    # The same runs, asked for in other words.
+    grid = '--grid=size=1,2;perishable=true;layers="64,64"'
+    code, last, errors = sweep(folder, grid)
+    assert (code, counts(last)) == (0, (2, 0, 0)), errors
+    assert len(lines(folder / "pids.txt")) == 2
+
+
+def test_a_metric_that_no_run_has_is_told_and_nothing_is_lost(folder):
+    wrong = "--metric=acuracy"
+    code, last, errors = sweep(folder, "--grid=size=1,2,3", wrong)
+    assert code == 1
+    assert counts(last) == (3, 0, 0)
+    assert errors.count("warning: no finished run has the number --metric=acuracy") == 1
+    assert errors.strip().splitlines()[-1].startswith("error: no finished run has the number")
+    assert "their numbers are: accuracy, size." in errors  # the name of a run is no number
+    # A wider sweep knows it before it starts anything.
+    code, _, errors = sweep(folder, "--grid=size=1,2,3,4", wrong)
+    assert code == 1
+    assert "Nothing was started." in errors
+    assert len(lines(folder / "pids.txt")) == 3
+    code, last, errors = sweep(folder, "--grid=size=1,2,3", "--collect", "--metric=size")
+    assert (code, counts(last)) == (0, (3, 0, 0)), errors
+    assert json.loads(last)["best"]["size"] == 7
+    assert "highest size" in (folder / "out" / "sweep.html").read_text()
 
 
 SETTINGS = """
