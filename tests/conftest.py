@@ -26,7 +26,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", float(_seconds))
 jax.config.update("jax_disable_most_optimizations", _quick)
-if jax.default_backend() != "cpu":  # whose products of float32 have the digits of float32
+# The CPU's products of float32 have the digits of float32. The variable chooses other products.
+if jax.default_backend() != "cpu" and not os.environ.get("JAX_DEFAULT_MATMUL_PRECISION"):
     jax.config.update("jax_default_matmul_precision", "highest")
 
 
