@@ -35,8 +35,9 @@ def _at_top_level() -> bool:
     return not isinstance(_probe(), Tracer)
 
 
-def _with_options(fun: Callable, options: dict, kwargs: dict) -> Any:
-    return jax.jit(fun, **kwargs, **({"compiler_options": options} if options else {}))
+def _with_options(fun: Callable, options: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+    given: dict[str, Any] = {"compiler_options": options} if options else {}
+    return jax.jit(fun, **(kwargs | given))
 
 
 def jit(fun: Callable, **kwargs) -> Any:

@@ -255,6 +255,46 @@ def test_a_donated_update_holds_the_persistent_chains_once():
     assert kept.memory_analysis().alias_size_in_bytes == 0
 
 
+@pytest.mark.parametrize(("backend", "limit"), [("cpu", 2**28), ("gpu", 2**30), ("tpu", 2**30)])
+@pytest.mark.parametrize("num", [1, 100, 20_000])
+def test_answers_are_compared_in_chunks_that_fit_the_memory(num, backend, limit, pretend):
+    """All the energies of 256 questions at once would be 4 GB here: 20,000 answers, 64 units."""
+    pretend(backend)
+    network = networks.MLP((64,))
+    params = jax.eval_shape(network.init, KEY, jnp.zeros(8))
+
+    def joint(params, x, y):
+        return network.apply(params, jnp.concatenate([x, y]))
+
+    propose = objectives.most_offending_among(joint, jnp.ones((num, 4)))
+    x = jnp.ones((1000, 4))
+    found = jax.jit(propose).lower(params, KEY, x, x).compile().memory_analysis()
+    # The chunks of the map and what is left over of it: two of them.
+    assert found.temp_size_in_bytes < 2 * limit
+
+
+@pytest.mark.parametrize(("backend", "blocks"), [("cpu", 256), ("gpu", 4), ("tpu", 4)])
+def test_a_gpu_enumerates_more_states_at_once_and_finds_the_same(backend, blocks, pretend):
+    pretend(backend)
+
+    def run():
+        return exact.log_partition(lambda x: -1.0 * jnp.sum(x), 18)
+
+    assert f"length={blocks}\n" in str(jax.make_jaxpr(run)())
+    np.testing.assert_allclose(jax.jit(run)(), 18 * np.log1p(np.e), rtol=1e-6)
+
+
+def test_rows_at_once_are_bounded_by_what_a_row_computes():
+    def row(x):  # 4 MB, 4 bytes, and a loop's 8 bytes
+        total = jnp.sum(jnp.outer(x, x))
+        return jax.lax.fori_loop(0, 3, lambda t, total: total + 1, total)
+
+    x = jnp.ones(1000)
+    assert 50 < _platform.rows_at_once(row, x, on_cpu=10**6, elsewhere=1) <= 2**28 // (4 * 10**6)
+    assert _platform.rows_at_once(row, x, on_cpu=7, elsewhere=1) == 7
+    assert _platform.rows_at_once(row, jnp.ones(20_000), on_cpu=7, elsewhere=1) == 1
+
+
 @pytest.mark.parametrize("name", ["mlp", "conv"])
 def test_bfloat16_products_leave_the_state_in_float32(name, pretend):
     """Operands of hidden layers are rounded; parameters, chains and energies are not."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _platform
 from ebm_jax._trees import chain_norm
 from ebm_jax.objectives import _conditional, _negatives
 from ebm_jax.objectives._conditional import ConditionalFactory
@@ -124,7 +124,9 @@ def most_offending_among(
             index = jnp.argmin(jnp.where(far, energies, jnp.inf))
             return jax.tree.map(lambda c, r: jnp.where(far.any(), c[index], r), candidates, right)
 
-        return jax.lax.map(one, (x, y), batch_size=256)
+        first = jax.tree.map(lambda leaf: leaf[0], (x, y))
+        rows = _platform.rows_at_once(one, first, on_cpu=256, elsewhere=256)
+        return jax.lax.map(one, (x, y), batch_size=rows)
 
     return propose
 

@@ -69,6 +69,15 @@ def stop(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
+def keep(workdir: Path, results: dict[str, Any], name: str, result: dict[str, Any]) -> None:
+    """Add what a part found to the results, and write them all."""
+    results["machine"] |= result.pop("machine", {})
+    results["parts"][name] = result
+    report.complete(results)
+    with runs.whole(workdir / "accelerator.json") as path:
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
 def main() -> None:
     """Run the parts, one after another, until the budget is spent."""
     if not FLAGS.workdir:
@@ -86,7 +95,7 @@ def main() -> None:
         left = FLAGS.budget - (time.monotonic() - began)
         seconds = min(part.seconds, left)
         if stopped or seconds < LEAST:
-            results["parts"][part.name] = {"status": "unfinished", "seconds": 0}
+            keep(workdir, results, part.name, {"status": "unfinished", "seconds": 0})
             continue
 
         def show(text: str, name=part.name) -> None:
@@ -98,12 +107,8 @@ def main() -> None:
             execution.run(part, seconds, workdir / f"{part.name}.log", show, result)
         except KeyboardInterrupt:
             stopped = True
-        results["parts"][part.name] = result
-        results["machine"] |= result.pop("machine", {})
+        keep(workdir, results, part.name, result)
         show(f"{result['status']} {result.get('why', '')}".strip())
-        report.complete(results)
-        with runs.whole(workdir / "accelerator.json") as path:
-            path.write_text(json.dumps(results, indent=1) + "\n")
     if FLAGS.page:
         Path(FLAGS.page).write_text(report.page(results))
     report.show(results)
