@@ -125,7 +125,10 @@ def test_shares_of_the_limit_and_targets():
             "ula": {"status": "ok", "rows": sizes},
             "rbm": {
                 "status": "failed",
-                "headline": {"products_over_ours_float32": 0.9, "products_over_ours_default": 0.5},
+                "headline": {
+                    "products_over_ours_9_chains": 0.9,
+                    "products_over_ours_8_chains": 0.5,
+                },
             },
             "ising": {"status": "ok", "rows": lattices},
             "pcd": {"status": "unfinished"},
@@ -136,7 +139,7 @@ def test_shares_of_the_limit_and_targets():
     assert [row["of_limit"] for row in sizes] == [0.75, 0.25]
     assert {row["limited_by"] for row in sizes} == {"bytes"}
     measured = [(t["measured"], t["met"]) for t in results["targets"].values()]
-    assert measured == [(0.25, False), (0.5, False), (12.0, True), (None, None), (140.0, True)]
+    assert measured == [(0.75, True), (0.5, False), (12.0, True), (None, None), (140.0, True)]
     last = json.loads(report.last_line(results))
     assert last["suites"]["mnist"] == {"status": "ok", "seconds": 140.0}
     assert (last["failed"], last["unfinished"], last["missing"]) == (["rbm"], ["pcd"], [])
