@@ -1,10 +1,12 @@
 """Normal numbers for many chains in one flat draw, from both words of every threefry call."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import _threefry
+from ebm_jax import _platform, _threefry
 from ebm_jax.types import Array, Key
 
 # The high word of our counters. fold_in(key, t), split(key) and jax.random's own draws count in
@@ -25,18 +27,23 @@ def standard_normal(key: Key, leaves: list) -> list:
     half = -(-sum(sizes) // 2)  # counters a chain: each gives two words of 32 bits
     if dtype == jnp.float32 and _threefry.is_threefry(key) and chains * half < 2**32:
         words = _threefry.words(key, jax.lax.iota(jnp.uint32, chains * half), _DOMAIN)
-        # Without the first barrier the rounds of the generator would run for each of the words.
-        # The second keeps the draw out of the fusion of the update, whose last axis may be too
-        # short to vectorise.
-        normal = [_normal(word) for word in jax.lax.optimization_barrier(words)]
-        normal = jax.lax.optimization_barrier(normal)
+        # Without this barrier the rounds of the generator would run for each of the words.
+        normal = _kept_apart([_normal(word) for word in jax.lax.optimization_barrier(words)])
         flat = jnp.concatenate([part.reshape(chains, half) for part in normal], axis=1)
     else:
-        flat = jax.random.normal(key, (chains * sum(sizes),), dtype)
-        flat = jax.lax.optimization_barrier(flat).reshape(chains, sum(sizes))
+        flat = _kept_apart(jax.random.normal(key, (chains * sum(sizes),), dtype))
+        flat = flat.reshape(chains, sum(sizes))
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     parts = [flat[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
     return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+
+
+def _kept_apart(drawn: Any) -> Any:
+    """Keep a draw out of the fusion of the update, whose last axis may be too short to vectorise.
+
+    A GPU fuses both: kept apart, the numbers would be written to memory and read again.
+    """
+    return drawn if _platform.platform() == "gpu" else jax.lax.optimization_barrier(drawn)
 
 
 def _normal(word: Array) -> Array:

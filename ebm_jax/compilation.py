@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _platform
 
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
@@ -35,12 +35,18 @@ def _at_top_level() -> bool:
     return not isinstance(_probe(), Tracer)
 
 
+def _with_options(fun: Callable, options: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+    given: dict[str, Any] = {"compiler_options": options} if options else {}
+    return jax.jit(fun, **(kwargs | given))
+
+
 def jit(fun: Callable, **kwargs) -> Any:
     """Compile ``fun`` as ``jax.jit`` does, at the speed the CPU backend can have.
 
     The option is applied on CPU, at top level, where this jaxlib knows it; everywhere else
     (GPU, TPU, under another transformation) this is ``jax.jit``. The numbers are the same
-    up to the order of summation.
+    up to the order of summation. Options of yours whose names begin with ``xla_cpu_`` are left
+    out there too.
 
     Where the processor has AVX-512, ``compiler_options={"xla_cpu_prefer_vector_width": 512}``
     can make a sampler faster still (docs/benchmarks.md measures one). It is not the default: the
@@ -59,16 +65,19 @@ def jit(fun: Callable, **kwargs) -> Any:
     5.0
     """
     _checks.function("fun", fun)
-    plain = jax.jit(fun, **kwargs)
-    options = _CPU_OPTIONS | (kwargs.pop("compiler_options", None) or {})
-    tuned = jax.jit(fun, compiler_options=options, **kwargs)
+    options = kwargs.pop("compiler_options", None) or {}
+    elsewhere = {k: v for k, v in options.items() if not k.startswith("xla_cpu_")}
+    plain = _with_options(fun, elsewhere, kwargs)
+    given = _with_options(fun, options, kwargs)
+    tuned = _with_options(fun, _CPU_OPTIONS | options, kwargs)
 
     def choose(args, kw) -> Any:
-        if jax.default_backend() == "cpu" and _at_top_level() and _option_is_known():
-            leaves = jax.tree.leaves((args, kw))
-            if not any(isinstance(leaf, Tracer) for leaf in leaves):
-                return tuned
-        return plain
+        leaves = jax.tree.leaves((args, kw))
+        if _platform.platform(leaves) != "cpu" or not _at_top_level():
+            return plain
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return plain
+        return tuned if _option_is_known() else given
 
     @functools.wraps(fun)
     def compiled(*args, **kw):

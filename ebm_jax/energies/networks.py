@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax.errors import ScopeParamShapeError
 from jax.typing import DTypeLike
 
-from ebm_jax import _checks, gibbs
+from ebm_jax import _checks, _platform, gibbs
 from ebm_jax.types import Array, Energy
 
 
@@ -125,7 +125,8 @@ class ConvEnergy(nn.Module):
         features: channels of every convolution; each halves the resolution.
         activation: a smooth nonlinearity.
         convolution: what computes them, with the signature of ``jax.lax.conv_general_dilated``.
-            None chooses by backend; the parameters are the same.
+            None chooses by backend (by ``jax.default_device`` where it is set): on CPU a product
+            of patches, elsewhere ``jax.lax.conv_general_dilated``. The parameters are the same.
 
     >>> import jax
     >>> network = ConvEnergy((8, 16))
@@ -209,7 +210,8 @@ def _convolved(network, widths, strides, x, dtype: jnp.dtype | None = None) -> A
 
 def _fastest_convolution() -> Callable[..., Array]:
     # In a loop on CPU, XLA's convolution is several times slower than the product it amounts to.
-    return _patch_product if jax.default_backend() == "cpu" else jax.lax.conv_general_dilated
+    on_cpu = _platform.platform() == "cpu"
+    return _patch_product if on_cpu else jax.lax.conv_general_dilated
 
 
 def _patch_product(images, kernel, strides, padding, *, precision=None, **plain) -> Array:

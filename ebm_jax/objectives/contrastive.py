@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _platform
 from ebm_jax._trees import chain_norm
 from ebm_jax.losses.candidates import _lowest_wrong
 from ebm_jax.objectives import _conditional, _negatives
@@ -125,7 +125,9 @@ def most_offending_among(
             index = _lowest_wrong(energies, far)
             return jax.tree.map(lambda c, r: jnp.where(index < 0, r, c[index]), candidates, right)
 
-        return jax.lax.map(one, (x, y), batch_size=256)
+        first = jax.tree.map(lambda leaf: leaf[0], (x, y))
+        rows = _platform.rows_at_once(one, first, on_cpu=256, elsewhere=256)
+        return jax.lax.map(one, (x, y), batch_size=rows)
 
     return propose
 

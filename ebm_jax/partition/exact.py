@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks, gibbs
+from ebm_jax import _checks, _platform, gibbs
 from ebm_jax._trees import check_energy
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
 from ebm_jax.types import Array, Energy
 
-_BLOCK = 1024  # states that are evaluated at once, at most
+_BLOCK = {"on_cpu": 2**10, "elsewhere": 2**16}  # states that are evaluated at once, at most
 _MOST_STATES = 2**30
 
 
@@ -96,7 +96,8 @@ def log_partition(
     check_energy(energy, _decode(jnp.arange(1), values, shape))
     _checks.nonnegative("beta", beta)
     _checks.scalar("beta", beta)
-    block = min(num, _BLOCK)
+    first = _decode(jnp.arange(1), values, shape)[0]
+    block = min(num, _platform.rows_at_once(energy, first, **_BLOCK))
 
     @jax.checkpoint
     def over_block(start: Array) -> Array:

@@ -125,6 +125,9 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
     boltzmann._check(params, RBM)
     weights, visible, hidden = (jnp.asarray(p) for p in params)
     num_visible, num_hidden = weights.shape
+    # The sums of bfloat16 products are exact to float32: rounded, they would bias probabilities.
+    wide = jnp.promote_types(weights.dtype, jnp.float32)
+    product = functools.partial(jnp.matmul, preferred_element_type=wide)
 
     def init(position: Array) -> GibbsState:
         v = _start(position, np.arange(2))
@@ -143,9 +146,9 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
         counters = of_hidden + of_visible + 1
         fractions = _discrete.fractions(key, v.shape[0], counters)
         draw = functools.partial(_discrete.units, n=counters)
-        logits = _discrete.scaled(beta, v.astype(weights.dtype) @ weights + hidden[None])
+        logits = _discrete.scaled(beta, product(v.astype(weights.dtype), weights) + hidden[None])
         h = draw(key, logits, fractions[0], start=0).astype(weights.dtype)
-        logits = _discrete.scaled(beta, h @ weights.T + visible[None])
+        logits = _discrete.scaled(beta, product(h, weights.T) + visible[None])
         new = draw(key, logits, fractions[1], start=of_hidden).astype(v.dtype)
         if clamp is not None:
             new = jnp.where(_discrete.clamped_leaf(clamp, v.shape), v, new)

@@ -5,6 +5,7 @@ a loop of the two matrix products of a sweep, thresholded.
 """
 
 import functools
+import importlib
 from typing import NamedTuple
 
 import jax
@@ -141,23 +142,25 @@ def sweep_at_every_beta(make_sampler, betas):
     return run
 
 
-def thrml_chains(num_nodes: int, edges: np.ndarray, weights, colours: list, num_steps: int):
-    """Return (key, spins (chains, nodes)) -> spins, by thrml's block Gibbs over two colours."""
-    from thrml import Block, SamplingSchedule, SpinNode, sample_states
-    from thrml.models import IsingEBM, IsingSamplingProgram
-
-    nodes = [SpinNode() for _ in range(num_nodes)]
+def peer_chains(
+    library: str, num_nodes: int, edges: np.ndarray, weights, colours: list, num_steps: int
+):
+    """Return (key, spins (chains, nodes)) -> spins, by thrml's or hamon's block Gibbs."""
+    peer, models = (importlib.import_module(name) for name in (library, f"{library}.models"))
+    nodes = [peer.SpinNode() for _ in range(num_nodes)]
     pairs = [(nodes[i], nodes[j]) for i, j in edges]
-    model = IsingEBM(nodes, pairs, jnp.zeros(num_nodes), jnp.asarray(weights), jnp.array(1.0))
-    blocks = [Block([nodes[i] for i in colour]) for colour in colours]
-    program = IsingSamplingProgram(model, blocks, clamped_blocks=[])
-    schedule = SamplingSchedule(n_warmup=num_steps, n_samples=1, steps_per_sample=1)
+    model = models.IsingEBM(
+        nodes, pairs, jnp.zeros(num_nodes), jnp.asarray(weights), jnp.array(1.0)
+    )
+    blocks = [peer.Block([nodes[i] for i in colour]) for colour in colours]
+    program = models.IsingSamplingProgram(model, blocks, clamped_blocks=[])
+    schedule = peer.SamplingSchedule(n_warmup=num_steps, n_samples=1, steps_per_sample=1)
     places = [np.asarray(colour) for colour in colours]
 
     def run(key, spins):
         def one(key, spins):
             start = [spins[place] for place in places]
-            return sample_states(key, program, schedule, start, [], blocks)
+            return peer.sample_states(key, program, schedule, start, [], blocks)
 
         return jax.vmap(one)(jax.random.split(key, len(spins)), spins)
 
@@ -171,61 +174,97 @@ def lattice_edges(side: int) -> np.ndarray:
     return np.concatenate([np.stack([number.ravel(), other], 1) for other in shifted])
 
 
-def _thrml_cases(sizes: Sizes, spins, rbm: RBM, units) -> dict[str, measure.Case]:
-    """Return thrml's cases, each at default flags and with the options that ours has."""
-    side, visible, hidden = sizes.side, sizes.visible, sizes.hidden
+def lattice_peer(library: str, side: int, num_steps: int):
+    """Return (key, spins (chains, side^2)) -> spins, by a peer on the lattice of ``Ising``."""
     edges = lattice_edges(side)
     parity = np.indices((side, side)).sum(0).ravel() % 2
     colours = [np.flatnonzero(parity == c) for c in (0, 1)]
     couplings = np.full(len(edges), COUPLING, np.float32)
+    return peer_chains(library, side**2, edges, couplings, colours, num_steps)
+
+
+def machine_peer(library: str, rbm: RBM, num_steps: int):
+    """Return (key, units (chains, visible + hidden)) -> units, by a peer on an RBM's bonds."""
+    visible, hidden = rbm.weights.shape
     pairs = np.indices((visible, hidden)).reshape(2, -1).T + np.array([0, visible])
     sides = [visible + np.arange(hidden), np.arange(visible)]
     bonds = np.asarray(rbm.weights).ravel() / 4
-    runs = {
-        "Ising": (thrml_chains(side**2, edges, couplings, colours, sizes.ising_steps), spins),
-        "RBM": (thrml_chains(visible + hidden, pairs, bonds, sides, sizes.rbm_steps), units),
-    }
-    key = jax.random.key(2)
-    return {
-        f"thrml, {name}{suffix}": measure.case(compiled(run), key, start)
-        for name, (run, start) in runs.items()
-        for suffix, compiled in ((", default flags", jax.jit), ("", ebm_jax.jit))
-    }
+    return peer_chains(library, visible + hidden, pairs, bonds, sides, num_steps)
 
 
-def _cases(sizes: Sizes, *, thrml: bool) -> dict[str, measure.Case]:
-    """Return every case: the samplers, their floors, annealing and its parts, and thrml."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    shape = (sizes.lattices, sizes.side, sizes.side)
-    spins = jax.random.rademacher(keys[0], shape, dtype=jnp.int8)
-    flat = spins.reshape(len(spins), -1)
-    weights = 0.05 * jax.random.normal(keys[1], (sizes.visible, sizes.hidden))
-    rbm = RBM(weights, jnp.zeros(sizes.visible), jnp.zeros(sizes.hidden))
-    units = jax.random.bernoulli(keys[2], 0.5, (sizes.machines, sizes.visible))
-    path, make_sampler = paths.rbm(rbm, jnp.zeros(sizes.visible))
-    betas = jnp.linspace(0, 1, sizes.rbm_steps + 1)[1:]
+def random_spins(key: jax.Array, sizes: Sizes) -> jax.Array:
+    """Return lattices of random spins, (lattices, side, side)."""
+    return jax.random.rademacher(key, (sizes.lattices, sizes.side, sizes.side), dtype=jnp.int8)
+
+
+def random_machine(key: jax.Array, sizes: Sizes) -> tuple[RBM, jax.Array]:
+    """Return an RBM of small random weights, and random visible units of its chains."""
+    weights_key, units_key = jax.random.split(key)
+    weights = 0.05 * jax.random.normal(weights_key, (sizes.visible, sizes.hidden))
+    units = jax.random.bernoulli(units_key, 0.5, (sizes.machines, sizes.visible))
+    return RBM(weights, jnp.zeros(sizes.visible), jnp.zeros(sizes.hidden)), units
+
+
+def ising_cases(sizes: Sizes, spins: jax.Array, key: jax.Array) -> dict[str, measure.Case]:
+    """Return our sampler of lattices, and the loops that draw its random numbers alone."""
     lattice, steps = gibbs_sampling.checkerboard(Ising(COUPLING)), sizes.ising_steps
-    halves = jnp.split(flat.T, 2)
-    of_spins = {
+    halves = jnp.split(spins.reshape(len(spins), -1).T, 2)
+    runs = {
         "ours, Ising": (sweeps(lattice, steps), spins),
         "one uniform a spin, ours": (noise_loop(steps, ours=True), halves),
         "one uniform a spin, jax's": (noise_loop(steps, ours=False), halves),
     }
-    of_units = {
+    return {name: measure.case(ebm_jax.jit(run), key, start) for name, (run, start) in runs.items()}
+
+
+def machine_cases(
+    sizes: Sizes, rbm: RBM, units: jax.Array, key: jax.Array
+) -> dict[str, measure.Case]:
+    """Return our sampler of an RBM and its matrix products alone."""
+    runs = {
         "ours, RBM": sweeps(gibbs_sampling.rbm(rbm), sizes.rbm_steps),
         "two matrix products": two_products(rbm, sizes.rbm_steps),
+    }
+    return {name: measure.case(ebm_jax.jit(run), key, units) for name, run in runs.items()}
+
+
+def annealing_cases(
+    sizes: Sizes, rbm: RBM, units: jax.Array, key: jax.Array
+) -> dict[str, measure.Case]:
+    """Return annealed importance sampling of an RBM and its parts."""
+    path, make_sampler = paths.rbm(rbm, jnp.zeros(sizes.visible))
+    betas = jnp.linspace(0, 1, sizes.rbm_steps + 1)[1:]
+    runs = {
         "annealing": annealing(path, make_sampler, betas),
         "its sweeps": sweep_at_every_beta(make_sampler, betas),
         "its energies": two_energies(path, betas),
     }
-    every = of_spins | {name: (run, units) for name, run in of_units.items()}
-    cases = {
-        name: measure.case(ebm_jax.jit(run), keys[3], start) for name, (run, start) in every.items()
+    return {name: measure.case(ebm_jax.jit(run), key, units) for name, run in runs.items()}
+
+
+def _cases(sizes: Sizes, *, thrml: bool) -> dict[str, measure.Case]:
+    """Return every case: the samplers, their floors, annealing and its parts, and thrml's.
+
+    thrml's are measured at default flags and with the options that ours has.
+    """
+    keys = jax.random.split(jax.random.key(0), 3)
+    spins, (rbm, units) = random_spins(keys[0], sizes), random_machine(keys[1], sizes)
+    cases = ising_cases(sizes, spins, keys[2])
+    cases |= machine_cases(sizes, rbm, units, keys[2])
+    cases |= annealing_cases(sizes, rbm, units, keys[2])
+    if not thrml:
+        return cases
+    both = jnp.concatenate([units, jnp.zeros((len(units), sizes.hidden), bool)], axis=1)
+    flat = spins.reshape(len(spins), -1) > 0
+    runs = {
+        "Ising": (lattice_peer("thrml", sizes.side, sizes.ising_steps), flat),
+        "RBM": (machine_peer("thrml", rbm, sizes.rbm_steps), both),
     }
-    if thrml:
-        both = jnp.concatenate([units, jnp.zeros((len(units), sizes.hidden), bool)], axis=1)
-        cases |= _thrml_cases(sizes, flat > 0, rbm, both)
-    return cases
+    return cases | {
+        f"thrml, {name}{suffix}": measure.case(compiled(run), jax.random.key(2), start)
+        for name, (run, start) in runs.items()
+        for suffix, compiled in ((", default flags", jax.jit), ("", ebm_jax.jit))
+    }
 
 
 def run_discrete(peers: Peers, repetitions: int, quick: bool) -> Suite:

@@ -17,7 +17,7 @@ class Peers:
         self.server = None
         self.versions: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
-        for peer in (peer for peer in ("blackjax", "thrml") if peer in asked):
+        for peer in (peer for peer in ("blackjax", "thrml", "hamon") if peer in asked):
             if importlib.util.find_spec(peer):
                 self.versions[peer] = importlib.metadata.version(peer)
             else:

@@ -29,9 +29,8 @@ def _against(times: dict, ours: str, others) -> dict[str, float | None]:
     return {name: measure.ratio(times, name, ours) for name in others}
 
 
-def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
-    """ULA and MALA on the mixture of eight Gaussians."""
-    chains, steps = (64, 20) if quick else (10_000, 1_000)
+def langevin_cases(peers: Peers, chains: int, steps: int) -> dict[str, measure.Case]:
+    """Return ULA and MALA on the mixture of eight Gaussians, their floors, and blackjax's."""
     args = (None, jax.random.key(0), jax.random.normal(jax.random.key(1), (chains, 2)))
 
     def energy(_, x):
@@ -40,18 +39,18 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
     def case(function, compiled=ebm_jax.jit):
         return measure.case(compiled(function), *args)
 
-    gradient = workloads.gradient_step(energy)
-    wide = {"xla_cpu_prefer_vector_width": 512}
     cases = {
         "ours": case(workloads.ours(ULA, energy, steps)),
-        "ours, vectors of 512 bits": case(
-            workloads.ours(ULA, energy, steps),
-            functools.partial(ebm_jax.jit, compiler_options=wide),
-        ),
         "ours, MALA": case(workloads.ours(MALA, energy, steps)),
-        "gradient only": case(workloads.loop(gradient, steps)),
+        "gradient only": case(workloads.loop(workloads.gradient_step(energy), steps)),
         "noise only": case(workloads.loop(workloads.noise_step, steps)),
     }
+    if jax.default_backend() == "cpu":
+        wide = {"xla_cpu_prefer_vector_width": 512}
+        cases["ours, vectors of 512 bits"] = case(
+            workloads.ours(ULA, energy, steps),
+            functools.partial(ebm_jax.jit, compiler_options=wide),
+        )
     if "blackjax" in peers:
         vmapped, batch = (
             workloads.loop(workloads.blackjax_sgld(energy, whole_batch=whole), steps)
@@ -63,6 +62,13 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
             "blackjax.sgld, the batch as one": case(batch),
             "blackjax.mala, scan(vmap)": case(workloads.blackjax_mala(energy, steps)),
         }
+    return cases
+
+
+def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """ULA and MALA on the mixture of eight Gaussians."""
+    chains, steps = (64, 20) if quick else (10_000, 1_000)
+    cases = langevin_cases(peers, chains, steps)
     torch = peers.torch_cases("mixture", chains=chains, steps=steps)
     first, times = measure.interleaved(cases | torch, repetitions)
     two = devices.measure(chains, steps, repetitions)
@@ -88,10 +94,11 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
     )
 
 
-def _network_suite(work, network, shape, chains, steps, peers, repetitions, extra) -> Suite:
-    params = network.init(jax.random.key(0), jnp.zeros(shape))
-    args = (params, jax.random.key(0), jax.random.normal(jax.random.key(1), (chains, *shape)))
-    energy = network.apply
+def network_cases(
+    peers: Peers, network, shape: tuple[int, ...], chains: int, steps: int
+) -> dict[str, measure.Case]:
+    """Return ULA on a network's energy, its floors, and blackjax's."""
+    energy, args = network.apply, _network_arguments(network, shape, chains)
 
     def loop(step, compiled=ebm_jax.jit):
         return measure.case(compiled(workloads.loop(step, steps)), *args)
@@ -100,7 +107,7 @@ def _network_suite(work, network, shape, chains, steps, peers, repetitions, extr
         "ours": measure.case(ebm_jax.jit(workloads.ours(ULA, energy, steps)), *args),
         "gradient only": loop(workloads.gradient_step(energy)),
         "noise only": loop(workloads.noise_step),
-    } | extra(steps, args)
+    }
     if "blackjax" in peers:
         vmapped, batch = (
             workloads.blackjax_sgld(energy, whole_batch=whole) for whole in (False, True)
@@ -111,6 +118,18 @@ def _network_suite(work, network, shape, chains, steps, peers, repetitions, extr
             "blackjax.sgld, scan(vmap)": loop(vmapped),
             "blackjax.sgld, the batch as one": loop(batch),
         }
+    return cases
+
+
+def _network_arguments(network, shape: tuple[int, ...], chains: int) -> tuple:
+    """Return parameters, a key, and random chains."""
+    params = network.init(jax.random.key(0), jnp.zeros(shape))
+    return params, jax.random.key(0), jax.random.normal(jax.random.key(1), (chains, *shape))
+
+
+def _network_suite(work, network, shape, chains, steps, peers, repetitions, extra) -> Suite:
+    cases = network_cases(peers, network, shape, chains, steps)
+    cases |= extra(steps, _network_arguments(network, shape, chains))
     torch = peers.torch_cases(work, chains=chains, steps=steps)
     first, times = measure.interleaved(cases | torch, repetitions)
     others = [name for name in times if name.startswith("blackjax") or name in torch]
@@ -158,9 +177,12 @@ def run_conv(peers: Peers, repetitions: int, quick: bool) -> Suite:
     )
 
 
-def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
-    """Updates of persistent contrastive divergence on the convolutional energy."""
-    chains, steps, capacity, updates = (4, 2, 16, 1) if quick else (64, 40, 10_000, 5)
+def train_cases(chains: int, steps: int, capacity: int, updates: int) -> dict[str, measure.Case]:
+    """Return updates of persistent contrastive divergence on the convolutional energy, and parts.
+
+    "its gradients" and "its gradient" are the convolutions of an update: those of the chains, which
+    here draw no noise, and those of the parameters' gradient.
+    """
     network, key = networks.ConvEnergy((32, 64, 64)), jax.random.key(0)
     params = network.init(key, jnp.zeros((28, 28, 1)))
     data = jax.random.normal(jax.random.key(1), (updates, chains, 28, 28, 1))
@@ -180,13 +202,21 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
         return jnp.mean(energies(params, positives)) - jnp.mean(energies(params, negatives))
 
     run, gradient = workloads.ours(ULA, network.apply, steps), jax.grad(contrast)
-    cases = {
+    descent = workloads.loop(workloads.gradient_step(network.apply), steps)
+    return {
         "ours": measure.case(trainer.update, state, data, key, updates),
         "its chains": measure.case(ebm_jax.jit(run), params, key, data[0], calls=updates),
+        "its gradients": measure.case(ebm_jax.jit(descent), params, key, data[0], calls=updates),
         "its gradient": measure.case(
             ebm_jax.jit(gradient), params, data[0], -data[0], calls=updates
         ),
     }
+
+
+def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """Updates of persistent contrastive divergence on the convolutional energy."""
+    chains, steps, capacity, updates = (4, 2, 16, 1) if quick else (64, 40, 10_000, 5)
+    cases = train_cases(chains, steps, capacity, updates)
     torch = peers.torch_cases(
         "train", only=("ebmkit",), chains=chains, steps=steps, capacity=capacity, updates=updates
     )

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -21,6 +22,7 @@ from experiments import runs
 GRACE = 60  # seconds that a run which was asked to stop has to save
 SHORTEST = 5  # minutes of a job: 2 to start, 3 from submitit's signal to its limit
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2)
+MEMORY = ("MEM_FRACTION", "PYTHON_CLIENT_PREALLOCATE", "PYTHON_CLIENT_ALLOCATOR")  # XLA's settings
 
 
 class Run:
@@ -83,7 +85,7 @@ class Run:
         whole = (p for p in self.folder.glob("checkpoints/*/*") if p.name.isdigit())
         return sorted(map(str, whole))
 
-    def start(self) -> bool:
+    def start(self, environment: dict[str, str] | None = None) -> bool:
         """Start the program unless it is finished or runs already; return whether it started."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # The program inherits the lock with its log, so that it holds even if we are killed.
@@ -97,7 +99,11 @@ class Run:
             (self.folder / "exit.txt").unlink(missing_ok=True)
             # A session of its own: Ctrl-C reaches it once, through us.
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                self.command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
             )
         return True
 
@@ -155,6 +161,17 @@ class Run:
         return DelayedSubmission(again)
 
 
+def share_of_memory(max_parallel: int) -> dict[str, str]:
+    """Return the environment of one of several runs at a time: an equal share of a GPU's memory.
+
+    JAX reserves three quarters of a GPU's memory when it starts, so a second process would find
+    too little. A setting of XLA's that is already in the environment is left alone.
+    """
+    chosen = any(name.startswith("XLA_") and name.endswith(MEMORY) for name in os.environ)
+    share = {} if max_parallel == 1 or chosen else {"XLA_CLIENT_MEM_FRACTION": 0.9 / max_parallel}
+    return dict(os.environ) | {name: f"{value:.3g}" for name, value in share.items()}
+
+
 def run_here(waiting: list[Run], max_parallel: int, timeout_min: int) -> str:
     """Run on this machine; return the name of the signal that ended it before its time, or ""."""
     stopped = []
@@ -162,12 +179,13 @@ def run_here(waiting: list[Run], max_parallel: int, timeout_min: int) -> str:
         if signal.getsignal(which) is not signal.SIG_IGN:
             signal.signal(which, lambda number, _: stopped.append(signal.Signals(number).name))
     waiting, active, done = list(waiting), [], 0
+    environment = share_of_memory(max_parallel)
     advance, close = runs.progress(max(len(waiting), 1), "runs")
     try:
         while active or (waiting and not stopped):
             while waiting and len(active) < max_parallel and not stopped:
                 run = waiting.pop(0)
-                if run.start():
+                if run.start(environment):
                     run.deadline = time.monotonic() + 60 * timeout_min
                     active.append(run)
             time.sleep(0.05)

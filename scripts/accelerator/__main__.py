@@ -1,0 +1,123 @@
+r"""Check and measure the library on an accelerator, in one command of at most eight minutes.
+
+    python -m scripts.accelerator --workdir=runs/accelerator --page=docs/accelerators.md
+
+It runs the numerical tests on the accelerator, with products of float32 numbers exact and rounded
+(TF32); the benchmark's suites at sizes that fill a GPU, beside the limits of the card (products,
+memory, random bits) and the peers that are installed; and the digits example and MNIST at their
+default flags. It works on any backend: --tiny shows on a CPU that everything runs.
+
+Every part has a process of its own and a time limit, and the most important parts run first. When
+the --budget is spent, what was measured so far is kept: accelerator.json in the work directory is
+written again after each part. The last line printed is JSON: suites, failed, unfinished, missing.
+"""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import runs
+from scripts.accelerator import execution, parts, report
+
+flags.DEFINE_bool("tiny", False, "Tiny sizes: shows that everything runs, and measures nothing.")
+flags.DEFINE_integer("budget", 480, "Seconds that all parts may take together.", lower_bound=10)
+flags.DEFINE_list("parts", [], "Parts to run; all where none is named.")
+flags.DEFINE_bool("profile", False, "Name the kernels that our suites spend their time in.")
+flags.DEFINE_string("page", None, "File for the page of what was measured, docs/accelerators.md.")
+FLAGS = flags.FLAGS
+
+LEAST = 5  # seconds under which no part is begun
+
+
+def driver() -> dict[str, str]:
+    """Return what the driver says of the card: its name, memory, version and power limit."""
+    names = ("name", "memory.total", "driver_version", "power.limit")
+    try:
+        found = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {"driver": "no NVIDIA driver answers"}
+    first = found.stdout.splitlines()[0].split(", ")
+    return {f"driver: {name}": value for name, value in zip(names, first, strict=True)}
+
+
+def chosen_parts(workdir: Path) -> list[parts.Part]:
+    """Return the parts that the flags name, or refuse an unknown name."""
+    known = parts.every(workdir, tiny=FLAGS.tiny, profiled=FLAGS.profile)
+    unknown = [name for name in FLAGS.parts if name not in known]
+    if unknown:
+        raise runs.UsageError(
+            f"--parts={','.join(FLAGS.parts)} names {unknown[0]!r}, which is no part; allowed are "
+            f"{', '.join(known)}."
+        )
+    return [part for name, part in known.items() if not FLAGS.parts or name in FLAGS.parts]
+
+
+def stop(number: int, frame: Any) -> None:
+    """End the part that runs, as Ctrl-C does."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def keep(workdir: Path, results: dict[str, Any], name: str, result: dict[str, Any]) -> None:
+    """Add what a part found to the results, and write them all."""
+    results["machine"] |= result.pop("machine", {})
+    results["parts"][name] = result
+    report.complete(results)
+    with runs.whole(workdir / "accelerator.json") as path:
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run the parts, one after another, until the budget is spent."""
+    if not FLAGS.workdir:
+        raise runs.UsageError("--workdir is not set: name a folder for what the check writes.")
+    if FLAGS.page and FLAGS.tiny:
+        raise runs.UsageError("--page needs measured numbers: --tiny measures nothing.")
+    workdir = Path(FLAGS.workdir).resolve()
+    planned = chosen_parts(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    results: dict[str, Any] = {"tiny": FLAGS.tiny, "machine": driver(), "parts": {}}
+    signal.signal(signal.SIGTERM, stop)
+    stopped = False
+    for part in planned:
+        left = FLAGS.budget - (time.monotonic() - began)
+        seconds = min(part.seconds, left)
+        if stopped or seconds < LEAST:
+            keep(workdir, results, part.name, {"status": "unfinished", "seconds": 0})
+            continue
+
+        def show(text: str, name=part.name) -> None:
+            print(f"[{time.monotonic() - began:4.0f} s] {name}: {text}", flush=True)
+
+        show(f"begins, at most {seconds:.0f} s")
+        result = {"status": "unfinished"}
+        try:
+            execution.run(part, seconds, workdir / f"{part.name}.log", show, result)
+        except KeyboardInterrupt:
+            stopped = True
+        keep(workdir, results, part.name, result)
+        show(f"{result['status']} {result.get('why', '')}".strip())
+    if FLAGS.page:
+        Path(FLAGS.page).write_text(report.page(results))
+    report.show(results)
+    print(report.last_line(results), flush=True)
+    if stopped:
+        raise runs.StoppedError(f"stopped by a signal; what was measured is in {workdir}.")
+    if failed := report.named(results, "failed"):
+        raise runs.FalseClaimError(f"these parts failed: {', '.join(failed)}; see {workdir}.")
+
+
+if __name__ == "__main__":
+    runs.main(main)
