@@ -307,7 +307,9 @@ def systematic_scan(
             drawn = gibbs.sample(block_key, energies, beta=beta, where=allowed)  # pyright: ignore
             stuck = drawn < 0
             new = jnp.where(
-                stuck[:, None], current, drawn[:, None].astype(jnp.int32) // digits[None] % len(values)
+                stuck[:, None],
+                current,
+                drawn[:, None].astype(jnp.int32) // digits[None] % len(values),
             )
             chosen = drawn[:, None] == jnp.arange(len(choices))[None]
             at = jnp.sum(jnp.where(chosen, energies, 0), axis=1, dtype=energies.dtype)

@@ -110,7 +110,7 @@ def main() -> None:
         keep(workdir, results, part.name, result)
         show(f"{result['status']} {result.get('why', '')}".strip())
     if FLAGS.page:
-        Path(FLAGS.page).write_text(report.page(results))
+        Path(FLAGS.page).write_text(report.page(results), encoding="utf-8")
     report.show(results)
     print(report.last_line(results), flush=True)
     if stopped:

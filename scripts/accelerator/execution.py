@@ -32,7 +32,7 @@ def run(
     if part.workdir:
         shutil.rmtree(part.workdir, ignore_errors=True)
     began = time.monotonic()
-    with log.open("w") as errors:
+    with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             part.command,
             cwd=ROOT,
@@ -136,5 +136,9 @@ def _why(log: Path, result: dict[str, Any]) -> str:
     names += [f"{r['case']}: {r['error']}" for r in result["rows"] if "error" in r]
     if names:
         return "; ".join(names)
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [
+        line
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     return "\n".join(lines[-8:])

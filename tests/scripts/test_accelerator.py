@@ -49,7 +49,7 @@ def test_what_a_part_started_is_ended_with_it(tmp_path):
     run(toy("parent", child), 3.0, tmp_path)
     number = int((tmp_path / "log").read_text().split()[0])
     status = Path(f"/proc/{number}/stat")
-    assert not status.exists() or status.read_text().split(")")[1].split()[0] == "Z"
+    assert not status.exists() or status.read_text(encoding="utf-8").split(")")[1].split()[0] == "Z"
 
 
 @pytest.mark.parametrize(
