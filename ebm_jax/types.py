@@ -3,6 +3,7 @@
     energy(params, x, ...) -> ()                  one configuration in, one number out
     loss(energies, ...) -> (batch,)               energies in, one loss per example out
     sampler = Sampler(init, step, refresh)        a batch of chains, one key
+    make_sampler(energy, **what_varies) -> Sampler
     objective = Objective(init, loss)             what training minimises
 
 Low energy means compatible. Temperature is written as the inverse temperature beta: the
@@ -39,6 +40,11 @@ class Sampler(NamedTuple):
     init: Callable[[Position], Any]
     step: Callable[[Key, Any], tuple[Any, Any]]
     refresh: Callable[[Any], Any] | None = None
+
+
+# A sampler constructor with its options bound: functools.partial(langevin.mala, step_size=0.1).
+# It takes an energy of one configuration, and by keyword the one option that the caller varies.
+MakeSampler = Callable[..., Sampler]
 
 
 class Objective(NamedTuple):
