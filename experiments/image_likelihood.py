@@ -93,12 +93,11 @@ def log_partitions(
 def _annealer(path: paths.Path, step_size: float) -> Callable:
     """Return (key, positions, betas) -> the chains at the last beta, compiled once."""
 
-    def make_sampler(beta: Array):
-        return langevin.mala(functools.partial(path, beta), step_size=step_size)
+    make_sampler = functools.partial(langevin.mala, step_size=step_size)
 
     @ebm_jax.jit
     def anneal(key: Key, positions, betas: Array) -> annealed.AnnealedState:
-        state = annealed.start(make_sampler, positions, beta=betas[0])
+        state = annealed.start(path, make_sampler, positions, beta=betas[0])
         return annealed.anneal(key, path, make_sampler, state, betas[1:])[0]
 
     return anneal

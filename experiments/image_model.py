@@ -322,12 +322,9 @@ def likelihood(
 ) -> Terms:
     """Return the likelihood of ``batch["configuration"]``, {"x", "y"}, by persistent chains."""
 
-    def make_sampler(params):
-        return chains(functools.partial(model.joint, params))
-
     term = objectives.persistent(
         model.joint,
-        make_sampler,
+        chains,
         num_steps=langevin_steps,
         num_chains=num_chains,
         capacity=capacity,

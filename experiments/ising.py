@@ -85,7 +85,7 @@ def simulate(key, side: int, num_chains: int, sweeps: int, *, tempered: bool) ->
 
     @jit
     def together(key, start):
-        sampler = tempering.replica_exchange(energy, at, ladder)
+        sampler = tempering.replica_exchange(energy, lambda _, beta: at(beta), ladder)
 
         def collect(state, info):
             return jax.vmap(measure)(state.replicas.position)

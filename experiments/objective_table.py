@@ -16,7 +16,7 @@ import numpy as np
 from ebm_jax import objectives
 from ebm_jax.objectives import AmortizedParams, Noise
 from ebm_jax.samplers import gibbs_sampling, informed_proposals, langevin
-from ebm_jax.types import Array, Energy, Key, Objective, Params, Sampler
+from ebm_jax.types import Array, Energy, Key, MakeSampler, Objective, Params
 from experiments.runs import UsageError
 
 
@@ -117,20 +117,14 @@ def _exact_on_grid(problem: Problem) -> Objective:
     return Objective(_exact(problem).init, loss)
 
 
-def _langevin(problem: Problem, step_size: float) -> Callable[[Params], Sampler]:
-    """Return MALA within the square that the states lie in."""
-    low, high = np.min(problem.states, 0), np.max(problem.states, 0)
-
-    def make_sampler(params: Params) -> Sampler:
-        energy = functools.partial(problem.energy, params)
-        return langevin.mala(energy, step_size=step_size, box=(low, high))
-
-    return make_sampler
+def _langevin(problem: Problem, step_size: float) -> MakeSampler:
+    """Return MALA within the square that contains the states."""
+    box = np.min(problem.states, 0), np.max(problem.states, 0)
+    return functools.partial(langevin.mala, step_size=step_size, box=box)
 
 
-def _unadjusted(energy: Energy, step_size: float) -> Sampler:
-    """Return Langevin dynamics that is never stuck, however rough the energy."""
-    return langevin.ula(energy, step_size=step_size, max_gradient_norm=20.0)
+# Unadjusted chains are never stuck, however rough the energy.
+_unadjusted = functools.partial(langevin.ula, max_gradient_norm=20.0)
 
 
 def _cd(problem: Problem, *, steps: int = 20, step_size: float = 0.02) -> Objective:
@@ -161,7 +155,7 @@ def _short_run(problem: Problem, *, steps: int = 40, step_size: float = 0.02) ->
 
     return objectives.short_run(
         problem.energy,
-        lambda params: _unadjusted(functools.partial(problem.energy, params), step_size),
+        functools.partial(_unadjusted, step_size=step_size),
         num_steps=steps,
         num_chains=problem.num_chains,
         initial=initial,
@@ -173,7 +167,7 @@ def _improved_cd(
 ) -> Objective:
     return objectives.improved_contrastive_divergence(
         problem.energy,
-        lambda params: _unadjusted(functools.partial(problem.energy, params), step_size),
+        functools.partial(_unadjusted, step_size=step_size),
         num_steps=steps,
         entropy_weight=entropy_weight,
     )
@@ -258,7 +252,7 @@ def _recovery_likelihood(
 ) -> Objective:
     return objectives.recovery_likelihood(
         problem.energy,
-        lambda energy: _unadjusted(energy, step_size),
+        functools.partial(_unadjusted, step_size=step_size),
         noise=noise,
         num_steps=steps,
     )
@@ -310,28 +304,16 @@ CONTINUOUS = {
 # Bits
 
 
-def _gibbs(problem: Problem) -> Callable[[Params], Sampler]:
-    """Return a sweep over all bits, each given the others."""
-    return lambda params: gibbs_sampling.systematic_scan(functools.partial(problem.energy, params))
-
-
-def _informed(problem: Problem) -> Callable[[Params], Sampler]:
-    """Return Gibbs with gradients: a step changes one bit at most."""
-    return lambda params: informed_proposals.gibbs_with_gradients(
-        functools.partial(problem.energy, params)
+def _bits_cd(problem: Problem, *, sweeps: int = 1) -> Objective:
+    return objectives.contrastive_divergence(
+        problem.energy, gibbs_sampling.systematic_scan, num_steps=sweeps
     )
 
 
-def _bits_cd(problem: Problem, *, sweeps: int = 1) -> Objective:
-    return objectives.contrastive_divergence(problem.energy, _gibbs(problem), num_steps=sweeps)
-
-
-def _bits_persistent(
-    problem: Problem, sampler: Callable[[Params], Sampler], num_steps: int
-) -> Objective:
+def _bits_persistent(problem: Problem, make_sampler: MakeSampler, num_steps: int) -> Objective:
     return objectives.persistent(
         problem.energy,
-        sampler,
+        make_sampler,
         num_steps=num_steps,
         num_chains=problem.num_chains,
         capacity=problem.num_chains,
@@ -341,11 +323,11 @@ def _bits_persistent(
 
 
 def _bits_pcd(problem: Problem, *, sweeps: int = 1) -> Objective:
-    return _bits_persistent(problem, _gibbs(problem), sweeps)
+    return _bits_persistent(problem, gibbs_sampling.systematic_scan, sweeps)
 
 
 def _bits_informed_pcd(problem: Problem, *, steps: int = 10) -> Objective:
-    return _bits_persistent(problem, _informed(problem), steps)
+    return _bits_persistent(problem, informed_proposals.gibbs_with_gradients, steps)
 
 
 def _bits_energy_discrepancy(

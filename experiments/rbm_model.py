@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, CenteredRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.samplers import chains, gibbs_sampling, tempering
-from ebm_jax.types import Array, Key, Objective, Sampler
+from ebm_jax.types import Array, Energy, Key, Objective, Sampler
 from experiments import checkpoints, devices, runs
 
 VISIBLE = {"digits": 64, "mnist": 784}
@@ -78,7 +78,8 @@ def tempered(params: CenteredRBM, temperatures: int) -> Sampler:
     def joint(x):
         return boltzmann.rbm_energy(rbm, x[:visible], x[visible:])
 
-    def of_both(beta: Array) -> Sampler:
+    def of_both(energy: Energy, beta: Array) -> Sampler:
+        del energy
         blocks = gibbs_sampling.rbm(rbm, beta=beta)
 
         def step(key, state):
@@ -121,15 +122,16 @@ def make_objective(
     """Return the objective of a name: ml, cd, pcd, pt; persistent chains start at the rates."""
     if name == "ml":
         return exact_likelihood()
+
+    def make_sampler(bound: Any) -> Sampler:
+        (params,) = bound.args
+        return tempered(params, temperatures) if name == "pt" else block_gibbs(params)
+
     if name == "cd":
-        return objectives.contrastive_divergence(energy, block_gibbs, num_steps=gibbs_steps)
+        return objectives.contrastive_divergence(energy, make_sampler, num_steps=gibbs_steps)
     probabilities = jax.nn.sigmoid(jnp.asarray(rates))
-    make_sampler = block_gibbs
     if name == "pt":
         probabilities = jnp.concatenate([probabilities, jnp.full(hidden, 0.5)])
-
-        def make_sampler(params):
-            return tempered(params, temperatures)
 
     def initial(params, key, slots):
         del params
@@ -202,9 +204,9 @@ def bracket(
 
     @ebm_jax.jit
     def anneal(up_key, down_key, first, last):
-        up = annealed.start(make_sampler, first)
+        up = annealed.start(path, make_sampler, first)
         up, _ = annealed.anneal(up_key, path, make_sampler, up, betas[1:])
-        down = annealed.start(make_sampler, last, beta=1.0)
+        down = annealed.start(path, make_sampler, last, beta=1.0)
         down, _ = annealed.anneal(down_key, path, make_sampler, down, betas[-2:0:-1])
         return up, annealed.reweight(path, down, 0.0)
 

@@ -7,10 +7,7 @@ import jax.numpy as jnp
 
 from ebm_jax import _checks
 from ebm_jax.objectives import _negatives
-from ebm_jax.types import Array, Energy, Key, Metrics, Position, PyTree, Sampler
-
-# energy of a position (x, the chain's number) -> its sampler
-ConditionalFactory = Callable[[Energy], Sampler]
+from ebm_jax.types import Array, Key, MakeSampler, Metrics, Position, PyTree
 
 
 def run(
@@ -18,7 +15,7 @@ def run(
     energy: Callable[[Position, PyTree], Array],
     starts: Position,
     given: PyTree,
-    make_sampler: ConditionalFactory,
+    make_sampler: MakeSampler,
     num_steps: int,
 ) -> tuple[Position, Metrics]:
     """Run the chains of energy(., given_i) from their starts: their ends, constants, and means.

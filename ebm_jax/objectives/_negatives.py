@@ -1,6 +1,5 @@
 """What the objectives with sampled negatives share: running chains, and the contrast with them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,9 +7,7 @@ import jax.numpy as jnp
 
 from ebm_jax import _checks
 from ebm_jax.samplers import chains as _chains
-from ebm_jax.types import Array, Energy, Key, Metrics, Params, Position, Sampler
-
-SamplerFactory = Callable[[Params], Sampler]
+from ebm_jax.types import Array, Energy, Key, MakeSampler, Metrics, Params, Position, Sampler
 
 
 def run(key: Key, sampler: Sampler, state: Any, num_steps: int) -> tuple[Any, Metrics]:
@@ -97,7 +94,7 @@ def _same_kinds(batch: Position, chains: Position) -> None:
             )
 
 
-def check(energy: Energy, make_sampler: SamplerFactory, num_steps: int, penalty: float) -> None:
+def check(energy: Energy, make_sampler: MakeSampler, num_steps: int, penalty: float) -> None:
     """Refuse what the three objectives share."""
     _checks.function("energy", energy)
     _checks.function("make_sampler", make_sampler)
@@ -105,9 +102,10 @@ def check(energy: Energy, make_sampler: SamplerFactory, num_steps: int, penalty:
     _checks.weight("energy_penalty", penalty)
 
 
-def made(make_sampler: SamplerFactory, params: Params) -> Sampler:
-    """Return the sampler of these parameters, or refuse what is none."""
-    return _checks.sampler("What make_sampler returns", make_sampler(params))
+def bind(make_sampler: MakeSampler, energy: Energy, params: Params) -> Sampler:
+    """Return the sampler for ``energy`` at these parameters."""
+    bound = jax.tree_util.Partial(energy, params)
+    return _checks.sampler("What make_sampler returns", make_sampler(bound))
 
 
 def means(positive: Array, negative: Array) -> Metrics:

@@ -16,8 +16,7 @@ from ebm_jax import _checks, _platform
 from ebm_jax._trees import chain_norm
 from ebm_jax.losses.candidates import _lowest_wrong
 from ebm_jax.objectives import _conditional, _negatives
-from ebm_jax.objectives._conditional import ConditionalFactory
-from ebm_jax.types import Array, Energy, Key, Objective, Params, Position, PyTree
+from ebm_jax.types import Array, Energy, Key, MakeSampler, Objective, Params, Position, PyTree
 
 Propose = Callable[[Params, Key, PyTree, Position], Position]
 
@@ -132,13 +131,13 @@ def most_offending_among(
     return propose
 
 
-def by_sampling(energy: Energy, make_sampler: ConditionalFactory, *, num_steps: int) -> Propose:
+def by_sampling(energy: Energy, make_sampler: MakeSampler, *, num_steps: int) -> Propose:
     r"""Return the proposal of the answers that chains of exp(-F(x_i, .)) find, from y_i on.
 
     Args:
         energy: F(params, x, y) -> ().
-        make_sampler: energy -> ``Sampler``, of the energy that it is given, one of the pair (y,
-            number of the chain): ``lambda e: langevin.ula(e, step_size=0.01)``.
+        make_sampler: energy -> ``Sampler``: ``functools.partial(langevin.ula, step_size=0.01)``.
+            The positions of that energy are pairs (y, index of the chain).
         num_steps: steps of the chains, >= 1.
 
     Returns:
@@ -148,10 +147,10 @@ def by_sampling(energy: Energy, make_sampler: ConditionalFactory, *, num_steps: 
         ValueError: num_steps < 1. TypeError: answers without a floating leaf, what is no function
             or makes no sampler.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
     >>> propose = by_sampling(lambda params, x, y: (x - y) ** 2,
-    ...                       lambda e: langevin.mala(e, step_size=0.1), num_steps=10)
+    ...                       functools.partial(langevin.mala, step_size=0.1), num_steps=10)
     >>> propose(None, jax.random.key(0), jnp.ones(5), jnp.ones(5)).shape
     (5,)
     """

@@ -9,9 +9,8 @@ from jax.typing import ArrayLike
 from ebm_jax import _checks
 from ebm_jax._trees import chain_norm, difference_products, matrix, partition
 from ebm_jax.objectives import _negatives
-from ebm_jax.objectives._negatives import SamplerFactory
 from ebm_jax.samplers import chains
-from ebm_jax.types import Array, Energy, Objective, Position
+from ebm_jax.types import Array, Energy, MakeSampler, Objective, Position
 
 
 def nearest_neighbor_entropy(positions: Position) -> Array:
@@ -53,7 +52,7 @@ def nearest_neighbor_entropy(positions: Position) -> Array:
 
 def improved_contrastive_divergence(
     energy: Energy,
-    make_sampler: SamplerFactory,
+    make_sampler: MakeSampler,
     *,
     num_steps: int,
     last_steps: int = 1,
@@ -71,8 +70,8 @@ def improved_contrastive_divergence(
 
     Args:
         energy: (params, x) -> ().
-        make_sampler: params -> ``Sampler``, whose step is differentiable in the parameters:
-            ``langevin.ula``, ``underdamped.baoab``; nothing that accepts and rejects.
+        make_sampler: energy -> ``Sampler``, whose step is differentiable in the parameters:
+            ``langevin.ula``, ``underdamped.baoab``; no sampler that accepts and rejects.
         num_steps: k >= 1.
         last_steps: through how many of them the gradient is taken, from 1 to k.
         entropy_weight: w >= 0.
@@ -89,7 +88,7 @@ def improved_contrastive_divergence(
     >>> from ebm_jax.samplers import langevin
     >>> energy = lambda params, x: params * jnp.sum(x**2) / 2
     >>> objective = improved_contrastive_divergence(energy, num_steps=2,
-    ...     make_sampler=lambda k: langevin.ula(functools.partial(energy, k), step_size=0.1))
+    ...     make_sampler=functools.partial(langevin.ula, step_size=0.1))
     >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> value.shape
     ()
@@ -103,7 +102,7 @@ def improved_contrastive_divergence(
         _checks.leading_axis("batch", batch)
         first_key, last_key = jax.random.split(key)
         frozen = jax.lax.stop_gradient(params)
-        sampler, live = (_negatives.made(make_sampler, p) for p in (frozen, params))
+        sampler, live = (_negatives.bind(make_sampler, energy, p) for p in (frozen, params))
         middle = sampler.init(batch)
         if num_steps > last_steps:
             middle, _ = _negatives.run(first_key, sampler, middle, num_steps - last_steps)

@@ -8,13 +8,12 @@ from ebm_jax import _checks
 from ebm_jax._noise import standard_normal
 from ebm_jax._trees import chain_sum, partition
 from ebm_jax.objectives import _conditional, _negatives
-from ebm_jax.objectives._conditional import ConditionalFactory
-from ebm_jax.types import Array, Energy, Objective, Position
+from ebm_jax.types import Array, Energy, MakeSampler, Objective, Position
 
 
 def recovery_likelihood(
     energy: Energy,
-    make_sampler: ConditionalFactory,
+    make_sampler: MakeSampler,
     *,
     noise: ArrayLike,
     num_steps: int,
@@ -31,9 +30,9 @@ def recovery_likelihood(
 
     Args:
         energy: (params, x) -> ().
-        make_sampler: energy -> ``Sampler``, of the conditional energy that it is given:
-            ``lambda e: langevin.ula(e, step_size=0.01)``. It is an energy of the pair (y, number
-            of the chain): of a sampler that moves the floating leaves.
+        make_sampler: energy -> ``Sampler``: ``functools.partial(langevin.ula, step_size=0.01)``.
+            The energy is the conditional one; its positions are pairs (y, index of the chain),
+            of which the sampler moves the floating leaves.
         noise: sigma > 0, in units of x.
         num_steps: steps of the chains, >= 1.
 
@@ -45,10 +44,10 @@ def recovery_likelihood(
         ValueError: a noise that is not finite and > 0, num_steps < 1. TypeError: batches without a
             floating leaf, what is no function or makes no sampler.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
     >>> objective = recovery_likelihood(lambda params, x: params * jnp.sum(x**2) / 2,
-    ...     lambda e: langevin.mala(e, step_size=0.1), noise=0.5, num_steps=5)
+    ...     functools.partial(langevin.mala, step_size=0.1), noise=0.5, num_steps=5)
     >>> value, (_, metrics) = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> float(value) == -float(metrics["energy_gap"])
     True

@@ -8,9 +8,11 @@ only in where the chains start. The value itself is not a likelihood: watch the 
 What they share:
 
 * ``energy``: (params, x) -> ().
-* ``make_sampler``: params -> ``Sampler``, of exp(-energy(params, .)) or of whatever the chains
-  are to follow: ``lambda params: langevin.ula(functools.partial(energy, params), step_size=0.01)``;
-  any sampler of ours, or blackjax's vmapped kernels. No gradient flows through it.
+* ``make_sampler``: energy -> ``Sampler``, a sampler constructor whose other options are bound:
+  ``functools.partial(langevin.ula, step_size=0.01)``. It is called with
+  ``jax.tree_util.Partial(energy, params)``, so that a sampler that needs the parameters finds them:
+  ``lambda energy: gibbs_sampling.rbm(*energy.args)``. Vmapped blackjax kernels fit too. No gradient
+  flows through it.
 * ``energy_penalty``: a >= 0, in 1/energy, of a (mean E(x+)^2 + mean E(x-)^2), which keeps the level
   of the energies near zero (Du and Mordatch 2019).
 * batches x, on the leading axis; metrics ``loss``, ``energy_positive``, ``energy_negative``,
@@ -36,9 +38,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ebm_jax import _checks
 from ebm_jax.objectives import _negatives
-from ebm_jax.objectives._negatives import SamplerFactory
 from ebm_jax.samplers import chains as _chains
-from ebm_jax.types import Array, Energy, Key, Objective, Params, Position, PyTree, Sampler
+from ebm_jax.types import (
+    Array,
+    Energy,
+    Key,
+    MakeSampler,
+    Objective,
+    Params,
+    Position,
+    PyTree,
+    Sampler,
+)
 
 Initial = Callable[[Params, Key, Array], Position]  # (params, key, slots (n,)) -> n positions
 
@@ -66,7 +77,7 @@ def _initial(initial: Initial, params: Params, key: Key, slots: Array) -> Positi
 
 def contrastive_divergence(
     energy: Energy,
-    make_sampler: SamplerFactory,
+    make_sampler: MakeSampler,
     *,
     num_steps: int,
     energy_penalty: float = 0.0,
@@ -80,7 +91,7 @@ def contrastive_divergence(
 
     Args:
         energy: (params, x) -> ().
-        make_sampler: params -> ``Sampler``.
+        make_sampler: energy -> ``Sampler``.
         num_steps: k >= 1.
         energy_penalty: a.
 
@@ -94,7 +105,7 @@ def contrastive_divergence(
     >>> from ebm_jax.samplers import langevin
     >>> energy = lambda params, x: params * jnp.sum(x**2)
     >>> objective = contrastive_divergence(energy, num_steps=2,
-    ...     make_sampler=lambda k: langevin.ula(functools.partial(energy, k), step_size=0.1))
+    ...     make_sampler=functools.partial(langevin.ula, step_size=0.1))
     >>> value, (_, metrics) = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> float(value) == -float(metrics["energy_gap"])
     True
@@ -103,7 +114,7 @@ def contrastive_divergence(
 
     def loss(params, state, batch, key):
         _checks.leading_axis("batch", batch)
-        sampler = _negatives.made(make_sampler, jax.lax.stop_gradient(params))
+        sampler = _negatives.bind(make_sampler, energy, jax.lax.stop_gradient(params))
         end, info = _negatives.run(key, sampler, sampler.init(batch), num_steps)
         value, metrics = _negatives.contrast(energy, params, batch, end.position, energy_penalty)
         return value, (state, info | metrics)
@@ -113,7 +124,7 @@ def contrastive_divergence(
 
 def short_run(
     energy: Energy,
-    make_sampler: SamplerFactory,
+    make_sampler: MakeSampler,
     *,
     num_steps: int,
     num_chains: int,
@@ -129,7 +140,7 @@ def short_run(
 
     Args:
         energy: (params, x) -> ().
-        make_sampler: params -> ``Sampler``.
+        make_sampler: energy -> ``Sampler``.
         num_steps: length of the runs, >= 1.
         num_chains: chains a step, >= 1.
         initial: (params, key, slots (n,)) -> n starting positions on the leading axis; the slots
@@ -146,7 +157,7 @@ def short_run(
     >>> from ebm_jax.samplers import langevin
     >>> energy = lambda params, x: params * jnp.sum(x**2)
     >>> objective = short_run(energy, num_steps=2, num_chains=4,
-    ...     make_sampler=lambda k: langevin.ula(functools.partial(energy, k), step_size=0.1),
+    ...     make_sampler=functools.partial(langevin.ula, step_size=0.1),
     ...     initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)))
     >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> value.shape
@@ -159,7 +170,7 @@ def short_run(
     def loss(params, state, batch, key):
         start_key, run_key = jax.random.split(key)
         frozen = jax.lax.stop_gradient(params)
-        sampler = _negatives.made(make_sampler, frozen)
+        sampler = _negatives.bind(make_sampler, energy, frozen)
         start = _initial(initial, frozen, start_key, jnp.arange(num_chains))
         end, info = _negatives.run(run_key, sampler, sampler.init(start), num_steps)
         value, metrics = _negatives.contrast(energy, params, batch, end.position, energy_penalty)
@@ -170,7 +181,7 @@ def short_run(
 
 def persistent(
     energy: Energy,
-    make_sampler: SamplerFactory,
+    make_sampler: MakeSampler,
     *,
     num_steps: int,
     num_chains: int,
@@ -193,7 +204,7 @@ def persistent(
 
     Args:
         energy: (params, x) -> ().
-        make_sampler: params -> ``Sampler``.
+        make_sampler: energy -> ``Sampler``.
         num_steps: steps of the chains between two updates, >= 1.
         num_chains: chains a step, from 1 to capacity.
         capacity: number of persistent chains.
@@ -219,7 +230,7 @@ def persistent(
     >>> from ebm_jax.samplers import langevin
     >>> energy = lambda params, x: params * jnp.sum(x**2)
     >>> objective = persistent(energy, num_steps=2, num_chains=4, capacity=16,
-    ...     make_sampler=lambda k: langevin.ula(functools.partial(energy, k), step_size=0.1),
+    ...     make_sampler=functools.partial(langevin.ula, step_size=0.1),
     ...     initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)))
     >>> state = objective.init(1.0, jax.random.key(0))
     >>> value, (state, _) = objective.loss(1.0, state, jnp.ones((8, 2)), jax.random.key(1))
@@ -247,14 +258,14 @@ def persistent(
     def init(params, key):
         params = jax.lax.stop_gradient(params)
         start = _initial(initial, params, key, jnp.arange(capacity))
-        chains = _start(_negatives.made(make_sampler, params), start, num_chains)
+        chains = _start(_negatives.bind(make_sampler, energy, params), start, num_chains)
         age = jnp.full((capacity,), burn_in, jnp.int32)
         return PersistentState(chains, _beside(jax.tree.leaves(start)[0], 0, age))
 
     def loss(params, state, batch, key):
         draw_key, restart_key, fresh_key, run_key = jax.random.split(key, 4)
         frozen = jax.lax.stop_gradient(params)
-        sampler = _negatives.made(make_sampler, frozen)
+        sampler = _negatives.bind(make_sampler, energy, frozen)
         axes: Any = PersistentState(_chains.axes(sampler, state.chains.position), age=leading)
         indices, (drawn, age) = _chains.draw(draw_key, state, num_chains, axes=axes, groups=groups)
         # All that depends on the energy is computed by ``refresh``, for old and new together.

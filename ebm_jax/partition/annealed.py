@@ -11,8 +11,8 @@ Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal like
 
     base = paths.gaussian(mean, scale)
     path = paths.geometric(base.energy, energy)
-    make_sampler = lambda beta: langevin.mala(functools.partial(path, beta), step_size=0.1)
-    state = annealed.start(make_sampler, base.sample(key_0, 100))
+    make_sampler = functools.partial(langevin.mala, step_size=0.1)
+    state = annealed.start(path, make_sampler, base.sample(key_0, 100))
     state, _ = annealed.anneal(key_1, path, make_sampler, state, jnp.linspace(0, 1, 1001)[1:])
     estimates.log_partition(key_2, state)
 
@@ -20,7 +20,6 @@ A long run can be cut: ``anneal`` with the same key and the next betas goes on f
 gives the same numbers.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -31,9 +30,7 @@ from ebm_jax import _checks
 from ebm_jax._trees import chain_axes, check_chains, take_chains
 from ebm_jax.partition.paths import Path
 from ebm_jax.samplers import chains as _chains
-from ebm_jax.types import Array, Key, Position, Sampler
-
-SamplerFactory = Callable[[Array], Sampler]
+from ebm_jax.types import Array, Key, MakeSampler, Position, Sampler
 
 
 class AnnealedState(NamedTuple):
@@ -75,12 +72,13 @@ class AnnealedInfo(NamedTuple):
 
 
 def start(
-    make_sampler: SamplerFactory, positions: Position, *, beta: ArrayLike = 0.0
+    path: Path, make_sampler: MakeSampler, positions: Position, *, beta: ArrayLike = 0.0
 ) -> AnnealedState:
     r"""Return chains at the beginning of a path, all of weight 1.
 
     Args:
-        make_sampler: beta () -> ``Sampler`` of exp(-path(beta, .)).
+        path: (beta (), x) -> ().
+        make_sampler: energy -> ``Sampler``, called with ``jax.tree_util.Partial(path, beta)``.
         positions: independent draws at ``beta``, on the leading axis: of the base at 0, or (for
             the way back) of the target at 1.
         beta: where on the path they are.
@@ -88,24 +86,25 @@ def start(
     Returns:
         ``AnnealedState``.
 
-    >>> import jax.numpy as jnp
+    >>> import functools, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
-    >>> def make_sampler(beta):
-    ...     return langevin.mala(lambda x: x**2 / 2 * (1 + beta), step_size=0.5)
-    >>> start(make_sampler, jnp.zeros(3)).log_weights.tolist()
+    >>> make_sampler = functools.partial(langevin.mala, step_size=0.5)
+    >>> start(lambda b, x: x**2 / 2 * (1 + b), make_sampler, jnp.zeros(3)).log_weights.tolist()
     [0.0, 0.0, 0.0]
     """
+    _checks.function("path", path)
     _checks.function("make_sampler", make_sampler)
     num = check_chains(positions)
     beta = _beta(beta, positions)
     # Under jit, so that a sampler is not asked about a beta it would refuse to move at.
-    chains = jax.jit(lambda b, x: _made(make_sampler, b).init(x))(beta, positions)
+    chains = jax.jit(lambda b, x: _bind(path, make_sampler, b).init(x))(beta, positions)
     index = jnp.arange(num, dtype=jnp.int32)
     return AnnealedState(chains, beta, jnp.zeros(num, beta.dtype), index, jnp.zeros((), jnp.int32))
 
 
-def _made(make_sampler: SamplerFactory, beta: Array) -> Sampler:
-    return _checks.sampler("What make_sampler returns", make_sampler(beta))
+def _bind(path: Path, make_sampler: MakeSampler, beta: Array) -> Sampler:
+    bound = jax.tree_util.Partial(path, beta)
+    return _checks.sampler("What make_sampler returns", make_sampler(bound))
 
 
 def _check(path: Path, state: AnnealedState) -> None:
@@ -160,11 +159,12 @@ def reweight(path: Path, state: AnnealedState, beta: ArrayLike) -> AnnealedState
     Returns:
         ``AnnealedState``, its weights those of b'. A chain of weight 0 keeps it.
 
-    >>> import jax.numpy as jnp
+    >>> import functools, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
     >>> path = lambda beta, x: (1 + beta) * x**2 / 2
-    >>> make_sampler = lambda beta: langevin.mala(lambda x: path(beta, x), step_size=0.5)
-    >>> reweight(path, start(make_sampler, jnp.array([0.0, 2.0])), 1.0).log_weights.tolist()
+    >>> make_sampler = functools.partial(langevin.mala, step_size=0.5)
+    >>> begin = start(path, make_sampler, jnp.array([0.0, 2.0]))
+    >>> reweight(path, begin, 1.0).log_weights.tolist()
     [0.0, -2.0]
     """
     _check(path, state)
@@ -178,7 +178,7 @@ def reweight(path: Path, state: AnnealedState, beta: ArrayLike) -> AnnealedState
 def anneal(
     key: Key,
     path: Path,
-    make_sampler: SamplerFactory,
+    make_sampler: MakeSampler,
     state: AnnealedState,
     betas: ArrayLike,
     *,
@@ -198,8 +198,8 @@ def anneal(
     Args:
         key: a key of ``jax.random.key``; the same for all pieces of one run.
         path: (beta (), x) -> ().
-        make_sampler: beta () -> ``Sampler`` of exp(-path(beta, .)), ours or blackjax's; its state
-            is refreshed at every beta.
+        make_sampler: energy -> ``Sampler``, called with ``jax.tree_util.Partial(path, beta)``; its
+            state is refreshed at every beta.
         state: from ``start``, or from the piece before.
         betas: the values after ``state.beta``, in order, up or down, (n,).
         num_steps: steps of the sampler at each.
@@ -217,8 +217,8 @@ def anneal(
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
     >>> path = lambda beta, x: (1 + 3 * beta) * x**2 / 2
-    >>> make_sampler = lambda b: langevin.mala(functools.partial(path, b), step_size=0.3)
-    >>> begin = start(make_sampler, jax.random.normal(jax.random.key(0), (1000,)))
+    >>> make_sampler = functools.partial(langevin.mala, step_size=0.3)
+    >>> begin = start(path, make_sampler, jax.random.normal(jax.random.key(0), (1000,)))
     >>> betas = jnp.linspace(0, 1, 21)[1:]
     >>> end, _ = anneal(jax.random.key(1), path, make_sampler, begin, betas)
     >>> abs(float(jnp.exp(end.log_weights).mean()) - 0.5) < 0.02  # sqrt(1 / 4)
@@ -245,9 +245,9 @@ def anneal(
         if resample_below:
             sizes = jax.vmap(_effective_sample_size)(state.log_weights.reshape(groups, -1))
             chosen = sizes <= resample_below * (num // groups)
-            state = _resample(resample_key, make_sampler, state, chosen)
+            state = _resample(resample_key, path, make_sampler, state, chosen)
             info = info._replace(resampled=jnp.any(chosen))
-        sampler = _made(make_sampler, beta)
+        sampler = _bind(path, make_sampler, beta)
         chains = _chains.refresh(sampler, state.chains)
         if num_steps == 1:  # no loop: what the weights computed serves the move
             chains, _ = sampler.step(move_key, chains)
@@ -268,7 +268,7 @@ def _effective_sample_size(log_weights: Array) -> Array:
     return jnp.where(log_sum == -jnp.inf, 0.0, jnp.exp(2 * log_sum - log_squares))
 
 
-def _resample(key: Key, make_sampler, state: AnnealedState, chosen: Array) -> AnnealedState:
+def _resample(key: Key, path, make_sampler, state: AnnealedState, chosen: Array) -> AnnealedState:
     """Return the chosen groups (groups,) resampled by weight, each at its mean weight."""
     log_weights = state.log_weights.reshape(len(chosen), -1)
     groups, size = log_weights.shape
@@ -279,7 +279,7 @@ def _resample(key: Key, make_sampler, state: AnnealedState, chosen: Array) -> An
     drawn = jnp.minimum(jax.vmap(jnp.searchsorted)(shares, points), size - 1)
     index = jnp.where(chosen[:, None], drawn, jnp.arange(size))
     index = (index + size * jnp.arange(groups)[:, None]).reshape(-1)
-    axes = chain_axes(lambda x: _made(make_sampler, state.beta).init(x), state.position)
+    axes = chain_axes(lambda x: _bind(path, make_sampler, state.beta).init(x), state.position)
     mean = jax.nn.logsumexp(log_weights, axis=1, keepdims=True) - jnp.log(size)
     return state._replace(
         chains=take_chains(state.chains, index, axes, groups),
@@ -299,7 +299,7 @@ def _joined(old: Array, groups: int, resampled: Array) -> Array:
 def choose_betas(
     key: Key,
     path: Path,
-    make_sampler: SamplerFactory,
+    make_sampler: MakeSampler,
     positions: Position,
     *,
     fraction: float,
@@ -318,7 +318,7 @@ def choose_betas(
     Args:
         key: a key of ``jax.random.key``, used once.
         path: (beta (), x) -> ().
-        make_sampler: beta () -> ``Sampler``.
+        make_sampler: energy -> ``Sampler``, as in ``anneal``.
         positions: draws of the base.
         fraction: in (0, 1); the nearer to 1, the more betas.
         max_betas: how many at most.
@@ -334,7 +334,7 @@ def choose_betas(
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
     >>> path = lambda beta, x: (1 + 99 * beta) * x**2 / 2
-    >>> make_sampler = lambda b: langevin.mala(functools.partial(path, b), step_size=0.01)
+    >>> make_sampler = functools.partial(langevin.mala, step_size=0.01)
     >>> x = jax.random.normal(jax.random.key(0), (1000,))
     >>> betas, num = choose_betas(jax.random.key(1), path, make_sampler, x, fraction=0.9,
     ...                           max_betas=50)
@@ -374,7 +374,7 @@ def choose_betas(
         state, _ = anneal(key, path, make_sampler, state, beta[None], num_steps=num_steps)
         return state, betas.at[num].set(beta), num + 1
 
-    state = start(make_sampler, positions)
+    state = start(path, make_sampler, positions)
     betas = jnp.ones(max_betas, state.beta.dtype)
     carry = state, betas, jnp.zeros((), jnp.int32)
     _, betas, num = jax.lax.while_loop(lambda c: c[0].beta < 1, body, carry)

@@ -8,7 +8,7 @@ beginning.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from ebm_jax import _checks, _draws
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, rbm_hidden_logits
 from ebm_jax.samplers import gibbs_sampling
-from ebm_jax.types import Array, Energy, Key, Position, Sampler
+from ebm_jax.types import Array, Energy, Key, MakeSampler, Position, Sampler
 
 Path = Callable[[Array, Position], Array]
 
@@ -162,7 +162,7 @@ def _times(share: Array, energy: Array) -> Array:
     return share * jnp.where((share == 0) & jnp.isinf(energy), 0.0, energy)
 
 
-def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, Callable[[Array], Sampler]]:
+def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
     r"""Return the path of an RBM from independent visible units, hidden units summed out.
 
         path(beta, v) = (1 - beta) E_0(v) - beta b^T v
@@ -178,7 +178,8 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, Callable[[Array], Samp
         base_bias: the logits of the visible units at beta = 0, (visible,): the data's base rates.
 
     Returns:
-        ``path``, and ``make_sampler``: beta > 0 -> ``gibbs_sampling.rbm`` for it.
+        ``path``, and ``make_sampler``: ``Partial(path, beta)`` -> ``gibbs_sampling.rbm`` at
+        that beta > 0.
 
     >>> import jax.numpy as jnp
     >>> params = RBM(jnp.zeros((4, 2)), jnp.ones(4), jnp.zeros(2))
@@ -202,7 +203,8 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, Callable[[Array], Samp
         linear = (1 - beta) * level - jnp.dot(v.astype(bias.dtype), bias)
         return linear - jnp.sum(jax.nn.softplus(beta * logits))
 
-    def make_sampler(beta: Array) -> Sampler:
+    def make_sampler(energy: Any) -> Sampler:
+        (beta,) = energy.args  # Partial(path, beta)
         # beta times this bias is (1 - beta) a + beta b.
         bias = visible_bias + (1 / beta - 1) * base_bias
         return gibbs_sampling.rbm(params._replace(visible_bias=bias), beta=beta)

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from ebm_jax import _checks
 from ebm_jax._trees import check_chains
 from ebm_jax.samplers import chains as _chains
-from ebm_jax.types import Array, Key, Position, Sampler
+from ebm_jax.types import Array, Energy, Key, MakeSampler, Position
 
 _REACH, _DELAY, _DECAY = 0.05, 10.0, 0.75  # gamma, t_0, kappa of the source
 
@@ -37,7 +37,8 @@ class Tuned(NamedTuple):
 
 def step_size(
     key: Key,
-    make_sampler: Callable[[Array], Sampler],
+    energy: Energy,
+    make_sampler: MakeSampler,
     position: Position,
     num_steps: int,
     *,
@@ -57,8 +58,9 @@ def step_size(
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        make_sampler: h -> ``Sampler``, whose state does not depend on h:
-            ``lambda h: langevin.mala(energy, step_size=h)``.
+        energy: E(x) -> (), one configuration in.
+        make_sampler: called as ``make_sampler(energy, step_size=h)``: ``langevin.mala``, or with
+            other options bound. The sampler's state must not depend on h.
         position: where the chains start, the chains on the leading axis.
         num_steps: steps of warm-up, >= 1; some hundreds.
         initial: step size > 0 to start from. Where it is an array per dimension, their ratios
@@ -76,15 +78,16 @@ def step_size(
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
-    >>> make_sampler = lambda h: langevin.mala(lambda x: jnp.sum(x**2) / 2, step_size=h)
     >>> start = jax.random.normal(jax.random.key(0), (100, 10))
-    >>> tuned = step_size(jax.random.key(1), make_sampler, start, 200, initial=1e-3)
+    >>> energy = lambda x: jnp.sum(x**2) / 2
+    >>> tuned = step_size(jax.random.key(1), energy, langevin.mala, start, 200, initial=1e-3)
     >>> bool(jnp.abs(tuned.acceptance[100:].mean() - 0.574) < 0.05)
     True
     """
     _checks.one_key(key)
     _checks.positive("initial", initial)
     num_steps = _checks.count("num_steps", num_steps)
+    _checks.function("energy", energy)
     _checks.function("make_sampler", make_sampler)
     _checks.function("acceptance", acceptance)
     _checks.inside("target", target)
@@ -93,7 +96,7 @@ def step_size(
 
     def one(carry, _):
         state, t, log_factor, error, average = carry
-        sampler = make_sampler(initial * jnp.exp(log_factor))
+        sampler = make_sampler(energy, step_size=initial * jnp.exp(log_factor))
         state, info = sampler.step(jax.random.fold_in(key, t.astype(jnp.int32)), state)
         rates = _acceptance(acceptance, info)
         sound = ~_chains._has_nan(state, axes, num)
@@ -105,7 +108,8 @@ def step_size(
         average = weight * log_factor + (1 - weight) * average
         return (state, t, log_factor, error, average), accepted
 
-    sampler = _checks.sampler("What make_sampler returns", make_sampler(initial))
+    first = make_sampler(energy, step_size=initial)
+    sampler = _checks.sampler("What make_sampler returns", first)
     num, axes = check_chains(position), _chains.axes(sampler, position)
     state = sampler.init(position)
     zero = _zero_that_varies_as(state)

@@ -4,7 +4,6 @@ The hot replicas cross between modes, the cold ones keep what they bring. Any sa
 a temperature can move the replicas, and the whole is again a ``Sampler``.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from ebm_jax._trees import (
     select_chains,
 )
 from ebm_jax.samplers import chains as _chains
-from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
+from ebm_jax.types import Array, Energy, Key, MakeSampler, Position, PyTree, Sampler
 
 
 class TemperingState(NamedTuple):
@@ -68,7 +67,7 @@ def _check_ladder(betas: ArrayLike) -> Array:
 
 def replica_exchange(
     energy: Energy,
-    make_sampler: Callable[[Array], Sampler],
+    make_sampler: MakeSampler,
     betas: ArrayLike,
     *,
     steps_per_swap: int = 1,
@@ -88,9 +87,10 @@ def replica_exchange(
 
     Args:
         energy: E(x) -> (), one configuration in.
-        make_sampler: beta () -> ``Sampler``, whose state has a field ``position``: any of ours,
-            with a step size for all temperatures or one of its own for each,
-            ``lambda beta: langevin.mala(energy, step_size=0.1 / beta, beta=beta)``.
+        make_sampler: called as ``make_sampler(energy, beta=beta)``; returns a ``Sampler`` whose
+            state has a field ``position``: ``functools.partial(langevin.mala, step_size=0.1)``, or
+            with a step size for each temperature,
+            ``lambda energy, beta: langevin.mala(energy, step_size=0.1 / beta, beta=beta)``.
         betas: inverse temperatures > 0, (temperatures,), increasing; the last is the target's.
         steps_per_swap: steps of the sampler between swaps, >= 1.
 
@@ -101,11 +101,11 @@ def replica_exchange(
     Raises:
         ValueError: betas that do not increase or are <= 0, fewer than two, steps_per_swap < 1.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax.samplers import langevin
     >>> energy = lambda x: jnp.sum((x**2 - 4) ** 2)
-    >>> sampler = replica_exchange(energy, betas=[0.1, 0.3, 1.0],
-    ...     make_sampler=lambda beta: langevin.mala(energy, step_size=0.01, beta=beta))
+    >>> make_sampler = functools.partial(langevin.mala, step_size=0.01)
+    >>> sampler = replica_exchange(energy, make_sampler, betas=[0.1, 0.3, 1.0])
     >>> state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
     >>> state.position.shape, info.acceptance.shape
     ((5, 2), (2, 5))
@@ -116,19 +116,19 @@ def replica_exchange(
     steps_per_swap = _checks.count("steps_per_swap", steps_per_swap)
     energies = jax.vmap(jax.vmap(energy))
 
-    def made(b: Array) -> Sampler:
-        return _checks.sampler("What make_sampler returns", make_sampler(b))
+    def at(b: Array) -> Sampler:
+        return _checks.sampler("What make_sampler returns", make_sampler(energy, beta=b))
 
     def init(position: Position) -> TemperingState:
         check_chains(position)
         position = jax.tree.map(jnp.asarray, position)
         check_energy(energy, position)
         with explicit_mesh(position):
-            replicas = jax.vmap(lambda b: made(b).init(position))(ladder)
+            replicas = jax.vmap(lambda b: at(b).init(position))(ladder)
         return TemperingState(replicas, jnp.zeros((), jnp.int32))
 
     def renewed(b: Array, replica: Any) -> Any:
-        return _chains.refresh(make_sampler(b), replica)
+        return _chains.refresh(at(b), replica)
 
     def refresh(state: TemperingState) -> TemperingState:
         return state._replace(replicas=jax.vmap(renewed)(ladder, state.replicas))
@@ -149,7 +149,7 @@ def replica_exchange(
         move_key, swap_key = jax.random.split(key)
 
         def move(key: Key, b: Array, replica: Any) -> Any:
-            return _chains.run(key, make_sampler(b), replica, steps_per_swap)[0]
+            return _chains.run(key, at(b), replica, steps_per_swap)[0]
 
         keys = jax.random.split(move_key, ladder.shape[0])
         replicas = jax.vmap(move)(keys, ladder, state.replicas)
@@ -158,7 +158,7 @@ def replica_exchange(
         tried = jnp.arange(ladder.shape[0] - 1) % 2 == state.step % 2
         swapped = tried[:, None] & accepted
         source = _sources(swapped)
-        axes = chain_axes(make_sampler(ladder[-1]).init, state.position)
+        axes = chain_axes(at(ladder[-1]).init, state.position)
         replicas = _permute(replicas, source, axes)
         moved = source != jnp.arange(ladder.shape[0])[:, None]
         replicas = of_own_temperature(replicas, moved, axes)

@@ -121,22 +121,25 @@ def annealing(path, make_sampler, betas):
     """Return (key, x) -> log-weights at the end of the betas."""
 
     def run(key, x):
-        state = annealed.start(make_sampler, x)
+        state = annealed.start(path, make_sampler, x)
         return annealed.anneal(key, path, make_sampler, state, betas)[0].log_weights
 
     return run
 
 
-def sweep_at_every_beta(make_sampler, betas):
+def sweep_at_every_beta(path, make_sampler, betas):
     """Return (key, x) -> x after a sweep at every beta: annealing without its weights."""
+
+    def at(beta):
+        return make_sampler(jax.tree_util.Partial(path, beta))
 
     def run(key, x):
         def one(carry, beta):
             state, t = carry
-            state, _ = make_sampler(beta).step(jax.random.fold_in(key, t), state)
+            state, _ = at(beta).step(jax.random.fold_in(key, t), state)
             return (state, t + 1), None
 
-        start = make_sampler(betas[0]).init(x), jnp.zeros((), jnp.int32)
+        start = at(betas[0]).init(x), jnp.zeros((), jnp.int32)
         return jax.lax.scan(one, start, betas)[0][0].position
 
     return run
@@ -236,7 +239,7 @@ def annealing_cases(
     betas = jnp.linspace(0, 1, sizes.rbm_steps + 1)[1:]
     runs = {
         "annealing": annealing(path, make_sampler, betas),
-        "its sweeps": sweep_at_every_beta(make_sampler, betas),
+        "its sweeps": sweep_at_every_beta(path, make_sampler, betas),
         "its energies": two_energies(path, betas),
     }
     return {name: measure.case(ebm_jax.jit(run), key, units) for name, run in runs.items()}

@@ -47,10 +47,7 @@ def run_efficiency(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
         @ebm_jax.jit
         def tune(key, x, energy=energy):
-            def make(step_size):
-                return langevin.mala(energy, step_size=step_size)
-
-            return adaptation.step_size(key, make, x, warm_up, initial=0.01)
+            return adaptation.step_size(key, energy, langevin.mala, x, warm_up, initial=0.01)
 
         tuned = tune(jax.random.key(2), start)
         facts[f"step_size_{name}"] = float(tuned.step_size)

@@ -58,14 +58,15 @@ def annealing(seed: int) -> list[float]:
         # Not between two energies: at 0 it is the uniform energy but for a constant.
         return beta * lattice.ising(model, spins)
 
-    def make_sampler(beta):
+    def make_sampler(energy):
+        (beta,) = energy.args
         return gibbs_sampling.checkerboard(model, beta=beta)
 
     @jit
     def go_on(state, betas):
         return annealed.anneal(run_key, path, make_sampler, state, betas)[0]
 
-    state = annealed.start(make_sampler, base.sample(start_key, CHAINS))
+    state = annealed.start(path, make_sampler, base.sample(start_key, CHAINS))
     found = []
     for key, before, coupling, true in zip(
         keys, (0.0, *COUPLINGS), COUPLINGS, LOG_Z[SIDE], strict=False

@@ -87,7 +87,7 @@ def annealed_rbm(data_dir: str | None, seed: int, workdir: Path) -> dict[str, An
 
     @jit
     def run(key, first):
-        state = annealed.start(make_sampler, first)
+        state = annealed.start(path, make_sampler, first)
         return annealed.anneal(key, path, make_sampler, state, betas)[0]
 
     state = run(run_key, base.sample(start_key, CHAINS))

@@ -106,8 +106,6 @@ def test_the_gradient_through_the_last_steps(num_steps, last_steps):
 
 
 def test_improved_contrastive_divergence_has_its_optimum_at_the_data():
-    def make_sampler(params):
-        return langevin.ula(functools.partial(gaussian, params), step_size=0.05)
-
+    make_sampler = functools.partial(langevin.ula, step_size=0.05)
     objective = objectives.improved_contrastive_divergence(gaussian, make_sampler, num_steps=4)
     assert_optimum(objective, wrong=3.0, num=48)

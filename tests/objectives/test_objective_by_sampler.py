@@ -25,8 +25,8 @@ def energy(mean, x):
 def vmapped(make):
     """A blackjax kernel of one chain as a factory of samplers of many."""
 
-    def make_sampler(params):
-        kernel = make(lambda x: -energy(params, x))
+    def make_sampler(energy):
+        kernel = make(lambda x: -energy(x))
 
         def step(key, state):
             return jax.vmap(kernel.step)(jax.random.split(key, CHAINS), state)
@@ -36,24 +36,16 @@ def vmapped(make):
     return make_sampler
 
 
-def bound(make):
-    return lambda params: make(functools.partial(energy, params))
-
-
-def tempered(energy):
-    return tempering.replica_exchange(
-        energy, lambda beta: langevin.mala(energy, step_size=0.5, beta=beta), [0.3, 1.0]
-    )
-
-
 SAMPLERS = {
-    "ula": bound(functools.partial(langevin.ula, step_size=0.3)),
-    "mala": bound(functools.partial(langevin.mala, step_size=0.5)),
-    "sgld": lambda params: langevin.sgld(
-        lambda key, x: jax.grad(energy, 1)(params, x), step_size=0.3
+    "ula": functools.partial(langevin.ula, step_size=0.3),
+    "mala": functools.partial(langevin.mala, step_size=0.5),
+    "sgld": lambda energy: langevin.sgld(lambda key, x: jax.grad(energy)(x), step_size=0.3),
+    "baoab": functools.partial(underdamped.baoab, step_size=0.8, friction=1.0),
+    "tempering": functools.partial(
+        tempering.replica_exchange,
+        make_sampler=functools.partial(langevin.mala, step_size=0.5),
+        betas=[0.3, 1.0],
     ),
-    "baoab": bound(functools.partial(underdamped.baoab, step_size=0.8, friction=1.0)),
-    "tempering": bound(tempered),
     "blackjax.hmc": vmapped(lambda f: blackjax.hmc(f, 0.5, jnp.ones(2), 3)),
     "blackjax.nuts": vmapped(lambda f: blackjax.nuts(f, 0.5, jnp.ones(2))),
     "blackjax.mala": vmapped(lambda f: blackjax.mala(f, 0.5)),

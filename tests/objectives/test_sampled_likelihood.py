@@ -16,12 +16,8 @@ def noise(params, key, slots):
     return jax.random.normal(key, (len(slots), 2))
 
 
-def make_ula(params):
-    return langevin.ula(functools.partial(energy, params), step_size=0.1)
-
-
-def make_mala(params):
-    return langevin.mala(functools.partial(energies.gaussian, params), step_size=0.3)
+make_ula = functools.partial(langevin.ula, step_size=0.1)
+make_mala = functools.partial(langevin.mala, step_size=0.3)
 
 
 def energy(params, x):
@@ -40,7 +36,7 @@ def statistics(x):
 
 @functools.partial(jax.jit, static_argnums=2)
 def run_from(key, start, num_steps):
-    sampler = make_ula(PARAMS)
+    sampler = make_ula(functools.partial(energy, PARAMS))
     return chains.run(key, sampler, sampler.init(start), num_steps)[0].position
 
 
@@ -76,8 +72,8 @@ def test_short_run_gradient_and_its_two_keys(key):
 
     # With a flat energy and unit noise, one step is start + noise: the variance doubles (it
     # would be four times as large if both were the same draw).
-    def flat(params):
-        return langevin.ula(lambda x: 0.0 * energy(params, x), step_size=0.5)
+    def flat(energy):
+        return langevin.ula(lambda x: 0.0 * energy(x), step_size=0.5)
 
     objective = cd.short_run(
         lambda params, x: x @ x / 2, flat, num_steps=1, num_chains=4000, initial=noise
@@ -170,7 +166,7 @@ def test_a_slot_keeps_what_its_number_says(key):
 
     objective = cd.persistent(
         joint,
-        lambda params: langevin.ula(functools.partial(joint, params), step_size=0.1),
+        make_ula,
         num_steps=1,
         num_chains=4,
         capacity=9,
@@ -200,8 +196,7 @@ def test_energy_penalty(key):
 def test_broken_chains_are_counted_and_left_out(key):
     """One chain at NaN changes neither the loss nor the gradient of the others."""
 
-    def still(params):
-        return langevin.ula(functools.partial(energy, params), step_size=1e-3, noise_scale=0.0)
+    still = functools.partial(langevin.ula, step_size=1e-3, noise_scale=0.0)
 
     objective = cd.persistent(
         energy, still, num_steps=1, num_chains=4, capacity=4, initial=noise, restart_fraction=0.0
@@ -211,8 +206,8 @@ def test_broken_chains_are_counted_and_left_out(key):
     state = state._replace(chains=state.chains._replace(position=broken))
 
     # A restart would replace the broken chain before it runs; break it while it runs instead.
-    def breaking(params):
-        sampler = still(params)
+    def breaking(energy):
+        sampler = still(energy)
 
         def step(key, state):
             state, info = sampler.step(key, state)
@@ -227,7 +222,7 @@ def test_broken_chains_are_counted_and_left_out(key):
     gradient, _, metrics = update(objective, (), key)
     assert float(metrics["chains_nonfinite"]) == 1 / 16
     assert float(metrics["chains_ready"]) == 15 / 16
-    sampler = still(PARAMS)
+    sampler = still(functools.partial(energy, PARAMS))
     moved = jax.jit(lambda: sampler.step(key, sampler.init(BATCH))[0].position)()
     assert_is_data_minus_chains(gradient, np.asarray(moved)[1:])
     assert np.isfinite(metrics["loss"])
@@ -275,11 +270,11 @@ def persistent(make_sampler, **options):
     return cd.persistent(energy, make_sampler, initial=noise, **defaults | options)
 
 
-def tempered(params):
-    bound = functools.partial(energy, params)
-    return tempering.replica_exchange(
-        bound, lambda beta: langevin.mala(bound, step_size=0.1, beta=beta), [0.1, 0.4, 1.0]
-    )
+tempered = functools.partial(
+    tempering.replica_exchange,
+    make_sampler=functools.partial(langevin.mala, step_size=0.1),
+    betas=[0.1, 0.4, 1.0],
+)
 
 
 def test_tempering_keeps_its_ladder_from_update_to_update(key):
@@ -303,21 +298,14 @@ def test_tempering_keeps_its_ladder_from_update_to_update(key):
 def test_schedules_and_velocities_go_on(key):
     seen = []
 
-    def warming(params):
-        return langevin.ula(
-            functools.partial(energy, params), step_size=0.1, beta=lambda step: 1.0 + step
-        )
-
-    objective = persistent(warming)
+    objective = persistent(functools.partial(make_ula, beta=lambda step: 1.0 + step))
     state, step = jax.jit(objective.init)(PARAMS, key), jax.jit(objective.loss)
     for t in range(3):
         _, (state, metrics) = step(PARAMS, state, BATCH, jax.random.key(t))
         seen.append(float(metrics["beta"]))
     assert seen == [2.0, 5.0, 8.0]  # the means of 1 + step over steps 0-2, 3-5 and 6-8
 
-    def moving(params):
-        return underdamped.baoab(functools.partial(energy, params), step_size=0.1, friction=0.0)
-
+    moving = functools.partial(underdamped.baoab, step_size=0.1, friction=0.0)
     objective = persistent(moving, num_chains=6)
     state, step = jax.jit(objective.init)(PARAMS, key), jax.jit(objective.loss)
     for t in range(2):
@@ -363,7 +351,7 @@ def test_metrics_are_means_over_chains_and_steps():
     """Of every step's info, taken one by one and averaged by NumPy."""
     sampler = langevin.mala(lambda x: jnp.sum(x**2), step_size=0.4)
     objective = cd.contrastive_divergence(
-        lambda params, x: params * jnp.sum(x**2), lambda params: sampler, num_steps=5
+        lambda params, x: params * jnp.sum(x**2), lambda energy: sampler, num_steps=5
     )
     key, start = jax.random.key(3), jax.random.normal(jax.random.key(4), (6, 2))
     _, (_, metrics) = objective.loss(1.0, (), start, key)

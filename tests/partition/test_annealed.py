@@ -35,9 +35,13 @@ class Still(NamedTuple):
     position: jax.Array
 
 
-def still(beta):
+def still(energy):
     """A sampler that stays, for the weights alone."""
     return Sampler(Still, lambda key, state: (state, None))
+
+
+def flat(beta, x):
+    return 0.0 * beta
 
 
 def gibbs_matrix(energies, n):
@@ -64,7 +68,7 @@ def test_the_mean_weight_is_the_ratio_by_matrix_products(x64):
 
     @jax.jit
     def log_weights(before, beta):
-        state = annealed.start(still, states, beta=before)
+        state = annealed.start(path, still, states, beta=before)
         return annealed.anneal(jax.random.key(0), path, still, state, beta[None])[0].log_weights
 
     mass, before = np.exp(-np.asarray(on_states(0.0, states))), 0.0
@@ -94,9 +98,9 @@ def test_the_mean_weight_over_every_history(x64):
     def path(beta, x):
         return beta * energies[x["s"]]
 
-    def make_sampler(beta):
+    def make_sampler(energy):
         def init(position):
-            return Scripted(position, jax.vmap(path, (None, 0))(beta, position))
+            return Scripted(position, jax.vmap(energy)(position))
 
         def step(key, state):
             p = state.position
@@ -124,7 +128,7 @@ def test_the_mean_weight_over_every_history(x64):
 
     @jax.jit
     def run(key, positions):
-        begin = annealed.start(make_sampler, positions)
+        begin = annealed.start(path, make_sampler, positions)
         return annealed.anneal(key, path, make_sampler, begin, betas)
 
     end, info = run(jax.random.key(0), positions)
@@ -140,7 +144,7 @@ def test_the_mean_weight_over_every_history(x64):
 
 def forward(path, make_sampler, base, betas, num_chains, seed=0, **options):
     def go(keys):
-        state = annealed.start(make_sampler, base.sample(keys[0], num_chains))
+        state = annealed.start(path, make_sampler, base.sample(keys[0], num_chains))
         return annealed.anneal(keys[1], path, make_sampler, state, betas, **options)[0]
 
     return ebm_jax.jit(go)(jax.random.split(jax.random.key(seed)))
@@ -150,7 +154,7 @@ def back(path, make_sampler, samples, betas, seed=1):
     """From the target to the base; the last beta is weighted and not moved at."""
 
     def go(key, x):
-        state = annealed.start(make_sampler, x, beta=betas[-1])
+        state = annealed.start(path, make_sampler, x, beta=betas[-1])
         down = jnp.asarray(betas)[::-1][1:]
         state, _ = annealed.anneal(key, path, make_sampler, state, down)
         return annealed.reweight(path, state, 0.0)
@@ -204,7 +208,7 @@ def test_the_sampler_of_an_rbm_keeps_its_path():
 
     @jax.jit
     def after_a_step(beta, x):
-        sampler = make_sampler(beta)
+        sampler = make_sampler(jax.tree_util.Partial(path, beta))
         return sampler.step(jax.random.key(0), sampler.init(x))[0].position
 
     for beta in np.array([0.02, 0.5, 1.0], np.float32):
@@ -243,9 +247,9 @@ def test_few_chains_and_fast_cooling_bracket_from_both_sides():
 
     def both(key, x):
         there_key, start_key, back_key = jax.random.split(key, 3)
-        begin = annealed.start(make_sampler, base.sample(start_key, 4))
+        begin = annealed.start(path, make_sampler, base.sample(start_key, 4))
         there, _ = annealed.anneal(there_key, path, make_sampler, begin, betas)
-        again = annealed.start(make_sampler, x, beta=1.0)
+        again = annealed.start(path, make_sampler, x, beta=1.0)
         again, _ = annealed.anneal(back_key, path, make_sampler, again, betas[:1])
         again = annealed.reweight(path, again, 0.0)
         sides = (jax.nn.logsumexp(s.log_weights) - jnp.log(4) for s in (there, again))
@@ -272,9 +276,7 @@ def continuous():
 def test_continuous_positions_from_a_gaussian_base():
     base, path = continuous()
 
-    def make_sampler(beta):
-        return langevin.mala(functools.partial(path, beta), step_size=0.15)
-
+    make_sampler = functools.partial(langevin.mala, step_size=0.15)
     log_z = float(jax.jit(exact.log_partition_gaussian_rbm)(GAUSSIAN_RBM))
     betas = np.linspace(0, 1, 61)[1:]
     assert_estimates(forward(path, make_sampler, base, betas, 3000), log_z)
@@ -296,10 +298,8 @@ def test_discrete_positions_from_a_uniform_base():
         lambda x: boltzmann.boltzmann_machine(machine, x), 8, values=(-1, 1)
     )
 
-    def make_sampler(beta):  # a cached energy and estimates of the gradient, refreshed
-        energy = functools.partial(path, beta)
-        return informed_proposals.dmala(energy, step_size=1.0, values=(-1, 1))
-
+    # A cached energy and estimates of the gradient, refreshed.
+    make_sampler = functools.partial(informed_proposals.dmala, step_size=1.0, values=(-1, 1))
     end = forward(path, make_sampler, base, np.linspace(0, 1, 41)[1:], 3000)
     assert_estimates(end, float(log_z))
 
@@ -308,8 +308,8 @@ def test_kernels_of_blackjax():
     blackjax = pytest.importorskip("blackjax")
     base, path = continuous()
 
-    def make_sampler(beta):
-        kernel = blackjax.hmc(lambda x: -path(beta, x), 0.3, jnp.ones(3), 3)
+    def make_sampler(energy):
+        kernel = blackjax.hmc(lambda x: -energy(x), 0.3, jnp.ones(3), 3)
 
         def step(key, state):
             return jax.vmap(kernel.step)(jax.random.split(key, 2000), state)
@@ -343,8 +343,7 @@ def test_a_biased_sampler_biases_log_z():
     def ula(beta):
         return langevin.ula(functools.partial(path, beta), step_size=h)
 
-    def mala(beta):
-        return langevin.mala(functools.partial(path, beta), step_size=h)
+    mala = functools.partial(langevin.mala, step_size=h)
 
     found = assert_estimates(forward(path, ula, base, betas, 40_000), log_w)
     assert abs(found.log_z - truth) > 10 * found.standard_error
@@ -355,7 +354,7 @@ def test_a_run_cut_in_pieces_is_the_same_run():
     path, make_sampler = paths.rbm(RBM, BASE_BIAS)
     betas = jnp.linspace(0, 1, 21)[1:]
     base = paths.base_rate(BASE_BIAS)
-    begin = jax.jit(lambda key: annealed.start(make_sampler, base.sample(key, 50)))(
+    begin = jax.jit(lambda key: annealed.start(path, make_sampler, base.sample(key, 50)))(
         jax.random.key(0)
     )
     run = jax.jit(
@@ -388,7 +387,7 @@ def test_resampling_is_unbiased_and_tells_its_error():
     @jax.vmap
     def one(key):
         start_key, key, boot_key = jax.random.split(key, 3)
-        begin = annealed.start(make_sampler, base.sample(start_key, 40))
+        begin = annealed.start(path, make_sampler, base.sample(start_key, 40))
         options = {"resample_below": 0.6, "groups": 4}
         end, info = annealed.anneal(key, path, make_sampler, begin, betas, **options)
         found = estimates.log_partition(boot_key, end, resamples=1)
@@ -422,10 +421,10 @@ def test_intervals_cover_log_z(resample_below, groups, num_betas, runs):
 
     def one(key):
         keys = jax.random.split(key, 5)
-        up = annealed.start(make_sampler, base.sample(keys[0], 200))
+        up = annealed.start(path, make_sampler, base.sample(keys[0], 200))
         up, _ = annealed.anneal(keys[1], path, make_sampler, up, betas, **options)
         x = states[jax.random.choice(keys[2], 32, (200,), p=p)]
-        down = annealed.start(make_sampler, x, beta=1.0)
+        down = annealed.start(path, make_sampler, x, beta=1.0)
         down, _ = annealed.anneal(keys[3], path, make_sampler, down, betas[-2::-1], **options)
         down = annealed.reweight(path, down, 0.0)
         lower, upper = estimates.bracket(keys[4], up, down)
@@ -475,9 +474,9 @@ def test_resampled_chains_of_one_group_have_no_error(key):
 def test_groups_are_resampled_by_themselves():
     """No chain leaves its group, each group keeps its mean weight, even ones are left alone."""
     log_w = jnp.log(jnp.array([1.0, 3.0, 0.0, 2.0, 2.0, 2.0, 0.0, 0.0, 4.0]))
-    state = annealed.start(still, jnp.arange(9))._replace(log_weights=log_w)
+    state = annealed.start(flat, still, jnp.arange(9))._replace(log_weights=log_w)
     chosen = jnp.array([True, False, True])
-    state = jax.jit(lambda s: annealed._resample(jax.random.key(0), still, s, chosen))(state)
+    state = jax.jit(lambda s: annealed._resample(jax.random.key(0), flat, still, s, chosen))(state)
     np.testing.assert_allclose(
         state.log_weights, np.log([4 / 3] * 3 + [2.0] * 3 + [4 / 3] * 3), rtol=1e-6
     )
@@ -489,8 +488,8 @@ def test_groups_are_resampled_by_themselves():
 
 def test_resampling_copies_in_proportion():
     weights = np.array([0.05, 0.5, 0.0, 0.25, 0.2])
-    state = annealed.start(still, jnp.arange(5))._replace(log_weights=jnp.log(3 * weights))
-    state = jax.jit(lambda s: annealed._resample(jax.random.key(0), still, s, jnp.ones(1, bool)))(
+    state = annealed.start(flat, still, jnp.arange(5))._replace(log_weights=jnp.log(3 * weights))
+    state = jax.jit(lambda s: annealed._resample(jax.random.key(0), flat, still, s, jnp.ones(1, bool)))(
         state
     )
     counts = np.bincount(state.position, minlength=5)
@@ -509,8 +508,9 @@ def test_betas_by_the_conditional_effective_sample_size():
     def path(beta, x):
         return (1 + 99 * beta) * x**2 / 2
 
-    def make_sampler(beta):
-        return langevin.mala(functools.partial(path, beta), step_size=0.5 / (1 + 99 * beta))
+    def make_sampler(energy):
+        (beta,) = energy.args
+        return langevin.mala(energy, step_size=0.5 / (1 + 99 * beta))
 
     x = jax.random.normal(jax.random.key(0), (20_000,))
     choose = jax.jit(
@@ -596,10 +596,7 @@ def test_forbidden_states_have_no_weight_ever_after():
     base = paths.uniform(3)
     path = paths.geometric(base.energy, energy)
 
-    def make_sampler(beta):
-        return gibbs_sampling.systematic_scan(functools.partial(path, beta))
-
-    end = forward(path, make_sampler, base, np.linspace(0, 1, 6)[1:], 4000)
+    end = forward(path, gibbs_sampling.systematic_scan, base, np.linspace(0, 1, 6)[1:], 4000)
     dead = np.isneginf(end.log_weights)
     assert abs(dead.mean() - 0.5) < 5 * 0.5 / np.sqrt(4000)
     assert_estimates(end, 2 * np.log1p(np.exp(-0.5)))
@@ -646,7 +643,7 @@ def test_a_geometric_path_at_its_ends():
 
 def test_bad_input(key):
     path, make_sampler = paths.rbm(RBM, BASE_BIAS)
-    state = annealed.start(make_sampler, jnp.zeros((3, 6), bool))
+    state = annealed.start(path, make_sampler, jnp.zeros((3, 6), bool))
     for options, message in (
         ({"betas": 0.5}, "betas must be a vector"),
         ({"betas": [0.5], "num_steps": 0}, "num_steps must be at least 1"),
@@ -656,7 +653,7 @@ def test_bad_input(key):
         with pytest.raises(ValueError, match=message):
             annealed.anneal(key, path, make_sampler, state, **options)
     with pytest.raises(ValueError, match="beta must be one number"):
-        annealed.start(make_sampler, jnp.zeros((3, 6), bool), beta=[0.0, 1.0])
+        annealed.start(path, make_sampler, jnp.zeros((3, 6), bool), beta=[0.0, 1.0])
     with pytest.raises(ValueError, match="logits must be finite, got inf"):
         paths.base_rate(jnp.array([0.0, jnp.inf]))
     with pytest.raises(ValueError, match="scale must be finite and > 0"):

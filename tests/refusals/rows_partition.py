@@ -1,5 +1,7 @@
 """Partition functions: exact, annealed, bridges, paths, pseudo-likelihood."""
 
+import functools
+
 import jax.numpy as jnp
 from kinds import (
     INF,
@@ -42,11 +44,8 @@ def path(beta, x):
     return (1 + beta) * jnp.sum(x**2) / 2
 
 
-def make_sampler(beta):
-    return langevin.mala(lambda x: path(beta, x), step_size=0.1)
-
-
-STATE = annealed.start(make_sampler, X)
+make_sampler = functools.partial(langevin.mala, step_size=0.1)
+STATE = annealed.start(path, make_sampler, X)
 OF_PATH = energy(path, named="path|energy")
 STATES = Arg(STATE, (None, "state", X, 1.0, STATE.chains), "state")
 MAKER = maker(make_sampler)
@@ -77,6 +76,7 @@ ROWS = [
     ),
     row(
         annealed.start,
+        path=OF_PATH,
         make_sampler=MAKER,
         positions=positions(X),
         beta=numbers(0.0, NAN, INF, jnp.ones(2)),

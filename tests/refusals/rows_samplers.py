@@ -1,5 +1,7 @@
 """Samplers: their options, their positions and keys, running and adapting them."""
 
+import functools
+
 import jax.numpy as jnp
 from kinds import (
     INF,
@@ -55,6 +57,7 @@ def mala(step_size=0.1, **options):
 
 
 MALA = mala()
+MAKE_MALA = functools.partial(langevin.mala, step_size=0.1)
 STATE = MALA.init(X)
 
 
@@ -111,7 +114,9 @@ HALVES = 0.5 * jnp.ones((3, 4))
 
 def maker(valid, named="make_sampler"):
     """A factory: what it returns must be a sampler."""
-    return function(valid, lambda _: None, lambda _: bowl, lambda _: (1, 2), named=named)
+    return function(
+        valid, lambda *_, **__: None, lambda *_, **__: bowl, lambda *_, **__: (1, 2), named=named
+    )
 
 
 SAMPLER = Arg(MALA, (None, 3, bowl, (1, 2), lambda: None))
@@ -249,12 +254,12 @@ ROWS = [
         tempering.replica_exchange,
         use=steps(X),
         also=started(
-            lambda: tempering.replica_exchange(bowl, lambda b: mala(beta=b), [0.5, 1.0]),
+            lambda: tempering.replica_exchange(bowl, MAKE_MALA, [0.5, 1.0]),
             X,
             INTEGERS,
         ),
         energy=energy(bowl),
-        make_sampler=maker(lambda beta: mala(beta=beta)),
+        make_sampler=maker(MAKE_MALA),
         betas=LADDER,
         steps_per_swap=count(1),
     ),
@@ -266,8 +271,9 @@ ROWS = [
     row(
         adaptation.step_size,
         key=key(),
-        make_sampler=maker(mala)._replace(
-            bad=(*maker(mala).bad, lambda h: langevin.ula(bowl, step_size=h)),
+        energy=energy(bowl),
+        make_sampler=maker(langevin.mala)._replace(
+            bad=(*maker(langevin.mala).bad, langevin.ula),
             named="make_sampler|ULAInfo has no acceptance",
         ),
         position=positions(X, INTEGERS),

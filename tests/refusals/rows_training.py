@@ -1,5 +1,7 @@
 """Objectives, training, compilation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -37,8 +39,7 @@ def bowl(params, x):
     return params * jnp.sum(x**2) / 2
 
 
-def make_sampler(params):
-    return langevin.ula(lambda x: bowl(params, x), step_size=0.1)
+make_sampler = functools.partial(langevin.ula, step_size=0.1)
 
 
 def noise(params, key, slots):

@@ -16,13 +16,9 @@ def energy(x):
     return jnp.sum((x / SCALES) ** 2) / 2
 
 
-def mala(step_size):
-    return langevin.mala(energy, step_size=step_size)
-
-
 @jax.jit
 def mean_acceptance(key, step_size, position):
-    sampler = mala(step_size)
+    sampler = langevin.mala(energy, step_size=step_size)
     _, accepted = chains.run(
         key, sampler, sampler.init(position), 50, collect=lambda s, i: jnp.mean(i.acceptance)
     )
@@ -31,7 +27,9 @@ def mean_acceptance(key, step_size, position):
 
 @ebm_jax.jit
 def tune(key, start, initial, target):
-    return adaptation.step_size(key, mala, start, 400, initial=initial, target=target)
+    return adaptation.step_size(
+        key, energy, langevin.mala, start, 400, initial=initial, target=target
+    )
 
 
 @pytest.mark.parametrize("initial", [1e-4, 10.0])
@@ -47,7 +45,9 @@ def test_the_step_size_found_accepts_as_often_as_asked(initial, target):
 def test_an_array_keeps_its_ratios():
     start = SCALES * jax.random.normal(jax.random.key(0), (500, 3))
     tune = jax.jit(
-        lambda key: adaptation.step_size(key, mala, start, 300, initial=1e-3 * SCALES**2)
+        lambda key: adaptation.step_size(
+            key, energy, langevin.mala, start, 300, initial=1e-3 * SCALES**2
+        )
     )
     tuned = tune(jax.random.key(1))
     np.testing.assert_allclose(tuned.step_size / tuned.step_size[0], SCALES**2, rtol=1e-5)
@@ -61,7 +61,7 @@ def test_the_recursion_is_that_of_blackjax():
     def acceptance(log_step):  # any decreasing function of the step size
         return jax.nn.sigmoid(-2 * log_step)
 
-    def make_sampler(step_size):
+    def make_sampler(energy, step_size):
         return Sampler(
             lambda x: langevin.SGLDState(x, jnp.zeros((), jnp.int32)),
             lambda key, state: (state, acceptance(jnp.log(step_size))),
@@ -76,7 +76,9 @@ def test_the_recursion_is_that_of_blackjax():
             average = t**-0.75 * theirs.log_x + (1 - t**-0.75) * average
         options = {"initial": 1.0, "target": 0.6, "acceptance": lambda info: info}
         ours = jax.jit(
-            lambda key: adaptation.step_size(key, make_sampler, jnp.zeros(1), 100, **options)
+            lambda key: adaptation.step_size(
+                key, energy, make_sampler, jnp.zeros(1), 100, **options
+            )
         )(jax.random.key(0))
     np.testing.assert_allclose(ours.step_size, np.exp(average), rtol=1e-9)
 

@@ -65,7 +65,9 @@ def test_langevin_and_gibbs_sample_a_joint():
 
 def test_tempering_holds_an_alternation():
     start = {"x": jnp.zeros(CHAINS), "y": jnp.zeros(CHAINS, int)}
-    state = run(tempering.replica_exchange(joint, mixed, [0.5, 1.0]), start, 30)
+    state = run(
+        tempering.replica_exchange(joint, lambda _, beta: mixed(beta), [0.5, 1.0]), start, 30
+    )
     assert_joint(state.position)
 
 

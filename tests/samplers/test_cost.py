@@ -20,7 +20,7 @@ SAMPLERS = {
     "mala": functools.partial(langevin.mala, step_size=0.1),
     "baoab": functools.partial(underdamped.baoab, step_size=0.1, friction=1.0),
     "tempered": lambda energy: tempering.replica_exchange(
-        energy, lambda beta: langevin.mala(energy, step_size=0.1, beta=beta), [0.3, 1.0]
+        energy, functools.partial(langevin.mala, step_size=0.1), [0.3, 1.0]
     ),
 }
 
@@ -64,10 +64,7 @@ def test_one_compilation_whatever_the_ladder():
     @jax.jit
     @chex.assert_max_traces(n=1)
     def run(key, x, betas):
-        def make(beta):
-            return langevin.mala(energy, step_size=0.1, beta=beta)
-
-        sampler = tempering.replica_exchange(energy, make, betas)
+        sampler = tempering.replica_exchange(energy, SAMPLERS["mala"], betas)
         return chains.run(key, sampler, sampler.init(x), 3)[0].position
 
     for betas in ([0.1, 1.0], [0.5, 1.0]):
@@ -110,8 +107,7 @@ PROGRAM = """
         least = jnp.min(squares)
         return least - jnp.log(jnp.sum(jnp.exp(least - squares)))
 
-    def mala(beta):
-        return langevin.mala(energy, step_size=0.1, beta=beta)
+    mala = functools.partial(langevin.mala, step_size=0.1)
 
     x = jax.random.normal(jax.random.key(1), (512, 2))
 
@@ -121,7 +117,7 @@ PROGRAM = """
 
     samplers = (
         langevin.ula(energy, step_size=0.1, box=(-9.0, 9.0)),
-        mala(1.0),
+        mala(energy),
         langevin.sgld(lambda key, x: jax.grad(energy)(x), step_size=0.1),
         underdamped.baoab(energy, step_size=0.1, friction=1.0),
         tempering.replica_exchange(energy, mala, [0.5, 1.0]),
@@ -183,8 +179,8 @@ PROGRAM = """
 
     def shard_map():
         def tune(key, x):
-            make = lambda h: langevin.mala(energy, step_size=h)
-            return adaptation.step_size(key, make, x, 50, initial=0.1).step_size[None]
+            tuned = adaptation.step_size(key, energy, langevin.mala, x, 50, initial=0.1)
+            return tuned.step_size[None]
 
         mesh = jax.make_mesh((2,), ("chains",), axis_types=(AxisType.Auto,))
         by_chains = PartitionSpec("chains")
@@ -201,7 +197,7 @@ PROGRAM = """
 
         objective = objectives.persistent(
             shifted,
-            lambda params: langevin.mala(functools.partial(shifted, params), step_size=0.1),
+            mala,
             num_steps=3,
             num_chains=64,
             capacity=512,

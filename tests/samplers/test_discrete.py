@@ -195,7 +195,7 @@ def test_forbidden_states_are_never_entered():
 def test_replicas_at_several_temperatures(name):
     """Tempered, from a corner, at the target."""
     energy, shape, values, make = SAMPLERS[name]
-    sampler = tempering.replica_exchange(energy, lambda beta: make(beta=beta), [0.4, 1.0])
+    sampler = tempering.replica_exchange(energy, lambda _, beta: make(beta=beta), [0.4, 1.0])
     start = jnp.full((CHAINS, *shape), values[-1], jnp.int8)
     found = run(sampler, start, 15)
     states = exact.states(shape, values)

@@ -92,12 +92,19 @@ def test_blackjax_mclmc_runs_under_ours():
 
 
 def test_blackjax_hmc_tunes_with_our_adaptation():
-    def make(step_size):
+    def make(energy, step_size):
         return vmapped(blackjax.hmc(lambda x: -energy(x), step_size, jnp.ones(2), 4), 200)
 
     tune = ebm_jax.jit(
         lambda key, x: adaptation.step_size(
-            key, make, x, 200, initial=0.01, target=0.8, acceptance=lambda i: i.acceptance_rate
+            key,
+            energy,
+            make,
+            x,
+            200,
+            initial=0.01,
+            target=0.8,
+            acceptance=lambda i: i.acceptance_rate,
         )
     )
     tuned = tune(jax.random.key(0), jax.random.normal(jax.random.key(1), (200, 2)))

@@ -4,6 +4,8 @@ Chains are independent and keys fixed; z-scores are refused beyond 5 and p-value
 right sampler would fail a choice of keys with probability below 1e-4 over the whole file.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +92,7 @@ CDF /= CDF[-1]
         (
             tempering.replica_exchange(
                 double_well,
-                lambda beta: langevin.mala(double_well, step_size=0.05, beta=beta),
+                functools.partial(langevin.mala, step_size=0.05),
                 [0.3, 1.0],
             ),
             0,

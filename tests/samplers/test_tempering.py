@@ -12,9 +12,7 @@ import ebm_jax
 from ebm_jax.samplers import chains, langevin, tempering, underdamped
 from ebm_jax.types import Sampler
 
-
-def mala(energy, step_size=0.1):
-    return lambda beta: langevin.mala(energy, step_size=step_size, beta=beta)
+MALA = functools.partial(langevin.mala, step_size=0.1)
 
 
 def wells(x):
@@ -22,17 +20,14 @@ def wells(x):
     return -jnp.logaddexp(jnp.log(0.3) - (x + 5) ** 2 / 2, jnp.log(0.7) - (x - 5) ** 2 / 2)
 
 
-def mala_by_temperature(beta):
-    return langevin.mala(wells, step_size=0.5 / beta, beta=beta)
+def mala_by_temperature(energy, beta):
+    return langevin.mala(energy, step_size=0.5 / beta, beta=beta)
 
 
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "make",
-    [
-        mala_by_temperature,
-        lambda beta: underdamped.baoab(wells, step_size=0.5, friction=0.3, beta=beta),
-    ],
+    [mala_by_temperature, functools.partial(underdamped.baoab, step_size=0.5, friction=0.3)],
     ids=["mala", "baoab"],
 )
 def test_finds_the_weights_of_modes_that_chains_alone_cannot_reach(make):
@@ -44,7 +39,7 @@ def test_finds_the_weights_of_modes_that_chains_alone_cannot_reach(make):
         tempered = tempering.replica_exchange(wells, make, betas, steps_per_swap=2)
         start = -5 * jnp.ones(4000)
         state, _ = chains.run(sampler_key, tempered, tempered.init(start), 600)
-        alone = make(1.0)
+        alone = make(wells, beta=1.0)
         stuck, _ = chains.run(sampler_key, alone, alone.init(start), 600)
         return jnp.mean(state.position > 0), jnp.mean(stuck.position > 0)
 
@@ -60,12 +55,12 @@ def test_swap_rates_of_gaussians_in_the_plane():
     def energy(x):
         return jnp.sum(x**2) / 2
 
-    sampler = tempering.replica_exchange(energy, mala(energy), betas)
+    sampler = tempering.replica_exchange(energy, MALA, betas)
 
     @jax.jit
     def step_from_the_target(start_key, step_key):
         exact = jax.random.normal(start_key, (3, n, 2)) / jnp.sqrt(betas)[:, None, None]
-        replicas = jax.vmap(lambda b, x: mala(energy)(b).init(x))(jnp.asarray(betas), exact)
+        replicas = jax.vmap(lambda b, x: MALA(energy, beta=b).init(x))(jnp.asarray(betas), exact)
         state = sampler.init(jnp.zeros((n, 2)))._replace(replicas=replicas)
         return sampler.step(step_key, state)[1]
 
@@ -81,7 +76,7 @@ def test_swaps_are_even_then_odd_and_carry_everything():
     def energy(x):
         return jnp.sum(x**2) / 2
 
-    sampler = tempering.replica_exchange(energy, mala(energy), betas)
+    sampler = tempering.replica_exchange(energy, MALA, betas)
     state = jax.jit(sampler.init)(jax.random.normal(jax.random.key(0), (50, 3)))
     for step in range(4):
         state, info = jax.jit(sampler.step)(jax.random.key(step), state)
@@ -123,7 +118,7 @@ def test_integer_leaves_travel_with_their_chain():
     def energy(x):
         return (x["x"] - x["label"]) ** 2 / 2
 
-    sampler = tempering.replica_exchange(energy, mala(energy), [0.3, 1.0])
+    sampler = tempering.replica_exchange(energy, MALA, [0.3, 1.0])
     start = {"x": jnp.zeros(20), "label": jnp.arange(20)}
     run = jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 50)[0])
     state = run(jax.random.key(0), start)
@@ -134,8 +129,8 @@ def test_what_only_has_the_size_of_the_chains_stays_where_it_is():
     """As many dimensions as chains: a leaf per dimension is no leaf per chain."""
     n = 4
 
-    def make_sampler(beta):
-        inner = langevin.mala(lambda x: jnp.sum(x**2) / 2, step_size=0.1, beta=beta)
+    def make_sampler(energy, beta):
+        inner = MALA(energy, beta=beta)
         return Sampler(
             lambda x: Scaled(x, inner.init(x), beta * jnp.arange(float(n))),
             functools.partial(scaled_step, inner),
@@ -168,10 +163,10 @@ def test_every_sampler_of_ours_can_be_tempered(kind):
         return jnp.sum(x**2) / 2
 
     makers = {
-        "ula": lambda b: langevin.ula(energy, step_size=0.05, beta=b),
-        "mala": lambda b: langevin.mala(energy, step_size=0.5, beta=b),
-        "baoab": lambda b: underdamped.baoab(energy, step_size=0.5, friction=1.0, beta=b),
-        "sgld": lambda b: langevin.sgld(lambda key, x: x, step_size=0.05, beta=b),
+        "ula": functools.partial(langevin.ula, step_size=0.05),
+        "mala": functools.partial(langevin.mala, step_size=0.5),
+        "baoab": functools.partial(underdamped.baoab, step_size=0.5, friction=1.0),
+        "sgld": lambda _, beta: langevin.sgld(lambda key, x: x, step_size=0.05, beta=beta),
     }
     betas, n = np.array([0.25, 0.5, 1.0]), 4000
     sampler = tempering.replica_exchange(energy, makers[kind], betas)
