@@ -3,6 +3,7 @@
 The default backend is pretended where the library chooses by it. Nothing here is a measurement.
 """
 
+import functools
 import re
 from pathlib import Path
 
@@ -48,20 +49,19 @@ def loop(sampler, start):
     return run, start
 
 
-def mala(beta=1.0):
-    return langevin.mala(energy, step_size=0.1, beta=beta)
+mala = functools.partial(langevin.mala, step_size=0.1)
 
 
 def anneal(key, x):
     path, make_sampler = paths.rbm(MACHINE, jnp.zeros(4))
-    state = annealed.start(make_sampler, x)
+    state = annealed.start(path, make_sampler, x)
     return annealed.anneal(key, path, make_sampler, state, jnp.linspace(0.1, 1, 4))[0].log_weights
 
 
 def persistent(capacity=12, size=3):
     objective = objectives.persistent(
         lambda p, x: jnp.sum(p * x**2),
-        lambda p: langevin.mala(lambda x: jnp.sum(p * x**2), step_size=0.1),
+        mala,
         num_steps=3,
         num_chains=6,
         capacity=capacity,
@@ -79,14 +79,12 @@ def train(key, x):
 
 LOOPS = {
     "ula": loop(langevin.ula(energy, step_size=0.1, box=(-3.0, 3.0)), X),
-    "mala": loop(mala(), X),
+    "mala": loop(mala(energy), X),
     "sgld": loop(langevin.sgld(lambda key, x: x, step_size=0.1), X),
     "baoab": loop(underdamped.baoab(energy, step_size=0.1, friction=1.0), X),
     "tempering": loop(tempering.replica_exchange(energy, mala, [0.5, 1.0]), X),
     "adaptation": (
-        lambda key, x: adaptation.step_size(
-            key, lambda h: langevin.mala(energy, step_size=h), x, 5, initial=0.1
-        ),
+        lambda key, x: adaptation.step_size(key, energy, langevin.mala, x, 5, initial=0.1),
         X,
     ),
     "rbm": loop(gibbs_sampling.rbm(MACHINE), BITS),

@@ -4,6 +4,7 @@ The hot replicas cross between modes, the cold ones keep what they bring. Any sa
 a temperature can move the replicas, and the whole is again a ``Sampler``.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax

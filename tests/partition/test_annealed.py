@@ -489,9 +489,9 @@ def test_groups_are_resampled_by_themselves():
 def test_resampling_copies_in_proportion():
     weights = np.array([0.05, 0.5, 0.0, 0.25, 0.2])
     state = annealed.start(flat, still, jnp.arange(5))._replace(log_weights=jnp.log(3 * weights))
-    state = jax.jit(lambda s: annealed._resample(jax.random.key(0), flat, still, s, jnp.ones(1, bool)))(
-        state
-    )
+    state = jax.jit(
+        lambda s: annealed._resample(jax.random.key(0), flat, still, s, jnp.ones(1, bool))
+    )(state)
     counts = np.bincount(state.position, minlength=5)
     assert np.all(np.abs(counts - 5 * weights) < 1)
     assert not state.groups.any()

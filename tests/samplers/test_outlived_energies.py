@@ -5,6 +5,8 @@ temperatures, a step of annealing, a turn of another sampler, a restart), what t
 compared with a fresh ``init`` at the energy and the position it has.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,8 +139,8 @@ def test_another_energy_another_position_and_a_restart(name):
 @every_sampler
 def test_a_swap_of_temperatures(name):
     make, energy, x = problem(name)
-    sampler = replica_exchange(energy, lambda b: make(energy, b), BETAS)
-    twice = replica_exchange(lambda x: 2 * energy(x), lambda b: make(energy, 2 * b), BETAS)
+    sampler = replica_exchange(energy, make, BETAS)
+    twice = replica_exchange(lambda x: 2 * energy(x), lambda _, beta: make(energy, 2 * beta), BETAS)
 
     def fresh(state, factor=1.0):
         each = jax.vmap(lambda b, x: make(energy, factor * b).init(x))
@@ -166,21 +168,18 @@ def test_a_step_of_annealing_and_a_turn_of_another_sampler(name):
     def path(beta, x):
         return (0.5 + beta) * energy(x)
 
-    def make_sampler(beta):
-        return make(lambda x: path(beta, x))
-
     pair, last = alternate(make(energy), make(energy, 0.5)), make(energy, 0.5)
 
     @jax.jit
     def run(x):
-        state = annealed.start(make_sampler, x)
+        state = annealed.start(path, make, x)
         options = {"num_steps": 2, "resample_below": 1.0, "groups": 4}
         betas = jnp.array([0.3, 1.0])
-        state, _ = annealed.anneal(jax.random.key(0), path, make_sampler, state, betas, **options)
+        state, _ = annealed.anneal(jax.random.key(0), path, make, state, betas, **options)
         both = moved(pair, x)
         again, _ = pair.step(jax.random.key(2), both)
         turns = [(s.states[-1], last.init(s.position)) for s in (both, again)]
-        return [(state.chains, make_sampler(1.0).init(state.position)), *turns]
+        return [(state.chains, make(functools.partial(path, 1.0)).init(state.position)), *turns]
 
     for state, fresh in run(x):
         assert_current(state, fresh)
@@ -194,7 +193,7 @@ def test_tempering_from_exact_starts_stays_exact():
     probability below 1e-6.
     """
     ladder, n, make = np.array([0.05, 1.0], np.float32), 20_000, CONTINUOUS["blackjax rmh"]
-    sampler = replica_exchange(quadratic, lambda b: make(quadratic, b), ladder)
+    sampler = replica_exchange(quadratic, make, ladder)
 
     @ebm_jax.jit
     def run(start_key, key):

@@ -44,7 +44,7 @@ MAKERS = {
     "baoab": lambda: underdamped.baoab(energy, step_size=0.3, friction=1.0),
     "rbm": rbm,
     "tempering": lambda: tempering.replica_exchange(
-        energy, lambda beta: langevin.mala(energy, step_size=0.3, beta=beta), [0.3, 1.0]
+        energy, functools.partial(langevin.mala, step_size=0.3), [0.3, 1.0]
     ),
     "hmc of blackjax": blackjax_hmc,
 }

@@ -229,7 +229,7 @@ def by_proposal(make):
 
 def by_swap(which):
     still = Sampler(gibbs_sampling.GibbsState, lambda key, state: (state, ()), lambda state: state)
-    sampler = tempering.replica_exchange(lambda x: x, lambda beta: still, [1.0, 2.0])
+    sampler = tempering.replica_exchange(lambda x: x, lambda energy, beta: still, [1.0, 2.0])
     state = sampler.init(jnp.zeros(len(which)))
     energies = jnp.asarray(DELTAS, jnp.float32)[which]
     replicas = gibbs_sampling.GibbsState(jnp.stack([energies, jnp.zeros(len(which))]))

@@ -91,7 +91,7 @@ def problems(dtype):
         "tempering": (
             lambda e: replica_exchange(
                 e,
-                lambda b: langevin.mala(e, step_size=0.1, beta=b),
+                functools.partial(langevin.mala, step_size=0.1),
                 jnp.array([0.5, 1.0], dtype),
             ),
             quadratic,
@@ -142,18 +142,15 @@ def test_annealing_carries_one_type(name, wide, dtype):
         def path(beta, x):
             return (0.5 + beta) * energy(x)
 
-        def make_sampler(beta):
-            return make(lambda x: path(beta, x))
-
         def run(x):
-            start = annealed.start(make_sampler, x)
+            start = annealed.start(path, make, x)
             return start, annealed.anneal(
-                jax.random.key(0), path, make_sampler, start, [0.5, 1.0], resample_below=0.5
+                jax.random.key(0), path, make, start, [0.5, 1.0], resample_below=0.5
             )
 
         start, (end, info) = jax.eval_shape(run, x)
         options = {"fraction": 0.9, "max_betas": 5}
-        choose = functools.partial(annealed.choose_betas, path=path, make_sampler=make_sampler)
+        choose = functools.partial(annealed.choose_betas, path=path, make_sampler=make)
         betas, _ = jax.eval_shape(lambda x: choose(jax.random.key(0), positions=x, **options), x)
     assert_definite((start, end, info, betas))
     assert types(start) == types(end)
