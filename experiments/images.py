@@ -196,6 +196,7 @@ def settle(images: Images) -> None:
     """Give the flags that were not given what suits the images, and refuse what cannot be."""
     for name in ("data", "init_from"):  # what is trained on can be found from anywhere
         FLAGS[name].value = absolute(FLAGS[name].value)
+    FLAGS["outliers"].value = [absolute(which) for which in FLAGS.outliers]
     chosen = defaults(images.shape, FLAGS.quick, FLAGS.generative, FLAGS.sampler)
     for name, value in chosen.items():
         if FLAGS[name].value is None:

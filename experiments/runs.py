@@ -269,9 +269,10 @@ def _refuse_other_flags(workdir: Path, theirs: str, ours: str) -> None:
     if there != here:
         differences = f"it has {' '.join(sorted(there - here)) or 'no more'}"
         differences += f", this one {' '.join(sorted(here - there)) or 'no more'}"
+        longer = f" --init_from={workdir} trains on from its end." if "init_from" in FLAGS else ""
         raise UsageError(
             f"--workdir={workdir} holds a run with other flags: {differences}. Choose another "
-            "folder, or delete this one."
+            f"folder, or delete this one.{longer}"
         )
 
 

@@ -554,6 +554,12 @@ def test_training_goes_on_from_a_finished_run(program, finished_run, tmp_path, m
     assert f"--init_from={finished_run}" in written
 
 
+def test_more_steps_in_the_same_folder_are_another_run(program, finished_run):
+    images = program("images", f"--workdir={finished_run}", "--steps=9")
+    with pytest.raises(image_data.UsageError, match=f"--init_from={finished_run} trains on from"):
+        images.main()
+
+
 @pytest.mark.parametrize("way", ["init_from", "sample_from"])
 def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
     def refuses(message, *given):
