@@ -1,5 +1,6 @@
 """Names that are read before JAX is imported are those of what they name; flags are read first."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,8 +49,8 @@ def test_flags_are_read_before_anything_slow_is_imported(program):
 def test_help_has_every_flag_in_a_group_and_its_defaults(program):
     answer = start(program, "--help")
     assert answer.returncode == 0, answer.stderr
-    flags = (ROOT / "experiments" / "image_flags.py").read_text().count("DEFINE_")
-    flags += (ROOT / "experiments" / "image_flags.py").read_text().count("runs.define_float(")
+    source = (ROOT / "experiments" / "image_flags.py").read_text(encoding="utf-8")
+    flags = len(re.findall(r"flags\.DEFINE_\w+\(|runs\.define_\w+\(", source))
     shown = [
         line.split("=")[0].strip() for line in answer.stdout.splitlines() if "  --" in line[:4]
     ]
