@@ -133,7 +133,7 @@ def test_no_source_of_the_library_calls_the_host_or_prints():
     words = re.compile(r"\b(pure_callback|io_callback|debug\.(print|callback)|host_callback)\b")
     files = sorted(Path(ebm_jax.__file__).parent.rglob("*.py"))
     assert len(files) > 40
-    assert [str(file) for file in files if words.search(file.read_text())] == []
+    assert [str(file) for file in files if words.search(file.read_text(encoding="utf-8"))] == []
 
 
 NETWORKS = {

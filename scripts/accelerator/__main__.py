@@ -28,7 +28,7 @@ flags.DEFINE_bool("tiny", False, "Tiny sizes: shows that everything runs, and me
 flags.DEFINE_integer("budget", 480, "Seconds that all parts may take together.", lower_bound=10)
 flags.DEFINE_list("parts", [], "Parts to run; all where none is named.")
 flags.DEFINE_bool("profile", False, "Name the kernels that our suites spend their time in.")
-flags.DEFINE_string("page", None, "File for the page of what was measured, docs/accelerators.md.")
+runs.define_path("page", None, "File for the page of what was measured, docs/accelerators.md.")
 FLAGS = flags.FLAGS
 
 LEAST = 5  # seconds under which no part is begun
@@ -75,7 +75,7 @@ def keep(workdir: Path, results: dict[str, Any], name: str, result: dict[str, An
     results["parts"][name] = result
     report.complete(results)
     with runs.whole(workdir / "accelerator.json") as path:
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:

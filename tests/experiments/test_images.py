@@ -491,7 +491,9 @@ def test_without_chains_the_flow_leaves_the_weights_and_draws_more(program, tmp_
     drawn = np.load(tmp_path / "b" / "samples.npz")
     assert drawn["images"].shape == (23, 64)
     assert np.bincount(drawn["labels"]).tolist() == [3] * 3 + [2] * 7
-    before, after = (set((tmp_path / f / "flags.txt").read_text().split()) for f in "ab")
+    before, after = (
+        set((tmp_path / f / "flags.txt").read_text(encoding="utf-8").split()) for f in "ab"
+    )
     assert {flag.split("=")[0] for flag in after - before} == {
         "--sample_from",
         "--samples",
@@ -509,14 +511,14 @@ def finished_run(tmp_path):
     _, params = run_model()
     (tmp_path / "run").mkdir()
     write_parameters(tmp_path / "run" / "parameters.npz", params)
-    (tmp_path / "run" / "summary.json").write_text("{}")
+    (tmp_path / "run" / "summary.json").write_text("{}", encoding="utf-8")
     flags = {
         **{"data": "digits", "hold_out_class": -1, "hidden": 8, "channels": "", "steps": 5},
         **{"precision": "float32", "generative": "energy_matching", "data_noise": 0.2},
         **{"flow_steps": 7, "learning_rate": 0.25, "guidance": 3.0, "samples": 12, "seed": 5},
     }
     text = "".join(f"--{name}={value}\n" for name, value in flags.items())
-    (tmp_path / "run" / "flags.txt").write_text(text)
+    (tmp_path / "run" / "flags.txt").write_text(text, encoding="utf-8")
     return tmp_path / "run"
 
 
@@ -549,7 +551,7 @@ def test_training_goes_on_from_a_finished_run(program, finished_run, tmp_path, m
     assert [rate for *_, rate in begun] == [3e-3, 0.125]
     for _, params, *_ in begun:
         assert jax.tree.all(jax.tree.map(np.array_equal, params, weights))
-    written = (tmp_path / "b" / "flags.txt").read_text().splitlines()
+    written = (tmp_path / "b" / "flags.txt").read_text(encoding="utf-8").splitlines()
     assert {"--guidance=3.0", "--samples=12", "--seed=0", "--steps=9"} <= set(written)
     assert f"--init_from={finished_run}" in written
 

@@ -255,7 +255,7 @@ def test_home_is_found_in_every_path(tmp_path):
 
 NO_PATHS = {
     *("coordinator", "program", "arguments", "suite", "peers", "programs", "only", "problems"),
-    *("objectives", "channels", "cluster_options", "grid", "zipped", "random", "metric"),
+    *("objectives", "channels", "parts", "cluster_options", "grid", "zipped", "random", "metric"),
 }
 
 

@@ -47,7 +47,7 @@ def test_what_a_part_started_is_ended_with_it(tmp_path):
     child = f"import subprocess, sys, time; p = subprocess.Popen([{sys.executable!r}, '-c', "
     child += "'import time; time.sleep(600)']); print(p.pid, flush=True); time.sleep(600)"
     run(toy("parent", child), 3.0, tmp_path)
-    number = int((tmp_path / "log").read_text().split()[0])
+    number = int((tmp_path / "log").read_text(encoding="utf-8").split()[0])
     status = Path(f"/proc/{number}/stat")
     assert not status.exists() or status.read_text(encoding="utf-8").split(")")[1].split()[0] == "Z"
 
@@ -258,10 +258,10 @@ def test_the_budget_ends_the_check_and_keeps_what_there_is(program, tmp_path, ca
     assert last["unfinished"] == ["third", "fourth"]
     assert last["failed"] == []
     assert last["suites"]["second"] == {"status": "ok", "before": 1}  # written after the first
-    written = json.loads((tmp_path / "new" / "accelerator.json").read_text())
+    written = json.loads((tmp_path / "new" / "accelerator.json").read_text(encoding="utf-8"))
     assert list(written["parts"]) == ["first", "second", "third", "fourth"]
     assert written["machine"]["card"] == "toy"
-    assert "## fourth" in (tmp_path / "p.md").read_text()
+    assert "## fourth" in (tmp_path / "p.md").read_text(encoding="utf-8")
 
 
 SAY = "import os; print({k: v for k, v in os.environ.items() if 'XLA_' in k})"
@@ -300,4 +300,4 @@ def test_runs_of_a_sweep_share_the_memory_of_a_gpu(
         for which, handler in before.items():
             signal.signal(which, handler)
     for one in started:
-        assert (one.folder / "log.txt").read_text().strip() == str(expected)
+        assert (one.folder / "log.txt").read_text(encoding="utf-8").strip() == str(expected)

@@ -16,7 +16,7 @@ def table(text):
 def places():
     """Return problem -> objective -> place on the committed leaderboard."""
     found = {}
-    for part in (DOCS / "leaderboard.md").read_text().split("\n## ")[1:]:
+    for part in (DOCS / "leaderboard.md").read_text(encoding="utf-8").split("\n## ")[1:]:
         problem, _, text = part.partition("\n")
         rows = [row for row in table(text) if row[0].isdigit()]
         found[problem] = {row[1].replace(" ", "_"): row[0] for row in rows}
@@ -25,7 +25,10 @@ def places():
 
 def test_the_tutorial_has_the_places_of_the_leaderboard():
     """Every objective that is ranked, and is not another one's variant, has its own places."""
-    page, ranked = (DOCS / "tutorials" / "6_which_objective.md").read_text(), places()
+    page, ranked = (
+        (DOCS / "tutorials" / "6_which_objective.md").read_text(encoding="utf-8"),
+        places(),
+    )
     head, _, *rows = table(page)
     assert head[2:] == [f"{name}, of {len(rows_)}" for name, rows_ in ranked.items()]
     for _, objective, *shown in rows:
@@ -38,25 +41,31 @@ def test_the_tutorial_has_the_places_of_the_leaderboard():
 
 
 def test_the_tutorial_has_the_updates_of_the_leaderboard():
-    page = (DOCS / "tutorials" / "6_which_objective.md").read_text().replace(",", "")
-    for part in (DOCS / "leaderboard.md").read_text().split("\n## ")[1:]:
+    page = (
+        (DOCS / "tutorials" / "6_which_objective.md").read_text(encoding="utf-8").replace(",", "")
+    )
+    for part in (DOCS / "leaderboard.md").read_text(encoding="utf-8").split("\n## ")[1:]:
         updates = [int(row[5]) for row in table(part) if row[0].isdigit()]
         assert f"between {min(updates)} and {max(updates)}" in page
 
 
 def test_the_committed_answers_are_those_of_the_program():
-    source = (DOCS.parent / "scripts" / "questions.py").read_text()
+    source = (DOCS.parent / "scripts" / "questions.py").read_text(encoding="utf-8")
     texts = ast.literal_eval(source[source.index("QUESTIONS = ") + 12 : source.index("\nflags.")])
-    page = (DOCS / "questions.md").read_text()
+    page = (DOCS / "questions.md").read_text(encoding="utf-8")
     for question, answer in texts.values():
         assert f"## {question}\n\n{answer}\n\n" in page
 
 
 def test_accuracies_with_noisy_labels_are_those_of_the_figure():
     """The README and the homework's page give the means of docs/questions.md, to three digits."""
-    rows = dict(row[:2] for row in table((DOCS / "questions.md").read_text()) if len(row) == 2)
+    rows = dict(
+        row[:2]
+        for row in table((DOCS / "questions.md").read_text(encoding="utf-8"))
+        if len(row) == 2
+    )
     for path in (DOCS.parent / "README.md", DOCS / "homework.md"):
-        text = " ".join(path.read_text().split())
+        text = " ".join(path.read_text(encoding="utf-8").split())
         sentence = re.search(r"With one wrong label in ten.*?seeds", text)[0]
         names = []
         for word in re.findall(

@@ -119,7 +119,9 @@ def test_the_page_keeps_what_was_measured_before_in_another_workdir(tmp_path, mo
     assert how_other[2] == how_one[2]
     assert json.loads((tmp_path / "one" / "one.json").read_text(encoding="utf-8"))["found"] == found
     # One of them again, from a third folder, elsewhere; the page was lost or had other columns.
-    (docs / "results.md").write_text("| it | `python -m scripts.results --only=one ` |")
+    (docs / "results.md").write_text(
+        "| it | `python -m scripts.results --only=one ` |", encoding="utf-8"
+    )
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(published.os, "cpu_count", lambda: 99)
         published.measure("other", tmp_path / "b", None, seed=4)

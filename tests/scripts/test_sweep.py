@@ -292,7 +292,10 @@ def test_a_flag_of_the_program_is_the_same_in_every_run_and_names_its_folder(fol
     code, last, errors = sweep(folder, "--grid=size=1,2", "--perishable", "--layers=64,64")
     assert (code, counts(last)) == (0, (2, 0, 0)), errors
     name = "layers=64%2C64,perishable=true,size=2,seed=0"
-    assert json.loads((folder / "out" / name / "summary.json").read_text())["name"] == "64,64"
+    assert (
+        json.loads((folder / "out" / name / "summary.json").read_text(encoding="utf-8"))["name"]
+        == "64,64"
+    )
     # The same runs, asked for in other words.
     grid = '--grid=size=1,2;perishable=true;layers="64,64"'
     code, last, errors = sweep(folder, grid)
@@ -316,7 +319,7 @@ def test_a_metric_that_no_run_has_is_told_and_nothing_is_lost(folder):
     code, last, errors = sweep(folder, "--grid=size=1,2,3", "--collect", "--metric=size")
     assert (code, counts(last)) == (0, (3, 0, 0)), errors
     assert json.loads(last)["best"]["size"] == 7
-    assert "highest size" in (folder / "out" / "sweep.html").read_text()
+    assert "highest size" in (folder / "out" / "sweep.html").read_text(encoding="utf-8")
 
 
 SETTINGS = """

@@ -33,7 +33,7 @@ def made_up(comparison, settings, folder, *, metric="accuracy", goal="max"):
         for seed in (0, 1):
             path = folder / label(setting | {"seed": str(seed)})
             path.mkdir(parents=True, exist_ok=True)
-            (path / ("report.html" if seed else "log.txt")).write_text("it")
+            (path / ("report.html" if seed else "log.txt")).write_text("it", encoding="utf-8")
             runs[name].append((seed, "finished" if seed else "failed", path))
     best = {"run": runs[names[-1]][1][2].name, metric: 0.5}
     missing = {"failed: it": "    <Error> & $x$"}
@@ -182,7 +182,7 @@ def test_a_missing_metric_is_told_after_the_first_run(program, tmp_path):
         run.folder.mkdir()
         run.process = types.SimpleNamespace(poll=lambda: 0)
         summary = {"accuracy": 1.0, "not_finite": None, "words": "x", "list": [1.0]}
-        (run.folder / "summary.json").write_text(json.dumps(summary))
+        (run.folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
         with contextlib.redirect_stderr(io.StringIO()) as errors:
             assert run.ended()
         assert errors.getvalue().count("accuracy, not_finite.") == told
