@@ -587,6 +587,30 @@ def test_one_chain_does_not_know_its_error(key):
     assert np.isnan(found.interval).all()
 
 
+def test_a_gaussian_in_a_box():
+    """The mass of a normal in [0.5, 2]^2, from the uniform distribution there."""
+    low, high = 0.5, 2.0
+
+    def path(beta, x):
+        flat = 2 * jnp.log(high - low)
+        normal = jnp.sum(x**2) / 2 + jnp.log(2 * jnp.pi)
+        return (1 - beta) * flat + beta * normal
+
+    def make_sampler(beta):
+        energy = functools.partial(path, beta)
+        return langevin.mala(energy, step_size=0.3, box=(low, high))
+
+    start = jax.random.uniform(jax.random.key(0), (3000, 2), minval=low, maxval=high)
+
+    @jax.jit
+    def run(key, x):
+        state = annealed.start(make_sampler, x)
+        return annealed.anneal(key, path, make_sampler, state, jnp.linspace(0, 1, 21)[1:])[0]
+
+    log_z = 2 * np.log(stats.norm.cdf(high) - stats.norm.cdf(low))
+    assert_estimates(run(jax.random.key(1), start), log_z)
+
+
 def test_forbidden_states_have_no_weight_ever_after():
     """The target excludes half of the base: Z is that of the other half."""
 
