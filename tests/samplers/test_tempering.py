@@ -203,7 +203,7 @@ def test_dmala_tempered_samples_its_distribution():
         x = x.astype(float)
         return -(0.8 * jnp.sum(x[:-1] * x[1:]) + jnp.sum(jnp.asarray(field, x.dtype) * x))
 
-    def make(beta):
+    def make(energy, beta):
         return informed_proposals.dmala(energy, step_size=2.0, values=(-1, 1), beta=beta)
 
     sampler = tempering.replica_exchange(energy, make, [0.3, 1.0])
