@@ -155,7 +155,8 @@ def test_any_number_of_states_around_a_block(shape, values, x64):
     def energy(field, x):
         return jnp.sum(field * x) + jnp.cos(jnp.sum(x))
 
-    states = np.array(list(itertools.product(values, repeat=size)), float).reshape(-1, *sides)
+    states = np.array(list(itertools.product(values, repeat=size)), float)
+    states = states.reshape(len(values) ** size, *sides)
     np.testing.assert_array_equal(exact.states(shape, tuple(values)), states)
     axes = tuple(range(1, states.ndim))
     energies = (field * states).sum(axes) + np.cos(states.sum(axes))
@@ -308,3 +309,16 @@ def test_the_tables_are_of_our_energy(x64):
     energy = functools.partial(lattice.ising, lattice.Ising(0.4))
     found = jax.jit(lambda: exact.log_partition(energy, (4, 4), values=(-1, 1)))()
     np.testing.assert_allclose(found, tables.LOG_Z[4][2], atol=1e-9)
+
+
+def test_spins_and_units_have_one_partition_function(x64):
+    """s = 2 x - 1 over (0, 1) is s over (-1, 1): the same states, and the same log Z."""
+    rng = np.random.default_rng(3)
+    machine = boltzmann.BoltzmannMachine(rng.normal(size=(5, 5)), rng.normal(size=5))
+    energy = functools.partial(boltzmann.boltzmann_machine, machine)
+    spins = exact.log_partition(energy, 5, values=(-1, 1))
+    units = exact.log_partition(lambda x: energy(2 * x - 1), 5)
+    s = np.array(list(itertools.product((-1, 1), repeat=5)))
+    pairs = np.triu((machine.weights + machine.weights.T) / 2, 1)
+    expected = oracles.log_partition(-np.einsum("si,ij,sj->s", s, pairs, s) - s @ machine.bias)
+    np.testing.assert_allclose((spins, units), expected, rtol=1e-12)

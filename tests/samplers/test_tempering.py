@@ -1,15 +1,18 @@
 """Parallel tempering against closed forms; z-scores are refused beyond 5, the keys are fixed."""
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
+from scipy import stats
 
 import ebm_jax
-from ebm_jax.samplers import chains, langevin, tempering, underdamped
+from ebm_jax.samplers import chains, informed_proposals, langevin, tempering, underdamped
 from ebm_jax.types import Sampler
 
 MALA = functools.partial(langevin.mala, step_size=0.1)
@@ -190,3 +193,23 @@ def test_swaps_are_in_detailed_balance():
     np.testing.assert_allclose(
         np.exp(-b * x - c * y) * there, np.exp(-b * y - c * x) * back, rtol=1e-4
     )
+
+
+def test_dmala_tempered_samples_its_distribution():
+    """Four spins, from one state: counts of the 16 states, a p-value below 1e-6 is refused."""
+    field, n = np.array([0.3, -0.2, 0.5, 0.1]), 8000
+
+    def energy(x):
+        x = x.astype(float)
+        return -(0.8 * jnp.sum(x[:-1] * x[1:]) + jnp.sum(jnp.asarray(field, x.dtype) * x))
+
+    def make(energy, beta):
+        return informed_proposals.dmala(energy, step_size=2.0, values=(-1, 1), beta=beta)
+
+    sampler = tempering.replica_exchange(energy, make, [0.3, 1.0])
+    run = ebm_jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 60)[0].position)
+    found = np.asarray(run(jax.random.key(0), jnp.ones((n, 4), jnp.int8)), int)
+    s = np.array(list(itertools.product((-1, 1), repeat=4)))
+    p = oracles.probabilities(-(0.8 * (s[:, :-1] * s[:, 1:]).sum(1) + s @ field))
+    counts = np.bincount((found + 1) // 2 @ np.array([8, 4, 2, 1]), minlength=16)
+    assert stats.chisquare(counts, n * p).pvalue > 1e-6
