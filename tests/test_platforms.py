@@ -332,8 +332,8 @@ def test_an_rbm_of_bfloat16_weights_draws_from_probabilities_of_float32():
     hidden_units = []
     draw = gibbs_sampling._discrete.units
 
-    def spied(key, logits, **where):
-        drawn = draw(key, logits, **where)
+    def spied(key, logits, *numbers, **where):
+        drawn = draw(key, logits, *numbers, **where)
         hidden_units.append((np.asarray(logits), np.asarray(drawn)))
         return drawn
 
