@@ -242,19 +242,15 @@ def test_a_donated_update_holds_the_persistent_chains_once():
     def several(state, batches, key):
         return jax.lax.scan(lambda s, b: trainer.step(s, b, key), state, batches)
 
-    kept, donated = (
-        jax.jit(several, donate_argnums=which).lower(state, batches, KEY).compile()
-        for which in ((), (0,))
-    )
+    donated = jax.jit(several, donate_argnums=0).lower(state, batches, KEY).compile()
     analysis = donated.memory_analysis()
     # A state of MALA holds the chains and their gradients.
     assert analysis.alias_size_in_bytes >= 2 * bytes_of_chains
     assert analysis.temp_size_in_bytes < bytes_of_chains
-    assert kept.memory_analysis().alias_size_in_bytes == 0
 
 
-@pytest.mark.parametrize(("backend", "limit"), [("cpu", 2**28), ("gpu", 2**30), ("tpu", 2**30)])
-@pytest.mark.parametrize("num", [1, 100, 20_000])
+@pytest.mark.parametrize(("backend", "limit"), [("cpu", 2**28), ("gpu", 2**30)])
+@pytest.mark.parametrize("num", [1, 20_000])
 def test_answers_are_compared_in_chunks_that_fit_the_memory(num, backend, limit, pretend):
     """All the energies of 256 questions at once would be 4 GB here: 20,000 answers, 64 units."""
     pretend(backend)
@@ -271,7 +267,7 @@ def test_answers_are_compared_in_chunks_that_fit_the_memory(num, backend, limit,
     assert found.temp_size_in_bytes < 2 * limit
 
 
-@pytest.mark.parametrize(("backend", "blocks"), [("cpu", 256), ("gpu", 4), ("tpu", 4)])
+@pytest.mark.parametrize(("backend", "blocks"), [("cpu", 256), ("gpu", 4)])
 def test_a_gpu_enumerates_more_states_at_once_and_finds_the_same(backend, blocks, pretend):
     pretend(backend)
 
@@ -336,8 +332,8 @@ def test_an_rbm_of_bfloat16_weights_draws_from_probabilities_of_float32():
     hidden_units = []
     draw = gibbs_sampling._discrete.units
 
-    def spied(key, logits, **where):
-        drawn = draw(key, logits, **where)
+    def spied(key, logits, *numbers, **where):
+        drawn = draw(key, logits, *numbers, **where)
         hidden_units.append((np.asarray(logits), np.asarray(drawn)))
         return drawn
 

@@ -111,7 +111,8 @@ def main() -> None:
         show(f"{result['status']} {result.get('why', '')}".strip())
     if FLAGS.page:
         Path(FLAGS.page).write_text(report.page(results), encoding="utf-8")
-    report.show(results)
+    if not FLAGS.tiny:
+        report.show(results)
     print(report.last_line(results), flush=True)
     if stopped:
         raise runs.StoppedError(f"stopped by a signal; what was measured is in {workdir}.")
