@@ -301,3 +301,11 @@ def count(name: str, value, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}.")
     return int(value)
+
+
+def groups(given: int, num: int, capacity: int) -> None:
+    """Refuse groups that do not divide the chains drawn and the slots equally."""
+    if num % count("groups", given) or capacity % given:
+        raise ValueError(
+            f"groups={given} must divide the {num} chains drawn and the {capacity} slots."
+        )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from ebm_jax.types import Array, Energy, Position, PyTree
+from ebm_jax.types import Array, Energy, Metrics, Position, PyTree
 
 
 def check_chains(position: Position) -> int:
@@ -218,3 +218,30 @@ def _blocks(leaf: Array, axis: int, indices: Array, groups: int) -> tuple[Array,
     size = leaf.shape[axis] // groups
     blocks = leaf.reshape((*leaf.shape[:axis], groups, size, *leaf.shape[axis + 1 :]))
     return blocks, indices.reshape(groups, -1) - size * jnp.arange(groups)[:, None]
+
+
+def finite_chains(chains: Position) -> Array:
+    """Return which chains have finite coordinates only, (n,) booleans."""
+    check_chains(chains)
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(chains)]
+    rows = [jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))) for x in leaves]
+    return jnp.all(jnp.stack(rows), axis=0)
+
+
+def has_nan(chains: PyTree, where: PyTree, num: int) -> Array:
+    """Return which chains have a NaN anywhere in their state, (n,) booleans."""
+    found = jnp.zeros(num, bool)
+    for leaf, axis in zip(jax.tree.leaves(chains), jax.tree.leaves(where), strict=True):
+        if axis >= 0 and jnp.issubdtype(leaf.dtype, jnp.floating):
+            others = tuple(i for i in range(leaf.ndim) if i != axis)
+            found |= jnp.any(jnp.isnan(leaf), axis=others)
+    return found
+
+
+def info_fields(info: Any) -> Metrics:
+    """Return what ``mean_info`` averages, in float32."""
+    if not hasattr(info, "_asdict"):
+        raise TypeError(f"mean_info takes an info that is a NamedTuple, got {type(info).__name__}.")
+    fields = {name: value for name, value in info._asdict().items() if hasattr(value, "dtype")}
+    named = {"chain_energy" if k == "energy" else k: v for k, v in fields.items()}
+    return {name: value.astype(jnp.float32) for name, value in named.items()}

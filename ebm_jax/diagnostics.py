@@ -161,7 +161,7 @@ def _history(history) -> np.ndarray:
     values = _numbers("history", history)
     if values.ndim < 2 or values.shape[0] < 4:
         raise ValueError(
-            "history must be (steps, chains, ...) with at least 4 steps, as chains.run collects "
+            "history must be (steps, chains, ...) with at least 4 steps, as samplers.run collects "
             f"it; got {values.shape}."
         )
     steps, chains = values.shape[:2]
@@ -189,7 +189,7 @@ def rhat(history) -> np.ndarray:
     R-hat, Bayesian Analysis 16(2).
 
     Args:
-        history: (steps, chains, ...), as ``chains.run`` collects it, with two chains or more. A
+        history: (steps, chains, ...), as ``samplers.run`` collects it, with two chains or more. A
             warning is given where it holds over ten times as many chains as steps.
 
     Returns:
@@ -219,7 +219,7 @@ def ess(history) -> np.ndarray:
     estimate is often too high where chains are short: a warning is given above two a draw.
 
     Args:
-        history: (steps, chains, ...), as ``chains.run`` collects it. A warning is given where it
+        history: (steps, chains, ...), as ``samplers.run`` collects it. A warning is given where it
             holds over ten times as many chains as steps.
 
     Returns:
@@ -314,7 +314,7 @@ def summary(samples: Position) -> Summary:
         ImportError: arviz-stats is missing. ValueError: fewer draws or chains.
 
     >>> import jax, jax.numpy as jnp, ebm_jax
-    >>> sampler = ebm_jax.samplers.langevin.mala(lambda x: jnp.sum(x**2) / 2, step_size=1.0)
+    >>> sampler = ebm_jax.samplers.mala(lambda x: jnp.sum(x**2) / 2, step_size=1.0)
     >>> samples = ebm_jax.sample(jax.random.key(0), sampler, jnp.zeros((8, 2)), 500, warmup=50)
     >>> table = summary(samples.position)
     >>> table.mean.shape, bool((table.rhat < 1.01).all())

@@ -35,7 +35,7 @@ class Sampler(NamedTuple):
     ``refresh(state) -> state`` is for a state whose energy, or part of whose position, was
     changed from outside: it computes anew what depends on them (a cached energy, a gradient) and
     keeps the rest (a velocity, replicas, a step count). None stands for
-    ``init(state.position)``, all that blackjax's kernels have: call ``chains.refresh``.
+    ``init(state.position)``, all that blackjax's kernels have: call ``samplers.refresh``.
     """
 
     init: Callable[[Position], Any]
@@ -44,7 +44,7 @@ class Sampler(NamedTuple):
 
 
 # A sampler constructor whose other options are bound, such as
-# functools.partial(langevin.mala, step_size=h). It takes an energy of one configuration, and by
+# functools.partial(samplers.mala, step_size=h). It takes an energy of one configuration, and by
 # keyword the option that its caller varies.
 MakeSampler = Callable[..., Sampler]
 

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import ebm_jax
+from ebm_jax import samplers
 from ebm_jax.partition import annealed, bridges, estimates, paths
-from ebm_jax.samplers import langevin
 from ebm_jax.types import Array, Key, Params
 from experiments import data
 from experiments.image_model import Model
@@ -93,7 +93,7 @@ def log_partitions(
 def _annealer(path: paths.Path, step_size: float) -> Callable:
     """Return (key, positions, betas) -> the chains at the last beta, compiled once."""
 
-    make_sampler = functools.partial(langevin.mala, step_size=step_size)
+    make_sampler = functools.partial(samplers.mala, step_size=step_size)
 
     @ebm_jax.jit
     def anneal(key: Key, positions, betas: Array) -> annealed.AnnealedState:

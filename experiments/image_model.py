@@ -12,10 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 import ebm_jax
-from ebm_jax import objectives
+from ebm_jax import objectives, samplers
 from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointConv, JointMLP
-from ebm_jax.samplers import langevin, underdamped
 from ebm_jax.types import Array, Energy, Objective, Params, Sampler
 from experiments import checkpoints, devices, image_data, runs
 from experiments.image_data import Images
@@ -274,12 +273,12 @@ def chains_of(sampler: str, step_size: float) -> Chains:
     """
     if sampler == "baoab":
         time = math.sqrt(1.25 * step_size)
-        return functools.partial(underdamped.baoab, step_size=time, friction=FRICTION)
+        return functools.partial(samplers.baoab, step_size=time, friction=FRICTION)
 
     def mala(energy: Energy, beta: Any = 1.0) -> Sampler:
         # While beta rises the steps do: the noise of hot chains is that of cold ones.
         step: Any = (lambda number: step_size * beta(number)) if callable(beta) else step_size
-        return langevin.mala(energy, step_size=step, beta=beta)
+        return samplers.mala(energy, step_size=step, beta=beta)
 
     return mala
 

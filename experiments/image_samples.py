@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import ebm_jax
-from ebm_jax import inference
+from ebm_jax import inference, samplers
 from ebm_jax.energies.networks import free_energy
-from ebm_jax.samplers import chains, schedules
+from ebm_jax.samplers import schedules
 from ebm_jax.types import Array, Energy, Key, Params, Sampler
 from experiments import image_model
 from experiments.image_model import FLOW_NOISE, Chains, Model
@@ -153,7 +153,7 @@ def generate(
             x = jax.random.uniform(start_key, (len(labels), len(model.reference.mean)))
             before = x[None]
         sampler = _chains(model, moves, energy, num_steps, beta)
-        state, film = chains.run(
+        state, film = samplers.run(
             run_key,
             sampler,
             sampler.init({"x": x, "y": y}),
@@ -217,7 +217,7 @@ def inpaint(
             start = jax.random.uniform(start_key, (len(image), len(free)))
         sampler = _chains(model, moves, energy, num_steps, beta)
         position = {"free": start, "image": jnp.asarray(image)}
-        state, _ = chains.run(run_key, sampler, sampler.init(position), num_steps)
+        state, _ = samplers.run(run_key, sampler, sampler.init(position), num_steps)
         drawn = inference.denoise(energy, state.position, noise=noise)["free"]
         return clean.at[:, free].set(jnp.clip(drawn, 0, 1))
 

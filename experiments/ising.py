@@ -32,12 +32,11 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ebm_jax import jit
+from ebm_jax import jit, samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.energies.boltzmann import BoltzmannMachine
 from ebm_jax.energies.lattice import Ising
 from ebm_jax.partition import exact
-from ebm_jax.samplers import chains, gibbs_sampling, tempering
 from ebm_jax.types import Objective
 from experiments import loop, plots
 
@@ -81,16 +80,16 @@ def simulate(key, side: int, num_chains: int, sweeps: int, *, tempered: bool) ->
         return jax.vmap(energy)(position), jnp.abs(position.mean((1, 2), jnp.float32))
 
     def at(beta):
-        return gibbs_sampling.checkerboard(model, beta=beta)
+        return samplers.checkerboard_gibbs(model, beta=beta)
 
     @jit
     def together(key, start):
-        sampler = tempering.replica_exchange(energy, lambda _, beta: at(beta), ladder)
+        sampler = samplers.replica_exchange(energy, lambda _, beta: at(beta), ladder)
 
         def collect(state, info):
             return jax.vmap(measure)(state.replicas.position)
 
-        state, found = chains.run(key, sampler, sampler.init(start), sweeps, collect=collect)
+        state, found = samplers.run(key, sampler, sampler.init(start), sweeps, collect=collect)
         return found, state.replicas.position[:, 0]
 
     @jit
@@ -101,7 +100,7 @@ def simulate(key, side: int, num_chains: int, sweeps: int, *, tempered: bool) ->
             def collect(state, info):
                 return measure(state.position)
 
-            state, found = chains.run(key, sampler, sampler.init(start), sweeps, collect=collect)
+            state, found = samplers.run(key, sampler, sampler.init(start), sweeps, collect=collect)
             return found, state.position[0]
 
         keys = jax.random.split(key, len(COUPLINGS))
@@ -147,13 +146,13 @@ def bonds() -> np.ndarray:
 
 def small_lattices(key, num: int) -> np.ndarray:
     """Return independent samples of the small lattice, (num, 100) of -1 and 1."""
-    sampler = gibbs_sampling.checkerboard(Ising(2 * SIGMA))  # x^T J x has every bond twice
+    sampler = samplers.checkerboard_gibbs(Ising(2 * SIGMA))  # x^T J x has every bond twice
 
     @jit
     def run(key):
         start_key, run_key = jax.random.split(key)
         start = jax.random.rademacher(start_key, (num, SIDE, SIDE), dtype=jnp.int8)
-        return chains.run(run_key, sampler, sampler.init(start), 300)[0].position
+        return samplers.run(run_key, sampler, sampler.init(start), 300)[0].position
 
     return np.asarray(run(key)).reshape(num, -1)
 

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import objectives
+from ebm_jax import objectives, samplers
 from ebm_jax.objectives import AmortizedParams, Noise
-from ebm_jax.samplers import gibbs_sampling, informed_proposals, langevin
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Objective, Params
 from experiments.runs import UsageError
 
@@ -120,11 +119,11 @@ def _exact_on_grid(problem: Problem) -> Objective:
 def _langevin(problem: Problem, step_size: float) -> MakeSampler:
     """Return MALA within the square that contains the states."""
     box = np.min(problem.states, 0), np.max(problem.states, 0)
-    return functools.partial(langevin.mala, step_size=step_size, box=box)
+    return functools.partial(samplers.mala, step_size=step_size, box=box)
 
 
 # Unadjusted chains are never stuck, however rough the energy.
-_unadjusted = functools.partial(langevin.ula, max_gradient_norm=20.0)
+_unadjusted = functools.partial(samplers.ula, max_gradient_norm=20.0)
 
 
 def _cd(problem: Problem, *, steps: int = 20, step_size: float = 0.02) -> Objective:
@@ -306,7 +305,7 @@ CONTINUOUS = {
 
 def _bits_cd(problem: Problem, *, sweeps: int = 1) -> Objective:
     return objectives.contrastive_divergence(
-        problem.energy, gibbs_sampling.systematic_scan, num_steps=sweeps
+        problem.energy, samplers.systematic_scan_gibbs, num_steps=sweeps
     )
 
 
@@ -323,11 +322,11 @@ def _bits_persistent(problem: Problem, make_sampler: MakeSampler, num_steps: int
 
 
 def _bits_pcd(problem: Problem, *, sweeps: int = 1) -> Objective:
-    return _bits_persistent(problem, gibbs_sampling.systematic_scan, sweeps)
+    return _bits_persistent(problem, samplers.systematic_scan_gibbs, sweeps)
 
 
 def _bits_informed_pcd(problem: Problem, *, steps: int = 10) -> Objective:
-    return _bits_persistent(problem, informed_proposals.gibbs_with_gradients, steps)
+    return _bits_persistent(problem, samplers.gibbs_with_gradients, steps)
 
 
 def _bits_energy_discrepancy(

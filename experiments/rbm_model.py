@@ -10,11 +10,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 import ebm_jax
-from ebm_jax import objectives
+from ebm_jax import objectives, samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, CenteredRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
-from ebm_jax.samplers import chains, gibbs_sampling, tempering
+from ebm_jax.samplers import gibbs_sampling
 from ebm_jax.types import Array, Energy, Key, Objective, Sampler
 from experiments import checkpoints, devices, runs
 
@@ -63,7 +63,7 @@ def energy(params: CenteredRBM, x: Array) -> Array:
 
 def block_gibbs(params: CenteredRBM) -> Sampler:
     """Return block Gibbs sampling of the visible units."""
-    return gibbs_sampling.rbm(boltzmann.uncentered(params))
+    return samplers.rbm_gibbs(boltzmann.uncentered(params))
 
 
 def tempered(params: CenteredRBM, temperatures: int) -> Sampler:
@@ -80,7 +80,7 @@ def tempered(params: CenteredRBM, temperatures: int) -> Sampler:
 
     def of_both(energy: Energy, beta: Array) -> Sampler:
         del energy
-        blocks = gibbs_sampling.rbm(rbm, beta=beta)
+        blocks = samplers.rbm_gibbs(rbm, beta=beta)
 
         def step(key, state):
             v_key, h_key = jax.random.split(key)
@@ -93,7 +93,7 @@ def tempered(params: CenteredRBM, temperatures: int) -> Sampler:
         return Sampler(gibbs_sampling.GibbsState, step, lambda state: state)
 
     ladder = jnp.linspace(HOTTEST, 1, temperatures)
-    return tempering.replica_exchange(joint, of_both, ladder)
+    return samplers.replica_exchange(joint, of_both, ladder)
 
 
 def exact_likelihood() -> Objective:
@@ -168,7 +168,7 @@ def sample(key: Key, params: CenteredRBM, x: np.ndarray, num_steps: int) -> tupl
     @ebm_jax.jit
     def run(key, params, x):
         sampler = block_gibbs(params)
-        state, means = chains.run(
+        state, means = samplers.run(
             key,
             sampler,
             sampler.init(x),

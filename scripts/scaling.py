@@ -34,8 +34,8 @@ import jax
 import jax.numpy as jnp
 
 import ebm_jax
-from ebm_jax import networks
-from ebm_jax.samplers import chains, langevin
+from ebm_jax import samplers
+from ebm_jax.energies import networks
 from experiments import devices
 from scripts.benchmarks import workloads
 
@@ -51,11 +51,11 @@ def child() -> None:
         devices.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     mesh = devices.make_mesh(FLAGS.num_processes)
     start = jax.random.normal(jax.random.key(1), (FLAGS.chains, 2))
-    sampler = langevin.ula(workloads.eight_gaussians, step_size=workloads.STEP_SIZE)
+    sampler = samplers.ula(workloads.eight_gaussians, step_size=workloads.STEP_SIZE)
 
     @ebm_jax.jit
     def run(key, x):
-        state, _ = chains.run(key, sampler, sampler.init(x), FLAGS.steps)
+        state, _ = samplers.run(key, sampler, sampler.init(x), FLAGS.steps)
         return jnp.mean(state.position)  # of all chains: the processes have to agree
 
     key, start = devices.place(mesh, jax.random.key(0)), devices.spread(mesh, start)

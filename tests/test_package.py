@@ -30,17 +30,17 @@ def brought():
 assert not brought(), brought()
 e, x = jnp.array([0.0, 1.0]), jnp.zeros(2)
 ebm_jax.gibbs.probs(e)
-ebm_jax.losses.nll(e, 0), ebm_jax.gradients.nll(e, 0), ebm_jax.margins
+ebm_jax.losses.nll(e, 0), ebm_jax.losses.gradients.nll(e, 0)
 params = ebm_jax.energies.Gaussian(x, x + 1)
 energy = functools.partial(ebm_jax.energies.gaussian, params)
 energy(x)
-ebm_jax.samplers.langevin.ula(energy, step_size=0.1)
+ebm_jax.samplers.ula(energy, step_size=0.1)
 ebm_jax.inference.minimize_over(lambda y, z: (y - z) ** 2, e)(0.5)
-ebm_jax.alignment.free_energy(jnp.zeros((3, 2)))
-ebm_jax.sparse_coding.infer(jnp.eye(2), x, sparsity=0.1)
+ebm_jax.inference.alignment.free_energy(jnp.zeros((3, 2)))
+ebm_jax.inference.sparse_coding.infer(jnp.eye(2), x, sparsity=0.1)
 ebm_jax.diagnostics.low_energy_volume(e, e)
 assert not brought(), brought()
-ebm_jax.networks
+ebm_jax.energies.networks
 assert "flax" in sys.modules
 """
 

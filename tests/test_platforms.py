@@ -14,19 +14,12 @@ import optax
 import pytest
 
 import ebm_jax
-from ebm_jax import _noise, _platform, compilation, networks, objectives, training
+from ebm_jax import _noise, _platform, compilation, objectives, samplers, training
+from ebm_jax.energies import networks
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising
 from ebm_jax.partition import annealed, exact, paths
-from ebm_jax.samplers import (
-    adaptation,
-    chains,
-    gibbs_sampling,
-    informed_proposals,
-    langevin,
-    tempering,
-    underdamped,
-)
+from ebm_jax.samplers import gibbs_sampling
 
 KEY, X, BITS = jax.random.key(0), jnp.ones((6, 3)), jnp.ones((6, 4), jnp.int8)
 MACHINE = RBM(0.1 * jnp.ones((4, 3)), jnp.zeros(4), jnp.zeros(3))
@@ -43,13 +36,13 @@ def units_energy(x):
 
 def loop(sampler, start):
     def run(key, x):
-        collect = chains.mean_info if hasattr(sampler, "refresh") else None
-        return chains.run(key, sampler, sampler.init(x), 3, collect=collect)
+        collect = samplers.mean_info if hasattr(sampler, "refresh") else None
+        return samplers.run(key, sampler, sampler.init(x), 3, collect=collect)
 
     return run, start
 
 
-mala = functools.partial(langevin.mala, step_size=0.1)
+mala = functools.partial(samplers.mala, step_size=0.1)
 
 
 def anneal(key, x):
@@ -78,20 +71,20 @@ def train(key, x):
 
 
 LOOPS = {
-    "ula": loop(langevin.ula(energy, step_size=0.1, box=(-3.0, 3.0)), X),
+    "ula": loop(samplers.ula(energy, step_size=0.1, box=(-3.0, 3.0)), X),
     "mala": loop(mala(energy), X),
-    "sgld": loop(langevin.sgld(lambda key, x: x, step_size=0.1), X),
-    "baoab": loop(underdamped.baoab(energy, step_size=0.1, friction=1.0), X),
-    "tempering": loop(tempering.replica_exchange(energy, mala, [0.5, 1.0]), X),
+    "sgld": loop(samplers.sgld(lambda key, x: x, step_size=0.1), X),
+    "baoab": loop(samplers.baoab(energy, step_size=0.1, friction=1.0), X),
+    "tempering": loop(samplers.replica_exchange(energy, mala, [0.5, 1.0]), X),
     "adaptation": (
-        lambda key, x: adaptation.step_size(key, energy, langevin.mala, x, 5, initial=0.1),
+        lambda key, x: samplers.adapt_step_size(key, energy, samplers.mala, x, 5, initial=0.1),
         X,
     ),
-    "rbm": loop(gibbs_sampling.rbm(MACHINE), BITS),
-    "checkerboard": loop(gibbs_sampling.checkerboard(Ising(0.4)), jnp.ones((6, 4, 4), jnp.int8)),
-    "systematic_scan": loop(gibbs_sampling.systematic_scan(units_energy), BITS),
-    "gibbs_with_gradients": loop(informed_proposals.gibbs_with_gradients(units_energy), BITS),
-    "dmala": loop(informed_proposals.dmala(units_energy, step_size=0.5), BITS),
+    "rbm": loop(samplers.rbm_gibbs(MACHINE), BITS),
+    "checkerboard": loop(samplers.checkerboard_gibbs(Ising(0.4)), jnp.ones((6, 4, 4), jnp.int8)),
+    "systematic_scan": loop(samplers.systematic_scan_gibbs(units_energy), BITS),
+    "gibbs_with_gradients": loop(samplers.gibbs_with_gradients(units_energy), BITS),
+    "dmala": loop(samplers.dmala(units_energy, step_size=0.5), BITS),
     "annealing": (anneal, BITS),
     "enumeration": (
         lambda key, x: exact.log_partition(lambda s: 0.1 * jnp.sum(x[0, 0] * s), 12),
@@ -300,11 +293,11 @@ def test_bfloat16_products_leave_the_state_in_float32(name, pretend):
     params = network.init(KEY, x[0])
 
     def sampler(params):
-        return langevin.mala(lambda x: jnp.sum(network.apply(params, x)), step_size=0.1)
+        return samplers.mala(lambda x: jnp.sum(network.apply(params, x)), step_size=0.1)
 
     def update(params, key, x):
         start = sampler(params).init(x)
-        state, _ = chains.run(key, sampler(params), start, 3)
+        state, _ = samplers.run(key, sampler(params), start, 3)
         gradient = jax.grad(lambda p: jnp.mean(jax.vmap(network.apply, (None, 0))(p, x)))(params)
         return state, gradient
 
@@ -327,7 +320,7 @@ def test_an_rbm_of_bfloat16_weights_draws_from_probabilities_of_float32():
     weights, visible, hidden = (
         jnp.asarray(generator.normal(size=shape), jnp.bfloat16) for shape in ((40, 30), 40, 30)
     )
-    sampler = gibbs_sampling.rbm(RBM(weights, visible, hidden))
+    sampler = samplers.rbm_gibbs(RBM(weights, visible, hidden))
     v = jnp.asarray(generator.random((500, 40)) < 0.5)
     hidden_units = []
     draw = gibbs_sampling._discrete.units

@@ -37,9 +37,7 @@ def test_every_column_has_its_closed_form():
 
 
 def test_fields_have_the_structure_of_a_configuration(key):
-    sampler = ebm_jax.samplers.langevin.mala(
-        lambda x: jnp.sum(x["u"] ** 2) / 2 + x["v"] ** 2, step_size=0.5
-    )
+    sampler = ebm_jax.samplers.mala(lambda x: jnp.sum(x["u"] ** 2) / 2 + x["v"] ** 2, step_size=0.5)
     start = {"u": jnp.zeros((3, 2)), "v": jnp.zeros(3)}
     samples = ebm_jax.sample(key, sampler, start, 50).position
     found = diagnostics.summary(samples)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
-from ebm_jax.samplers import chains as _chains
+from ebm_jax._trees import finite_chains, info_fields
+from ebm_jax.samplers import running
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Metrics, Params, Position, Sampler
 
 
@@ -19,7 +20,7 @@ def run(key: Key, sampler: Sampler, state: Any, num_steps: int) -> tuple[Any, Me
 
     def one(key, state):
         state, info = sampler.step(key, state)
-        return state, _chains._info_fields(info)
+        return state, info_fields(info)
 
     def step(key, carry):
         state, now = one(key, carry[0])
@@ -27,7 +28,7 @@ def run(key: Key, sampler: Sampler, state: Any, num_steps: int) -> tuple[Any, Me
 
     zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, key, state)[1])
     adding = Sampler(sampler.init, step)
-    (state, sums), _ = _chains.run(key, adding, (state, zero), num_steps)
+    (state, sums), _ = running.run(key, adding, (state, zero), num_steps)
     means = jax.tree.map(lambda total: jnp.mean(total) / num_steps, sums)
     return jax.lax.stop_gradient((state, means))
 
@@ -50,7 +51,7 @@ def contrast(
         return _checks.energies(lambda one: energy(params, one), x, name)
 
     _same_kinds(positives, negatives)
-    alive = _chains.finite(negatives)
+    alive = finite_chains(negatives)
     counted = alive & ready
     # A configuration of NaN would reach the gradient even with weight zero.
     stand_in = jax.tree.map(lambda n: jnp.where(jnp.isfinite(n), n, jnp.zeros_like(n)), negatives)

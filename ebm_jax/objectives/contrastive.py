@@ -136,7 +136,7 @@ def by_sampling(energy: Energy, make_sampler: MakeSampler, *, num_steps: int) ->
 
     Args:
         energy: F(params, x, y) -> ().
-        make_sampler: energy -> ``Sampler``: ``functools.partial(langevin.ula, step_size=0.01)``.
+        make_sampler: energy -> ``Sampler``: ``functools.partial(samplers.ula, step_size=0.01)``.
             The positions of that energy are pairs (y, index of the chain).
         num_steps: steps of the chains, >= 1.
 
@@ -148,9 +148,9 @@ def by_sampling(energy: Energy, make_sampler: MakeSampler, *, num_steps: int) ->
             or makes no sampler.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> propose = by_sampling(lambda params, x, y: (x - y) ** 2,
-    ...                       functools.partial(langevin.mala, step_size=0.1), num_steps=10)
+    ...                       functools.partial(samplers.mala, step_size=0.1), num_steps=10)
     >>> propose(None, jax.random.key(0), jnp.ones(5), jnp.ones(5)).shape
     (5,)
     """

@@ -80,7 +80,7 @@ def flow_matching(energy: Energy, *, couple: Coupling | None = None) -> Objectiv
 
         L = E |grad E(x_t) + x_1 - x_0|^2
 
-    Samples: ``langevin.ula(energy, step_size=h, beta=inf)`` from N(0, I) for 1/h steps.
+    Samples: ``samplers.ula(energy, step_size=h, beta=inf)`` from N(0, I) for 1/h steps.
     Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612; flow matching from Lipman et
     al. (2023), Flow matching for generative modeling.
 
@@ -176,8 +176,8 @@ def energy_matching(
 
     The negatives x~, constants, are the ends of n steps x <- x - h grad E + sqrt(2 eps h) xi. Half
     of them start at the data, with eps = eps_max; half at noise, with the temperature of
-    ``schedules.warming``. So E becomes the energy of a Gibbs distribution at the data, with
-    beta = 1/eps_max. The first phase is ``flow_matching``.
+    ``samplers.schedules.warming``. So E becomes the energy of a Gibbs distribution at the data,
+    with beta = 1/eps_max. The first phase is ``flow_matching``.
     Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612.
 
     Args:

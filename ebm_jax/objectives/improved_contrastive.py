@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from ebm_jax import _checks
 from ebm_jax._trees import chain_norm, difference_products, matrix, partition
 from ebm_jax.objectives import _negatives
-from ebm_jax.samplers import chains
+from ebm_jax.samplers import running
 from ebm_jax.types import Array, Energy, MakeSampler, Objective, Position
 
 
@@ -71,7 +71,7 @@ def improved_contrastive_divergence(
     Args:
         energy: (params, x) -> ().
         make_sampler: energy -> ``Sampler``, whose step is differentiable in the parameters:
-            ``langevin.ula``, ``underdamped.baoab``; no sampler that accepts and rejects.
+            ``samplers.ula``, ``samplers.baoab``; no sampler that accepts and rejects.
         num_steps: k >= 1.
         last_steps: through how many of them the gradient is taken, from 1 to k.
         entropy_weight: w >= 0.
@@ -85,10 +85,10 @@ def improved_contrastive_divergence(
         ValueError: last_steps outside [1, num_steps], a weight or penalty that is negative.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> energy = lambda params, x: params * jnp.sum(x**2) / 2
     >>> objective = improved_contrastive_divergence(energy, num_steps=2,
-    ...     make_sampler=functools.partial(langevin.ula, step_size=0.1))
+    ...     make_sampler=functools.partial(samplers.ula, step_size=0.1))
     >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> value.shape
     ()
@@ -106,8 +106,8 @@ def improved_contrastive_divergence(
         middle = sampler.init(batch)
         if num_steps > last_steps:
             middle, _ = _negatives.run(first_key, sampler, middle, num_steps - last_steps)
-        middle = chains.refresh(live, middle)
-        end, info = chains.run(last_key, live, middle, last_steps, collect=chains.mean_info)
+        middle = running.refresh(live, middle)
+        end, info = running.run(last_key, live, middle, last_steps, collect=running.mean_info)
         info = jax.lax.stop_gradient(jax.tree.map(jnp.mean, info))
         ends = end.position
         value, metrics = _negatives.contrast(

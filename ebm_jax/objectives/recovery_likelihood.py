@@ -30,7 +30,7 @@ def recovery_likelihood(
 
     Args:
         energy: (params, x) -> ().
-        make_sampler: energy -> ``Sampler``: ``functools.partial(langevin.ula, step_size=0.01)``.
+        make_sampler: energy -> ``Sampler``: ``functools.partial(samplers.ula, step_size=0.01)``.
             The energy is the conditional one; its positions are pairs (y, index of the chain),
             of which the sampler moves the floating leaves.
         noise: sigma > 0, in units of x.
@@ -45,9 +45,9 @@ def recovery_likelihood(
             floating leaf, what is no function or makes no sampler.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> objective = recovery_likelihood(lambda params, x: params * jnp.sum(x**2) / 2,
-    ...     functools.partial(langevin.mala, step_size=0.1), noise=0.5, num_steps=5)
+    ...     functools.partial(samplers.mala, step_size=0.1), noise=0.5, num_steps=5)
     >>> value, (_, metrics) = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> float(value) == -float(metrics["energy_gap"])
     True

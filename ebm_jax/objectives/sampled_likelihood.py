@@ -9,9 +9,9 @@ What they share:
 
 * ``energy``: (params, x) -> ().
 * ``make_sampler``: energy -> ``Sampler``, a sampler constructor whose other options are bound:
-  ``functools.partial(langevin.ula, step_size=0.01)``. It is called with
+  ``functools.partial(samplers.ula, step_size=0.01)``. It is called with
   ``jax.tree_util.Partial(energy, params)``, so that a sampler that needs the parameters finds them:
-  ``lambda energy: gibbs_sampling.rbm(*energy.args)``. Vmapped blackjax kernels fit too. No gradient
+  ``lambda energy: samplers.rbm_gibbs(*energy.args)``. Vmapped blackjax kernels fit too. No gradient
   flows through it.
 * ``energy_penalty``: a >= 0, in 1/energy, of a (mean E(x+)^2 + mean E(x-)^2), which keeps the level
   of the energies near zero (Du and Mordatch 2019).
@@ -38,7 +38,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ebm_jax import _checks
 from ebm_jax.objectives import _negatives
-from ebm_jax.samplers import chains as _chains
+from ebm_jax.samplers import replay_buffer, running
 from ebm_jax.types import (
     Array,
     Energy,
@@ -102,10 +102,10 @@ def contrastive_divergence(
         ValueError: num_steps < 1, a negative penalty.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> energy = lambda params, x: params * jnp.sum(x**2)
     >>> objective = contrastive_divergence(energy, num_steps=2,
-    ...     make_sampler=functools.partial(langevin.ula, step_size=0.1))
+    ...     make_sampler=functools.partial(samplers.ula, step_size=0.1))
     >>> value, (_, metrics) = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> float(value) == -float(metrics["energy_gap"])
     True
@@ -154,10 +154,10 @@ def short_run(
         ValueError: num_steps < 1, num_chains < 1, a negative penalty.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> energy = lambda params, x: params * jnp.sum(x**2)
     >>> objective = short_run(energy, num_steps=2, num_chains=4,
-    ...     make_sampler=functools.partial(langevin.ula, step_size=0.1),
+    ...     make_sampler=functools.partial(samplers.ula, step_size=0.1),
     ...     initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)))
     >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> value.shape
@@ -227,10 +227,10 @@ def persistent(
             a negative burn-in or penalty, restarts so frequent that no chain gets to count.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> energy = lambda params, x: params * jnp.sum(x**2)
     >>> objective = persistent(energy, num_steps=2, num_chains=4, capacity=16,
-    ...     make_sampler=functools.partial(langevin.ula, step_size=0.1),
+    ...     make_sampler=functools.partial(samplers.ula, step_size=0.1),
     ...     initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)))
     >>> state = objective.init(1.0, jax.random.key(0))
     >>> value, (state, _) = objective.loss(1.0, state, jnp.ones((8, 2)), jax.random.key(1))
@@ -241,7 +241,7 @@ def persistent(
     _checks.function("initial", initial)
     if not 1 <= _checks.count("num_chains", num_chains, 0) <= _checks.count("capacity", capacity):
         raise ValueError(f"num_chains must be in [1, capacity={capacity}], got {num_chains}.")
-    _chains._check_groups(groups, num_chains, capacity)
+    _checks.groups(groups, num_chains, capacity)
     _checks.fraction("restart_fraction", restart_fraction)
     _checks.scalar("restart_fraction", restart_fraction)
     _checks.count("burn_in", burn_in, 0)
@@ -266,17 +266,19 @@ def persistent(
         draw_key, restart_key, fresh_key, run_key = jax.random.split(key, 4)
         frozen = jax.lax.stop_gradient(params)
         sampler = _negatives.bind(make_sampler, energy, frozen)
-        axes: Any = PersistentState(_chains.axes(sampler, state.chains.position), age=leading)
-        indices, (drawn, age) = _chains.draw(draw_key, state, num_chains, axes=axes, groups=groups)
+        axes: Any = PersistentState(running.chain_axes(sampler, state.chains.position), age=leading)
+        indices, (drawn, age) = replay_buffer.draw(
+            draw_key, state, num_chains, axes=axes, groups=groups
+        )
         # All that depends on the energy is computed by ``refresh``, for old and new together.
         fresh = sampler.init(_initial(initial, frozen, fresh_key, indices))
-        start, restarted = _chains.restart(
+        start, restarted = replay_buffer.restart(
             restart_key, drawn, fresh, restart_fraction, axes=axes.chains
         )
-        start = _chains.refresh(sampler, start)
+        start = running.refresh(sampler, start)
         end, info = _negatives.run(run_key, sampler, start, num_steps)
         age = jnp.where(restarted, 0, age + 1)
-        state = _chains.write_back(
+        state = replay_buffer.write_back(
             state, indices, PersistentState(end, age), axes=axes, groups=groups
         )
         value, metrics = _negatives.contrast(
@@ -297,7 +299,7 @@ def _start(sampler: Sampler, position: Position, block: int) -> PyTree:
     def place(axis: int, leaf: Array) -> Array:
         return leaf[0] if axis < 0 else jnp.moveaxis(jnp.squeeze(leaf, axis + 1), 0, axis)
 
-    axes = _chains.axes(sampler, position)
+    axes = running.chain_axes(sampler, position)
     states = jax.tree.map(place, axes, jax.lax.map(one, position, batch_size=block))
     return jax.tree.map(functools.partial(_beside, jax.tree.leaves(position)[0]), axes, states)
 

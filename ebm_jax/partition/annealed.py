@@ -11,7 +11,7 @@ Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal like
 
     base = paths.gaussian(mean, scale)
     path = paths.geometric(base.energy, energy)
-    make_sampler = functools.partial(langevin.mala, step_size=0.1)
+    make_sampler = functools.partial(samplers.mala, step_size=0.1)
     state = annealed.start(path, make_sampler, base.sample(key_0, 100))
     state, _ = annealed.anneal(key_1, path, make_sampler, state, jnp.linspace(0, 1, 1001)[1:])
     estimates.log_partition(key_2, state)
@@ -29,7 +29,7 @@ from jax.typing import ArrayLike
 from ebm_jax import _checks
 from ebm_jax._trees import chain_axes, check_chains, take_chains
 from ebm_jax.partition.paths import Path
-from ebm_jax.samplers import chains as _chains
+from ebm_jax.samplers import running
 from ebm_jax.types import Array, Key, MakeSampler, Position, Sampler
 
 
@@ -87,8 +87,8 @@ def start(
         ``AnnealedState``.
 
     >>> import functools, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
-    >>> make_sampler = functools.partial(langevin.mala, step_size=0.5)
+    >>> from ebm_jax import samplers
+    >>> make_sampler = functools.partial(samplers.mala, step_size=0.5)
     >>> start(lambda b, x: x**2 / 2 * (1 + b), make_sampler, jnp.zeros(3)).log_weights.tolist()
     [0.0, 0.0, 0.0]
     """
@@ -160,9 +160,9 @@ def reweight(path: Path, state: AnnealedState, beta: ArrayLike) -> AnnealedState
         ``AnnealedState``, its weights those of b'. A chain of weight 0 keeps it.
 
     >>> import functools, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> path = lambda beta, x: (1 + beta) * x**2 / 2
-    >>> make_sampler = functools.partial(langevin.mala, step_size=0.5)
+    >>> make_sampler = functools.partial(samplers.mala, step_size=0.5)
     >>> begin = start(path, make_sampler, jnp.array([0.0, 2.0]))
     >>> reweight(path, begin, 1.0).log_weights.tolist()
     [0.0, -2.0]
@@ -215,9 +215,9 @@ def anneal(
             that do not divide the chains equally.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> path = lambda beta, x: (1 + 3 * beta) * x**2 / 2
-    >>> make_sampler = functools.partial(langevin.mala, step_size=0.3)
+    >>> make_sampler = functools.partial(samplers.mala, step_size=0.3)
     >>> begin = start(path, make_sampler, jax.random.normal(jax.random.key(0), (1000,)))
     >>> betas = jnp.linspace(0, 1, 21)[1:]
     >>> end, _ = anneal(jax.random.key(1), path, make_sampler, begin, betas)
@@ -248,11 +248,11 @@ def anneal(
             state = _resample(resample_key, path, make_sampler, state, chosen)
             info = info._replace(resampled=jnp.any(chosen))
         sampler = _bind(path, make_sampler, beta)
-        chains = _chains.refresh(sampler, state.chains)
+        chains = running.refresh(sampler, state.chains)
         if num_steps == 1:  # no loop: what the weights computed serves the move
             chains, _ = sampler.step(move_key, chains)
         else:
-            chains, _ = _chains.run(move_key, sampler, chains, num_steps)
+            chains, _ = running.run(move_key, sampler, chains, num_steps)
         return state._replace(chains=chains, step=state.step + 1), info
 
     return jax.lax.scan(to, state, betas)
@@ -332,9 +332,9 @@ def choose_betas(
         ValueError: a fraction outside (0, 1), max_betas or num_steps < 1.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> path = lambda beta, x: (1 + 99 * beta) * x**2 / 2
-    >>> make_sampler = functools.partial(langevin.mala, step_size=0.01)
+    >>> make_sampler = functools.partial(samplers.mala, step_size=0.01)
     >>> x = jax.random.normal(jax.random.key(0), (1000,))
     >>> betas, num = choose_betas(jax.random.key(1), path, make_sampler, x, fraction=0.9,
     ...                           max_betas=50)

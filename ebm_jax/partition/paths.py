@@ -178,7 +178,7 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
         base_bias: the logits of the visible units at beta = 0, (visible,): the data's base rates.
 
     Returns:
-        ``path``, and ``make_sampler``: ``Partial(path, beta)`` -> ``gibbs_sampling.rbm`` at
+        ``path``, and ``make_sampler``: ``Partial(path, beta)`` -> ``samplers.rbm_gibbs`` at
         that beta > 0.
 
     >>> import jax.numpy as jnp
@@ -207,6 +207,6 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
         (beta,) = energy.args  # Partial(path, beta)
         # beta times this bias is (1 - beta) a + beta b.
         bias = visible_bias + (1 / beta - 1) * base_bias
-        return gibbs_sampling.rbm(params._replace(visible_bias=bias), beta=beta)
+        return gibbs_sampling.rbm_gibbs(params._replace(visible_bias=bias), beta=beta)
 
     return path, make_sampler

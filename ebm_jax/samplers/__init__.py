@@ -1,28 +1,36 @@
 """Samplers: functions (init, step, refresh) over a batch of chains, and running them."""
 
-from ebm_jax.samplers import (
-    adaptation,
-    chains,
-    composition,
-    gibbs_sampling,
-    informed_proposals,
-    langevin,
-    schedules,
-    tempering,
-    underdamped,
-)
-from ebm_jax.samplers.sampling import Samples, sample
+from ebm_jax.samplers import replay_buffer, schedules
+from ebm_jax.samplers.adaptation import adapt_step_size
+from ebm_jax.samplers.composition import alternate
+from ebm_jax.samplers.gibbs_sampling import checkerboard_gibbs, rbm_gibbs, systematic_scan_gibbs
+from ebm_jax.samplers.informed_proposals import dmala, dula, gibbs_with_gradients
+from ebm_jax.samplers.langevin import mala, sgld, ula
+from ebm_jax.samplers.running import Samples, chain_axes, mean_info, refresh, run, sample
+from ebm_jax.samplers.tempering import adapt_ladder, replica_exchange
+from ebm_jax.samplers.underdamped import baoab
 
 __all__ = [
     "Samples",
-    "adaptation",
-    "chains",
-    "composition",
-    "gibbs_sampling",
-    "informed_proposals",
-    "langevin",
+    "adapt_ladder",
+    "adapt_step_size",
+    "alternate",
+    "baoab",
+    "chain_axes",
+    "checkerboard_gibbs",
+    "dmala",
+    "dula",
+    "gibbs_with_gradients",
+    "mala",
+    "mean_info",
+    "rbm_gibbs",
+    "refresh",
+    "replay_buffer",
+    "replica_exchange",
+    "run",
     "sample",
     "schedules",
-    "tempering",
-    "underdamped",
+    "sgld",
+    "systematic_scan_gibbs",
+    "ula",
 ]

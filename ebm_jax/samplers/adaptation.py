@@ -14,15 +14,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax._trees import check_chains
-from ebm_jax.samplers import chains as _chains
+from ebm_jax._trees import check_chains, has_nan
+from ebm_jax.samplers import running
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Position
 
 _REACH, _DELAY, _DECAY = 0.05, 10.0, 0.75  # gamma, t_0, kappa of the source
 
 
 class Tuned(NamedTuple):
-    """What ``step_size`` found.
+    """What ``adapt_step_size`` found.
 
     Attributes:
         step_size: the step size, shaped like the initial one; NaN where no chain accepted anything.
@@ -35,7 +35,7 @@ class Tuned(NamedTuple):
     acceptance: Array
 
 
-def step_size(
+def adapt_step_size(
     key: Key,
     energy: Energy,
     make_sampler: MakeSampler,
@@ -59,7 +59,7 @@ def step_size(
     Args:
         key: a key of ``jax.random.key``, used once.
         energy: E(x) -> (), one configuration in.
-        make_sampler: called as ``make_sampler(energy, step_size=h)``: ``langevin.mala``, or with
+        make_sampler: called as ``make_sampler(energy, step_size=h)``: ``samplers.mala``, or with
             other options bound. The sampler's state must not depend on h.
         position: where the chains start, the chains on the leading axis.
         num_steps: steps of warm-up, >= 1; some hundreds.
@@ -77,10 +77,10 @@ def step_size(
         TypeError: a sampler that accepts everything: its info has no acceptance.
 
     >>> import jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> start = jax.random.normal(jax.random.key(0), (100, 10))
     >>> energy = lambda x: jnp.sum(x**2) / 2
-    >>> tuned = step_size(jax.random.key(1), energy, langevin.mala, start, 200, initial=1e-3)
+    >>> tuned = adapt_step_size(jax.random.key(1), energy, samplers.mala, start, 200, initial=1e-3)
     >>> bool(jnp.abs(tuned.acceptance[100:].mean() - 0.574) < 0.05)
     True
     """
@@ -99,7 +99,7 @@ def step_size(
         sampler = make_sampler(energy, step_size=initial * jnp.exp(log_factor))
         state, info = sampler.step(jax.random.fold_in(key, t.astype(jnp.int32)), state)
         rates = _acceptance(acceptance, info)
-        sound = ~_chains._has_nan(state, axes, num)
+        sound = ~has_nan(state, axes, num)
         accepted = jnp.mean(rates, where=sound if rates.shape == sound.shape else None)
         t = t + 1
         error = error + target - jnp.where(jnp.isnan(accepted), 0.0, accepted)
@@ -110,7 +110,7 @@ def step_size(
 
     first = make_sampler(energy, step_size=initial)
     sampler = _checks.sampler("What make_sampler returns", first)
-    num, axes = check_chains(position), _chains.axes(sampler, position)
+    num, axes = check_chains(position), running.chain_axes(sampler, position)
     state = sampler.init(position)
     zero = _zero_that_varies_as(state)
     (state, _, _, _, average), history = jax.lax.scan(
@@ -125,8 +125,9 @@ def _acceptance(read: Callable[[Any], Array], info: Any) -> Array:
         return _checks.array("acceptance", read(info))
     except AttributeError as error:
         raise TypeError(
-            f"step_size needs a sampler that accepts or refuses; {type(info).__name__} has no "
-            "acceptance. Say where it is: acceptance=lambda info: info.acceptance_rate."
+            "adapt_step_size needs a sampler that accepts or rejects; "
+            f"{type(info).__name__} has no acceptance. Say where it is: "
+            "acceptance=lambda info: info.acceptance_rate."
         ) from error
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ebm_jax import _checks
 from ebm_jax._trees import check_chains
-from ebm_jax.samplers import chains as _chains
+from ebm_jax.samplers import running
 from ebm_jax.types import Array, Key, Position, Sampler
 
 
@@ -63,11 +63,11 @@ def alternate(*samplers: Sampler) -> Sampler:
         ValueError: fewer than two samplers. TypeError: a state without the field ``position``.
 
     >>> import jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import gibbs_sampling, langevin
+    >>> from ebm_jax import samplers
     >>> def energy(z):  # two Gaussians, and which of them it is
     ...     return (z["x"] - 2.0 * z["y"]) ** 2 / 2
-    >>> sampler = alternate(langevin.mala(energy, step_size=0.5),
-    ...                     gibbs_sampling.systematic_scan(energy))
+    >>> sampler = alternate(samplers.mala(energy, step_size=0.5),
+    ...                     samplers.systematic_scan_gibbs(energy))
     >>> state = sampler.init({"x": jnp.zeros(5), "y": jnp.zeros(5, bool)})
     >>> state, info = sampler.step(jax.random.key(0), state)
     >>> state.position["x"].shape, state.position["y"].dtype
@@ -95,7 +95,7 @@ def alternate(*samplers: Sampler) -> Sampler:
         position, states, infos = state.position, [], []
         keys = jax.random.split(key, len(samplers))
         for own_key, sampler, old in zip(keys, samplers, state.states, strict=True):
-            own = _chains.refresh(sampler, old._replace(position=position))
+            own = running.refresh(sampler, old._replace(position=position))
             own, info = sampler.step(own_key, own)
             position = own.position
             states.append(own)

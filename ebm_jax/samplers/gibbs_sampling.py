@@ -90,7 +90,7 @@ def _start(position: Position, values: np.ndarray) -> Position:
     return jax.tree.map(jnp.asarray, position)
 
 
-def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -> Sampler:
+def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -> Sampler:
     r"""Return block Gibbs sampling of the visible units of a restricted Boltzmann machine.
 
         h ~ Bernoulli(sigmoid(beta (c + v^T W))),    v ~ Bernoulli(sigmoid(beta (b + W h)))
@@ -115,7 +115,7 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.energies.boltzmann import RBM
-    >>> sampler = rbm(RBM(jnp.zeros((6, 3)), jnp.zeros(6), jnp.zeros(3)))
+    >>> sampler = rbm_gibbs(RBM(jnp.zeros((6, 3)), jnp.zeros(6), jnp.zeros(3)))
     >>> state = sampler.init(jnp.zeros((100, 6), bool))
     >>> state, info = sampler.step(jax.random.key(0), state)
     >>> state.position.shape, float(info.visible_mean[0, 0])
@@ -157,7 +157,7 @@ def rbm(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -
     return Sampler(init, step, lambda state: state)
 
 
-def checkerboard(
+def checkerboard_gibbs(
     params: Ising | Potts, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None
 ) -> Sampler:
     r"""Return Gibbs sampling of a lattice, half of its sites at once: one colour of a checkerboard.
@@ -185,7 +185,7 @@ def checkerboard(
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.energies.lattice import Ising
-    >>> sampler = checkerboard(Ising(0.44), beta=0.5)
+    >>> sampler = checkerboard_gibbs(Ising(0.44), beta=0.5)
     >>> state = sampler.init(jnp.ones((10, 8, 8), jnp.int8))
     >>> state, info = sampler.step(jax.random.key(0), state)
     >>> state.position.shape, info.energy.shape
@@ -227,7 +227,7 @@ def checkerboard(
     return Sampler(init, step, lambda state: state)
 
 
-def systematic_scan(
+def systematic_scan_gibbs(
     energy: Energy,
     *,
     values=(0, 1),
@@ -262,7 +262,8 @@ def systematic_scan(
             that is none of the values.
 
     >>> import jax, jax.numpy as jnp
-    >>> sampler = systematic_scan(lambda x: jnp.abs(x.sum() - 2.0), values=range(3), beta=jnp.inf)
+    >>> energy = lambda x: jnp.abs(x.sum() - 2.0)
+    >>> sampler = systematic_scan_gibbs(energy, values=range(3), beta=jnp.inf)
     >>> state = sampler.init(jnp.zeros((5, 4), int))
     >>> state, info = sampler.step(jax.random.key(0), state)
     >>> info.energy.tolist()

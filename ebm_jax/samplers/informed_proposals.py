@@ -295,7 +295,7 @@ def dmala(
 
     Args:
         energy, values, one_hot, beta, clamp: as the module says.
-        step_size: alpha > 0; ``adaptation.step_size`` tunes it.
+        step_size: alpha > 0; ``samplers.adapt_step_size`` tunes it.
 
     Returns:
         A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.

@@ -8,7 +8,7 @@ from ebm_jax.samplers._options import Schedule
 from ebm_jax.types import Array
 
 
-def levels(steps_each: int, *values: ArrayLike) -> tuple[Schedule, ...]:
+def piecewise_constant(steps_each: int, *values: ArrayLike) -> tuple[Schedule, ...]:
     r"""Return schedules that stay ``steps_each`` steps at each value, and at the last for ever.
 
     Annealed Langevin dynamics is a sampler with such a schedule of step size and temperature;
@@ -26,9 +26,9 @@ def levels(steps_each: int, *values: ArrayLike) -> tuple[Schedule, ...]:
     Raises:
         ValueError: steps_each < 1, no level, levels <= 0 or NaN, arrays of different lengths.
 
-    >>> from ebm_jax.samplers import langevin
-    >>> step_size, beta = levels(100, [0.1, 0.01], [1.0, 10.0])
-    >>> sampler = langevin.ula(lambda x: x**2 / 2, step_size=step_size, beta=beta)
+    >>> from ebm_jax import samplers
+    >>> step_size, beta = piecewise_constant(100, [0.1, 0.01], [1.0, 10.0])
+    >>> sampler = samplers.ula(lambda x: x**2 / 2, step_size=step_size, beta=beta)
     >>> float(beta(99)), float(beta(100)), float(beta(1000))
     (1.0, 10.0, 10.0)
     """
@@ -88,7 +88,7 @@ def warming(step_size: ArrayLike, temperature: ArrayLike, *, onset: ArrayLike = 
 
         1/beta(s) = eps(s h),  eps(t) = 0 for t < t0, rising linearly to eps_max at t = 1, then so
 
-    Chains of ``langevin.ula`` that start at N(0, I) follow the field that ``flow_matching`` learns
+    Chains of ``samplers.ula`` that start at N(0, I) follow the field that ``flow_matching`` learns
     until t0, and sample the Gibbs distribution that ``energy_matching`` makes of it after t = 1.
     Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612.
 

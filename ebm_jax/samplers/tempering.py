@@ -19,7 +19,7 @@ from ebm_jax._trees import (
     explicit_mesh,
     select_chains,
 )
-from ebm_jax.samplers import chains as _chains
+from ebm_jax.samplers import running
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Position, PyTree, Sampler
 
 
@@ -89,9 +89,9 @@ def replica_exchange(
     Args:
         energy: E(x) -> (), one configuration in.
         make_sampler: called as ``make_sampler(energy, beta=beta)``; returns a ``Sampler`` whose
-            state has a field ``position``: ``functools.partial(langevin.mala, step_size=0.1)``, or
+            state has a field ``position``: ``functools.partial(samplers.mala, step_size=0.1)``, or
             with a step size for each temperature,
-            ``lambda energy, beta: langevin.mala(energy, step_size=0.1 / beta, beta=beta)``.
+            ``lambda energy, beta: samplers.mala(energy, step_size=0.1 / beta, beta=beta)``.
         betas: inverse temperatures > 0, (temperatures,), increasing; the last is the target's.
         steps_per_swap: steps of the sampler between swaps, >= 1.
 
@@ -103,9 +103,9 @@ def replica_exchange(
         ValueError: betas that do not increase or are <= 0, fewer than two, steps_per_swap < 1.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax.samplers import langevin
+    >>> from ebm_jax import samplers
     >>> energy = lambda x: jnp.sum((x**2 - 4) ** 2)
-    >>> make_sampler = functools.partial(langevin.mala, step_size=0.01)
+    >>> make_sampler = functools.partial(samplers.mala, step_size=0.01)
     >>> sampler = replica_exchange(energy, make_sampler, betas=[0.1, 0.3, 1.0])
     >>> state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
     >>> state.position.shape, info.acceptance.shape
@@ -129,7 +129,7 @@ def replica_exchange(
         return TemperingState(replicas, jnp.zeros((), jnp.int32))
 
     def renewed(b: Array, replica: Any) -> Any:
-        return _chains.refresh(at(b), replica)
+        return running.refresh(at(b), replica)
 
     def refresh(state: TemperingState) -> TemperingState:
         return state._replace(replicas=jax.vmap(renewed)(ladder, state.replicas))
@@ -150,7 +150,7 @@ def replica_exchange(
         move_key, swap_key = jax.random.split(key)
 
         def move(key: Key, b: Array, replica: Any) -> Any:
-            return _chains.run(key, at(b), replica, steps_per_swap)[0]
+            return running.run(key, at(b), replica, steps_per_swap)[0]
 
         keys = jax.random.split(move_key, ladder.shape[0])
         replicas = jax.vmap(move)(keys, ladder, state.replicas)

@@ -27,7 +27,8 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ebm_jax import energies, gibbs, jit, losses, networks, objectives, samplers
+from ebm_jax import energies, gibbs, jit, losses, objectives, samplers
+from ebm_jax.energies import networks
 from experiments import data, evaluation, loop, plots
 from experiments.questions import plane
 
@@ -100,11 +101,11 @@ def sample(energy, key, *, num_steps: int) -> np.ndarray:
     """Return samples of exp(-E) in the square, by MALA from a uniform start."""
     start_key, run_key = jax.random.split(key)
     start = jax.random.uniform(start_key, (1000, 2), minval=-EXTENT, maxval=EXTENT)
-    kernel = samplers.langevin.mala(energy, step_size=0.05, box=(-EXTENT, EXTENT))
+    kernel = samplers.mala(energy, step_size=0.05, box=(-EXTENT, EXTENT))
 
     @jit
     def run_chains(key, start):
-        return samplers.chains.run(key, kernel, kernel.init(start), num_steps)[0]
+        return samplers.run(key, kernel, kernel.init(start), num_steps)[0]
 
     state = run_chains(run_key, start)
     # A chain that began where the energy is infinite may not have left.

@@ -29,7 +29,9 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ebm_jax import gradients, jit, networks, objectives
+from ebm_jax import jit, objectives
+from ebm_jax.energies import networks
+from ebm_jax.losses import gradients
 from ebm_jax.losses.margins import margin_condition
 from ebm_jax.types import Objective
 from experiments import data, evaluation, loop, loss_table, plots

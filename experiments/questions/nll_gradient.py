@@ -36,9 +36,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import ebm_jax
-from ebm_jax import gibbs, objectives, training
+from ebm_jax import gibbs, objectives, samplers, training
 from ebm_jax.energies.networks import MLP
-from ebm_jax.samplers import chains, langevin
 from ebm_jax.types import Objective
 from experiments import data, evaluation, loop, plots
 from experiments.questions import plane
@@ -49,7 +48,7 @@ NETWORK = MLP((16, 16))
 def sampler(energy, params):
     """Return Metropolis-adjusted Langevin for the energy with these parameters, in the square."""
     box = (-plane.HALF_WIDTH, plane.HALF_WIDTH)
-    return langevin.mala(functools.partial(energy, params), step_size=0.02, box=box)
+    return samplers.mala(functools.partial(energy, params), step_size=0.02, box=box)
 
 
 def followed(energy, count: int) -> Objective:
@@ -63,7 +62,7 @@ def followed(energy, count: int) -> Objective:
     def loss(params, state, batch, key):
         chain_key, exact_key = jax.random.split(key)
         kernel = sampler(energy, jax.lax.stop_gradient(params))
-        state, _ = chains.run(chain_key, kernel, chains.refresh(kernel, state), 1)
+        state, _ = samplers.run(chain_key, kernel, samplers.refresh(kernel, state), 1)
         value, (_, metrics) = exact.loss(params, (), batch, exact_key)
         return value, (state, metrics)
 
@@ -171,7 +170,7 @@ def short_run(energy, params, count: int, key, *, steps: int):
     start_key, run_key = jax.random.split(key)
     kernel = sampler(energy, params)
     start = kernel.init(plane.uniform(start_key, count))
-    return ebm_jax.jit(lambda s: chains.run(run_key, kernel, s, steps)[0].position)(start)
+    return ebm_jax.jit(lambda s: samplers.run(run_key, kernel, s, steps)[0].position)(start)
 
 
 def summarise(found, sizes, scale: float) -> tuple[dict, dict]:

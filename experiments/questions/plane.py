@@ -11,8 +11,9 @@ from flax import linen as nn
 from sklearn.neighbors import NearestNeighbors
 
 import ebm_jax
-from ebm_jax import diagnostics, gibbs, objectives, sparse_coding
+from ebm_jax import diagnostics, gibbs, objectives
 from ebm_jax.energies.networks import MLP
+from ebm_jax.inference import sparse_coding
 from ebm_jax.types import Energy, Objective
 from experiments import checkpoints, data, loop, loss_table, runs
 

@@ -27,7 +27,9 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ebm_jax import alignment, jit, losses, networks
+from ebm_jax import jit, losses
+from ebm_jax.energies import networks
+from ebm_jax.inference import alignment
 from ebm_jax.inference.alignment import Word
 from ebm_jax.types import Objective
 from experiments import data, loop, loss_table, plots

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from ebm_jax import _noise, networks
+from ebm_jax import _noise
+from ebm_jax.energies import networks
 from ebm_jax.samplers import _discrete
 from scripts.accelerator.recorder import Recorder
 from scripts.benchmarks import discrete, measure, report, suites, workloads

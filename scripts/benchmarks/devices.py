@@ -36,10 +36,10 @@ def main(chains: int, steps: int, repetitions: int) -> None:
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     import ebm_jax
-    from ebm_jax.samplers import langevin
+    from ebm_jax import samplers
     from scripts.benchmarks import measure, workloads
 
-    ula = functools.partial(langevin.ula, step_size=workloads.STEP_SIZE)
+    ula = functools.partial(samplers.ula, step_size=workloads.STEP_SIZE)
     run = ebm_jax.jit(workloads.ours(ula, lambda _, x: workloads.eight_gaussians(x), steps))
     key, x = jax.random.key(0), jax.random.normal(jax.random.key(1), (chains, 2))
     mesh = Mesh(np.array(jax.devices()[:2]), ("chains",))

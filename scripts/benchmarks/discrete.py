@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import ebm_jax
+from ebm_jax import samplers
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising
 from ebm_jax.partition import annealed, paths
-from ebm_jax.samplers import _discrete, chains, gibbs_sampling
+from ebm_jax.samplers import _discrete
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
@@ -43,7 +44,7 @@ def sweeps(sampler, num_steps: int):
     """Return (key, x) -> x after so many sweeps."""
 
     def run(key, x):
-        return chains.run(key, sampler, sampler.init(x), num_steps)[0].position
+        return samplers.run(key, sampler, sampler.init(x), num_steps)[0].position
 
     return run
 
@@ -210,7 +211,7 @@ def random_machine(key: jax.Array, sizes: Sizes) -> tuple[RBM, jax.Array]:
 
 def ising_cases(sizes: Sizes, spins: jax.Array, key: jax.Array) -> dict[str, measure.Case]:
     """Return our sampler of lattices, and the loops that draw its random numbers alone."""
-    lattice, steps = gibbs_sampling.checkerboard(Ising(COUPLING)), sizes.ising_steps
+    lattice, steps = samplers.checkerboard_gibbs(Ising(COUPLING)), sizes.ising_steps
     halves = jnp.split(spins.reshape(len(spins), -1).T, 2)
     runs = {
         "ours, Ising": (sweeps(lattice, steps), spins),
@@ -225,7 +226,7 @@ def machine_cases(
 ) -> dict[str, measure.Case]:
     """Return our sampler of an RBM and its matrix products alone."""
     runs = {
-        "ours, RBM": sweeps(gibbs_sampling.rbm(rbm), sizes.rbm_steps),
+        "ours, RBM": sweeps(samplers.rbm_gibbs(rbm), sizes.rbm_steps),
         "two matrix products": two_products(rbm, sizes.rbm_steps),
     }
     return {name: measure.case(ebm_jax.jit(run), key, units) for name, run in runs.items()}

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import ebm_jax
-from ebm_jax import diagnostics, energies
-from ebm_jax.samplers import adaptation, chains, langevin
+from ebm_jax import diagnostics, energies, samplers
 from ebm_jax.types import Energy, Sampler
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
@@ -47,18 +46,18 @@ def run_efficiency(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
         @ebm_jax.jit
         def tune(key, x, energy=energy):
-            return adaptation.step_size(key, energy, langevin.mala, x, warm_up, initial=0.01)
+            return samplers.adapt_step_size(key, energy, samplers.mala, x, warm_up, initial=0.01)
 
         tuned = tune(jax.random.key(2), start)
         facts[f"step_size_{name}"] = float(tuned.step_size)
-        samplers = {"ours": langevin.mala(energy, step_size=tuned.step_size)}
+        by_name = {"ours": samplers.mala(energy, step_size=tuned.step_size)}
         if "blackjax" in peers:
-            samplers["blackjax"] = blackjax_mala(energy, tuned.step_size)
-        for who, sampler in samplers.items():
+            by_name["blackjax"] = blackjax_mala(energy, tuned.step_size)
+        for who, sampler in by_name.items():
 
             def run(key, x, sampler=sampler):
                 state = sampler.init(x)
-                return chains.run(key, sampler, state, steps, collect=_position, thin=4)[1]
+                return samplers.run(key, sampler, state, steps, collect=_position, thin=4)[1]
 
             compiled = ebm_jax.jit(run)
             cases[f"{who}, {name}"] = measure.case(compiled, jax.random.key(3), tuned.position)

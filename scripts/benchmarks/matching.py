@@ -6,7 +6,8 @@ import numpy as np
 import optax
 
 import ebm_jax
-from ebm_jax import losses, networks, objectives, training
+from ebm_jax import losses, objectives, training
+from ebm_jax.energies import networks
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite

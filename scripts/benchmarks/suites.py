@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 import ebm_jax
-from ebm_jax import networks, objectives, training
-from ebm_jax.samplers import langevin
+from ebm_jax import objectives, samplers, training
+from ebm_jax.energies import networks
 from scripts.benchmarks import devices, measure, workloads
 from scripts.benchmarks.discrete import run_discrete
 from scripts.benchmarks.efficiency import run_efficiency
@@ -21,8 +21,8 @@ from scripts.benchmarks.matching import run_images, run_objectives
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
 
-ULA = functools.partial(langevin.ula, step_size=workloads.STEP_SIZE)
-MALA = functools.partial(langevin.mala, step_size=workloads.STEP_SIZE)
+ULA = functools.partial(samplers.ula, step_size=workloads.STEP_SIZE)
+MALA = functools.partial(samplers.mala, step_size=workloads.STEP_SIZE)
 
 
 def _against(times: dict, ours: str, others) -> dict[str, float | None]:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from ebm_jax import samplers
 from ebm_jax._noise import standard_normal
-from ebm_jax.samplers import chains
 from ebm_jax.types import Energy, Sampler
 
 STEP_SIZE = 0.01
@@ -31,7 +31,7 @@ def ours(make: Callable[[Energy], Sampler], energy: Callable, num_steps: int) ->
 
     def run(params, key, x):
         sampler = make(lambda x: energy(params, x))
-        return chains.run(key, sampler, sampler.init(x), num_steps)[0].position
+        return samplers.run(key, sampler, sampler.init(x), num_steps)[0].position
 
     return run
 

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import jit
+from ebm_jax import jit, samplers
 from ebm_jax.energies import lattice
 from ebm_jax.energies.lattice import Ising
 from ebm_jax.partition import annealed, estimates, exact, paths
-from ebm_jax.samplers import gibbs_sampling
 
 CRITICAL = 0.44068679350977147
 COUPLINGS = (0.1, 0.2, 0.4, CRITICAL, 0.5)
@@ -60,7 +59,7 @@ def annealing(seed: int) -> list[float]:
 
     def make_sampler(energy):
         (beta,) = energy.args
-        return gibbs_sampling.checkerboard(model, beta=beta)
+        return samplers.checkerboard_gibbs(model, beta=beta)
 
     @jit
     def go_on(state, betas):

@@ -13,9 +13,9 @@ import numpy as np
 import oracles
 import pytest
 
+from ebm_jax import samplers
 from ebm_jax.energies import lattice
 from ebm_jax.partition import exact
-from ebm_jax.samplers import gibbs_sampling
 
 SHAPES = list(itertools.product((1, 2, 3), repeat=2))
 COUPLING, FIELD, COLOURS = 0.7, -0.2, np.array([0.3, -0.4, 0.1])
@@ -103,14 +103,14 @@ def test_the_closed_form_is_that_of_the_energy(shape, x64):
 def test_the_checkerboard_of_side_two_has_the_same_energy(name, key):
     model, _, by_hand, _ = MODELS[name]
     states = enumeration(name, (2, 2))[1]
-    sampler = gibbs_sampling.checkerboard(model)
+    sampler = samplers.checkerboard_gibbs(model)
     state, info = jax.jit(lambda k, x: sampler.step(k, sampler.init(x)))(key, jnp.asarray(states))
     np.testing.assert_allclose(info.energy, by_hand(np.asarray(state.position)), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if 1 in shape or 3 in shape])
 def test_what_has_no_checkerboard_is_refused(shape):
-    sampler = gibbs_sampling.checkerboard(lattice.Ising(COUPLING))
+    sampler = samplers.checkerboard_gibbs(lattice.Ising(COUPLING))
     with pytest.raises(ValueError, match="even sides"):
         sampler.init(jnp.ones((2, *shape), jnp.int8))
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax import networks
-from ebm_jax.samplers import chains, langevin
+from ebm_jax import samplers
+from ebm_jax.energies import networks
 
 CASES = [
     (networks.MLP((8, 8)), (3,), ()),
@@ -61,8 +61,8 @@ def test_a_network_is_sampled_like_any_energy(key):
     @jax.jit
     def sample(key, x):
         params = network.init(key, jnp.ones(2))
-        sampler = langevin.ula(functools.partial(network.apply, params), step_size=0.01)
-        return chains.run(key, sampler, sampler.init(x), 3)[0].position
+        sampler = samplers.ula(functools.partial(network.apply, params), step_size=0.01)
+        return samplers.run(key, sampler, sampler.init(x), 3)[0].position
 
     assert sample(key, jnp.ones((5, 2))).shape == (5, 2)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from ebm_jax import networks
+from ebm_jax.energies import networks
 
 
 class Reference(nn.Module):

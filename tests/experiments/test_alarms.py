@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from ebm_jax import objectives, training
-from ebm_jax.samplers import langevin
+from ebm_jax import objectives, samplers, training
 from ebm_jax.types import Objective
 from experiments import alarms, loop, runs
 
@@ -22,7 +21,7 @@ def quartic(params, x):
     return energy(params, x) + jnp.sum(x**4)
 
 
-def persistent(of=energy, make=langevin.mala, step_size=0.1, restart=0.0, burn_in=0):
+def persistent(of=energy, make=samplers.mala, step_size=0.1, restart=0.0, burn_in=0):
     return objectives.persistent(
         of,
         lambda params: make(functools.partial(of, params), step_size=step_size),
@@ -45,10 +44,10 @@ CASES = {
     "healthy": (persistent(), 0.01, None),
     "stuck": (persistent(step_size=100.0), 0.01, "the chains are stuck"),
     "non-finite": (
-        persistent(quartic, langevin.ula, step_size=0.05), 0.01, "chains turn non-finite",
+        persistent(quartic, samplers.ula, step_size=0.05), 0.01, "chains turn non-finite",
     ),
     "stale": (persistent(restart=0.5, burn_in=3), 0.01, "the buffer is stale"),
-    "exploding": (persistent(make=langevin.ula), 0.0, "the energy gap explodes"),
+    "exploding": (persistent(make=samplers.ula), 0.0, "the energy gap explodes"),
     "vanishing": (
         Objective(lambda params, key: (), satisfied), 0.1, "the gradients have vanished",
     ),

@@ -15,8 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from ebm_jax import objectives, training
-from ebm_jax.samplers import langevin
+from ebm_jax import objectives, samplers, training
 from experiments import checkpoints, data, loop, runs
 from experiments.checkpoints import Checkpoints
 
@@ -27,7 +26,7 @@ def energy(params, x):
 
 OBJECTIVE = objectives.persistent(
     energy,
-    lambda params: langevin.mala(lambda x: energy(params, x), step_size=0.1),
+    lambda params: samplers.mala(lambda x: energy(params, x), step_size=0.1),
     num_steps=2,
     num_chains=4,
     capacity=8,

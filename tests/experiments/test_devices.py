@@ -20,7 +20,7 @@ import functools, json, sys
 import jax, jax.numpy as jnp, numpy as np, optax
 from pathlib import Path
 from ebm_jax import objectives, training
-from ebm_jax.samplers import langevin
+from ebm_jax import samplers
 from experiments import devices, loop, runs
 
 energy = lambda params, x: jnp.sum(params["a"] * (x - params["b"]) ** 2)
@@ -34,7 +34,7 @@ def train(folder, steps, size):
 
     objective = objectives.persistent(
         energy,
-        lambda params: langevin.mala(functools.partial(energy, params), step_size=0.1),
+        lambda params: samplers.mala(functools.partial(energy, params), step_size=0.1),
         num_steps=5, num_chains=64, capacity=256, initial=start, groups=8,
     )
     trainer = training.trainer(objective, optax.adam(0.02), average_decay=0.9)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from absl import flags
 
+from ebm_jax import samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM
-from ebm_jax.samplers import chains
 from experiments import datasets, rbm_model, runs
 
 QUICK = ("--epochs=1", "--batch_size=500", "--chains=8", "--sample_steps=2", "--betas=4")
@@ -60,7 +60,7 @@ def test_tempered_chains_keep_the_distribution():
 
     @jax.jit
     def run(key, start):
-        return chains.run(key, sampler, sampler.init(start), 200)[0].position
+        return samplers.run(key, sampler, sampler.init(start), 200)[0].position
 
     found = np.asarray(run(jax.random.key(1), start))[:, :4].sum(1)
     expected = num * weight / weight.sum()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax import alignment
+from ebm_jax.inference import alignment
 from ebm_jax.inference.alignment import Word
 
 SIZES = [(1, 1), (4, 1), (3, 3), (8, 4)]

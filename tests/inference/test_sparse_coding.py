@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import sparse_encode
 
-from ebm_jax import sparse_coding
+from ebm_jax.inference import sparse_coding
 
 
 def problem(d=6, k=10, seed=0):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebm_jax import gradients, losses
+from ebm_jax import losses
+from ebm_jax.losses import gradients
 
 pytestmark = pytest.mark.usefixtures("optimised")
 WIDE = np.longdouble

@@ -9,8 +9,9 @@ import numpy as np
 import oracles
 import pytest
 
-from ebm_jax import gradients, losses
+from ebm_jax import losses
 from ebm_jax.energies.networks import JointMLP
+from ebm_jax.losses import gradients
 
 LABEL = 2
 

@@ -8,7 +8,8 @@ import numpy as np
 import oracles
 import pytest
 
-from ebm_jax import gradients, losses
+from ebm_jax import losses
+from ebm_jax.losses import gradients
 
 
 @pytest.mark.parametrize("name", [*losses.PAIRWISE, *losses.CANDIDATES])

@@ -11,9 +11,8 @@ from objective_checks import assert_optimum, gaussian
 from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln
 
-from ebm_jax import objectives, training
+from ebm_jax import objectives, samplers, training
 from ebm_jax.objectives import AmortizedParams
-from ebm_jax.samplers import langevin
 
 
 def bowl(k, x):
@@ -89,7 +88,7 @@ def test_the_gradient_through_the_last_steps(num_steps, last_steps):
     x = jnp.asarray(np.random.default_rng(1).normal(size=(32, 2)), jnp.float32)
     objective = objectives.improved_contrastive_divergence(
         bowl,
-        lambda k: langevin.ula(functools.partial(bowl, k), step_size=h, beta=jnp.inf),
+        lambda k: samplers.ula(functools.partial(bowl, k), step_size=h, beta=jnp.inf),
         num_steps=num_steps,
         last_steps=last_steps,
         entropy_weight=weight,
@@ -106,6 +105,6 @@ def test_the_gradient_through_the_last_steps(num_steps, last_steps):
 
 
 def test_improved_contrastive_divergence_has_its_optimum_at_the_data():
-    make_sampler = functools.partial(langevin.ula, step_size=0.05)
+    make_sampler = functools.partial(samplers.ula, step_size=0.05)
     objective = objectives.improved_contrastive_divergence(gaussian, make_sampler, num_steps=4)
     assert_optimum(objective, wrong=3.0, num=48)

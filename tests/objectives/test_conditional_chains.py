@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from objective_checks import assert_optimum, gaussian
 
-from ebm_jax import losses, objectives
-from ebm_jax.samplers import langevin, underdamped
+from ebm_jax import losses, objectives, samplers
 
 
 def bowl(k, x):
@@ -18,7 +17,7 @@ def bowl(k, x):
 
 
 def mala(energy):
-    return langevin.mala(energy, step_size=0.2)
+    return samplers.mala(energy, step_size=0.2)
 
 
 def test_the_recovered_are_gaussian():
@@ -36,16 +35,16 @@ def test_the_recovered_are_gaussian():
 
 
 def test_recovery_has_its_optimum_at_the_data():
-    sampler = functools.partial(langevin.mala, step_size=0.15)
+    sampler = functools.partial(samplers.mala, step_size=0.15)
     assert_optimum(
         objectives.recovery_likelihood(gaussian, sampler, noise=0.7, num_steps=25), num=48
     )
 
 
 SAMPLERS = {
-    "ula": functools.partial(langevin.ula, step_size=0.05),
-    "mala": functools.partial(langevin.mala, step_size=0.2),
-    "baoab": functools.partial(underdamped.baoab, step_size=0.3, friction=1.0),
+    "ula": functools.partial(samplers.ula, step_size=0.05),
+    "mala": functools.partial(samplers.mala, step_size=0.2),
+    "baoab": functools.partial(samplers.baoab, step_size=0.3, friction=1.0),
 }
 
 

@@ -14,8 +14,7 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.special import logsumexp
 
-from ebm_jax import inference, objectives
-from ebm_jax.samplers import chains, langevin
+from ebm_jax import inference, objectives, samplers
 
 KEY = jax.random.key(0)
 THETA = np.array([0.7, 0.4, 1.3])
@@ -75,7 +74,7 @@ def test_recovery_likelihood():
     phi = features(AXIS)
     deviation = np.sqrt(phi**2 @ p - (phi @ p) ** 2)
 
-    make_sampler = functools.partial(langevin.mala, step_size=0.2)
+    make_sampler = functools.partial(samplers.mala, step_size=0.2)
     objective = objectives.recovery_likelihood(energy, make_sampler, noise=sigma, num_steps=40)
     batch = jnp.asarray(np.tile(DATA, num // 3)[:, None], jnp.float32)
     theta = jnp.asarray(THETA, jnp.float32)
@@ -140,15 +139,15 @@ def test_improved_contrastive_divergence(num_steps, last_steps, x64):
     x = np.random.default_rng(0).normal(size=(24, 2))
 
     def make_sampler(theta):
-        return langevin.ula(functools.partial(energy, theta), step_size=h)
+        return samplers.ula(functools.partial(energy, theta), step_size=h)
 
     first, last = jax.random.split(KEY)
-    flat = langevin.ula(lambda x: 0 * jnp.sum(x), step_size=h)
+    flat = samplers.ula(lambda x: 0 * jnp.sum(x), step_size=h)
     noise, at = [], flat.init(jnp.asarray(x))
     for key, steps in ((first, num_steps - last_steps), (last, last_steps)):
         if steps:
             before = at.position
-            at, path = chains.run(key, flat, at, steps, collect=lambda s, i: s.position)
+            at, path = samplers.run(key, flat, at, steps, collect=lambda s, i: s.position)
             noise += list(np.diff(np.concatenate([before[None], path]), axis=0))
     noise = np.array(noise)
 

@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from ebm_jax import energies, objectives, training
-from ebm_jax.samplers import langevin, tempering, underdamped
+from ebm_jax import energies, objectives, samplers, training
 from ebm_jax.types import Sampler
 
 blackjax = pytest.importorskip("blackjax")
@@ -37,13 +36,13 @@ def vmapped(make):
 
 
 SAMPLERS = {
-    "ula": functools.partial(langevin.ula, step_size=0.3),
-    "mala": functools.partial(langevin.mala, step_size=0.5),
-    "sgld": lambda energy: langevin.sgld(lambda key, x: jax.grad(energy)(x), step_size=0.3),
-    "baoab": functools.partial(underdamped.baoab, step_size=0.8, friction=1.0),
+    "ula": functools.partial(samplers.ula, step_size=0.3),
+    "mala": functools.partial(samplers.mala, step_size=0.5),
+    "sgld": lambda energy: samplers.sgld(lambda key, x: jax.grad(energy)(x), step_size=0.3),
+    "baoab": functools.partial(samplers.baoab, step_size=0.8, friction=1.0),
     "tempering": functools.partial(
-        tempering.replica_exchange,
-        make_sampler=functools.partial(langevin.mala, step_size=0.5),
+        samplers.replica_exchange,
+        make_sampler=functools.partial(samplers.mala, step_size=0.5),
         betas=[0.3, 1.0],
     ),
     "blackjax.hmc": vmapped(lambda f: blackjax.hmc(f, 0.5, jnp.ones(2), 3)),

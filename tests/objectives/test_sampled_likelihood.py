@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from ebm_jax import energies, training
+from ebm_jax import energies, samplers, training
 from ebm_jax import objectives as cd
-from ebm_jax.samplers import chains, langevin, tempering, underdamped
+from ebm_jax.samplers import replay_buffer
 from ebm_jax.types import Sampler
 
 
@@ -16,8 +16,8 @@ def noise(params, key, slots):
     return jax.random.normal(key, (len(slots), 2))
 
 
-make_ula = functools.partial(langevin.ula, step_size=0.1)
-make_mala = functools.partial(langevin.mala, step_size=0.3)
+make_ula = functools.partial(samplers.ula, step_size=0.1)
+make_mala = functools.partial(samplers.mala, step_size=0.3)
 
 
 def energy(params, x):
@@ -25,7 +25,7 @@ def energy(params, x):
 
 
 PARAMS = {"k": jnp.array([1.0, 2.0]), "b": jnp.array([0.3, -0.1])}
-draw = jax.jit(chains.draw, static_argnums=2)
+draw = jax.jit(replay_buffer.draw, static_argnums=2)
 BATCH = jnp.array(np.random.default_rng(0).normal(size=(16, 2)), jnp.float32)
 
 
@@ -37,7 +37,7 @@ def statistics(x):
 @functools.partial(jax.jit, static_argnums=2)
 def run_from(key, start, num_steps):
     sampler = make_ula(functools.partial(energy, PARAMS))
-    return chains.run(key, sampler, sampler.init(start), num_steps)[0].position
+    return samplers.run(key, sampler, sampler.init(start), num_steps)[0].position
 
 
 def update(objective, state, key):
@@ -73,7 +73,7 @@ def test_short_run_gradient_and_its_two_keys(key):
     # With a flat energy and unit noise, one step is start + noise: the variance doubles (it
     # would be four times as large if both were the same draw).
     def flat(energy):
-        return langevin.ula(lambda x: 0.0 * energy(x), step_size=0.5)
+        return samplers.ula(lambda x: 0.0 * energy(x), step_size=0.5)
 
     objective = cd.short_run(
         lambda params, x: x @ x / 2, flat, num_steps=1, num_chains=4000, initial=noise
@@ -196,7 +196,7 @@ def test_energy_penalty(key):
 def test_broken_chains_are_counted_and_left_out(key):
     """One chain at NaN changes neither the loss nor the gradient of the others."""
 
-    still = functools.partial(langevin.ula, step_size=1e-3, noise_scale=0.0)
+    still = functools.partial(samplers.ula, step_size=1e-3, noise_scale=0.0)
 
     objective = cd.persistent(
         energy, still, num_steps=1, num_chains=4, capacity=4, initial=noise, restart_fraction=0.0
@@ -271,8 +271,8 @@ def persistent(make_sampler, **options):
 
 
 tempered = functools.partial(
-    tempering.replica_exchange,
-    make_sampler=functools.partial(langevin.mala, step_size=0.1),
+    samplers.replica_exchange,
+    make_sampler=functools.partial(samplers.mala, step_size=0.1),
     betas=[0.1, 0.4, 1.0],
 )
 
@@ -305,7 +305,7 @@ def test_schedules_and_velocities_go_on(key):
         seen.append(float(metrics["beta"]))
     assert seen == [2.0, 5.0, 8.0]  # the means of 1 + step over steps 0-2, 3-5 and 6-8
 
-    moving = functools.partial(underdamped.baoab, step_size=0.1, friction=0.0)
+    moving = functools.partial(samplers.baoab, step_size=0.1, friction=0.0)
     objective = persistent(moving, num_chains=6)
     state, step = jax.jit(objective.init)(PARAMS, key), jax.jit(objective.loss)
     for t in range(2):
@@ -349,7 +349,7 @@ def test_a_replica_that_is_nan_restarts_its_chain(key):
 
 def test_metrics_are_means_over_chains_and_steps():
     """Of every step's info, taken one by one and averaged by NumPy."""
-    sampler = langevin.mala(lambda x: jnp.sum(x**2), step_size=0.4)
+    sampler = samplers.mala(lambda x: jnp.sum(x**2), step_size=0.4)
     objective = cd.contrastive_divergence(
         lambda params, x: params * jnp.sum(x**2), lambda energy: sampler, num_steps=5
     )

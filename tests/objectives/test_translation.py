@@ -14,8 +14,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.special import digamma, gammaln
 
-from ebm_jax import objectives
-from ebm_jax.samplers import langevin
+from ebm_jax import objectives, samplers
 
 KEY = jax.random.key(0)
 SHIFTS = [0.0, 1.0, 10.0, 100.0, 1e3, 1e4]
@@ -159,7 +158,7 @@ def test_improved_contrastive_divergence():
         return jnp.sum((x - origin) ** 2) / 2
 
     def make_sampler(origin):
-        return langevin.ula(functools.partial(energy, origin), step_size=h, beta=math.inf)
+        return samplers.ula(functools.partial(energy, origin), step_size=h, beta=math.inf)
 
     loss = objectives.improved_contrastive_divergence(energy, make_sampler, num_steps=1).loss
     loss = jax.jit(loss)

@@ -16,9 +16,9 @@ import pytest
 from scipy import stats
 
 import ebm_jax
+from ebm_jax import samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
-from ebm_jax.samplers import gibbs_sampling, informed_proposals, langevin
 from ebm_jax.types import Sampler
 
 RNG = np.random.default_rng(0)
@@ -276,7 +276,7 @@ def continuous():
 def test_continuous_positions_from_a_gaussian_base():
     base, path = continuous()
 
-    make_sampler = functools.partial(langevin.mala, step_size=0.15)
+    make_sampler = functools.partial(samplers.mala, step_size=0.15)
     log_z = float(jax.jit(exact.log_partition_gaussian_rbm)(GAUSSIAN_RBM))
     betas = np.linspace(0, 1, 61)[1:]
     assert_estimates(forward(path, make_sampler, base, betas, 3000), log_z)
@@ -299,7 +299,7 @@ def test_discrete_positions_from_a_uniform_base():
     )
 
     # A cached energy and estimates of the gradient, refreshed.
-    make_sampler = functools.partial(informed_proposals.dmala, step_size=1.0, values=(-1, 1))
+    make_sampler = functools.partial(samplers.dmala, step_size=1.0, values=(-1, 1))
     end = forward(path, make_sampler, base, np.linspace(0, 1, 41)[1:], 3000)
     assert_estimates(end, float(log_z))
 
@@ -341,9 +341,9 @@ def test_a_biased_sampler_biases_log_z():
     truth = -np.log(3)
 
     def ula(beta):
-        return langevin.ula(functools.partial(path, beta), step_size=h)
+        return samplers.ula(functools.partial(path, beta), step_size=h)
 
-    mala = functools.partial(langevin.mala, step_size=h)
+    mala = functools.partial(samplers.mala, step_size=h)
 
     found = assert_estimates(forward(path, ula, base, betas, 40_000), log_w)
     assert abs(found.log_z - truth) > 10 * found.standard_error
@@ -508,7 +508,7 @@ def test_betas_by_the_conditional_effective_sample_size():
 
     def make_sampler(energy):
         (beta,) = energy.args
-        return langevin.mala(energy, step_size=0.5 / (1 + 99 * beta))
+        return samplers.mala(energy, step_size=0.5 / (1 + 99 * beta))
 
     x = jax.random.normal(jax.random.key(0), (20_000,))
     choose = jax.jit(
@@ -595,7 +595,7 @@ def test_a_gaussian_in_a_box():
         return (1 - beta) * flat + beta * normal
 
     def make_sampler(energy):
-        return langevin.mala(energy, step_size=0.3, box=(low, high))
+        return samplers.mala(energy, step_size=0.3, box=(low, high))
 
     start = jax.random.uniform(jax.random.key(0), (3000, 2), minval=low, maxval=high)
 
@@ -617,7 +617,7 @@ def test_forbidden_states_have_no_weight_ever_after():
     base = paths.uniform(3)
     path = paths.geometric(base.energy, energy)
 
-    end = forward(path, gibbs_sampling.systematic_scan, base, np.linspace(0, 1, 6)[1:], 4000)
+    end = forward(path, samplers.systematic_scan_gibbs, base, np.linspace(0, 1, 6)[1:], 4000)
     dead = np.isneginf(end.log_weights)
     assert abs(dead.mean() - 0.5) < 5 * 0.5 / np.sqrt(4000)
     assert_estimates(end, 2 * np.log1p(np.exp(-0.5)))

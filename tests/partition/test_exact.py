@@ -12,10 +12,10 @@ import oracles
 import pytest
 
 import ebm_jax
+from ebm_jax import samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
 from ebm_jax.partition import exact
-from ebm_jax.samplers import gibbs_sampling
 from scripts.results import ising_tables as tables
 
 CRITICAL = np.log(1 + np.sqrt(2)) / 2
@@ -199,7 +199,7 @@ def test_rbms_without_units_on_a_side(visible, hidden, x64):
         (boltzmann.gaussian_rbm_visible_mean(gaussian, h), b),
     ):
         np.testing.assert_allclose(got, right, atol=1e-12)
-    sampler = gibbs_sampling.rbm(params)
+    sampler = samplers.rbm_gibbs(params)
     state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros((2000, visible), bool)))
     p = np.broadcast_to(1 / (1 + np.exp(-b)), (2000, visible))
     np.testing.assert_allclose(info.visible_mean, p, rtol=1e-12)

@@ -19,8 +19,8 @@ from kinds import (
     row,
 )
 
-from ebm_jax import alignment, diagnostics, sparse_coding
-from ebm_jax.inference import denoising, latent, minimum
+from ebm_jax import diagnostics
+from ebm_jax.inference import alignment, denoising, latent, minimum, sparse_coding
 from ebm_jax.inference.alignment import Word
 
 X, W = jnp.ones((5, 2)), jnp.eye(2)

@@ -16,7 +16,8 @@ from kinds import (
     row,
 )
 
-from ebm_jax import gibbs, gradients, losses, margins
+from ebm_jax import gibbs, losses
+from ebm_jax.losses import gradients, margins
 
 TABLE, ROW = jnp.zeros((4, 3)), jnp.zeros(3)
 MASK = Arg(None, ("yes", object(), ROW, jnp.ones(3, int), jnp.ones(5, bool)))

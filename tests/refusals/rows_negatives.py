@@ -19,9 +19,9 @@ from kinds import (
 from rows_samplers import maker
 from rows_training import ENERGY, PENALTY, X, bowl, make_sampler, of_batches, value
 
-from ebm_jax import losses, objectives
+from ebm_jax import losses, objectives, samplers
 from ebm_jax.objectives import AmortizedParams
-from ebm_jax.samplers import langevin, schedules
+from ebm_jax.samplers import schedules
 
 ONE = positive(0.1, INF, jnp.ones(2))
 WEIGHT = nonnegative(0.1, INF, jnp.ones(2))
@@ -30,7 +30,7 @@ PAIRS = (X, jnp.zeros((4, 2)))
 
 
 def own(energy):
-    return langevin.ula(energy, step_size=0.1)
+    return samplers.ula(energy, step_size=0.1)
 
 
 def pair_energy(params, x, y):

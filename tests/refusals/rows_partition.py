@@ -21,10 +21,10 @@ from kinds import (
 )
 from rows_samplers import VALUES, maker
 
+from ebm_jax import samplers
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
-from ebm_jax.samplers import langevin
 
 X, HALF = jnp.ones((4, 2)), 0.5 * jnp.ones(3)
 MACHINE = RBM(jnp.zeros((3, 2)), jnp.zeros(3), jnp.zeros(2))
@@ -44,7 +44,7 @@ def path(beta, x):
     return (1 + beta) * jnp.sum(x**2) / 2
 
 
-make_sampler = functools.partial(langevin.mala, step_size=0.1)
+make_sampler = functools.partial(samplers.mala, step_size=0.1)
 STATE = annealed.start(path, make_sampler, X)
 OF_PATH = energy(path, named="path|energy")
 STATES = Arg(STATE, (None, "state", X, 1.0, STATE.chains), "state")

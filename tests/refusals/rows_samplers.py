@@ -3,6 +3,7 @@
 import functools
 
 import jax.numpy as jnp
+from ebm_jax.samplers.sampling import sample
 from kinds import (
     INF,
     KEY,
@@ -23,20 +24,11 @@ from kinds import (
     row,
 )
 
+from ebm_jax import samplers
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising, Potts
-from ebm_jax.samplers import (
-    adaptation,
-    chains,
-    gibbs_sampling,
-    informed_proposals,
-    langevin,
-    schedules,
-    tempering,
-    underdamped,
-)
+from ebm_jax.samplers import replay_buffer, schedules
 from ebm_jax.samplers.composition import alternate
-from ebm_jax.samplers.sampling import sample
 from ebm_jax.types import Sampler
 
 X, BITS = jnp.ones((3, 2)), jnp.zeros((3, 4), int)
@@ -53,11 +45,11 @@ def hops(x):
 
 
 def mala(step_size=0.1, **options):
-    return langevin.mala(bowl, step_size=step_size, **options)
+    return samplers.mala(bowl, step_size=step_size, **options)
 
 
 MALA = mala()
-MAKE_MALA = functools.partial(langevin.mala, step_size=0.1)
+MAKE_MALA = functools.partial(samplers.mala, step_size=0.1)
 STATE = MALA.init(X)
 
 
@@ -138,18 +130,18 @@ ROWS = [
         thin=count(1),
     ),
     row(
-        langevin.ula,
+        samplers.ula,
         use=steps(X),
         also=[
-            *started(lambda: langevin.ula(bowl, step_size=0.1), X, INTEGERS),
-            (lambda: langevin.ula(bowl, step_size=1.0, beta=1.0, noise_scale=1.0), "not both"),
+            *started(lambda: samplers.ula(bowl, step_size=0.1), X, INTEGERS),
+            (lambda: samplers.ula(bowl, step_size=1.0, beta=1.0, noise_scale=1.0), "not both"),
         ],
         energy=energy(bowl),
         noise_scale=NOISE,
         **LANGEVIN,
     ),
     row(
-        langevin.mala,
+        samplers.mala,
         use=steps(X),
         also=[
             *started(mala, X, INTEGERS),
@@ -160,27 +152,27 @@ ROWS = [
         **LANGEVIN,
     ),
     row(
-        langevin.sgld,
+        samplers.sgld,
         use=steps(X),
-        also=started(lambda: langevin.sgld(lambda k, x: x, step_size=0.1), X, INTEGERS),
+        also=started(lambda: samplers.sgld(lambda k, x: x, step_size=0.1), X, INTEGERS),
         gradient=function(lambda k, x: x, lambda k, x: 1.0, lambda k, x: None, lambda k, x: (x, x)),
         noise_scale=NOISE,
         **LANGEVIN,
     ),
     row(
-        underdamped.baoab,
+        samplers.baoab,
         use=steps(X),
-        also=started(lambda: underdamped.baoab(bowl, step_size=0.1, friction=1.0), X, INTEGERS),
+        also=started(lambda: samplers.baoab(bowl, step_size=0.1, friction=1.0), X, INTEGERS),
         energy=energy(bowl),
         friction=option(1.0, INF, jnp.ones(2)),
         mass=option(1.0, 0.0, INF, X, jnp.ones(3)),
         **LANGEVIN | {"step_size": option(0.1, 0.0, INF, jnp.ones(2))},
     ),
     row(
-        gibbs_sampling.rbm,
+        samplers.rbm_gibbs,
         use=steps(BITS),
         also=started(
-            lambda: gibbs_sampling.rbm(RBM(jnp.zeros((4, 2)), jnp.zeros(4), jnp.zeros(2))),
+            lambda: samplers.rbm_gibbs(RBM(jnp.zeros((4, 2)), jnp.zeros(4), jnp.zeros(2))),
             BITS,
             BITS + 2,
             HALVES,
@@ -194,10 +186,10 @@ ROWS = [
         clamp=CLAMP,
     ),
     row(
-        gibbs_sampling.checkerboard,
+        samplers.checkerboard_gibbs,
         use=steps(SITES),
         also=started(
-            lambda: gibbs_sampling.checkerboard(Ising(0.4)),
+            lambda: samplers.checkerboard_gibbs(Ising(0.4)),
             SITES,
             0 * SITES,
             1.0 * SITES,
@@ -211,29 +203,29 @@ ROWS = [
         clamp=CLAMP._replace(bad=(*CLAMP.bad[:2], jnp.ones(4), jnp.ones(5, bool))),
     ),
     row(
-        gibbs_sampling.systematic_scan,
+        samplers.systematic_scan_gibbs,
         use=steps(BITS),
-        also=started(lambda: gibbs_sampling.systematic_scan(hops), BITS, BITS + 2, HALVES),
+        also=started(lambda: samplers.systematic_scan_gibbs(hops), BITS, BITS + 2, HALVES),
         block_size=count(1, 5),
         **DISCRETE,
     ),
     row(
-        informed_proposals.gibbs_with_gradients,
+        samplers.gibbs_with_gradients,
         use=steps(BITS),
-        also=started(lambda: informed_proposals.gibbs_with_gradients(hops), BITS, BITS + 2, HALVES),
+        also=started(lambda: samplers.gibbs_with_gradients(hops), BITS, BITS + 2, HALVES),
         **INFORMED,
     ),
     row(
-        informed_proposals.dula,
+        samplers.dula,
         use=steps(BITS),
-        also=started(lambda: informed_proposals.dula(hops, step_size=0.2), BITS, BITS + 2, HALVES),
+        also=started(lambda: samplers.dula(hops, step_size=0.2), BITS, BITS + 2, HALVES),
         step_size=ALPHA,
         **INFORMED,
     ),
     row(
-        informed_proposals.dmala,
+        samplers.dmala,
         use=steps(BITS),
-        also=started(lambda: informed_proposals.dmala(hops, step_size=0.2), BITS, BITS + 2, HALVES),
+        also=started(lambda: samplers.dmala(hops, step_size=0.2), BITS, BITS + 2, HALVES),
         step_size=ALPHA,
         **INFORMED,
     ),
@@ -251,10 +243,10 @@ ROWS = [
         ],
     ),
     row(
-        tempering.replica_exchange,
+        samplers.replica_exchange,
         use=steps(X),
         also=started(
-            lambda: tempering.replica_exchange(bowl, MAKE_MALA, [0.5, 1.0]),
+            lambda: samplers.replica_exchange(bowl, MAKE_MALA, [0.5, 1.0]),
             X,
             INTEGERS,
         ),
@@ -264,16 +256,16 @@ ROWS = [
         steps_per_swap=count(1),
     ),
     row(
-        tempering.adapt_ladder,
+        samplers.adapt_ladder,
         betas=LADDER,
         acceptance=fraction([0.5], [0.5, 0.5], 0.5, [NAN]),
     ),
     row(
-        adaptation.step_size,
+        samplers.adapt_step_size,
         key=key(),
         energy=energy(bowl),
-        make_sampler=maker(langevin.mala)._replace(
-            bad=(*maker(langevin.mala).bad, langevin.ula),
+        make_sampler=maker(samplers.mala)._replace(
+            bad=(*maker(samplers.mala).bad, samplers.ula),
             named="make_sampler|ULAInfo has no acceptance",
         ),
         position=positions(X, INTEGERS),
@@ -283,7 +275,7 @@ ROWS = [
         acceptance=function(lambda info: info.acceptance, lambda info: None, lambda info: "high"),
     ),
     row(
-        chains.run,
+        samplers.run,
         key=key(),
         sampler=SAMPLER,
         state=STATES,
@@ -291,11 +283,11 @@ ROWS = [
         collect=function(None),
         thin=count(1, 3),
     ),
-    row(chains.refresh, sampler=SAMPLER, state=STATES),
-    row(chains.mean_info, state=allowed(None), info=Arg(STATE, (None, "info", X, {"a": X}))),
-    row(chains.axes, sampler=SAMPLER, position=positions(X, INTEGERS)),
+    row(samplers.refresh, sampler=SAMPLER, state=STATES),
+    row(samplers.mean_info, state=allowed(None), info=Arg(STATE, (None, "info", X, {"a": X}))),
+    row(samplers.chain_axes, sampler=SAMPLER, position=positions(X, INTEGERS)),
     row(
-        chains.draw,
+        replay_buffer.draw,
         key=key(),
         chains=CHAINS,
         num=count(2, 4),
@@ -303,7 +295,7 @@ ROWS = [
         groups=GROUPS,
     ),
     row(
-        chains.write_back,
+        replay_buffer.write_back,
         chains=CHAINS,
         indices=Arg(
             jnp.array([0, 2]),
@@ -314,28 +306,36 @@ ROWS = [
         groups=GROUPS,
     ),
     row(
-        chains.restart,
+        replay_buffer.restart,
         key=key(),
         chains=CHAINS,
         fresh=Arg(X, (None, "x", X[:2], X[:, :1], {"a": X}, (X, X))),
         fraction=fraction(0.5, jnp.ones(3)),
         axes=AXES,
     ),
-    row(chains.finite, chains=CHAINS._replace(named="[Cc]hains")),
     row(
-        schedules.levels,
+        schedules.piecewise_constant,
         [0.1, 0.2],
         also=[
-            (lambda: schedules.levels(2), "Levels must be arrays"),
-            (lambda: schedules.levels(2, [0.1], [0.1, 0.2]), r"same length .*\(1,\), \(2,\)"),
-            *((lambda v=v: schedules.levels(2, v), "[Ll]evels must be") for v in LEVELS),
+            (lambda: schedules.piecewise_constant(2), "Levels must be arrays"),
+            (
+                lambda: schedules.piecewise_constant(2, [0.1], [0.1, 0.2]),
+                r"same length .*\(1,\), \(2,\)",
+            ),
+            *(
+                (lambda v=v: schedules.piecewise_constant(2, v), "[Ll]evels must be")
+                for v in LEVELS
+            ),
         ],
         steps_each=count(2),
     ),
     row(
         schedules.geometric,
         also=[
-            (lambda: schedules.geometric(jnp.ones(2), jnp.ones(3), 2), r"start \(2,\), end \(3,\)")
+            (
+                lambda: schedules.geometric(jnp.ones(2), jnp.ones(3), 2),
+                r"start \(2,\), end \(3,\)",
+            )
         ],
         start=positive(0.1, INF),
         end=positive(1.0, INF),

@@ -25,9 +25,8 @@ from kinds import (
 )
 from rows_samplers import maker
 
-from ebm_jax import losses, objectives, training
+from ebm_jax import losses, objectives, samplers, training
 from ebm_jax.compilation import jit
-from ebm_jax.samplers import langevin
 from ebm_jax.types import Objective
 
 X, PARAMS = jnp.ones((4, 2)), jnp.array(1.0)
@@ -39,7 +38,7 @@ def bowl(params, x):
     return params * jnp.sum(x**2) / 2
 
 
-make_sampler = functools.partial(langevin.ula, step_size=0.1)
+make_sampler = functools.partial(samplers.ula, step_size=0.1)
 
 
 def noise(params, key, slots):

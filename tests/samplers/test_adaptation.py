@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import ebm_jax
-from ebm_jax.samplers import adaptation, chains, langevin
+from ebm_jax import samplers
+from ebm_jax.samplers import langevin
 from ebm_jax.types import Sampler
 
 SCALES = jnp.array([1.0, 2.0, 4.0])
@@ -18,8 +19,8 @@ def energy(x):
 
 @jax.jit
 def mean_acceptance(key, step_size, position):
-    sampler = langevin.mala(energy, step_size=step_size)
-    _, accepted = chains.run(
+    sampler = samplers.mala(energy, step_size=step_size)
+    _, accepted = samplers.run(
         key, sampler, sampler.init(position), 50, collect=lambda s, i: jnp.mean(i.acceptance)
     )
     return jnp.mean(accepted)
@@ -27,8 +28,8 @@ def mean_acceptance(key, step_size, position):
 
 @ebm_jax.jit
 def tune(key, start, initial, target):
-    return adaptation.step_size(
-        key, energy, langevin.mala, start, 400, initial=initial, target=target
+    return samplers.adapt_step_size(
+        key, energy, samplers.mala, start, 400, initial=initial, target=target
     )
 
 
@@ -45,8 +46,8 @@ def test_the_step_size_found_accepts_as_often_as_asked(initial, target):
 def test_an_array_keeps_its_ratios():
     start = SCALES * jax.random.normal(jax.random.key(0), (500, 3))
     tune = jax.jit(
-        lambda key: adaptation.step_size(
-            key, energy, langevin.mala, start, 300, initial=1e-3 * SCALES**2
+        lambda key: samplers.adapt_step_size(
+            key, energy, samplers.mala, start, 300, initial=1e-3 * SCALES**2
         )
     )
     tuned = tune(jax.random.key(1))
@@ -76,7 +77,7 @@ def test_the_recursion_is_that_of_blackjax():
             average = t**-0.75 * theirs.log_x + (1 - t**-0.75) * average
         options = {"initial": 1.0, "target": 0.6, "acceptance": lambda info: info}
         ours = jax.jit(
-            lambda key: adaptation.step_size(
+            lambda key: samplers.adapt_step_size(
                 key, energy, make_sampler, jnp.zeros(1), 100, **options
             )
         )(jax.random.key(0))

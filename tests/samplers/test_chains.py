@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax.samplers import chains, langevin
+from ebm_jax import samplers
+from ebm_jax.samplers import replay_buffer
 from ebm_jax.types import Sampler
 
 
@@ -11,12 +12,12 @@ def energy(x):
     return jnp.sum(x**2) / 2
 
 
-SAMPLER = langevin.ula(energy, step_size=0.1)
+SAMPLER = samplers.ula(energy, step_size=0.1)
 START = SAMPLER.init(jnp.ones((3, 2)))
 
 
 def run(key, num_steps, **options):
-    return jax.jit(lambda key: chains.run(key, SAMPLER, START, num_steps, **options))(key)
+    return jax.jit(lambda key: samplers.run(key, SAMPLER, START, num_steps, **options))(key)
 
 
 def test_history_thinning_and_no_history_are_one_run(key):
@@ -34,7 +35,7 @@ def test_history_thinning_and_no_history_are_one_run(key):
 def test_every_step_has_its_own_key(key):
     """A kernel that returns its own noise: no draw repeats, and none is the caller's own."""
     noise = Sampler(lambda x: x, lambda k, x: ((draw := jax.random.normal(k, x.shape)), draw))
-    _, drawn = chains.run(key, noise, jnp.zeros(50), 40, collect=lambda s, i: i)
+    _, drawn = samplers.run(key, noise, jnp.zeros(50), 40, collect=lambda s, i: i)
     assert len(np.unique(drawn)) == drawn.size
     assert not np.isin(np.asarray(jax.random.normal(key, (50,))), np.asarray(drawn)).any()
 
@@ -42,7 +43,7 @@ def test_every_step_has_its_own_key(key):
 def test_memory_does_not_grow_with_steps():
     def temporaries(num_steps):
         compiled = (
-            jax.jit(lambda k, s: chains.run(k, SAMPLER, s, num_steps)[0])
+            jax.jit(lambda k, s: samplers.run(k, SAMPLER, s, num_steps)[0])
             .lower(jax.random.key(0), SAMPLER.init(jnp.zeros((1000, 10))))
             .compile()
         )
@@ -53,11 +54,11 @@ def test_memory_does_not_grow_with_steps():
 
 def test_run_nests_in_vmap_and_grad(key):
     keys = jax.random.split(key, 4)
-    many = jax.jit(jax.vmap(lambda k: chains.run(k, SAMPLER, START, 5)[0].position))(keys)
+    many = jax.jit(jax.vmap(lambda k: samplers.run(k, SAMPLER, START, 5)[0].position))(keys)
     one = run(keys[2], 5)[0].position
     np.testing.assert_allclose(many[2], one, rtol=1e-6)
     # d x_T / d x_0 of ULA on a standard Gaussian is (1 - h)^T.
-    slope = jax.grad(lambda x: chains.run(key, SAMPLER, SAMPLER.init(x), 5)[0].position.sum())
+    slope = jax.grad(lambda x: samplers.run(key, SAMPLER, SAMPLER.init(x), 5)[0].position.sum())
     np.testing.assert_allclose(jax.jit(slope)(jnp.ones((3, 2))), 0.9**5, rtol=1e-5)
 
 
@@ -67,7 +68,7 @@ def test_draws_have_no_repetition_and_reach_every_slot(key):
 
     @jax.jit
     def many(key):
-        return jax.vmap(lambda k: chains.draw(k, slots, 5))(jax.random.split(key, 2000))
+        return jax.vmap(lambda k: replay_buffer.draw(k, slots, 5))(jax.random.split(key, 2000))
 
     indices, drawn = many(key)
     assert all(len(set(row)) == 5 for row in np.asarray(indices).tolist())
@@ -88,8 +89,12 @@ def test_groups_draw_and_write_as_many_from_each_block(key, axis):
 
     @jax.jit
     def draw_and_write(key):
-        indices, drawn = chains.draw(key, slots, 6, **options)
-        return indices, drawn, chains.write_back(slots, indices, drawn + 100, **options)
+        indices, drawn = replay_buffer.draw(key, slots, 6, **options)
+        return (
+            indices,
+            drawn,
+            replay_buffer.write_back(slots, indices, drawn + 100, **options),
+        )
 
     for t in range(30):
         indices, drawn, after = map(np.asarray, draw_and_write(jax.random.fold_in(key, t)))
@@ -106,8 +111,8 @@ def test_groups_draw_and_write_as_many_from_each_block(key, axis):
 
 def test_write_back_goes_to_the_slots_drawn_and_no_other(key):
     slots = jnp.arange(10.0)[:, None]
-    indices, drawn = chains.draw(key, slots, 4)
-    after = chains.write_back(slots, indices, drawn + 100)
+    indices, drawn = replay_buffer.draw(key, slots, 4)
+    after = replay_buffer.write_back(slots, indices, drawn + 100)
     expected = np.arange(10.0)
     expected[np.asarray(indices)] += 100
     np.testing.assert_array_equal(after[:, 0], expected)
@@ -118,7 +123,7 @@ def test_restart_draws_anew_and_not_a_jitter_of_the_old(key):
     n = 4000
     old = jnp.full((n, 1), 1000.0)
     fresh = jax.random.normal(jax.random.key(1), (n, 1))
-    after, restarted = map(np.asarray, jax.jit(chains.restart)(key, old, fresh, 0.3))
+    after, restarted = map(np.asarray, jax.jit(replay_buffer.restart)(key, old, fresh, 0.3))
     assert abs(restarted.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / n)
     fresh = after[restarted]
     assert np.abs(fresh).max() < 6
@@ -128,14 +133,14 @@ def test_restart_draws_anew_and_not_a_jitter_of_the_old(key):
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, False), (1.0, True)])
 def test_restart_none_and_all(key, fraction, expected):
-    _, restarted = chains.restart(key, jnp.ones((50, 1)), jnp.zeros((50, 1)), fraction)
+    _, restarted = replay_buffer.restart(key, jnp.ones((50, 1)), jnp.zeros((50, 1)), fraction)
     assert (np.asarray(restarted) == expected).all()
 
 
 def test_broken_chains_always_restart(key):
     broken = {"x": jnp.array([[0.0], [jnp.nan], [jnp.inf]]), "y": jnp.array([1, 2, 3])}
     fresh = {"x": jnp.full((3, 1), 7.0), "y": jnp.zeros(3, int)}
-    after, restarted = chains.restart(key, broken, fresh, 0.0)
+    after, restarted = replay_buffer.restart(key, broken, fresh, 0.0)
     assert restarted.tolist() == [False, True, True]
     assert after["x"][:, 0].tolist() == [0.0, 7.0, 7.0]
     assert after["y"].tolist() == [1, 0, 0]
@@ -144,7 +149,7 @@ def test_broken_chains_always_restart(key):
 def test_bad_input(key):
     for num in (0, 6):
         with pytest.raises(ValueError, match=f"from 1 to the 5 slots there are, got {num}"):
-            chains.draw(key, jnp.zeros((5, 1)), num)
+            replay_buffer.draw(key, jnp.zeros((5, 1)), num)
     for fraction in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"fraction must be in \[0, 1\]"):
-            chains.restart(key, jnp.zeros((5, 1)), jnp.zeros((5, 1)), fraction)
+            replay_buffer.restart(key, jnp.zeros((5, 1)), jnp.zeros((5, 1)), fraction)

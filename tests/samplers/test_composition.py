@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 import ebm_jax
+from ebm_jax import samplers
 from ebm_jax.energies import boltzmann, lattice
-from ebm_jax.samplers import chains, gibbs_sampling, langevin, tempering
 from ebm_jax.samplers.composition import alternate
 from ebm_jax.types import Sampler
 
@@ -28,14 +28,14 @@ def joint(z):
 
 def mixed(beta=1.0):
     return alternate(
-        langevin.mala(joint, step_size=0.4, beta=beta),
-        gibbs_sampling.systematic_scan(joint, values=range(3), beta=beta),
+        samplers.mala(joint, step_size=0.4, beta=beta),
+        samplers.systematic_scan_gibbs(joint, values=range(3), beta=beta),
     )
 
 
 def run(sampler, start, num_steps, seed=0):
     def go(key, x):
-        return chains.run(key, sampler, sampler.init(x), num_steps)[0]
+        return samplers.run(key, sampler, sampler.init(x), num_steps)[0]
 
     return jax.tree.map(np.asarray, ebm_jax.jit(go)(jax.random.key(seed), start))
 
@@ -66,7 +66,7 @@ def test_langevin_and_gibbs_sample_a_joint():
 def test_tempering_holds_an_alternation():
     start = {"x": jnp.zeros(CHAINS), "y": jnp.zeros(CHAINS, int)}
     state = run(
-        tempering.replica_exchange(joint, lambda _, beta: mixed(beta), [0.5, 1.0]), start, 30
+        samplers.replica_exchange(joint, lambda _, beta: mixed(beta), [0.5, 1.0]), start, 30
     )
     assert_joint(state.position)
 
@@ -81,7 +81,7 @@ def test_a_gaussian_rbm_needs_nothing_new():
         return boltzmann.gaussian_rbm_energy(params, z["v"], z["h"])
 
     sampler = alternate(
-        langevin.mala(energy, step_size=0.5), gibbs_sampling.systematic_scan(energy)
+        samplers.mala(energy, step_size=0.5), samplers.systematic_scan_gibbs(energy)
     )
     start = {"v": jnp.zeros((CHAINS, 2)), "h": jnp.zeros((CHAINS, 3), bool)}
     found = run(sampler, start, 60).position["h"]
@@ -119,7 +119,7 @@ def test_each_is_refreshed_before_it_moves(key):
         assert state.position["b"].tolist() == [b, b]
     assert info.energy is None
     moved = state._replace(position={"a": jnp.zeros(2), "b": jnp.ones(2)})
-    state, _ = sampler.step(key, chains.refresh(sampler, moved))
+    state, _ = sampler.step(key, samplers.refresh(sampler, moved))
     assert state.position["b"].tolist() == [3, 3]
 
 
@@ -133,7 +133,7 @@ def test_the_energy_is_that_of_the_new_position(key):
 
 def test_what_cannot_alternate_is_refused():
     with pytest.raises(ValueError, match="two samplers or more, got 1"):
-        alternate(langevin.ula(joint, step_size=0.1))
-    checkerboard = gibbs_sampling.checkerboard(lattice.Ising(0.3))
+        alternate(samplers.ula(joint, step_size=0.1))
+    checkerboard = samplers.checkerboard_gibbs(lattice.Ising(0.3))
     with pytest.raises(TypeError, match="LatticeState has none"):
         alternate(checkerboard, checkerboard).init(jnp.ones((2, 4, 4), int))

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import pytest
 
 import ebm_jax
-from ebm_jax.samplers import chains, langevin, tempering, underdamped
+from ebm_jax import samplers
 
 SAMPLERS = {
-    "ula": functools.partial(langevin.ula, step_size=0.1),
-    "mala": functools.partial(langevin.mala, step_size=0.1),
-    "baoab": functools.partial(underdamped.baoab, step_size=0.1, friction=1.0),
-    "tempered": lambda energy: tempering.replica_exchange(
-        energy, functools.partial(langevin.mala, step_size=0.1), [0.3, 1.0]
+    "ula": functools.partial(samplers.ula, step_size=0.1),
+    "mala": functools.partial(samplers.mala, step_size=0.1),
+    "baoab": functools.partial(samplers.baoab, step_size=0.1, friction=1.0),
+    "tempered": lambda energy: samplers.replica_exchange(
+        energy, functools.partial(samplers.mala, step_size=0.1), [0.3, 1.0]
     ),
 }
 
@@ -35,7 +35,7 @@ def test_memory_does_not_grow_with_the_number_of_steps(make):
         sampler = make(energy)
 
         def run(key, x):
-            state, kept = chains.run(key, sampler, sampler.init(x), num_steps, collect=collect)
+            state, kept = samplers.run(key, sampler, sampler.init(x), num_steps, collect=collect)
             return state.position, kept
 
         found = ebm_jax.jit(run).lower(jax.random.key(0), jnp.zeros((50, 2))).compile()
@@ -51,9 +51,9 @@ def test_one_compilation_whatever_the_values():
     @jax.jit
     @chex.assert_max_traces(n=1)
     def run(params, key, x, step_size, beta):
-        make = functools.partial(langevin.mala, step_size=step_size, beta=beta)
+        make = functools.partial(samplers.mala, step_size=step_size, beta=beta)
         sampler = make(lambda x: jnp.sum(params * x**2))
-        return chains.run(key, sampler, sampler.init(x), 3)[0].position
+        return samplers.run(key, sampler, sampler.init(x), 3)[0].position
 
     x = jnp.zeros((5, 2))
     for value in (0.1, 0.2, 0.3):
@@ -64,8 +64,8 @@ def test_one_compilation_whatever_the_ladder():
     @jax.jit
     @chex.assert_max_traces(n=1)
     def run(key, x, betas):
-        sampler = tempering.replica_exchange(energy, SAMPLERS["mala"], betas)
-        return chains.run(key, sampler, sampler.init(x), 3)[0].position
+        sampler = samplers.replica_exchange(energy, SAMPLERS["mala"], betas)
+        return samplers.run(key, sampler, sampler.init(x), 3)[0].position
 
     for betas in ([0.1, 1.0], [0.5, 1.0]):
         run(jax.random.key(0), jnp.zeros((5, 2)), jnp.asarray(betas))
@@ -93,11 +93,8 @@ PROGRAM = """
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
     import optax
     import ebm_jax
-    from ebm_jax import objectives, training
+    from ebm_jax import objectives, samplers, training
     from ebm_jax.energies import boltzmann, lattice
-    from ebm_jax.samplers import (
-        adaptation, chains, gibbs_sampling, informed_proposals, langevin, tempering, underdamped
-    )
 
     assert len(jax.devices()) == 2
     centres = 4 * jax.random.normal(jax.random.key(2), (8, 2))
@@ -107,7 +104,7 @@ PROGRAM = """
         least = jnp.min(squares)
         return least - jnp.log(jnp.sum(jnp.exp(least - squares)))
 
-    mala = functools.partial(langevin.mala, step_size=0.1)
+    mala = functools.partial(samplers.mala, step_size=0.1)
 
     x = jax.random.normal(jax.random.key(1), (512, 2))
 
@@ -115,16 +112,16 @@ PROGRAM = """
         mesh = jax.make_mesh((2,), ("chains",), axis_types=(axis_type,))
         return jax.device_put(x, NamedSharding(mesh, PartitionSpec("chains")))
 
-    samplers = (
-        langevin.ula(energy, step_size=0.1, box=(-9.0, 9.0)),
+    several = (
+        samplers.ula(energy, step_size=0.1, box=(-9.0, 9.0)),
         mala(energy),
-        langevin.sgld(lambda key, x: jax.grad(energy)(x), step_size=0.1),
-        underdamped.baoab(energy, step_size=0.1, friction=1.0),
-        tempering.replica_exchange(energy, mala, [0.5, 1.0]),
+        samplers.sgld(lambda key, x: jax.grad(energy)(x), step_size=0.1),
+        samplers.baoab(energy, step_size=0.1, friction=1.0),
+        samplers.replica_exchange(energy, mala, [0.5, 1.0]),
     )
 
     def run(key, x, num_steps):
-        return [chains.run(key, s, s.init(x), num_steps)[0].position for s in samplers]
+        return [samplers.run(key, s, s.init(x), num_steps)[0].position for s in several]
 
     def same_chains():
         split, jitted = halves(AxisType.Auto), ebm_jax.jit(run, static_argnums=2)
@@ -161,17 +158,17 @@ PROGRAM = """
         three = lambda x: jnp.sum(weights * x) + 0.3 * jnp.sum(x[1:] * x[:-1])
         unit, flat = jnp.zeros((8, 4), jnp.int8), jnp.zeros((8, 4, 4), jnp.int8)
         cases = (
-            (gibbs_sampling.checkerboard(lattice.Ising(0.4), beta=jnp.arange(8.0)), flat + 1),
-            (gibbs_sampling.checkerboard(lattice.Potts(0.4, weights[:3])), flat),
-            (gibbs_sampling.rbm(boltzmann.RBM(jnp.ones((4, 3)), weights, jnp.zeros(3))), unit),
-            (gibbs_sampling.systematic_scan(three, values=(-1, 0, 1), block_size=2), unit),
-            (informed_proposals.gibbs_with_gradients(three), unit),
-            (informed_proposals.dmala(three, step_size=0.5, values=(-1, 0, 1)), unit),
+            (samplers.checkerboard_gibbs(lattice.Ising(0.4), beta=jnp.arange(8.0)), flat + 1),
+            (samplers.checkerboard_gibbs(lattice.Potts(0.4, weights[:3])), flat),
+            (samplers.rbm_gibbs(boltzmann.RBM(jnp.ones((4, 3)), weights, jnp.zeros(3))), unit),
+            (samplers.systematic_scan_gibbs(three, values=(-1, 0, 1), block_size=2), unit),
+            (samplers.gibbs_with_gradients(three), unit),
+            (samplers.dmala(three, step_size=0.5, values=(-1, 0, 1)), unit),
         )
         mesh = jax.make_mesh((2,), ("chains",), axis_types=(AxisType.Explicit,))
         by_chains = NamedSharding(mesh, PartitionSpec("chains"))
         for sampler, x in cases:
-            go = jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 5)[0].position)
+            go = jax.jit(lambda key, x: samplers.run(key, sampler, sampler.init(x), 5)[0].position)
             two = go(jax.random.key(0), jax.device_put(x, by_chains))
             assert len(two.sharding.device_set) == 2
             np.testing.assert_array_equal(two, go(jax.random.key(0), x))
@@ -179,7 +176,7 @@ PROGRAM = """
 
     def shard_map():
         def tune(key, x):
-            tuned = adaptation.step_size(key, energy, langevin.mala, x, 50, initial=0.1)
+            tuned = samplers.adapt_step_size(key, energy, samplers.mala, x, 50, initial=0.1)
             return tuned.step_size[None]
 
         mesh = jax.make_mesh((2,), ("chains",), axis_types=(AxisType.Auto,))

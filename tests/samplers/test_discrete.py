@@ -14,9 +14,10 @@ import pytest
 from scipy import stats
 
 import ebm_jax
+from ebm_jax import samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.partition import exact
-from ebm_jax.samplers import _discrete, chains, gibbs_sampling, informed_proposals, tempering
+from ebm_jax.samplers import _discrete
 
 RNG = np.random.default_rng(0)
 CHAINS = 10_000
@@ -38,18 +39,18 @@ def free(v):
 
 
 SAMPLERS = {
-    "rbm": (free, (5,), (0, 1), lambda **k: gibbs_sampling.rbm(RBM, **k)),
+    "rbm": (free, (5,), (0, 1), lambda **k: samplers.rbm_gibbs(RBM, **k)),
     "spins": (
         lambda s: lattice.ising(lattice.Ising(0.3, 0.1), s),
         (2, 4),
         (-1, 1),
-        lambda **k: gibbs_sampling.checkerboard(lattice.Ising(0.3, 0.1), **k),
+        lambda **k: samplers.checkerboard_gibbs(lattice.Ising(0.3, 0.1), **k),
     ),
     "colours": (
         lambda x: lattice.potts(lattice.Potts(0.5, jnp.array([0.2, 0.0, -0.3])), x),
         (2, 2),
         (0, 1, 2),
-        lambda **k: gibbs_sampling.checkerboard(
+        lambda **k: samplers.checkerboard_gibbs(
             lattice.Potts(0.5, jnp.array([0.2, 0.0, -0.3])), **k
         ),
     ),
@@ -57,26 +58,26 @@ SAMPLERS = {
         machine,
         (5,),
         (-1, 1),
-        lambda **k: gibbs_sampling.systematic_scan(machine, values=(-1, 1), block_size=2, **k),
+        lambda **k: samplers.systematic_scan_gibbs(machine, values=(-1, 1), block_size=2, **k),
     ),
     "gwg": (
         machine,
         (5,),
         (0, 1),
-        lambda **k: informed_proposals.gibbs_with_gradients(machine, **k),
+        lambda **k: samplers.gibbs_with_gradients(machine, **k),
     ),
     "dmala": (
         machine,
         (5,),
         (0, 1),
-        lambda **k: informed_proposals.dmala(machine, step_size=0.5, **k),
+        lambda **k: samplers.dmala(machine, step_size=0.5, **k),
     ),
 }
 
 
 def run(sampler, start, num_steps, seed=0):
     def go(key, x):
-        return chains.run(key, sampler, sampler.init(x), num_steps)[0].position
+        return samplers.run(key, sampler, sampler.init(x), num_steps)[0].position
 
     return np.asarray(ebm_jax.jit(go)(jax.random.key(seed), start))
 
@@ -130,7 +131,7 @@ def test_a_conditional_rbm_completes_its_patterns():
     weights = jnp.asarray(12.0 * np.stack([2 * pattern - 1, 1 - 2 * pattern], axis=1))
     params = boltzmann.RBM(weights, jnp.zeros(6), jnp.full(2, -6.0))
     start = np.tile(pattern, (100, 1)) * np.array([1, 1, 1, 0, 0, 0])
-    sampler = gibbs_sampling.rbm(params, clamp=np.arange(6) < 3)
+    sampler = samplers.rbm_gibbs(params, clamp=np.arange(6) < 3)
     found = run(sampler, jnp.asarray(start), 20)
     assert np.mean(found == pattern) > 0.95
 
@@ -147,17 +148,19 @@ def mixed_energy(x):
 @pytest.mark.parametrize("make", ["scan", "gwg", "dmala", "dula"])
 def test_integers_and_booleans_move_and_floats_are_carried(make):
     factory = {
-        "scan": gibbs_sampling.systematic_scan,
-        "gwg": informed_proposals.gibbs_with_gradients,
-        "dmala": functools.partial(informed_proposals.dmala, step_size=1.0),
-        "dula": functools.partial(informed_proposals.dula, step_size=1.0),
+        "scan": samplers.systematic_scan_gibbs,
+        "gwg": samplers.gibbs_with_gradients,
+        "dmala": functools.partial(samplers.dmala, step_size=1.0),
+        "dula": functools.partial(samplers.dula, step_size=1.0),
     }[make]
     types = {"bits": bool, "flag": jnp.int8, "level": jnp.int32, "weight": jnp.float32}
     start = {k: jnp.zeros((64, *shape), types[k]) for k, shape in MIXED.items()}
     start["weight"] = jax.random.normal(jax.random.key(1), (64, 4))
     clamp = {"bits": np.array([True, False, False]), "flag": False, "level": False, "weight": False}
     sampler = factory(mixed_energy, clamp=clamp)
-    state, _ = jax.jit(lambda k: chains.run(k, sampler, sampler.init(start), 20))(jax.random.key(0))
+    state, _ = jax.jit(lambda k: samplers.run(k, sampler, sampler.init(start), 20))(
+        jax.random.key(0)
+    )
     position = state.position
     assert {k: v.dtype for k, v in position.items()} == {k: v.dtype for k, v in start.items()}
     np.testing.assert_array_equal(position["weight"], start["weight"])
@@ -168,7 +171,7 @@ def test_integers_and_booleans_move_and_floats_are_carried(make):
 
 def test_a_cold_scan_goes_to_the_nearest_minimum():
     start = jnp.asarray(np.random.default_rng(1).integers(2, size=(500, 5)))
-    cold = run(gibbs_sampling.systematic_scan(machine, beta=jnp.inf), start, 10)
+    cold = run(samplers.systematic_scan_gibbs(machine, beta=jnp.inf), start, 10)
     energies = jax.jit(jax.vmap(machine))
     for i in range(5):
         flipped = cold.copy()
@@ -183,9 +186,9 @@ def test_forbidden_states_are_never_entered():
         return jnp.where(jnp.sum(x) > 2, jnp.inf, -1.0 * jnp.sum(x))
 
     start = jnp.zeros((1000, 5), int)
-    found = run(gibbs_sampling.systematic_scan(energy), start, 10)
+    found = run(samplers.systematic_scan_gibbs(energy), start, 10)
     assert found.sum(1).max() == 2
-    sampler = gibbs_sampling.systematic_scan(lambda x: jnp.nan * jnp.sum(x))
+    sampler = samplers.systematic_scan_gibbs(lambda x: jnp.nan * jnp.sum(x))
     state, info = jax.jit(sampler.step)(jax.random.key(0), sampler.init(start))
     np.testing.assert_array_equal(state.position, start)
     assert np.isnan(info.energy).all()
@@ -195,7 +198,7 @@ def test_forbidden_states_are_never_entered():
 def test_replicas_at_several_temperatures(name):
     """Tempered, from a corner, at the target."""
     energy, shape, values, make = SAMPLERS[name]
-    sampler = tempering.replica_exchange(energy, lambda _, beta: make(beta=beta), [0.4, 1.0])
+    sampler = samplers.replica_exchange(energy, lambda _, beta: make(beta=beta), [0.4, 1.0])
     start = jnp.full((CHAINS, *shape), values[-1], jnp.int8)
     found = run(sampler, start, 15)
     states = exact.states(shape, values)
@@ -214,11 +217,11 @@ def test_a_chain_is_the_same_whatever_the_number_of_chains(name):
 
 def test_refresh_sees_another_energy():
     for make in (
-        informed_proposals.gibbs_with_gradients,
-        functools.partial(informed_proposals.dmala, step_size=0.5),
+        samplers.gibbs_with_gradients,
+        functools.partial(samplers.dmala, step_size=0.5),
     ):
         old, new = (make(lambda x, k=k: k * jnp.sum(x)) for k in (1.0, 3.0))
-        state = chains.refresh(new, old.init(jnp.ones((2, 4), int)))
+        state = samplers.refresh(new, old.init(jnp.ones((2, 4), int)))
         np.testing.assert_allclose(state.energy, 12.0)
         np.testing.assert_allclose(state.change[0, 0], [-3.0, 0.0])
 
@@ -269,7 +272,7 @@ def test_words_of_a_part_are_those_of_the_whole():
 def test_lattices_of_one_colour_and_of_many(colours):
     """A pair of the latter needs more than 8 bits; whatever the field, beta = 0 draws evenly."""
     model = lattice.Potts(jnp.float32(0.7), jnp.linspace(-3.0, 3.0, colours))
-    sampler = gibbs_sampling.checkerboard(model, beta=0.0)
+    sampler = samplers.checkerboard_gibbs(model, beta=0.0)
     x = run(sampler, jnp.zeros((2000, 2, 2), jnp.int32), 1)
     for site in x.reshape(2000, 4).T:
         counts = np.bincount(site, minlength=colours)
@@ -317,10 +320,10 @@ def test_categories_have_their_probabilities():
 @pytest.mark.parametrize(
     ("make", "start", "error", "message"),
     [
-        (lambda: gibbs_sampling.rbm(RBM), jnp.zeros((2, 5)), TypeError, "Units must be integers"),
-        (lambda: gibbs_sampling.rbm(RBM), jnp.zeros((2, 4), int), ValueError, r"\(chains, 5\)"),
-        (lambda: gibbs_sampling.rbm(RBM), jnp.full((2, 5), 2), ValueError, "values .0 1., got 2"),
-        (lambda: gibbs_sampling.rbm(RBM, beta=-1.0), None, ValueError, "beta must be >= 0"),
+        (lambda: samplers.rbm_gibbs(RBM), jnp.zeros((2, 5)), TypeError, "Units must be integers"),
+        (lambda: samplers.rbm_gibbs(RBM), jnp.zeros((2, 4), int), ValueError, r"\(chains, 5\)"),
+        (lambda: samplers.rbm_gibbs(RBM), jnp.full((2, 5), 2), ValueError, "values .0 1., got 2"),
+        (lambda: samplers.rbm_gibbs(RBM, beta=-1.0), None, ValueError, "beta must be >= 0"),
         (SAMPLERS["spins"][3], jnp.ones((2, 3, 4), int), ValueError, "even sides"),
         (SAMPLERS["spins"][3], jnp.zeros((2, 4, 4), int), ValueError, "values .-1  1., got 0"),
         (SAMPLERS["spins"][3], jnp.ones((2, 4, 4)), TypeError, "Sites must be integers"),
@@ -328,25 +331,25 @@ def test_categories_have_their_probabilities():
         (SAMPLERS["scan"][3], jnp.full((2, 5), 3), ValueError, "got 3"),
         (SAMPLERS["gwg"][3], jnp.full((2, 5), 3), ValueError, "got 3"),
         (
-            lambda: gibbs_sampling.systematic_scan(machine, block_size=6),
+            lambda: samplers.systematic_scan_gibbs(machine, block_size=6),
             jnp.zeros((2, 5), int),
             ValueError,
             "at most the 5 variables, got 6",
         ),
         (
-            lambda: gibbs_sampling.systematic_scan(machine, values=(1, 1)),
+            lambda: samplers.systematic_scan_gibbs(machine, values=(1, 1)),
             None,
             ValueError,
             "different numbers",
         ),
         (
-            lambda: informed_proposals.dula(machine, step_size=0.0),
+            lambda: samplers.dula(machine, step_size=0.0),
             None,
             ValueError,
             "step_size must be finite and > 0",
         ),
         (
-            lambda: informed_proposals.gibbs_with_gradients(machine, beta=np.inf),
+            lambda: samplers.gibbs_with_gradients(machine, beta=np.inf),
             None,
             ValueError,
             "beta must be finite",

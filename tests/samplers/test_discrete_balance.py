@@ -14,10 +14,10 @@ import numpy as np
 import oracles
 import pytest
 
-from ebm_jax import _draws, gibbs
+from ebm_jax import _draws, gibbs, samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.partition import exact
-from ebm_jax.samplers import _discrete, gibbs_sampling, informed_proposals
+from ebm_jax.samplers import _discrete, gibbs_sampling
 
 RNG = np.random.default_rng(0)
 BETA = 0.7
@@ -127,7 +127,7 @@ def test_rbm_is_reversible(x64, monkeypatch):
     v, h, w = pairs(visible, hidden, visible)
     script = Script(h == 1, w == 1)
     monkeypatch.setattr(_discrete, "units", script)
-    found, info, (first, second) = step_once(gibbs_sampling.rbm(RBM, beta=BETA), v, script)
+    found, info, (first, second) = step_once(samplers.rbm_gibbs(RBM, beta=BETA), v, script)
     np.testing.assert_array_equal(found, w)
     log_p = log_bernoulli(first, h == 1) + log_bernoulli(second, w == 1)
     matrix = collect(16, number(v, (0, 1)), number(w, (0, 1)), log_p)
@@ -157,7 +157,7 @@ def test_checkerboard_of_spins(shape, x64, monkeypatch):
     script = Script(*up)
     monkeypatch.setattr(_discrete, "threshold", lambda logits, _: jax.nn.sigmoid(logits))
     monkeypatch.setattr(_discrete, "below", script)
-    sampler = gibbs_sampling.checkerboard(ISING, beta=BETA)
+    sampler = samplers.checkerboard_gibbs(ISING, beta=BETA)
     found, info, given = step_once(sampler, start, script)
     np.testing.assert_array_equal(found, end)
     np.testing.assert_allclose(
@@ -175,7 +175,7 @@ def test_checkerboard_of_colours(x64, monkeypatch):
     to = drawn(end)
     script = Script(*to)
     monkeypatch.setattr(_discrete, "categorical", script)
-    sampler = gibbs_sampling.checkerboard(POTTS, beta=BETA)
+    sampler = samplers.checkerboard_gibbs(POTTS, beta=BETA)
     found, info, given = step_once(sampler, start, script)
     np.testing.assert_array_equal(found, end)
     np.testing.assert_allclose(
@@ -222,7 +222,7 @@ def test_systematic_scan_block_by_block(case, x64, monkeypatch):
     """The sweep's matrix is the product of its blocks': each is reversible."""
     energy, n, values, size = SCANS[case]
     states, pi = space(energy, n, values)
-    sampler = gibbs_sampling.systematic_scan(energy, values=values, block_size=size, beta=BETA)
+    sampler = samplers.systematic_scan_gibbs(energy, values=values, block_size=size, beta=BETA)
     choices = np.asarray(exact.states(size, range(len(values))))
     blocks = -(-n // size)
     # A choice of every block in turn, from every state: as many chains.
@@ -262,9 +262,7 @@ def test_gibbs_with_gradients_is_reversible(case, x64, monkeypatch):
     script = Script(chosen)
     monkeypatch.setattr(_draws, "categorical", script)
     accept_all(monkeypatch)
-    sampler = informed_proposals.gibbs_with_gradients(
-        energy, values=values, one_hot=one_hot, beta=BETA
-    )
+    sampler = samplers.gibbs_with_gradients(energy, values=values, one_hot=one_hot, beta=BETA)
     found, info, (log_q,) = step_once(sampler, start, script)
     end = start.copy()
     end[np.arange(len(start)), site] = np.asarray(values)[k]
@@ -304,7 +302,7 @@ def langevin_matrix(energy, n, values, one_hot, make, monkeypatch):
 @pytest.mark.parametrize("case", INFORMED)
 def test_dmala_is_reversible(case, x64, monkeypatch):
     def make(energy, **options):
-        return informed_proposals.dmala(energy, step_size=0.5, **options)
+        return samplers.dmala(energy, step_size=0.5, **options)
 
     _, matrix, pi = langevin_matrix(*INFORMED[case], make, monkeypatch)
     np.fill_diagonal(matrix, 0)
@@ -319,7 +317,7 @@ def test_dula_proposes_as_published(case, x64, monkeypatch):
     alpha = 0.5
 
     def make(energy, **options):
-        return informed_proposals.dula(energy, step_size=alpha, **options)
+        return samplers.dula(energy, step_size=alpha, **options)
 
     found, _, _ = langevin_matrix(energy, n, values, one_hot, make, monkeypatch)
     states = np.asarray(exact.states(n, values))
@@ -340,7 +338,7 @@ def test_the_bias_of_dula_falls_with_its_step(x64, monkeypatch):
     for alpha in (0.8, 0.4, 0.2):
 
         def make(energy, alpha=alpha, **options):
-            return informed_proposals.dula(energy, step_size=alpha, **options)
+            return samplers.dula(energy, step_size=alpha, **options)
 
         matrix, _, pi = langevin_matrix(machine, 4, (0, 1), False, make, monkeypatch)
         stationary = np.linalg.matrix_power(matrix, 2**14)[0]

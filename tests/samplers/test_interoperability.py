@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ebm_jax
-from ebm_jax.samplers import adaptation, chains, langevin, underdamped
+from ebm_jax import samplers
 from ebm_jax.types import Sampler
 
 blackjax = pytest.importorskip("blackjax")
@@ -42,9 +42,9 @@ def assert_standard_normal(x):
 @pytest.mark.parametrize(
     "sampler",
     [
-        langevin.ula(energy, step_size=0.002),
-        langevin.mala(energy, step_size=0.5),
-        underdamped.baoab(energy, step_size=0.5, friction=1.0),
+        samplers.ula(energy, step_size=0.002),
+        samplers.mala(energy, step_size=0.5),
+        samplers.baoab(energy, step_size=0.5, friction=1.0),
     ],
     ids=["ula", "mala", "baoab"],
 )
@@ -73,7 +73,7 @@ def test_ours_run_under_blackjax(sampler):
 def test_blackjax_runs_under_ours(make, num_steps):
     sampler = vmapped(make(lambda x: -energy(x)), N)
     run = ebm_jax.jit(
-        lambda key, x: chains.run(
+        lambda key, x: samplers.run(
             key, sampler, sampler.init(x), num_steps, collect=lambda s, i: i.acceptance_rate.mean()
         )
     )
@@ -85,7 +85,7 @@ def test_blackjax_runs_under_ours(make, num_steps):
 def test_blackjax_mclmc_runs_under_ours():
     kernel = blackjax.mclmc(lambda x: -energy(x), L=2.0, step_size=0.3)
     sampler = vmapped(kernel, N, jax.random.split(jax.random.key(2), N))
-    run = ebm_jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 40)[0])
+    run = ebm_jax.jit(lambda key, x: samplers.run(key, sampler, sampler.init(x), 40)[0])
     found = np.asarray(run(jax.random.key(1), jnp.zeros((N, 2)) + 0.1).position)
     # Unadjusted: its bias at this step is not known in closed form, only that it is small.
     np.testing.assert_allclose(np.mean(found**2, axis=0), 1, atol=0.15)
@@ -96,7 +96,7 @@ def test_blackjax_hmc_tunes_with_our_adaptation():
         return vmapped(blackjax.hmc(lambda x: -energy(x), step_size, jnp.ones(2), 4), 200)
 
     tune = ebm_jax.jit(
-        lambda key, x: adaptation.step_size(
+        lambda key, x: samplers.adapt_step_size(
             key,
             energy,
             make,
@@ -123,9 +123,9 @@ def test_a_numpyro_model_is_an_energy():
         numpyro.sample("data", dist.Normal(mean, 1.0), obs=data)
 
     energy = functools.partial(potential_energy, model, (data,), {})  # the one line
-    sampler = langevin.mala(energy, step_size=0.2)
+    sampler = samplers.mala(energy, step_size=0.2)
     start = {"mean": jnp.repeat(jnp.array([-30.0, 0.0, 1.0, 30.0]), N // 4)}
-    run = ebm_jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 60)[0].position)
+    run = ebm_jax.jit(lambda key, x: samplers.run(key, sampler, sampler.init(x), 60)[0].position)
     found = run(jax.random.key(1), start)["mean"]
     precision = 1 / 4 + len(data)
     for from_one_start in jnp.split(found, 4):
@@ -137,8 +137,8 @@ def test_a_log_prob_is_an_energy():
     from numpyro import distributions as dist
 
     target = dist.MultivariateNormal(jnp.array([1.0, -1.0]), jnp.array([[2.0, 0.5], [0.5, 1.0]]))
-    sampler = langevin.mala(lambda x: -target.log_prob(x), step_size=0.3)  # the one line
-    run = ebm_jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 100)[0].position)
+    sampler = samplers.mala(lambda x: -target.log_prob(x), step_size=0.3)  # the one line
+    run = ebm_jax.jit(lambda key, x: samplers.run(key, sampler, sampler.init(x), 100)[0].position)
     found = run(jax.random.key(1), jnp.zeros((N, 2)))
     white = np.linalg.solve(
         np.linalg.cholesky(target.covariance_matrix), np.asarray(found - target.mean).T

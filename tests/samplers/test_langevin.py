@@ -5,14 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax import energies
-from ebm_jax.samplers import chains, langevin, underdamped
+from ebm_jax import energies, samplers
 
 PRECISION = np.array([1.0, 4.0])
 GAUSSIAN = energies.Gaussian(np.array([0.5, -1.0]), PRECISION)
 gaussian = functools.partial(energies.gaussian, GAUSSIAN)
-BAOAB = functools.partial(underdamped.baoab, friction=1.0)
-BOTH = pytest.mark.parametrize("make", [langevin.ula, langevin.mala])
+BAOAB = functools.partial(samplers.baoab, friction=1.0)
+BOTH = pytest.mark.parametrize("make", [samplers.ula, samplers.mala])
 
 
 def step(sampler, key, x):
@@ -29,13 +28,13 @@ def step(sampler, key, x):
 def run(sampler, key, x, num_steps, collect=None):
     @jax.jit
     def go(key, x):
-        return chains.run(key, sampler, sampler.init(x), num_steps, collect=collect)
+        return samplers.run(key, sampler, sampler.init(x), num_steps, collect=collect)
 
     return go(key, x)
 
 
 def test_cold_mala_refuses_to_go_uphill(key):
-    sampler = langevin.mala(gaussian, step_size=10.0, beta=jnp.inf)  # far beyond stability
+    sampler = samplers.mala(gaussian, step_size=10.0, beta=jnp.inf)  # far beyond stability
     _, state, info = step(sampler, key, jnp.ones((3, 2)))
     np.testing.assert_array_equal(state.position, 1.0)
     assert not info.accepted.any()
@@ -43,11 +42,11 @@ def test_cold_mala_refuses_to_go_uphill(key):
 
 def test_the_effective_beta_is_reported_and_true(key):
     """2 h / noise^2, by ULA and by MALA; that it is what is sampled, test_stationarity asks."""
-    for make in (langevin.ula, langevin.mala):
+    for make in (samplers.ula, samplers.mala):
         sampler = make(gaussian, step_size=0.01, noise_scale=0.05)
         _, _, info = step(sampler, key, jnp.zeros((1, 2)))
         np.testing.assert_allclose(info.beta, 8.0, rtol=1e-6)
-    silent = langevin.ula(gaussian, step_size=0.01, noise_scale=0.0)
+    silent = samplers.ula(gaussian, step_size=0.01, noise_scale=0.0)
     assert float(step(silent, key, jnp.zeros((1, 2)))[2].beta) == np.inf
 
 
@@ -92,7 +91,7 @@ def test_a_gradient_whose_squares_overflow_or_vanish_is_clipped_to_the_limit(
 
 def test_the_score_is_not_divided_by_the_number_of_chains(key):
     """Chain i makes the same path among 1, 3 or 100 chains."""
-    sampler = langevin.ula(gaussian, step_size=0.1)
+    sampler = samplers.ula(gaussian, step_size=0.1)
     paths = [np.asarray(run(sampler, key, jnp.ones((n, 2)), 20)[0].position)[:3] for n in (3, 100)]
     np.testing.assert_allclose(paths[0], paths[1], rtol=1e-6)
 
@@ -104,7 +103,7 @@ def test_the_box(key):
     def energy(x):
         return jnp.sum(x**2) / 2
 
-    projected = langevin.ula(energy, step_size=0.5, box=box)
+    projected = samplers.ula(energy, step_size=0.5, box=box)
     _, state, info = jax.tree.map(np.asarray, step(projected, key, jnp.zeros((2000, 1))))
     assert state.position.min() == -0.5
     assert state.position.max() == 1.0
@@ -136,7 +135,7 @@ def test_pytrees_and_several_leaves(make, key):
     sampler = make(energy, step_size=0.05)
     state, _info = run(sampler, key, start, 300)
     a, b = (np.asarray(state.position[name]) for name in "ab")
-    bias = 0.05 if make is langevin.ula else 0.0
+    bias = 0.05 if make is samplers.ula else 0.0
     np.testing.assert_allclose(a.var(), 1 / (1 - bias / 2), rtol=0.08)
     np.testing.assert_allclose(b.var(), 0.25 / (1 - bias * 2), rtol=0.12)
     assert abs(np.corrcoef(a[:, 0], b)[0, 1]) < 0.08  # the leaves have independent noise
@@ -154,14 +153,14 @@ def test_mala_refuses_proposals_of_nan_energy(key):
     def half_plane(x):  # NaN for x < 0
         return jnp.sum(jnp.sqrt(x))
 
-    sampler = langevin.mala(half_plane, step_size=0.5)
+    sampler = samplers.mala(half_plane, step_size=0.5)
     state, _info = run(sampler, key, jnp.full((100, 1), 0.1), 20)
     assert np.isfinite(state.position).all()
 
 
 def test_bfloat16_noise_is_not_coarse(key):
     """Drawn in float32: far more than the 128 values of bfloat16's own normal."""
-    sampler = langevin.ula(lambda x: 0.0 * jnp.sum(x), step_size=0.5)
+    sampler = samplers.ula(lambda x: 0.0 * jnp.sum(x), step_size=0.5)
     _, state, _ = step(sampler, key, jnp.zeros((20_000, 1), jnp.bfloat16))
     assert state.position.dtype == jnp.bfloat16
     found = np.asarray(state.position, np.float32)
@@ -169,7 +168,7 @@ def test_bfloat16_noise_is_not_coarse(key):
     assert np.abs(found).max() > 3.0
 
 
-@pytest.mark.parametrize("make", [langevin.ula, langevin.mala, BAOAB])
+@pytest.mark.parametrize("make", [samplers.ula, samplers.mala, BAOAB])
 def test_every_field_of_the_info_describes_the_new_position(make, key):
     """The energies and gradients of where the chains are, by another evaluation."""
     sampler = make(gaussian, step_size=0.3, max_gradient_norm=1.0)
@@ -185,7 +184,7 @@ def test_every_field_of_the_info_describes_the_new_position(make, key):
     np.testing.assert_array_equal(info.clipped, norm > 1)
 
 
-@pytest.mark.parametrize("make", [langevin.ula, langevin.mala, BAOAB])
+@pytest.mark.parametrize("make", [samplers.ula, samplers.mala, BAOAB])
 def test_beta_per_chain_is_that_of_each_chain_alone(make, key):
     """A chain among chains of other temperatures makes the path it makes among its equals."""
     betas, x = np.array([0.3, 1.0, 5.0], np.float32), jax.random.normal(key, (3, 2))
@@ -196,7 +195,7 @@ def test_beta_per_chain_is_that_of_each_chain_alone(make, key):
     @jax.jit
     def alone(beta):
         sampler = make(gaussian, step_size=0.2, beta=beta)
-        return chains.run(key, sampler, sampler.init(x), 20)[0].position
+        return samplers.run(key, sampler, sampler.init(x), 20)[0].position
 
     same = [np.asarray(alone(beta))[i] for i, beta in enumerate(betas)]
     np.testing.assert_allclose(state.position, same, rtol=1e-5, atol=1e-6)
@@ -211,7 +210,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("make", [langevin.ula, langevin.mala, BAOAB])
+@pytest.mark.parametrize("make", [samplers.ula, samplers.mala, BAOAB])
 def test_a_schedule_that_leaves_its_range_later_turns_the_chains_nan(make, name, key):
     """Not in silence: MALA would refuse every proposal and stand where it is."""
     if make is BAOAB and name == "noise_scale":
@@ -222,11 +221,11 @@ def test_a_schedule_that_leaves_its_range_later_turns_the_chains_nan(make, name,
     assert finite.tolist() == [True, True, True, False, False]
 
 
-@pytest.mark.parametrize("make", [langevin.ula, langevin.mala, BAOAB])
+@pytest.mark.parametrize("make", [samplers.ula, samplers.mala, BAOAB])
 def test_refresh_takes_the_new_energy_and_keeps_the_rest(make, key):
     old, new = (make(lambda x, k=k: k * jnp.sum(x**2) / 2, step_size=0.1) for k in (1.0, 3.0))
     state, _ = run(old, key, jnp.ones((4, 2)), 3)
-    after = jax.jit(lambda state: chains.refresh(new, state))(state)
+    after = jax.jit(lambda state: samplers.refresh(new, state))(state)
     np.testing.assert_array_equal(after.position, state.position)
     np.testing.assert_allclose(after.energy, 3 * state.energy, rtol=1e-6)
     np.testing.assert_allclose(after.gradient[0], 3 * state.gradient[0], rtol=1e-6)
@@ -247,16 +246,16 @@ def test_every_sampler_keeps_the_type_of_the_positions(dtype, key, x64):
     def gradient(key, c):
         return {"x": 2 * c["x"], "n": c["n"]}
 
-    samplers = [
-        langevin.ula(energy, step_size=np.full(2, 0.1), **options),
-        langevin.mala(energy, step_size=np.full(2, 0.1), **options),
-        langevin.sgld(gradient, step_size=0.1, **options),
+    each = [
+        samplers.ula(energy, step_size=np.full(2, 0.1), **options),
+        samplers.mala(energy, step_size=np.full(2, 0.1), **options),
+        samplers.sgld(gradient, step_size=0.1, **options),
         BAOAB(energy, step_size=0.1, mass=np.full(2, 2.0), **options),
     ]
 
     @jax.jit
     def run_all(key):
-        return [chains.run(key, s, s.init(position), 4)[0] for s in samplers]
+        return [samplers.run(key, s, s.init(position), 4)[0] for s in each]
 
     for state in run_all(key):
         assert state.position["x"].dtype == dtype
@@ -270,7 +269,7 @@ def test_every_sampler_keeps_the_type_of_the_positions(dtype, key, x64):
 
 def test_double_precision_is_double_throughout(key, x64):
     """ULA at beta = inf is 50 steps of gradient descent, to the last bits of float64."""
-    for make in (langevin.ula, langevin.mala):
+    for make in (samplers.ula, samplers.mala):
         sampler = make(lambda x: jnp.sum(x**2) / 2, step_size=0.1, beta=jnp.inf)
         state, _ = run(sampler, key, jnp.full((1, 1), 1 / 3), 50)
         np.testing.assert_allclose(state.position, 0.9**50 / 3, rtol=1e-14)

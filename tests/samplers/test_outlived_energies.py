@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import ebm_jax
+from ebm_jax import samplers
 from ebm_jax.partition import annealed
-from ebm_jax.samplers import chains, gibbs_sampling, informed_proposals, langevin, underdamped
+from ebm_jax.samplers import replay_buffer
 from ebm_jax.samplers.composition import alternate
 from ebm_jax.samplers.tempering import replica_exchange
 from ebm_jax.types import Sampler
@@ -58,12 +59,12 @@ def walk(blackjax, logdensity):
 
 
 CONTINUOUS = {
-    "ula": lambda e, beta=1.0: langevin.ula(e, step_size=0.1, beta=beta),
-    "mala": lambda e, beta=1.0: langevin.mala(e, step_size=0.3, beta=beta),
-    "sgld": lambda e, beta=1.0: langevin.sgld(
+    "ula": lambda e, beta=1.0: samplers.ula(e, step_size=0.1, beta=beta),
+    "mala": lambda e, beta=1.0: samplers.mala(e, step_size=0.3, beta=beta),
+    "sgld": lambda e, beta=1.0: samplers.sgld(
         lambda key, x: jax.grad(e)(x), step_size=0.1, beta=beta
     ),
-    "baoab": lambda e, beta=1.0: underdamped.baoab(e, step_size=0.5, friction=1.0, beta=beta),
+    "baoab": lambda e, beta=1.0: samplers.baoab(e, step_size=0.5, friction=1.0, beta=beta),
     "blackjax rmh": of_blackjax(walk),
     "blackjax mala": of_blackjax(lambda b, f: b.mala(f, 0.3)),
     "blackjax hmc": of_blackjax(lambda b, f: b.hmc(f, 0.5, jnp.ones(3), 3)),
@@ -72,16 +73,10 @@ CONTINUOUS = {
     "with refresh": lambda e, beta=1.0: refreshing(of_blackjax(walk)(e, beta)),
 }
 DISCRETE = {
-    "scan": lambda e, beta=1.0: gibbs_sampling.systematic_scan(e, values=(-1, 1), beta=beta),
-    "gwg": lambda e, beta=1.0: informed_proposals.gibbs_with_gradients(
-        e, values=(-1, 1), beta=beta
-    ),
-    "dula": lambda e, beta=1.0: informed_proposals.dula(
-        e, values=(-1, 1), step_size=2.0, beta=beta
-    ),
-    "dmala": lambda e, beta=1.0: informed_proposals.dmala(
-        e, values=(-1, 1), step_size=2.0, beta=beta
-    ),
+    "scan": lambda e, beta=1.0: samplers.systematic_scan_gibbs(e, values=(-1, 1), beta=beta),
+    "gwg": lambda e, beta=1.0: samplers.gibbs_with_gradients(e, values=(-1, 1), beta=beta),
+    "dula": lambda e, beta=1.0: samplers.dula(e, values=(-1, 1), step_size=2.0, beta=beta),
+    "dmala": lambda e, beta=1.0: samplers.dmala(e, values=(-1, 1), step_size=2.0, beta=beta),
 }
 
 
@@ -122,13 +117,15 @@ def test_another_energy_another_position_and_a_restart(name):
     @jax.jit
     def run(x):
         state = moved(sampler, x)
-        changed = chains.refresh(other, state)
-        away = chains.refresh(sampler, state._replace(position=state.position[::-1]))
-        where = chains.axes(sampler, x)
-        mixed, _ = chains.restart(jax.random.key(2), state, sampler.init(x[::-1]), 0.5, axes=where)
-        indices, drawn = chains.draw(jax.random.key(3), mixed, 10, axes=where)
+        changed = samplers.refresh(other, state)
+        away = samplers.refresh(sampler, state._replace(position=state.position[::-1]))
+        where = samplers.chain_axes(sampler, x)
+        mixed, _ = replay_buffer.restart(
+            jax.random.key(2), state, sampler.init(x[::-1]), 0.5, axes=where
+        )
+        indices, drawn = replay_buffer.draw(jax.random.key(3), mixed, 10, axes=where)
         drawn, _ = sampler.step(jax.random.key(4), drawn)
-        written = chains.write_back(mixed, indices, drawn, axes=where)
+        written = replay_buffer.write_back(mixed, indices, drawn, axes=where)
         ours = [(s, sampler.init(s.position)) for s in (state, away, mixed, written)]
         return [*ours, (changed, other.init(changed.position))]
 
@@ -153,7 +150,7 @@ def test_a_swap_of_temperatures(name):
             state, info = sampler.step(jax.random.key(t), state)
             pairs.append(fresh(state))
             swapped += info.swapped.sum()
-        return [*pairs, fresh(chains.refresh(twice, state), 2.0)], swapped
+        return [*pairs, fresh(samplers.refresh(twice, state), 2.0)], swapped
 
     pairs, swapped = run(x)
     assert swapped > 20
@@ -200,7 +197,9 @@ def test_tempering_from_exact_starts_stays_exact():
         exact = jax.random.normal(start_key, (2, n, 3)) / np.sqrt(ladder)[:, None, None]
         replicas = jax.vmap(lambda b, x: make(quadratic, b).init(x))(ladder, exact)
         state = sampler.init(exact[1])._replace(replicas=replicas)
-        return chains.run(key, sampler, state, 40, collect=lambda s, i: jnp.mean(s.position**2))[1]
+        return samplers.run(key, sampler, state, 40, collect=lambda s, i: jnp.mean(s.position**2))[
+            1
+        ]
 
     second = np.asarray(run(*jax.random.split(jax.random.key(0))), np.float64)[10:]
     assert abs(second.mean() - 1) < 5 * np.sqrt(2 / (3 * n))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ebm_jax.samplers import langevin, underdamped
+from ebm_jax import samplers
 
 
 def energy(x):
@@ -19,10 +19,10 @@ def gradient(key, x):
 
 
 SAMPLERS = {
-    "ula": functools.partial(langevin.ula, energy),
-    "mala": functools.partial(langevin.mala, energy),
-    "sgld": functools.partial(langevin.sgld, gradient),
-    "baoab": functools.partial(underdamped.baoab, energy, friction=1.0),
+    "ula": functools.partial(samplers.ula, energy),
+    "mala": functools.partial(samplers.mala, energy),
+    "sgld": functools.partial(samplers.sgld, gradient),
+    "baoab": functools.partial(samplers.baoab, energy, friction=1.0),
 }
 
 
@@ -57,7 +57,7 @@ def test_positions_and_energies(make):
         sampler.step(jax.random.key(0), sampler.init(jnp.zeros((3, 2), jnp.int32)))
 
 
-@pytest.mark.parametrize("make", [langevin.ula, functools.partial(underdamped.baoab, friction=1.0)])
+@pytest.mark.parametrize("make", [samplers.ula, functools.partial(samplers.baoab, friction=1.0)])
 def test_an_energy_that_is_no_scalar(make):
     sampler = make(lambda x: x**2, step_size=0.1)
     with pytest.raises(ValueError, match=r"return a scalar \(\).*returned the shape \(2,\)"):
@@ -82,16 +82,16 @@ def test_noise_or_temperature(name):
 
 def test_underdamped():
     with pytest.raises(ValueError, match="friction must be >= 0 and finite, got -1"):
-        underdamped.baoab(energy, step_size=0.1, friction=-1.0)
+        samplers.baoab(energy, step_size=0.1, friction=-1.0)
     with pytest.raises(ValueError, match="mass must be finite and > 0"):
-        underdamped.baoab(energy, step_size=0.1, friction=1.0, mass=0.0)
-    sampler = underdamped.baoab(energy, step_size=jnp.full(2, 0.1), friction=1.0)
+        samplers.baoab(energy, step_size=0.1, friction=1.0, mass=0.0)
+    sampler = samplers.baoab(energy, step_size=jnp.full(2, 0.1), friction=1.0)
     with pytest.raises(ValueError, match="give mass instead"):
         sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
 
 
 def test_sgld_gradients_of_another_shape():
-    sampler = langevin.sgld(lambda key, x: jnp.sum(x), step_size=0.1)
+    sampler = samplers.sgld(lambda key, x: jnp.sum(x), step_size=0.1)
     with pytest.raises(ValueError, match="shaped like one configuration"):
         sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
 
@@ -130,4 +130,4 @@ def test_options_of_the_wrong_kind(make, options, error, message):
 @pytest.mark.parametrize("step_size", [jnp.full(2, 0.1), lambda t: jnp.full(2, 0.1)])
 def test_mala_has_one_beta_for_all_dimensions(step_size, noise_scale):
     with pytest.raises(ValueError, match="one beta for all dimensions in MALA"):
-        langevin.mala(energy, step_size=step_size, noise_scale=noise_scale)
+        samplers.mala(energy, step_size=step_size, noise_scale=noise_scale)

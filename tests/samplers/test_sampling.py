@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ebm_jax.samplers.sampling import Samples
 
 import ebm_jax
+from ebm_jax import samplers
 from ebm_jax.energies.boltzmann import RBM
-from ebm_jax.samplers import chains, gibbs_sampling, langevin, tempering, underdamped
-from ebm_jax.samplers.sampling import Samples
 from ebm_jax.types import Sampler
 
 CHAINS = 5
@@ -35,16 +35,16 @@ def blackjax_hmc():
 
 def rbm():
     weights = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
-    return gibbs_sampling.rbm(RBM(jnp.asarray(weights), jnp.zeros(2), jnp.zeros(3)))
+    return samplers.rbm_gibbs(RBM(jnp.asarray(weights), jnp.zeros(2), jnp.zeros(3)))
 
 
 MAKERS = {
-    "ula": lambda: langevin.ula(energy, step_size=0.1),
-    "mala": lambda: langevin.mala(energy, step_size=0.3),
-    "baoab": lambda: underdamped.baoab(energy, step_size=0.3, friction=1.0),
+    "ula": lambda: samplers.ula(energy, step_size=0.1),
+    "mala": lambda: samplers.mala(energy, step_size=0.3),
+    "baoab": lambda: samplers.baoab(energy, step_size=0.3, friction=1.0),
     "rbm": rbm,
-    "tempering": lambda: tempering.replica_exchange(
-        energy, functools.partial(langevin.mala, step_size=0.3), [0.3, 1.0]
+    "tempering": lambda: samplers.replica_exchange(
+        energy, functools.partial(samplers.mala, step_size=0.3), [0.3, 1.0]
     ),
     "hmc of blackjax": blackjax_hmc,
 }
@@ -60,8 +60,8 @@ def by_hand(key, sampler, positions, num_samples, warmup, thin):
     warmup_key, run_key = jax.random.split(key)
     state = sampler.init(positions)
     if warmup:
-        state, _ = chains.run(warmup_key, sampler, state, warmup)
-    state, (position, info) = chains.run(
+        state, _ = samplers.run(warmup_key, sampler, state, warmup)
+    state, (position, info) = samplers.run(
         run_key,
         sampler,
         state,
@@ -116,7 +116,7 @@ def test_the_same_sampler_compiles_once(key):
         traces.append(x)
         return energy(x)
 
-    sampler = langevin.mala(counted, step_size=0.1)
+    sampler = samplers.mala(counted, step_size=0.1)
     for i in range(3):
         x = jnp.full((CHAINS, 2), float(i))
         ebm_jax.sample(jax.random.fold_in(key, i), sampler, x, 4, warmup=2)
@@ -126,7 +126,7 @@ def test_the_same_sampler_compiles_once(key):
 
 
 def parametric(scale):
-    return langevin.mala(lambda x: scale * energy(x), step_size=0.1)
+    return samplers.mala(lambda x: scale * energy(x), step_size=0.1)
 
 
 def drawn(key, scale, x):
@@ -148,7 +148,7 @@ def test_it_nests_in_grad(key):
     """d x_T / d x_0 of ULA on k x^2 / 2 is (1 - h k)^T, and so is what k does to it."""
 
     def last(k, x):
-        sampler = langevin.ula(lambda x: k * jnp.sum(x**2) / 2, step_size=0.1, noise_scale=0.0)
+        sampler = samplers.ula(lambda x: k * jnp.sum(x**2) / 2, step_size=0.1, noise_scale=0.0)
         return ebm_jax.sample(key, sampler, x, 5).position[-1].sum()
 
     by_k, by_x = jax.grad(last, (0, 1))(2.0, jnp.ones((1, 1)))
@@ -180,10 +180,10 @@ def test_chains_on_devices_stay_there(key):
 
 
 def test_positions_are_pytrees(key):
-    sampler = langevin.ula(lambda x: jnp.sum(x["u"] ** 2) + x["v"] ** 2, step_size=0.1)
+    sampler = samplers.ula(lambda x: jnp.sum(x["u"] ** 2) + x["v"] ** 2, step_size=0.1)
     found = ebm_jax.sample(key, sampler, {"u": jnp.ones((3, 2)), "v": np.ones(3, np.float32)}, 4)
     assert jax.tree.map(jnp.shape, found.position) == {"u": (4, 3, 2), "v": (4, 3)}
-    state, _ = chains.run(key, sampler, found.state, 2)  # it goes on
+    state, _ = samplers.run(key, sampler, found.state, 2)  # it goes on
     assert int(state.step) == 6
 
 

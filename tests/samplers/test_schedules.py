@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax.samplers import langevin, schedules
+from ebm_jax import samplers
+from ebm_jax.samplers import schedules
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.01, 1.0), (5.0, 0.2), (3.0, 3.0)])
@@ -15,7 +16,7 @@ def test_geometric_is_a_line_in_the_logarithm(start, end):
 
 
 def test_geometric_is_an_option_of_a_sampler(key):
-    sampler = langevin.ula(lambda x: 0.0 * x, step_size=0.5, beta=schedules.geometric(4.0, 1.0, 2))
+    sampler = samplers.ula(lambda x: 0.0 * x, step_size=0.5, beta=schedules.geometric(4.0, 1.0, 2))
     state, betas = sampler.init(jnp.zeros(3)), []
     for _ in range(4):
         state, info = sampler.step(key, state)
@@ -24,5 +25,5 @@ def test_geometric_is_an_option_of_a_sampler(key):
 
 
 def test_levels_stay_and_end():
-    (values,) = schedules.levels(3, [1.0, 5.0])
+    (values,) = schedules.piecewise_constant(3, [1.0, 5.0])
     assert [float(values(t)) for t in (0, 2, 3, 5, 6, 99)] == [1, 1, 5, 5, 5, 5]

@@ -13,7 +13,8 @@ import pytest
 from scipy import stats
 
 import ebm_jax
-from ebm_jax.samplers import chains, langevin, schedules, tempering, underdamped
+from ebm_jax import samplers
+from ebm_jax.samplers import schedules
 
 pytestmark = pytest.mark.usefixtures("optimised")
 CHAINS = 100_000
@@ -25,7 +26,7 @@ def quadratic(k):
 
 def run(sampler, start, num_steps, seed=0):
     def go(key, x):
-        return chains.run(key, sampler, sampler.init(x), num_steps)[0]
+        return samplers.run(key, sampler, sampler.init(x), num_steps)[0]
 
     return jax.tree.map(np.asarray, ebm_jax.jit(go)(jax.random.key(seed), start))
 
@@ -42,21 +43,21 @@ def test_ula_has_its_known_bias(h, beta):
     k = np.array([0.5, 1.0, 2.0], np.float32)
     biased = 1 / (beta * k * (1 - h * k / 2))
     start = np.sqrt(biased) * np.random.default_rng(0).normal(size=(CHAINS, 3)).astype(np.float32)
-    state = run(langevin.ula(quadratic(k), step_size=h, beta=beta), start, 20)
+    state = run(samplers.ula(quadratic(k), step_size=h, beta=beta), start, 20)
     assert_variance(state.position, biased)
     # From a point the variance after t steps is exact too: an AR(1) process.
-    state = run(langevin.ula(quadratic(k), step_size=h, beta=beta), 0 * start, 7)
+    state = run(samplers.ula(quadratic(k), step_size=h, beta=beta), 0 * start, 7)
     assert_variance(state.position, biased * (1 - (1 - h * k) ** 14))
 
 
 def test_noise_scale_sets_the_temperature():
-    state = run(langevin.ula(quadratic(1.0), step_size=0.1, noise_scale=0.2), jnp.zeros(CHAINS), 80)
+    state = run(samplers.ula(quadratic(1.0), step_size=0.1, noise_scale=0.2), jnp.zeros(CHAINS), 80)
     assert_variance(state.position, 1 / (5.0 * (1 - 0.05)))  # beta = 2 h / noise^2 = 5
 
 
 def test_preconditioning_makes_an_ill_conditioned_gaussian_round():
     k = np.array([1.0, 100.0], np.float32)
-    sampler = langevin.ula(quadratic(k), step_size=0.1 / k)
+    sampler = samplers.ula(quadratic(k), step_size=0.1 / k)
     state = run(sampler, jnp.zeros((CHAINS, 2)), 80)
     assert_variance(state.position, 1 / (k * (1 - 0.05)))
 
@@ -68,7 +69,7 @@ def test_mala_is_exact_on_a_gaussian(step_size):
     k, beta = np.array([0.5, 40.0], np.float32), 2.0
     start = np.random.default_rng(1).normal(size=(CHAINS, 2)) / np.sqrt(beta * k)
     state = run(
-        langevin.mala(quadratic(k), step_size=step_size, beta=beta, max_gradient_norm=5.0),
+        samplers.mala(quadratic(k), step_size=step_size, beta=beta, max_gradient_norm=5.0),
         start.astype(np.float32),
         20,
     )
@@ -87,12 +88,12 @@ CDF /= CDF[-1]
 @pytest.mark.parametrize(
     ("sampler", "num_steps"),
     [
-        (langevin.mala(double_well, step_size=0.1), 20),
-        (langevin.mala(double_well, step_size=0.05, max_gradient_norm=1.0), 20),
+        (samplers.mala(double_well, step_size=0.1), 20),
+        (samplers.mala(double_well, step_size=0.05, max_gradient_norm=1.0), 20),
         (
-            tempering.replica_exchange(
+            samplers.replica_exchange(
                 double_well,
-                functools.partial(langevin.mala, step_size=0.05),
+                functools.partial(samplers.mala, step_size=0.05),
                 [0.3, 1.0],
             ),
             0,
@@ -109,7 +110,7 @@ def test_exact_samplers_leave_the_double_well_as_it_is(sampler, num_steps):
 
 
 def test_mala_in_a_box_has_the_restricted_target():
-    sampler = langevin.mala(lambda x: 3 * x, step_size=0.05, box=(0.0, 1.0))
+    sampler = samplers.mala(lambda x: 3 * x, step_size=0.05, box=(0.0, 1.0))
     start = np.random.default_rng(0).uniform(size=CHAINS).astype(np.float32)
     found = run(sampler, start, 150).position
     cdf = (1 - np.exp(-3 * np.linspace(0, 1, 1001))) / (1 - np.exp(-3))
@@ -132,7 +133,7 @@ def test_mala_balances_in_detail(limit):
     def log_proposal(there, here):
         return -beta / 4 * np.sum((there - here + h * drift(here)) ** 2 / h, -1)
 
-    sampler = langevin.mala(
+    sampler = samplers.mala(
         quadratic(k.astype(np.float32)),
         step_size=h.astype(np.float32),
         beta=beta,
@@ -163,7 +164,7 @@ def test_the_bias_of_ula_is_of_first_order():
     exact = np.sum(GRID**2 * weight) / np.sum(weight)
 
     def bias(h):
-        sampler = langevin.ula(energy, step_size=h)
+        sampler = samplers.ula(energy, step_size=h)
         burnt = run(sampler, jnp.zeros(CHAINS), int(4 / h))
         return np.mean(burnt.position.astype(np.float64) ** 2) - exact
 
@@ -175,7 +176,7 @@ def test_the_bias_of_ula_is_of_first_order():
 @pytest.mark.parametrize(("h", "beta", "mass"), [(0.3, 1.0, 1.0), (1.2, 2.0, 0.7)])
 def test_baoab_is_exact_on_a_gaussian(h, beta, mass):
     k = np.array([0.5, 1.5], np.float32)
-    sampler = underdamped.baoab(quadratic(k), step_size=h, friction=1.0, mass=mass, beta=beta)
+    sampler = samplers.baoab(quadratic(k), step_size=h, friction=1.0, mass=mass, beta=beta)
     state = run(sampler, jnp.zeros((CHAINS, 2)), int(30 / h))
     assert_variance(state.position, 1 / (beta * k))
     # Its velocities are too cold by h^2 k / 4 m.
@@ -184,7 +185,7 @@ def test_baoab_is_exact_on_a_gaussian(h, beta, mass):
 
 def test_the_velocities_of_baoab_are_biased_to_second_order():
     def bias(h):
-        sampler = underdamped.baoab(quadratic(1.0), step_size=h, friction=1.0)
+        sampler = samplers.baoab(quadratic(1.0), step_size=h, friction=1.0)
         state = run(sampler, jnp.zeros(4 * CHAINS), int(20 / h))
         return 1 - np.mean(state.velocity[0].astype(np.float64) ** 2)
 
@@ -198,13 +199,13 @@ def test_the_positions_of_baoab_are_biased_to_second_order():
     exact = np.sum(np.cos(2 * GRID) * weight) / np.sum(weight)
 
     def bias(h):
-        sampler = underdamped.baoab(lambda x: x**2 / 2 + jnp.cos(2 * x), step_size=h, friction=1.0)
+        sampler = samplers.baoab(lambda x: x**2 / 2 + jnp.cos(2 * x), step_size=h, friction=1.0)
 
         @ebm_jax.jit
         def mean(key, x):
             burn_key, run_key = jax.random.split(key)
-            state, _ = chains.run(burn_key, sampler, sampler.init(x), int(12 / h))
-            return chains.run(run_key, sampler, state, int(40 / h), collect=observe)[1].mean()
+            state, _ = samplers.run(burn_key, sampler, sampler.init(x), int(12 / h))
+            return samplers.run(run_key, sampler, state, int(40 / h), collect=observe)[1].mean()
 
         return float(mean(jax.random.key(0), jnp.zeros(CHAINS))) - exact
 
@@ -223,15 +224,15 @@ def test_infinite_beta_is_gradient_descent():
     x = jax.random.normal(jax.random.key(0), (10, 2))
     descended = jax.jit(lambda x: jax.lax.fori_loop(0, 9, lambda _, x: x - h * (k * x), x))(x)
     for options in ({"beta": jnp.inf}, {"noise_scale": 0.0}):
-        found = run(langevin.ula(quadratic(k), step_size=h, **options), x, 9).position
+        found = run(samplers.ula(quadratic(k), step_size=h, **options), x, 9).position
         np.testing.assert_allclose(found, descended, rtol=1e-6)
-    cold = run(langevin.mala(quadratic(k), step_size=h, beta=jnp.inf), x, 9).position
+    cold = run(samplers.mala(quadratic(k), step_size=h, beta=jnp.inf), x, 9).position
     np.testing.assert_allclose(cold, descended, rtol=1e-6)
 
 
 def test_cold_frictionless_baoab_is_velocity_verlet():
     h, mass = 0.3, 2.0
-    sampler = underdamped.baoab(quadratic(1.0), step_size=h, friction=0.0, mass=mass, beta=jnp.inf)
+    sampler = samplers.baoab(quadratic(1.0), step_size=h, friction=0.0, mass=mass, beta=jnp.inf)
     x, v = np.ones(1), np.zeros(1)
     for _ in range(12):
         v = v - h / 2 * x / mass
@@ -245,8 +246,8 @@ def test_cold_frictionless_baoab_is_velocity_verlet():
 def test_sgld_with_the_exact_gradient_is_ula():
     k, h, key = 2.0, 0.1, jax.random.key(0)
     x = jax.random.normal(jax.random.key(1), (10, 3))
-    sgld = langevin.sgld(lambda key, x: k * x, step_size=h)
-    ula = langevin.ula(quadratic(k), step_size=h)
+    sgld = samplers.sgld(lambda key, x: k * x, step_size=h)
+    ula = samplers.ula(quadratic(k), step_size=h)
 
     @jax.jit
     def both(key, x):
@@ -260,7 +261,7 @@ def test_sgld_with_the_exact_gradient_is_ula():
 
 def test_sgld_gives_all_chains_one_minibatch():
     key = jax.random.key(0)
-    sampler = langevin.sgld(
+    sampler = samplers.sgld(
         lambda key, x: x + jax.random.normal(key, x.shape), step_size=0.1, beta=jnp.inf
     )
     found = jax.jit(lambda x: sampler.step(key, sampler.init(x))[0].position)(jnp.zeros((4, 2)))
@@ -269,8 +270,8 @@ def test_sgld_gives_all_chains_one_minibatch():
 
 
 def test_levels_anneal():
-    step_size, beta = schedules.levels(40, [0.5, 0.1], [0.25, 1.0])
-    sampler = langevin.ula(quadratic(1.0), step_size=step_size, beta=beta)
+    step_size, beta = schedules.piecewise_constant(40, [0.5, 0.1], [0.25, 1.0])
+    sampler = samplers.ula(quadratic(1.0), step_size=step_size, beta=beta)
     hot = run(sampler, jnp.zeros(CHAINS), 40).position
     assert_variance(hot, 1 / (0.25 * (1 - 0.25)))
     cold = run(sampler, jnp.zeros(CHAINS), 120).position
@@ -288,12 +289,12 @@ def test_sgld_with_a_noisy_gradient_has_the_variance_of_its_recursion():
     def gradient(key, x):
         return k * x + s * jax.random.normal(key)
 
-    sampler = langevin.sgld(gradient, step_size=h, beta=beta)
+    sampler = samplers.sgld(gradient, step_size=h, beta=beta)
 
     @ebm_jax.jit
     def run(key):
-        start, _ = chains.run(key, sampler, sampler.init(jnp.zeros(400)), 50)
-        return chains.run(
+        start, _ = samplers.run(key, sampler, sampler.init(jnp.zeros(400)), 50)
+        return samplers.run(
             jax.random.fold_in(key, 1),
             sampler,
             start,

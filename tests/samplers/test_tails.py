@@ -12,17 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax import _draws, gibbs, objectives
+from ebm_jax import _draws, gibbs, objectives, samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.partition import paths
-from ebm_jax.samplers import (
-    _discrete,
-    chains,
-    gibbs_sampling,
-    informed_proposals,
-    langevin,
-    tempering,
-)
+from ebm_jax.samplers import _discrete, gibbs_sampling, replay_buffer
 from ebm_jax.types import Sampler
 
 TOLERANCE = 4e-5  # of a probability; 2^-46 is 65,536 of the steps of 2^-62
@@ -155,25 +148,25 @@ def given_words(word, fraction):
 def rbm(sign, num):
     bias = np.repeat(sign * LOGITS, 2)  # of chain i unit i is looked at
     params = boltzmann.RBM(jnp.zeros((num, 1)), jnp.asarray(bias, jnp.float32), jnp.zeros(1))
-    return gibbs_sampling.rbm(params), jnp.zeros((num, num), jnp.int8)
+    return samplers.rbm_gibbs(params), jnp.zeros((num, num), jnp.int8)
 
 
 def spins(sign, num):
     beta = np.repeat(LOGITS / 2, 2).astype(np.float32)
-    sampler = gibbs_sampling.checkerboard(lattice.Ising(0.0, 1.0 * sign), beta=beta)
+    sampler = samplers.checkerboard_gibbs(lattice.Ising(0.0, 1.0 * sign), beta=beta)
     return sampler, jnp.ones((num, 2, 2), jnp.int8)
 
 
 def colours(sign, num):
     field = np.array([0.0, sign], np.float32)
     beta = np.repeat(LOGITS, 2).astype(np.float32)
-    sampler = gibbs_sampling.checkerboard(lattice.Potts(0.0, field), beta=beta)
+    sampler = samplers.checkerboard_gibbs(lattice.Potts(0.0, field), beta=beta)
     return sampler, jnp.zeros((num, 2, 2), jnp.int8)
 
 
 def langevin_of_bits(sign, num):
     beta = np.repeat(2 * LOGITS, 2).astype(np.float32)
-    sampler = informed_proposals.dula(lambda x: -sign * jnp.sum(x), step_size=1e12, beta=beta)
+    sampler = samplers.dula(lambda x: -sign * jnp.sum(x), step_size=1e12, beta=beta)
     return sampler, jnp.zeros((num, 3), jnp.int8)
 
 
@@ -213,7 +206,7 @@ def climb(x, i):
 
 
 def by_mala(which):
-    sampler = langevin.mala(lambda x: climb(x[0], x[1]), step_size=1.0)
+    sampler = samplers.mala(lambda x: climb(x[0], x[1]), step_size=1.0)
     return sampler.step(jax.random.key(0), sampler.init((jnp.zeros(len(which)), which)))[1].accepted
 
 
@@ -229,7 +222,7 @@ def by_proposal(make):
 
 def by_swap(which):
     still = Sampler(gibbs_sampling.GibbsState, lambda key, state: (state, ()), lambda state: state)
-    sampler = tempering.replica_exchange(lambda x: x, lambda energy, beta: still, [1.0, 2.0])
+    sampler = samplers.replica_exchange(lambda x: x, lambda energy, beta: still, [1.0, 2.0])
     state = sampler.init(jnp.zeros(len(which)))
     energies = jnp.asarray(DELTAS, jnp.float32)[which]
     replicas = gibbs_sampling.GibbsState(jnp.stack([energies, jnp.zeros(len(which))]))
@@ -238,8 +231,8 @@ def by_swap(which):
 
 MOVES = {
     "mala": by_mala,
-    "gibbs with gradients": by_proposal(informed_proposals.gibbs_with_gradients),
-    "dmala": by_proposal(lambda energy: informed_proposals.dmala(energy, step_size=1e12)),
+    "gibbs with gradients": by_proposal(samplers.gibbs_with_gradients),
+    "dmala": by_proposal(lambda energy: samplers.dmala(energy, step_size=1e12)),
     "swap": by_swap,
 }
 
@@ -295,7 +288,7 @@ def of_noise(key, num):
 def of_restarts(key, num):
     del num
     old, fresh = jnp.zeros((2, 1)), jnp.ones((2, 1))
-    return jnp.stack([chains.restart(key, old, fresh, p)[1] for p in PROBABILITIES], axis=1)
+    return jnp.stack([replay_buffer.restart(key, old, fresh, p)[1] for p in PROBABILITIES], axis=1)
 
 
 def of_flips(key, num):
@@ -336,7 +329,7 @@ def test_probabilities_of_zero_and_one(key, monkeypatch):
     ends = np.array([0, 2**32 - 1], np.uint32)
     monkeypatch.setattr(_draws, "words", given_long_words(ends, ends))
     for fraction, restarted in ((0, False), (0.0, False), (1, True), (1.0, True)):
-        found = chains.restart(key, jnp.zeros((2, 1)), jnp.ones((2, 1)), fraction)[1]
+        found = replay_buffer.restart(key, jnp.zeros((2, 1)), jnp.ones((2, 1)), fraction)[1]
         assert (np.asarray(found) == restarted).all()
 
 

@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 
 import ebm_jax
-from ebm_jax.samplers import chains, informed_proposals, langevin, tempering, underdamped
+from ebm_jax import samplers
+from ebm_jax.samplers import tempering
 from ebm_jax.types import Sampler
 
-MALA = functools.partial(langevin.mala, step_size=0.1)
+MALA = functools.partial(samplers.mala, step_size=0.1)
 
 
 def wells(x):
@@ -24,13 +25,13 @@ def wells(x):
 
 
 def mala_by_temperature(energy, beta):
-    return langevin.mala(energy, step_size=0.5 / beta, beta=beta)
+    return samplers.mala(energy, step_size=0.5 / beta, beta=beta)
 
 
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "make",
-    [mala_by_temperature, functools.partial(underdamped.baoab, step_size=0.5, friction=0.3)],
+    [mala_by_temperature, functools.partial(samplers.baoab, step_size=0.5, friction=0.3)],
     ids=["mala", "baoab"],
 )
 def test_finds_the_weights_of_modes_that_chains_alone_cannot_reach(make):
@@ -39,11 +40,11 @@ def test_finds_the_weights_of_modes_that_chains_alone_cannot_reach(make):
     @ebm_jax.jit
     def share(key, sampler_key):
         del key
-        tempered = tempering.replica_exchange(wells, make, betas, steps_per_swap=2)
+        tempered = samplers.replica_exchange(wells, make, betas, steps_per_swap=2)
         start = -5 * jnp.ones(4000)
-        state, _ = chains.run(sampler_key, tempered, tempered.init(start), 600)
+        state, _ = samplers.run(sampler_key, tempered, tempered.init(start), 600)
         alone = make(wells, beta=1.0)
-        stuck, _ = chains.run(sampler_key, alone, alone.init(start), 600)
+        stuck, _ = samplers.run(sampler_key, alone, alone.init(start), 600)
         return jnp.mean(state.position > 0), jnp.mean(stuck.position > 0)
 
     found, stuck = share(None, jax.random.key(0))
@@ -58,7 +59,7 @@ def test_swap_rates_of_gaussians_in_the_plane():
     def energy(x):
         return jnp.sum(x**2) / 2
 
-    sampler = tempering.replica_exchange(energy, MALA, betas)
+    sampler = samplers.replica_exchange(energy, MALA, betas)
 
     @jax.jit
     def step_from_the_target(start_key, step_key):
@@ -79,7 +80,7 @@ def test_swaps_are_even_then_odd_and_carry_everything():
     def energy(x):
         return jnp.sum(x**2) / 2
 
-    sampler = tempering.replica_exchange(energy, MALA, betas)
+    sampler = samplers.replica_exchange(energy, MALA, betas)
     state = jax.jit(sampler.init)(jax.random.normal(jax.random.key(0), (50, 3)))
     for step in range(4):
         state, info = jax.jit(sampler.step)(jax.random.key(step), state)
@@ -106,14 +107,14 @@ def test_swaps_lose_no_chain():
 def test_the_ladder_of_a_gaussian_becomes_geometric():
     """In the plane the rejection rate (b_j - b_i) / (b_i + b_j) depends on the ratio alone."""
     ladder = jnp.linspace(0.01, 1.0, 8)
-    adapt = jax.jit(tempering.adapt_ladder)
+    adapt = jax.jit(samplers.adapt_ladder)
     for _ in range(30):
         ladder = adapt(ladder, 2 * ladder[:-1] / (ladder[:-1] + ladder[1:]))
     np.testing.assert_allclose(ladder, np.geomspace(0.01, 1.0, 8), rtol=0.02)
 
 
 def test_a_ladder_without_rejections_stays_increasing():
-    found = tempering.adapt_ladder([0.1, 0.2, 1.0], [1.0, 1.0])
+    found = samplers.adapt_ladder([0.1, 0.2, 1.0], [1.0, 1.0])
     np.testing.assert_allclose(found, [0.1, 0.2, 1.0], rtol=1e-5)
 
 
@@ -121,9 +122,9 @@ def test_integer_leaves_travel_with_their_chain():
     def energy(x):
         return (x["x"] - x["label"]) ** 2 / 2
 
-    sampler = tempering.replica_exchange(energy, MALA, [0.3, 1.0])
+    sampler = samplers.replica_exchange(energy, MALA, [0.3, 1.0])
     start = {"x": jnp.zeros(20), "label": jnp.arange(20)}
-    run = jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 50)[0])
+    run = jax.jit(lambda key, x: samplers.run(key, sampler, sampler.init(x), 50)[0])
     state = run(jax.random.key(0), start)
     np.testing.assert_array_equal(state.position["label"], np.arange(20))
 
@@ -139,7 +140,7 @@ def test_what_only_has_the_size_of_the_chains_stays_where_it_is():
             functools.partial(scaled_step, inner),
         )
 
-    sampler = tempering.replica_exchange(lambda x: jnp.sum(x**2) / 2, make_sampler, [0.9, 1.0])
+    sampler = samplers.replica_exchange(lambda x: jnp.sum(x**2) / 2, make_sampler, [0.9, 1.0])
     state, step = jax.jit(sampler.init)(jnp.zeros((n, n))), jax.jit(sampler.step)
     swapped = 0
     for t in range(6):
@@ -166,14 +167,14 @@ def test_every_sampler_of_ours_can_be_tempered(kind):
         return jnp.sum(x**2) / 2
 
     makers = {
-        "ula": functools.partial(langevin.ula, step_size=0.05),
-        "mala": functools.partial(langevin.mala, step_size=0.5),
-        "baoab": functools.partial(underdamped.baoab, step_size=0.5, friction=1.0),
-        "sgld": lambda _, beta: langevin.sgld(lambda key, x: x, step_size=0.05, beta=beta),
+        "ula": functools.partial(samplers.ula, step_size=0.05),
+        "mala": functools.partial(samplers.mala, step_size=0.5),
+        "baoab": functools.partial(samplers.baoab, step_size=0.5, friction=1.0),
+        "sgld": lambda _, beta: samplers.sgld(lambda key, x: x, step_size=0.05, beta=beta),
     }
     betas, n = np.array([0.25, 0.5, 1.0]), 4000
-    sampler = tempering.replica_exchange(energy, makers[kind], betas)
-    run = ebm_jax.jit(lambda k: chains.run(k, sampler, sampler.init(jnp.zeros((n, 2))), 150)[0])
+    sampler = samplers.replica_exchange(energy, makers[kind], betas)
+    run = ebm_jax.jit(lambda k: samplers.run(k, sampler, sampler.init(jnp.zeros((n, 2))), 150)[0])
     x = np.asarray(run(jax.random.key(0)).replicas.position, np.float64)
     # ULA's own bias at this step is 1 / (1 - 0.025); z-scores beyond 5 are refused.
     bias = 1 / (1 - 0.025) if kind in ("ula", "sgld") else 1.0
@@ -204,10 +205,10 @@ def test_dmala_tempered_samples_its_distribution():
         return -(0.8 * jnp.sum(x[:-1] * x[1:]) + jnp.sum(jnp.asarray(field, x.dtype) * x))
 
     def make(energy, beta):
-        return informed_proposals.dmala(energy, step_size=2.0, values=(-1, 1), beta=beta)
+        return samplers.dmala(energy, step_size=2.0, values=(-1, 1), beta=beta)
 
-    sampler = tempering.replica_exchange(energy, make, [0.3, 1.0])
-    run = ebm_jax.jit(lambda key, x: chains.run(key, sampler, sampler.init(x), 60)[0].position)
+    sampler = samplers.replica_exchange(energy, make, [0.3, 1.0])
+    run = ebm_jax.jit(lambda key, x: samplers.run(key, sampler, sampler.init(x), 60)[0].position)
     found = np.asarray(run(jax.random.key(0), jnp.ones((n, 4), jnp.int8)), int)
     s = np.array(list(itertools.product((-1, 1), repeat=4)))
     p = oracles.probabilities(-(0.8 * (s[:, :-1] * s[:, 1:]).sum(1) + s @ field))

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from ebm_jax import samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.partition import annealed
-from ebm_jax.samplers import chains, gibbs_sampling, informed_proposals, langevin, underdamped
 from ebm_jax.samplers.composition import alternate
 from ebm_jax.samplers.tempering import replica_exchange
 
@@ -37,53 +37,53 @@ def problems(dtype):
     weights = jnp.ones((4, 3), dtype), jnp.zeros(4, dtype), jnp.zeros(3, dtype)
     one = jnp.ones((), dtype)
     return {
-        "ula": (lambda e: langevin.ula(e, step_size=0.1), quadratic, x),
-        "mala": (lambda e: langevin.mala(e, step_size=0.1), quadratic, x),
+        "ula": (lambda e: samplers.ula(e, step_size=0.1), quadratic, x),
+        "mala": (lambda e: samplers.mala(e, step_size=0.1), quadratic, x),
         "sgld": (
-            lambda e: langevin.sgld(lambda k, x: jax.grad(e)(x), step_size=0.1),
+            lambda e: samplers.sgld(lambda k, x: jax.grad(e)(x), step_size=0.1),
             quadratic,
             x,
         ),
         "baoab": (
-            lambda e: underdamped.baoab(e, step_size=0.1, friction=1.0),
+            lambda e: samplers.baoab(e, step_size=0.1, friction=1.0),
             quadratic,
             x,
         ),
-        "scan": (lambda e: gibbs_sampling.systematic_scan(e, values=values), energy, spin),
+        "scan": (lambda e: samplers.systematic_scan_gibbs(e, values=values), energy, spin),
         "gwg": (
-            lambda e: informed_proposals.gibbs_with_gradients(e, values=values),
+            lambda e: samplers.gibbs_with_gradients(e, values=values),
             energy,
             spin,
         ),
         "dula": (
-            lambda e: informed_proposals.dula(e, values=values, step_size=1.0),
+            lambda e: samplers.dula(e, values=values, step_size=1.0),
             energy,
             spin,
         ),
         "dmala": (
-            lambda e: informed_proposals.dmala(e, values=values, step_size=1.0),
+            lambda e: samplers.dmala(e, values=values, step_size=1.0),
             energy,
             spin,
         ),
         "rbm": (
-            lambda e: gibbs_sampling.rbm(boltzmann.RBM(*weights)),
+            lambda e: samplers.rbm_gibbs(boltzmann.RBM(*weights)),
             None,
             jnp.ones((NUM, 4), bool),
         ),
         "checkerboard": (
-            lambda e: gibbs_sampling.checkerboard(lattice.Ising(one, 0 * one)),
+            lambda e: samplers.checkerboard_gibbs(lattice.Ising(one, 0 * one)),
             None,
             jnp.ones((NUM, 2, 4), jnp.int8),
         ),
         "potts": (
-            lambda e: gibbs_sampling.checkerboard(lattice.Potts(one, jnp.zeros(3, dtype))),
+            lambda e: samplers.checkerboard_gibbs(lattice.Potts(one, jnp.zeros(3, dtype))),
             None,
             jnp.ones((NUM, 2, 4), jnp.int8),
         ),
         "alternate": (
             lambda e: alternate(
-                langevin.mala(e, step_size=0.1),
-                underdamped.baoab(e, step_size=0.1, friction=1.0),
+                samplers.mala(e, step_size=0.1),
+                samplers.baoab(e, step_size=0.1, friction=1.0),
             ),
             quadratic,
             x,
@@ -91,7 +91,7 @@ def problems(dtype):
         "tempering": (
             lambda e: replica_exchange(
                 e,
-                functools.partial(langevin.mala, step_size=0.1),
+                functools.partial(samplers.mala, step_size=0.1),
                 jnp.array([0.5, 1.0], dtype),
             ),
             quadratic,
@@ -126,7 +126,7 @@ def test_states_are_of_one_definite_type(name, wide, dtype):
         sampler = make(energy)
         start = jax.eval_shape(sampler.init, x)
         after, _ = jax.eval_shape(sampler.step, jax.random.key(0), start)
-        refreshed = jax.eval_shape(functools.partial(chains.refresh, sampler), after)
+        refreshed = jax.eval_shape(functools.partial(samplers.refresh, sampler), after)
     for state in (start, after, refreshed):
         assert_definite(state)
         assert types(state) == types(start)

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax import objectives
+from ebm_jax import objectives, samplers
 from ebm_jax.energies import lattice
 from ebm_jax.partition import exact, paths, pseudo_log_likelihood
-from ebm_jax.samplers import chains, gibbs_sampling, informed_proposals
 
 DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 VALUES = {
@@ -50,10 +49,10 @@ def log_likelihood(values, x):
 
 
 SAMPLERS = {
-    "scan": gibbs_sampling.systematic_scan,
-    "gwg": informed_proposals.gibbs_with_gradients,
-    "dula": functools.partial(informed_proposals.dula, step_size=1.0),
-    "dmala": functools.partial(informed_proposals.dmala, step_size=1.0),
+    "scan": samplers.systematic_scan_gibbs,
+    "gwg": samplers.gibbs_with_gradients,
+    "dula": functools.partial(samplers.dula, step_size=1.0),
+    "dmala": functools.partial(samplers.dmala, step_size=1.0),
 }
 USES = {
     **{
@@ -110,13 +109,11 @@ def test_the_pseudo_likelihood_of_every_type_that_holds_them(name, dtype, x64):
 def test_samplers_stay_among_the_values(name, values, dtype, key):
     """Of a flat energy each value is as frequent; 5 standard errors of 3,000 draws."""
     sampler = {
-        "scan": lambda: gibbs_sampling.systematic_scan(lambda x: 0.0 * x.sum(), values=values),
-        "dula": lambda: informed_proposals.dula(
-            lambda x: 0.0 * x.sum(), values=values, step_size=1e30
-        ),
+        "scan": lambda: samplers.systematic_scan_gibbs(lambda x: 0.0 * x.sum(), values=values),
+        "dula": lambda: samplers.dula(lambda x: 0.0 * x.sum(), values=values, step_size=1e30),
     }[name]()
     start = jnp.full((1000, 3), values[-1]).astype(dtype)
-    state, _ = jax.jit(lambda k: chains.run(k, sampler, sampler.init(start), 1))(key)
+    state, _ = jax.jit(lambda k: samplers.run(k, sampler, sampler.init(start), 1))(key)
     found, counts = np.unique(state.position, return_counts=True)
     assert state.position.dtype == dtype
     assert found.tolist() == list(values)
@@ -132,7 +129,7 @@ def test_lattices(dtype, x64):
         (0, 1): lattice.Potts(0.3, jnp.zeros(2)),
     }
     for values, model in models.items():
-        sampler = gibbs_sampling.checkerboard(model)
+        sampler = samplers.checkerboard_gibbs(model)
         x = jnp.full((2, 2, 2), 1).astype(dtype)
         if holds(dtype, values) and dtype != "bool":
             assert sampler.init(x).position.dtype == dtype
@@ -147,7 +144,7 @@ def test_values_that_jax_would_cut_are_refused():
     for make in (
         lambda: paths.uniform(3, values),
         lambda: exact.states(3, values),
-        lambda: gibbs_sampling.systematic_scan(energy, values=values),
+        lambda: samplers.systematic_scan_gibbs(energy, values=values),
         lambda: objectives.pseudo_likelihood(lambda p, x: energy(x), values=values),
     ):
         with pytest.raises(ValueError, match="values must be integers that fit int32"):

@@ -1,0 +1,171 @@
+r"""A replay buffer: draw some of many persistent chains, move them, write them back.
+
+The chains are a pytree of positions, with the chains on the leading axis of every leaf, or the
+state of a sampler, in which ``samplers.chain_axes`` tells where they are.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ebm_jax import _checks, _draws
+from ebm_jax._trees import finite_chains, has_nan, put_chains, select_chains, take_chains
+from ebm_jax.types import Array, Key, PyTree
+
+
+def draw(
+    key: Key, chains: PyTree, num: int, *, axes: PyTree | None = None, groups: int = 1
+) -> tuple[Array, PyTree]:
+    r"""Draw ``num`` different slots of the persistent chains, every slot equally likely.
+
+    Args:
+        key: a key of ``jax.random.key``, used once.
+        chains: pytree with the slots on the leading axis, or where ``axes`` says.
+        num: how many, from 1 to the number of slots.
+        axes: the axis of the slots in every leaf, -1 for none, as ``samplers.chain_axes`` returns
+            it for a sampler's state. None for positions.
+        groups: draw as many from each of so many blocks of neighbouring slots. A multiple of the
+            number of devices that hold the slots keeps every chain on its device.
+
+    Returns:
+        The indices (num,), without repetition, and the chains in those slots. Give the
+        indices to ``write_back``: the slots drawn are the slots written.
+
+    Raises:
+        ValueError: more chains than slots, groups that divide either unequally.
+
+    >>> import jax, jax.numpy as jnp
+    >>> indices, drawn = draw(jax.random.key(0), jnp.arange(5.0)[:, None], 5)
+    >>> sorted(indices.tolist())
+    [0, 1, 2, 3, 4]
+    """
+    _checks.one_key(key)
+    where = _leading(chains) if axes is None else axes
+    capacity, num = _num_chains(chains, where), _checks.count("num", num, least=0)
+    if not 1 <= num <= capacity:
+        raise ValueError(f"num must be from 1 to the {capacity} slots there are, got {num}.")
+    _checks.groups(groups, num, capacity)
+    # The num largest of capacity numbers, on one device faster than a permutation, which sorts
+    # them all; but a sort stays on the devices that hold its rows. Two of the 2^23 values are
+    # seldom equal, and then the lower slot wins.
+    uniform = jax.random.uniform(key, (capacity,)).reshape(groups, -1)
+    if groups == 1:
+        _, local = jax.lax.top_k(uniform, num)
+    else:
+        local = jnp.argsort(-uniform, axis=1)[:, : num // groups]
+    indices = (local + uniform.shape[1] * jnp.arange(groups)[:, None]).reshape(-1)
+    return indices, take_chains(chains, indices, where, groups)
+
+
+def write_back(
+    chains: PyTree, indices: Array, moved: PyTree, *, axes: PyTree | None = None, groups: int = 1
+) -> PyTree:
+    r"""Return the persistent chains with ``moved`` in the slots ``indices``.
+
+    Args:
+        chains: pytree with the slots on the leading axis, or where ``axes`` says.
+        indices: (num,), from ``draw``: all different. What only running shows to be no slot is
+            not written.
+        moved: pytree with ``num`` chains, otherwise shaped like ``chains``.
+        axes: as in ``draw``; a leaf without chains is taken from ``moved``.
+        groups: as in ``draw``, from which the indices must come.
+
+    Returns:
+        The chains; every other slot is untouched.
+
+    Raises:
+        ValueError: indices that are known to be no slots or to repeat, ``moved`` of another
+            structure or shape.
+
+    >>> import jax.numpy as jnp
+    >>> write_back(jnp.zeros(4), jnp.array([2]), jnp.array([7.0])).tolist()
+    [0.0, 0.0, 7.0, 0.0]
+    """
+    where = _leading(chains) if axes is None else axes
+    capacity, given = _num_chains(chains, where), _checks.array("indices", indices)
+    if not jnp.issubdtype(given.dtype, jnp.integer) and given.size:
+        raise TypeError(f"indices must be integers, got {given.dtype}.")
+    known = _checks.concrete(indices)
+    if jnp.ndim(indices) != 1 or (
+        known is not None and (len(set(known.tolist())) < len(known) or not known.size)
+    ):
+        raise ValueError(f"indices must be one or more different slots, (num,), got {indices}.")
+    if known is not None and not ((known >= 0) & (known < capacity)).all():
+        raise ValueError(f"indices must be slots from 0 to {capacity - 1}, got {known}.")
+    _same_chains("moved", moved, chains, where, len(indices))
+    _checks.groups(groups, len(indices), capacity)
+    return put_chains(chains, jnp.asarray(indices), moved, where, groups)
+
+
+def restart(
+    key: Key, chains: PyTree, fresh: PyTree, fraction, *, axes: PyTree | None = None
+) -> tuple[PyTree, Array]:
+    r"""Restart each chain with probability ``fraction``, from a new state of its own.
+
+    A chain with a NaN always restarts, and so does one with an infinite coordinate.
+
+    Args:
+        key: a key of ``jax.random.key``, used once.
+        chains: pytree with the chains on the leading axis, or where ``axes`` says.
+        fresh: new ones of the same structure, independent of the old.
+        fraction: in [0, 1].
+        axes: as in ``draw``; a leaf without chains is kept.
+
+    Returns:
+        The chains, and which of them restarted, (n,) booleans.
+
+    Raises:
+        ValueError: a fraction outside [0, 1], fresh chains of another structure or shape.
+
+    >>> import jax, jax.numpy as jnp
+    >>> chains = jnp.array([[1.0], [jnp.nan]])
+    >>> restart(jax.random.key(0), chains, jnp.zeros((2, 1)), 0.0)[0].tolist()
+    [[1.0], [0.0]]
+    """
+    _checks.one_key(key)
+    _checks.fraction("fraction", fraction)
+    if jnp.ndim(fraction):
+        raise ValueError(f"fraction must be one number, got the shape {jnp.shape(fraction)}.")
+    where = _leading(chains) if axes is None else axes
+    num = _num_chains(chains, where)
+    _same_chains("fresh", fresh, chains, where, num)
+    broken = ~finite_chains(getattr(chains, "position", chains))
+    if axes is not None:
+        broken |= has_nan(chains, where, num)
+    chosen = _draws.bernoulli(key, jnp.log(jnp.asarray(fraction, float)), (num,)) | broken
+    return select_chains(chosen, fresh, chains, where), chosen
+
+
+def _leading(chains: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: 0, chains)
+
+
+def _num_chains(chains: PyTree, where: PyTree) -> int:
+    """Return the number of chains, or refuse leaves that disagree."""
+    integers = all(isinstance(axis, int | np.integer) for axis in jax.tree.leaves(where))
+    if not integers or jax.tree.structure(where) != jax.tree.structure(chains):
+        raise ValueError(f"axes must have one integer for every leaf of the chains, got {where}.")
+    pairs = zip(jax.tree.leaves(chains), jax.tree.leaves(where), strict=True)
+    sizes = {jnp.shape(leaf)[axis : axis + 1] for leaf, axis in pairs if axis >= 0}
+    if len(sizes) != 1 or not all(sizes) or sizes == {(0,)}:
+        raise ValueError(
+            "Chains must have one common axis, the leading one if no axes are given, of at least "
+            f"1; got the shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(chains)]}."
+        )
+    return sizes.pop()[0]
+
+
+def _same_chains(name: str, given: PyTree, chains: PyTree, where: PyTree, num: int) -> None:
+    """Refuse chains of another structure, or of other shapes than ``num`` of these have."""
+
+    def wanted(axis: int, leaf: Array) -> tuple[int, ...]:
+        shape = jnp.shape(leaf)
+        return shape if axis < 0 else (*shape[:axis], num, *shape[axis + 1 :])
+
+    shapes = [wanted(*pair) for pair in zip(*map(jax.tree.leaves, (where, chains)), strict=True)]
+    found = [jnp.shape(leaf) for leaf in jax.tree.leaves(given)]
+    if jax.tree.structure(given) != jax.tree.structure(chains) or found != shapes:
+        raise ValueError(
+            f"{name} must be {num} chains of the same structure, of the shapes {shapes}; got "
+            f"{found} in {jax.tree.structure(given)}."
+        )
