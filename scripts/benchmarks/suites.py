@@ -188,7 +188,7 @@ def train_cases(chains: int, steps: int, capacity: int, updates: int) -> dict[st
     data = jax.random.normal(jax.random.key(1), (updates, chains, 28, 28, 1))
     objective = objectives.persistent(
         network.apply,
-        lambda params: ULA(functools.partial(network.apply, params)),
+        ULA,
         num_steps=steps,
         num_chains=chains,
         capacity=capacity,
