@@ -262,6 +262,7 @@ def categorical(word: Array, logits: list, fraction: Array) -> Array:
     Whole numbers of the range belong to every category but the likeliest, which has the rest: sums
     of them lose nothing, where sums of probabilities would lose the small ones.
     """
+    fraction = jnp.expand_dims(fraction, tuple(range(word.ndim - fraction.ndim)))
     highest, likeliest = logits[0], jnp.zeros((), jnp.int32)
     for k, logit in enumerate(logits[1:], 1):
         likeliest = jnp.where(logit > highest, k, likeliest)
