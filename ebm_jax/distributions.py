@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks
-from ebm_jax.types import Array, Distribution, Key, Position
+from ebm_jax import _checks, _draws
+from ebm_jax.types import Array, Distribution, Energy, Key, Position
 
 
 def _distribution(
@@ -243,16 +243,14 @@ def bernoulli(logits: ArrayLike) -> Distribution:
     a = _parameter("logits", logits, dtype, _checks.finite)
     on, off = jax.nn.log_sigmoid(a), jax.nn.log_sigmoid(-a)
 
+    def draw(key: Key, num: int) -> Array:
+        return _draws.bernoulli(key, on, (num, *a.shape))
+
     def log_prob(x: Array) -> Array:
         value = jnp.sum(x.astype(dtype) * on + (1 - x.astype(dtype)) * off)
         return _within((x == 0) | (x == 1), x, value)
 
-    return _distribution(a.shape, lambda key, num: _draw_bernoulli(key, a, num), log_prob)
-
-
-def _draw_bernoulli(key: Key, logits: Array, num: int) -> Array:
-    """Draw ``num`` configurations of bits, (num, ...) booleans."""
-    return jax.random.bernoulli(key, jax.nn.sigmoid(logits), (num, *logits.shape))
+    return _distribution(a.shape, draw, log_prob)
 
 
 def categorical(logits: ArrayLike, values: ArrayLike | None = None) -> Distribution:
@@ -292,7 +290,7 @@ def categorical(logits: ArrayLike, values: ArrayLike | None = None) -> Distribut
     log_probs = jax.nn.log_softmax(a)
 
     def draw(key: Key, num: int) -> Array:
-        return jnp.asarray(v)[_draw_categorical(key, a, num)]
+        return jnp.asarray(v)[_draws.categorical(key, a, (num,))]
 
     def log_prob(x: Array) -> Array:
         same = x[..., None] == v
@@ -314,11 +312,6 @@ def _values(values: ArrayLike, num: int) -> np.ndarray:
             f"logits' last axis, got {known}."
         )
     return held
-
-
-def _draw_categorical(key: Key, logits: Array, num: int) -> Array:
-    """Draw ``num`` configurations of indices into the last axis of the logits, (num, ...)."""
-    return jax.random.categorical(key, logits, shape=(num, *logits.shape[:-1]))
 
 
 def mixture(components: Sequence[Distribution], weights: ArrayLike | None = None) -> Distribution:
@@ -365,7 +358,7 @@ def mixture(components: Sequence[Distribution], weights: ArrayLike | None = None
         _checks.one_key(key)
         num = _checks.count("num", num, least=0)
         which_key, *keys = jax.random.split(key, num_components + 1)
-        which = _draw_categorical(which_key, log_weights, num)
+        which = _draws.categorical(which_key, log_weights, (num,))
         drawn = [
             jax.tree.map(jnp.asarray, c.sample(k, num))
             for c, k in zip(components, keys, strict=True)
@@ -385,3 +378,25 @@ def mixture(components: Sequence[Distribution], weights: ArrayLike | None = None
         return jax.nn.logsumexp(log_weights + jnp.stack(each))
 
     return Distribution(sample, log_prob)
+
+
+def energy(distribution: Distribution) -> Energy:
+    r"""Return the energy of a distribution, whose partition function is 1.
+
+    .. math:: E(x) = -\log p(x)
+
+    Args:
+        distribution: a ``Distribution``.
+
+    Returns:
+        x -> ().
+
+    Raises:
+        TypeError: a value without ``sample`` or ``log_prob``.
+
+    >>> import jax.numpy as jnp
+    >>> round(float(energy(gaussian(jnp.zeros(2), 1.0))(jnp.zeros(2))), 4)  # log 2 pi
+    1.8379
+    """
+    _checks.distribution("distribution", distribution)
+    return lambda x: -distribution.log_prob(x)

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import ebm_jax
-from ebm_jax import samplers
+from ebm_jax import distributions, samplers
 from ebm_jax.partition import annealed, bridges, estimates, paths
-from ebm_jax.types import Array, Key, Params
+from ebm_jax.types import Array, Distribution, Key, Params
 from experiments import data
 from experiments.image_model import Model
 from experiments.stages import stage
@@ -54,9 +54,9 @@ def starts(split: data.Split, num_classes: int, chains: int, noise: float, seed:
     return {"x": jnp.asarray(x), "y": jnp.repeat(jnp.arange(num_classes), chains)}
 
 
-def reference(model: Model) -> paths.Base:
+def reference(model: Model) -> Distribution:
     """Return the Gaussian of independent pixels that annealing starts from."""
-    return paths.gaussian(model.reference.mean, model.reference.precision**-0.5)
+    return distributions.gaussian(model.reference.mean, model.reference.precision**-0.5)
 
 
 def log_partitions(
@@ -68,7 +68,7 @@ def log_partitions(
     the energy itself. What they find from above holds as far as they are then samples of it.
     """
     base, joint = reference(model), functools.partial(model.joint, params)
-    path = paths.geometric(lambda configuration: base.energy(configuration["x"]), joint)
+    path = paths.geometric(lambda configuration: -base.log_prob(configuration["x"]), joint)
     anneal = _annealer(path, step_size)
     keys = jax.random.split(key, 5)
     rising = jnp.linspace(0, 1, num_betas + 1)
@@ -153,7 +153,7 @@ def measure(
         # Of a sum of independent estimates: its relative variance is that of so many chains.
         "nats_effective_sample_size": float(1 / np.sum(weights**2 / found.effective_sample_sizes)),
         "nats_given_class": float(np.mean(right - log_z_y[y])),
-        "nats_reference": -float(jnp.mean(jax.vmap(reference(model).energy)(x))),
+        "nats_reference": float(jnp.mean(jax.vmap(reference(model).log_prob)(x))),
     }
     return likelihood, levels.astype(np.float32)
 

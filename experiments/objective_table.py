@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import objectives, samplers
-from ebm_jax.objectives import AmortizedParams, Noise
-from ebm_jax.types import Array, Energy, Key, MakeSampler, Objective, Params
+from ebm_jax import distributions, objectives, samplers
+from ebm_jax.objectives import AmortizedParams
+from ebm_jax.types import Array, Distribution, Energy, Key, MakeSampler, Objective, Params
 from experiments.runs import UsageError
 
 
@@ -218,8 +218,8 @@ def _stein(problem: Problem, *, length: float = 0.3) -> Objective:
     return objectives.kernelized_stein_discrepancy(problem.energy, length)
 
 
-def _gaussian_noise(problem: Problem) -> Noise:
-    return objectives.gaussian_noise(problem.data.mean(0), np.cov(problem.data.T))
+def _gaussian_noise(problem: Problem) -> Distribution:
+    return distributions.gaussian(problem.data.mean(0), covariance=np.cov(problem.data.T))
 
 
 def _binary_nce(problem: Problem, *, negatives: int = 4) -> Objective:
@@ -353,9 +353,10 @@ def _probability_flow(problem: Problem) -> Objective:
     return objectives.minimum_probability_flow(problem.energy)
 
 
-def _bernoulli_noise(problem: Problem) -> Noise:
-    seen = problem.data.sum(0) + 1  # once more on and off, or a bit that never was has no density
-    return objectives.bernoulli_noise(jnp.asarray(seen / (len(problem.data) + 2), jnp.float32))
+def _bernoulli_noise(problem: Problem) -> Distribution:
+    on = problem.data.sum(0)  # each counted once more on and off: every bit stays possible
+    logits = np.log((on + 1) / (len(problem.data) - on + 1))
+    return distributions.bernoulli(jnp.asarray(logits, jnp.float32))
 
 
 def _bits_binary_nce(problem: Problem, *, negatives: int = 4) -> Objective:

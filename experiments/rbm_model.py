@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import ebm_jax
-from ebm_jax import objectives, samplers
+from ebm_jax import distributions, objectives, samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, CenteredRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
@@ -197,7 +197,7 @@ def bracket(
 
     The upper end holds as far as ``ends`` are samples of the RBM.
     """
-    rbm, base = boltzmann.uncentered(params), paths.base_rate(rates)
+    rbm, base = boltzmann.uncentered(params), distributions.bernoulli(rates)
     path, make_sampler = paths.rbm(rbm, rates)
     betas = jnp.linspace(0, 1, num_betas)
     start_key, up_key, down_key, key = jax.random.split(key, 4)

@@ -26,12 +26,6 @@ from ebm_jax.objectives.improved_contrastive import (
 )
 from ebm_jax.objectives.likelihood import discriminative, maximum_likelihood, push_down
 from ebm_jax.objectives.noise_contrastive import binary_nce, conditional_nce, ranking_nce
-from ebm_jax.objectives.noise_distributions import (
-    Noise,
-    bernoulli_noise,
-    gaussian_noise,
-    mixture_noise,
-)
 from ebm_jax.objectives.penalties import gradient_penalty
 from ebm_jax.objectives.recovery_likelihood import recovery_likelihood
 from ebm_jax.objectives.sampled_likelihood import (
@@ -51,10 +45,8 @@ from ebm_jax.objectives.through_inference import through_inference
 
 __all__ = [
     "AmortizedParams",
-    "Noise",
     "PersistentState",
     "amortized",
-    "bernoulli_noise",
     "bernoulli_perturbation",
     "binary_nce",
     "by_sampling",
@@ -67,7 +59,6 @@ __all__ = [
     "energy_matching",
     "equilibrium_matching",
     "flow_matching",
-    "gaussian_noise",
     "gaussian_perturbation",
     "gradient_penalty",
     "grid_perturbation",
@@ -76,7 +67,6 @@ __all__ = [
     "kernelized_stein_discrepancy",
     "maximum_likelihood",
     "minimum_probability_flow",
-    "mixture_noise",
     "most_offending_among",
     "nearest_neighbor_entropy",
     "optimal_coupling",

@@ -3,8 +3,8 @@ r"""Noise-contrastive estimation: the energy learns to tell data from noise of k
 What the forms share:
 
 * ``energy``: (params, x) -> ().
-* ``noise``: a ``Noise``, or any pair of such functions. Data must lie where it has density, and
-  the closer it is to them, the better the estimate.
+* ``noise``: a ``Distribution``. Its density must be positive wherever there are data; the closer
+  it is to the data, the better the estimate.
 * ``num_negatives``: for each example, >= 1.
 * batches x, on the leading axis. Negatives are constants, of the batch's types.
 * metrics ``loss``, ``energy_positive``, ``energy_negative`` and ``energy_gap``, their difference.
@@ -21,8 +21,7 @@ import numpy as np
 from ebm_jax import _checks
 from ebm_jax.objectives import _negatives
 from ebm_jax.objectives.energy_discrepancy import Perturbation, _perturbed
-from ebm_jax.objectives.noise_distributions import Noise, _check_noise
-from ebm_jax.types import Array, Energy, Key, Metrics, Objective, Params, Position
+from ebm_jax.types import Array, Distribution, Energy, Key, Metrics, Objective, Params, Position
 
 
 def _like(batch: Position, negatives: Position, num: int) -> Position:
@@ -51,7 +50,7 @@ def _like(batch: Position, negatives: Position, num: int) -> Position:
     return jax.tree.map(typed, batch, negatives)
 
 
-def _log_prob(noise: Noise, x: Position) -> Array:
+def _log_prob(noise: Distribution, x: Position) -> Array:
     values = _checks.floating("What log_prob returns", jax.vmap(noise.log_prob)(x))
     if values.ndim != 1:
         raise ValueError(
@@ -62,7 +61,12 @@ def _log_prob(noise: Noise, x: Position) -> Array:
 
 
 def _contrast(
-    energy: Energy, noise: Noise, num_negatives: int, params: Params, batch: Position, key: Key
+    energy: Energy,
+    noise: Distribution,
+    num_negatives: int,
+    params: Params,
+    batch: Position,
+    key: Key,
 ) -> tuple[Array, Array, Metrics]:
     """Return -E - log q of the batch (n,), and of its negatives (n, num_negatives)."""
     num = _checks.leading_axis("batch", batch)
@@ -82,7 +86,7 @@ def _contrast(
     )
 
 
-def binary_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Objective:
+def binary_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -> Objective:
     r"""Return the logistic loss of telling data from noise.
 
         L(params) = mean_i softplus(-G(x_i)) + sum_j softplus(G(y_ij)),   y_ij ~ q, j = 1 ... v
@@ -109,8 +113,8 @@ def binary_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Objec
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import energies
-    >>> from ebm_jax.objectives import gaussian_noise
-    >>> noise = gaussian_noise(jnp.zeros(2), 1.0)
+    >>> from ebm_jax import distributions
+    >>> noise = distributions.gaussian(jnp.zeros(2), 1.0)
     >>> def energy(params, x):
     ...     return energies.gaussian(params["energy"], x) + params["log_partition"]
     >>> params = {"energy": energies.Gaussian(jnp.zeros(2), jnp.ones(2)),
@@ -121,7 +125,7 @@ def binary_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Objec
     1.3863
     """
     _checks.function("energy", energy)
-    _check_noise("noise", noise)
+    _checks.distribution("noise", noise)
     _checks.count("num_negatives", num_negatives)
 
     def loss(params, state, batch, key):
@@ -136,7 +140,7 @@ def binary_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Objec
     return Objective(lambda params, key: (), loss)
 
 
-def ranking_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Objective:
+def ranking_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -> Objective:
     r"""Return the loss of finding the example among its negatives: InfoNCE with log q known.
 
         L(params) = mean_i log(1 + sum_j exp(G(y_ij) - G(x_i))),   y_ij ~ q, j = 1 ... K
@@ -161,15 +165,15 @@ def ranking_nce(energy: Energy, noise: Noise, *, num_negatives: int = 1) -> Obje
         ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
-    >>> from ebm_jax.objectives import gaussian_noise
+    >>> from ebm_jax import distributions
     >>> objective = ranking_nce(lambda k, x: k * jnp.sum(x**2) / 2,
-    ...     gaussian_noise(jnp.zeros(2), 1.0), num_negatives=3)
+    ...     distributions.gaussian(jnp.zeros(2), 1.0), num_negatives=3)
     >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> round(float(value), 4)  # log 4
     1.3863
     """
     _checks.function("energy", energy)
-    _check_noise("noise", noise)
+    _checks.distribution("noise", noise)
     _checks.count("num_negatives", num_negatives)
 
     def loss(params, state, batch, key):

@@ -9,8 +9,8 @@ chains carry the weight; annealed from exact samples of the target back to the b
 is above it: a bracket. Source: R. M. Neal (2001), Annealed importance sampling, Statistics and
 Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood.
 
-    base = paths.gaussian(mean, scale)
-    path = paths.geometric(base.energy, energy)
+    base = distributions.gaussian(mean, sigma)
+    path = paths.geometric(distributions.energy(base), energy)
     make_sampler = functools.partial(samplers.mala, step_size=0.1)
     state = annealed.start(path, make_sampler, base.sample(key_0, 100))
     state, _ = annealed.anneal(key_1, path, make_sampler, state, jnp.linspace(0, 1, 1001)[1:])

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import jit, samplers
+from ebm_jax import distributions, jit, samplers
 from ebm_jax.energies import lattice
 from ebm_jax.energies.lattice import Ising
-from ebm_jax.partition import annealed, estimates, exact, paths
+from ebm_jax.partition import annealed, estimates, exact
 
 CRITICAL = 0.44068679350977147
 COUPLINGS = (0.1, 0.2, 0.4, CRITICAL, 0.5)
@@ -50,7 +50,8 @@ def annealing(seed: int) -> list[float]:
 
     The chains go from independent spins to the coldest coupling, and are weighed on the way.
     """
-    model, base = Ising(1.0), paths.uniform((SIDE, SIDE), jnp.array([-1, 1], jnp.int8))
+    spins = jnp.zeros((SIDE, SIDE, 2)), jnp.array([-1, 1], jnp.int8)
+    model, base = Ising(1.0), distributions.categorical(*spins)
     start_key, run_key, *keys = jax.random.split(jax.random.key(seed), 2 + len(COUPLINGS))
 
     def path(beta, spins):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import jit
+from ebm_jax import distributions, jit
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.partition import annealed, estimates, exact, paths
@@ -81,7 +81,7 @@ def annealed_rbm(data_dir: str | None, seed: int, workdir: Path) -> dict[str, An
     weights = datasets.rbm_weights("CD25", data_dir)
     rbm = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), weights)
     rates = rbm_model.base_rates(split.train_x)
-    base, (path, make_sampler) = paths.base_rate(rates), paths.rbm(rbm, rates)
+    base, (path, make_sampler) = distributions.bernoulli(rates), paths.rbm(rbm, rates)
     start_key, run_key, interval_key = jax.random.split(jax.random.key(seed), 3)
     betas = jnp.asarray(schedule()[1:], jnp.float32)
 

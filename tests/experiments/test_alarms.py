@@ -24,7 +24,7 @@ def quartic(params, x):
 def persistent(of=energy, make=samplers.mala, step_size=0.1, restart=0.0, burn_in=0):
     return objectives.persistent(
         of,
-        lambda params: make(functools.partial(of, params), step_size=step_size),
+        functools.partial(make, step_size=step_size),
         num_steps=5,
         num_chains=64,
         capacity=128,

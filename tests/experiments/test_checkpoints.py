@@ -1,6 +1,7 @@
 """A training that is cut anywhere goes on to the same bits; what is damaged is said and passed."""
 
 import errno
+import functools
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ def energy(params, x):
 
 OBJECTIVE = objectives.persistent(
     energy,
-    lambda params: samplers.mala(lambda x: energy(params, x), step_size=0.1),
+    functools.partial(samplers.mala, step_size=0.1),
     num_steps=2,
     num_chains=4,
     capacity=8,

@@ -34,7 +34,7 @@ def train(folder, steps, size):
 
     objective = objectives.persistent(
         energy,
-        lambda params: samplers.mala(functools.partial(energy, params), step_size=0.1),
+        functools.partial(samplers.mala, step_size=0.1),
         num_steps=5, num_chains=64, capacity=256, initial=start, groups=8,
     )
     trainer = training.trainer(objective, optax.adam(0.02), average_decay=0.9)

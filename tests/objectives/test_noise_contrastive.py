@@ -8,14 +8,14 @@ import numpy as np
 import objective_checks as checks
 import oracles
 import pytest
-from scipy import stats
 
 from ebm_jax import objectives
-from ebm_jax.objectives import Noise, bernoulli_noise, gaussian_noise, mixture_noise
+from ebm_jax.distributions import bernoulli, gaussian
+from ebm_jax.types import Distribution
 
 KEY = jax.random.key(0)
 BINARY, RANKING = objectives.binary_nce, objectives.ranking_nce
-STANDARD = gaussian_noise(jnp.zeros(3), 1.0)
+STANDARD = gaussian(jnp.zeros(3), 1.0)
 
 
 def bowl(params, x):
@@ -76,7 +76,7 @@ def conditional_by_enumeration(theta):
     return COUNTS @ np.mean(gaps, axis=1, where=np.array(flips))
 
 
-NOISE = bernoulli_noise(P)
+NOISE = bernoulli(np.log(P / (1 - P)))
 ENUMERATED = {
     "binary": (BINARY(machine, NOISE), lambda t: binary_by_enumeration(t, 1)),
     "three negatives": (
@@ -111,7 +111,7 @@ def test_many_negatives_are_maximum_likelihood():
     np.testing.assert_allclose(binary, likelihood, atol=1e-3)
 
 
-BROAD = gaussian_noise(np.zeros(5), 1.5 * np.eye(5) + 0.2)
+BROAD = gaussian(np.zeros(5), covariance=1.5 * np.eye(5) + 0.2)
 
 
 def test_training_binary_nce_finds_the_gaussian_and_its_log_z(x64):
@@ -156,7 +156,7 @@ def test_no_gradient_flows_through_the_noise(x64):
     """Neither through what is drawn nor through its density."""
 
     def of_noise(m):
-        noise = gaussian_noise(m * jnp.ones(3), jnp.exp(m))
+        noise = gaussian(m * jnp.ones(3), jnp.exp(m / 2))
         forms = BINARY(bowl, noise), RANKING(bowl, noise)
         return sum(form.loss(AT_NOISE, (), X, KEY)[0] for form in forms)
 
@@ -175,7 +175,7 @@ def test_a_class_is_given_and_negatives_have_the_types_of_the_batch(x64):
     def sample(key, n):
         return {"u": jax.random.normal(key, (n,)), "class": jnp.ones(n, int)}
 
-    noise = Noise(sample, lambda x: jax.scipy.stats.norm.logpdf(x["u"]))
+    noise = Distribution(sample, lambda x: jax.scipy.stats.norm.logpdf(x["u"]))
     batch = {"u": X[:, 0].astype(np.float32), "class": np.ones(6, np.int8)}
     value, _ = jax.jit(lambda p: RANKING(energy, noise).loss(p, (), batch, KEY))(1.0)
     np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
@@ -198,47 +198,3 @@ def test_every_type_is_right_up_to_rounding(scale, x64):
 def test_a_row_of_nan_is_seen(x64):
     checks.assert_nan_is_seen(LOSSES, X)
     checks.assert_nan_is_seen(CONDITIONAL, X)
-
-
-MEAN, COVARIANCE = np.array([0.3, -1.0]), np.array([[1.0, 0.4], [0.4, 0.5]])
-
-
-def mixture_density(x):
-    wide = stats.multivariate_normal(MEAN, COVARIANCE).pdf(x)
-    return 0.75 * wide + 0.25 * stats.multivariate_normal(MEAN + 2, 0.3 * np.eye(2)).pdf(x)
-
-
-@pytest.mark.parametrize("kind", ["matrix", "diagonal", "variance", "mixture"])
-def test_draws_and_density_of_the_noise(kind, x64):
-    """The density is SciPy's; the draws have its mean and second moments."""
-    narrow = gaussian_noise(MEAN + 2, 0.3)
-    covariance = {"matrix": COVARIANCE, "diagonal": np.diag(COVARIANCE), "variance": 0.7}
-    if kind == "mixture":
-        noise = mixture_noise([gaussian_noise(MEAN, COVARIANCE), narrow], [3.0, 1.0])
-        mean, spread = MEAN + 0.5, 0.75 * COVARIANCE + 0.25 * 0.3 * np.eye(2) + 0.75
-        density = mixture_density
-    else:
-        noise = gaussian_noise(MEAN, covariance[kind])
-        mean = MEAN
-        spread = {
-            "matrix": COVARIANCE,
-            "diagonal": np.diag(np.diag(COVARIANCE)),
-            "variance": 0.7 * np.eye(2),
-        }[kind]
-        density = stats.multivariate_normal(mean, spread).pdf
-    x, log_prob = jax.jit(lambda k: (s := noise.sample(k, 4000), jax.vmap(noise.log_prob)(s)))(KEY)
-    np.testing.assert_allclose(log_prob, np.log(density(np.asarray(x))))
-    d = np.asarray(x) - mean
-    moments = np.stack([*d.T, d[:, 0] ** 2, d[:, 0] * d[:, 1], d[:, 1] ** 2], axis=1)
-    checks.assert_mean(moments, [0, 0, spread[0, 0], spread[0, 1], spread[1, 1]])
-
-
-def test_bernoulli_noise(x64):
-    """Its table, its frequencies, and no density for anything but bits."""
-    x = np.asarray(NOISE.sample(KEY, 4000))
-    assert x.dtype == bool
-    frequencies = (x[:, None] == BITS).all(2).mean(0)
-    assert stats.chisquare(4000 * frequencies, 4000 * Q).pvalue > 0.0027
-    log_prob = jax.jit(jax.vmap(NOISE.log_prob))
-    np.testing.assert_allclose(log_prob(BITS), np.log(Q))
-    assert np.isneginf(log_prob(np.array([[0, 2, 1]]))).all()

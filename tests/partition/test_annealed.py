@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 
 import ebm_jax
-from ebm_jax import samplers
+from ebm_jax import distributions, samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.types import Sampler
@@ -61,8 +61,10 @@ def test_the_mean_weight_is_the_ratio_by_matrix_products(x64):
     rng = np.random.default_rng(1)
     n, betas = 10, np.array([0.05, 0.2, 0.35, 0.7, 1.0])
     machine = boltzmann.BoltzmannMachine(rng.normal(size=(n, n)), rng.normal(size=n))
-    base = paths.base_rate(jnp.asarray(rng.normal(size=n)))
-    path = paths.geometric(base.energy, lambda x: boltzmann.boltzmann_machine(machine, x))
+    base = distributions.bernoulli(jnp.asarray(rng.normal(size=n)))
+    path = paths.geometric(
+        distributions.energy(base), lambda x: boltzmann.boltzmann_machine(machine, x)
+    )
     states = jnp.asarray(bits(n))
     on_states = jax.jit(jax.vmap(path, (None, 0)))
 
@@ -224,7 +226,7 @@ def test_an_rbm_there_and_back():
     rng = np.random.default_rng(1)
     path, make_sampler = paths.rbm(RBM, BASE_BIAS)
     betas, (log_z, p) = np.linspace(0, 1, 41)[1:], exact_rbm()
-    there = forward(path, make_sampler, paths.base_rate(BASE_BIAS), betas, 4000)
+    there = forward(path, make_sampler, distributions.bernoulli(BASE_BIAS), betas, 4000)
     samples = jnp.asarray(bits(6)[rng.choice(64, 4000, p=p)])
     again = back(path, make_sampler, samples, betas)
     assert_estimates(there, log_z)
@@ -241,7 +243,7 @@ def test_few_chains_and_fast_cooling_bracket_from_both_sides():
     """On average over 300 runs the one side is below and the other above, by far."""
     rng = np.random.default_rng(1)
     path, make_sampler = paths.rbm(RBM, BASE_BIAS)
-    base, betas = paths.base_rate(BASE_BIAS), jnp.array([0.5, 1.0])
+    base, betas = distributions.bernoulli(BASE_BIAS), jnp.array([0.5, 1.0])
     log_z, p = exact_rbm()
     samples = jnp.asarray(bits(6)[rng.choice(64, (300, 4), p=p)])
 
@@ -268,9 +270,9 @@ GAUSSIAN_RBM = boltzmann.GaussianRBM(
 
 
 def continuous():
-    base = paths.gaussian(jnp.zeros(3), 2.0)
+    base = distributions.gaussian(jnp.zeros(3), 2.0)
     energy = functools.partial(boltzmann.gaussian_rbm_free_energy, GAUSSIAN_RBM)
-    return base, paths.geometric(base.energy, energy)
+    return base, paths.geometric(distributions.energy(base), energy)
 
 
 def test_continuous_positions_from_a_gaussian_base():
@@ -292,8 +294,10 @@ def test_discrete_positions_from_a_uniform_base():
     machine = boltzmann.BoltzmannMachine(
         jnp.asarray(rng.normal(size=(8, 8)) / 2, jnp.float32), jnp.zeros(8)
     )
-    base = paths.uniform(8, (-1, 1))
-    path = paths.geometric(base.energy, lambda x: boltzmann.boltzmann_machine(machine, x))
+    base = distributions.categorical(jnp.zeros((8, 2)), (-1, 1))
+    path = paths.geometric(
+        distributions.energy(base), lambda x: boltzmann.boltzmann_machine(machine, x)
+    )
     log_z = exact.log_partition(
         lambda x: boltzmann.boltzmann_machine(machine, x), 8, values=(-1, 1)
     )
@@ -332,7 +336,7 @@ def test_a_biased_sampler_biases_log_z():
     def path(beta, x):
         return (1 + 8 * beta) * x**2 / 2 + 0.5 * jnp.log(2 * jnp.pi)
 
-    base = paths.gaussian(jnp.zeros(()), 1.0)
+    base = distributions.gaussian(jnp.zeros(()), 1.0)
     log_w, v, k = 0.0, 1.0, 1.0
     for beta in betas:
         rise = 1 + 8 * beta - k
@@ -353,7 +357,7 @@ def test_a_biased_sampler_biases_log_z():
 def test_a_run_cut_in_pieces_is_the_same_run():
     path, make_sampler = paths.rbm(RBM, BASE_BIAS)
     betas = jnp.linspace(0, 1, 21)[1:]
-    base = paths.base_rate(BASE_BIAS)
+    base = distributions.bernoulli(BASE_BIAS)
     begin = jax.jit(lambda key: annealed.start(path, make_sampler, base.sample(key, 50)))(
         jax.random.key(0)
     )
@@ -380,7 +384,7 @@ def test_a_run_cut_in_pieces_is_the_same_run():
 def test_resampling_is_unbiased_and_tells_its_error():
     """E[Z] over 1,500 runs of 40 chains, and the mean of the variances against their variance."""
     path, make_sampler = paths.rbm(RBM, BASE_BIAS)
-    base, betas = paths.base_rate(BASE_BIAS), jnp.linspace(0, 1, 7)[1:]
+    base, betas = distributions.bernoulli(BASE_BIAS), jnp.linspace(0, 1, 7)[1:]
     log_z, _ = exact_rbm()
 
     @jax.jit
@@ -412,7 +416,7 @@ def test_intervals_cover_log_z(resample_below, groups):
     rng = np.random.default_rng(7)
     params = boltzmann.RBM(*(jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((5, 3), 5, 3)))
     path, make_sampler = paths.rbm(params, jnp.zeros(5))
-    base, betas, runs = paths.base_rate(jnp.zeros(5)), jnp.linspace(0, 1, 9)[1:], 200
+    base, betas, runs = distributions.bernoulli(jnp.zeros(5)), jnp.linspace(0, 1, 9)[1:], 200
     energies = jax.jit(jax.vmap(functools.partial(path, 1.0)))(bits(5))
     log_z, p = oracles.log_partition(energies), jnp.asarray(oracles.probabilities(energies))
     states, options = jnp.asarray(bits(5)), {"resample_below": resample_below, "groups": groups}
@@ -446,7 +450,7 @@ def test_intervals_cover_log_z(resample_below, groups):
 def test_resampled_chains_of_one_group_have_no_error(key):
     """Known before anything runs they are refused; under jit what is not known is NaN."""
     path, make_sampler = paths.rbm(RBM, BASE_BIAS)
-    betas, base = jnp.linspace(0, 1, 5)[1:], paths.base_rate(BASE_BIAS)
+    betas, base = jnp.linspace(0, 1, 5)[1:], distributions.bernoulli(BASE_BIAS)
     end = forward(path, make_sampler, base, betas, 100, resample_below=1.0)
     log_z = jax.nn.logsumexp(end.log_weights) - jnp.log(100)
     with pytest.raises(ValueError, match=r"resampled in one group.*groups=20"):
@@ -614,8 +618,8 @@ def test_forbidden_states_have_no_weight_ever_after():
     def energy(x):
         return jnp.where(x[0] == 1, jnp.inf, jnp.sum(x) / 2)
 
-    base = paths.uniform(3)
-    path = paths.geometric(base.energy, energy)
+    base = distributions.categorical(jnp.zeros((3, 2)))
+    path = paths.geometric(distributions.energy(base), energy)
 
     end = forward(path, samplers.systematic_scan_gibbs, base, np.linspace(0, 1, 6)[1:], 4000)
     dead = np.isneginf(end.log_weights)
@@ -623,35 +627,7 @@ def test_forbidden_states_have_no_weight_ever_after():
     assert_estimates(end, 2 * np.log1p(np.exp(-0.5)))
 
 
-# Bases.
-
-
-def test_bases_are_normalised_and_drawn_as_they_say(key):
-    rng = np.random.default_rng(1)
-    logits = jnp.asarray(rng.normal(size=4))
-    for base, values in (
-        (paths.uniform(4), (0, 1)),
-        (paths.uniform(4, (-1, 0, 1)), (-1, 0, 1)),
-        (paths.base_rate(logits), (0, 1)),
-    ):
-        states = exact.states(4, values)
-        p = np.exp(-np.asarray(jax.jit(jax.vmap(base.energy))(states), np.float64))
-        np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
-        drawn = np.asarray(jax.jit(base.sample, static_argnums=1)(key, 20_000)).astype(int)
-        index = (drawn - min(values)) @ len(values) ** np.arange(3, -1, -1)
-        assert (
-            stats.chisquare(np.bincount(index, minlength=len(p)), 20_000 * p / p.sum()).pvalue
-            > 1e-6
-        )
-    base = paths.gaussian(jnp.array([1.0, -2.0]), jnp.array([0.5, 3.0]))
-    points, volume = oracles.grid(-20.0, 20.0, 400, 2)
-    np.testing.assert_allclose(
-        np.exp(-np.asarray(jax.jit(jax.vmap(base.energy))(points))).sum() * volume, 1, rtol=1e-4
-    )
-    for x, mean, scale in zip(
-        np.asarray(base.sample(key, 20_000)).T, (1, -2), (0.5, 3), strict=True
-    ):
-        assert stats.kstest(x, stats.norm(mean, scale).cdf).pvalue > 1e-6
+# Paths.
 
 
 def test_a_geometric_path_at_its_ends():
@@ -675,7 +651,3 @@ def test_bad_input(key):
             annealed.anneal(key, path, make_sampler, state, **options)
     with pytest.raises(ValueError, match="beta must be one number"):
         annealed.start(path, make_sampler, jnp.zeros((3, 6), bool), beta=[0.0, 1.0])
-    with pytest.raises(ValueError, match="logits must be finite, got inf"):
-        paths.base_rate(jnp.array([0.0, jnp.inf]))
-    with pytest.raises(ValueError, match="scale must be finite and > 0"):
-        paths.gaussian(jnp.zeros(2), 0.0)

@@ -80,4 +80,9 @@ ROWS = [
         components=Arg([NORMAL, NORMAL], (None, 1.0, NORMAL, [], [NORMAL, None], [NORMAL.sample])),
         weights=positive(jnp.ones(2), INF, jnp.ones(3), 1.0, jnp.array([1.0, 0.0])),
     ),
+    row(
+        distributions.energy,
+        use=lambda energy: energy(MEAN),
+        distribution=Arg(NORMAL, (None, 1.0, NORMAL.sample, [NORMAL])),
+    ),
 ]

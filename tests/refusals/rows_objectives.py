@@ -1,28 +1,28 @@
 """Objectives without chains: scores, noise, Stein's discrepancy, discrete data."""
 
 import jax.numpy as jnp
-from kinds import INF, KEY, NAN, Arg, count, energy, flag, function, numbers, positive, row
+from kinds import INF, NAN, Arg, count, energy, flag, function, positive, row
 from rows_partition import count_on
 from rows_samplers import VALUES
 from rows_training import ENERGY, X, bowl, of_batches, value
 
-from ebm_jax import objectives
-from ebm_jax.objectives import Noise
+from ebm_jax import distributions, objectives
+from ebm_jax.types import Distribution
 
 MEAN = jnp.zeros(2)
-NOISE = objectives.gaussian_noise(MEAN, 1.0)
+NOISE = distributions.gaussian(MEAN, 1.0)
 BITS = jnp.zeros((4, 3), int)
 
 
 def with_noise(sample=NOISE.sample, log_prob=NOISE.log_prob):
-    return Noise(sample, log_prob)
+    return Distribution(sample, log_prob)
 
 
 # Pairs that are none, and functions of them that return what they should not.
 NOISES = Arg(
     NOISE,
     (
-        *(None, 1.0, "noise", NOISE.sample, (1, 2), objectives.gaussian_noise),
+        *(None, 1.0, "noise", NOISE.sample, (1, 2), distributions.gaussian),
         with_noise(log_prob=None),
         with_noise(sample=None),
         with_noise(log_prob=lambda x: x),
@@ -134,25 +134,6 @@ ROWS = [
         energy=ENERGY,
         perturb=PERTURB,
         num_negatives=count(1),
-    ),
-    row(
-        objectives.gaussian_noise,
-        use=lambda noise: noise.log_prob(noise.sample(KEY, 3)[0]),
-        also=[(lambda: NOISE.log_prob(X), "configurations")],
-        mean=numbers(MEAN, NAN * MEAN, 1.0, jnp.zeros((1, 2)), jnp.zeros(3)),
-        covariance=positive(jnp.eye(2), INF, jnp.ones(3), jnp.ones((3, 2)), *NOT_DEFINITE),
-    ),
-    row(
-        objectives.mixture_noise,
-        use=lambda noise: noise.log_prob(noise.sample(KEY, 3)[0]),
-        components=Arg([NOISE, NOISE], (None, 1.0, NOISE, [], [NOISE, None], [NOISE.sample])),
-        weights=positive(jnp.ones(2), INF, jnp.ones(3), 1.0, jnp.array([1.0, 0.0])),
-    ),
-    row(
-        objectives.bernoulli_noise,
-        use=lambda noise: noise.log_prob(noise.sample(KEY, 3)[0]),
-        also=[(lambda: objectives.bernoulli_noise(0.5 * MEAN + 0.5).log_prob(X), "configurations")],
-        probability=positive(MEAN + 0.5, 1.0, 1.5, INF, jnp.array([0.5, 1.0])),
     ),
     row(
         objectives.pseudo_likelihood,

@@ -116,13 +116,6 @@ ROWS = [
         betas=numbers(jnp.array([0.0, 1.0]), 1.0, jnp.zeros(3), X, jnp.array([0.0, NAN])),
         positions=positions(jnp.ones((2, 3))),
     ),
-    row(paths.uniform, shape=SHAPE, values=UNITS),
-    row(paths.base_rate, logits=energies(HALF, jnp.array([0.0, INF]), jnp.array([0.0, NAN]))),
-    row(
-        paths.gaussian,
-        mean=energies(HALF, jnp.array([0.0, NAN])),
-        scale=positive(1.0, INF, jnp.ones(2)),
-    ),
     row(
         paths.geometric,
         use=lambda path: path(0.5, HALF),

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax import _draws, gibbs, objectives, samplers
+from ebm_jax import _draws, distributions, gibbs, objectives, samplers
 from ebm_jax.energies import boltzmann, lattice
-from ebm_jax.partition import paths
 from ebm_jax.samplers import _discrete, gibbs_sampling, replay_buffer
 from ebm_jax.types import Sampler
 
@@ -276,13 +275,9 @@ def test_impossible_decisions():
 PROBABILITIES = np.array([2.0**-46, 1e-12, 1e-7, 0.01, 0.5, 0.9, 1 - 2.0**-20], np.float32)
 
 
-def of_base_rate(key, num):
+def of_bernoulli(key, num):
     logits = np.concatenate([-LOGITS, LOGITS]).astype(np.float32)
-    return paths.base_rate(logits).sample(key, num)
-
-
-def of_noise(key, num):
-    return objectives.bernoulli_noise(PROBABILITIES).sample(key, num)
+    return distributions.bernoulli(logits).sample(key, num)
 
 
 def of_restarts(key, num):
@@ -297,10 +292,10 @@ def of_flips(key, num):
     return jnp.concatenate(flips, axis=1)
 
 
-@pytest.mark.parametrize("draw", [of_base_rate, of_noise, of_restarts, of_flips])
+@pytest.mark.parametrize("draw", [of_bernoulli, of_restarts, of_flips])
 def test_rare_events(draw, key, monkeypatch):
     """Each has two draws: one with the last bits at which it happens, one with those beyond."""
-    if draw is of_base_rate:
+    if draw is of_bernoulli:
         first, second = stacked(long_of_logit, np.concatenate([-LOGITS, LOGITS]))
     else:
         first, second = stacked(long, PROBABILITIES)
