@@ -303,9 +303,9 @@ def count(name: str, value, least: int = 1) -> int:
     return int(value)
 
 
-def groups(given: int, num: int, capacity: int) -> None:
+def groups(given: int, num: int, buffer_size: int) -> None:
     """Refuse groups that do not divide the chains drawn and the slots equally."""
-    if num % count("groups", given) or capacity % given:
+    if num % count("groups", given) or buffer_size % given:
         raise ValueError(
-            f"groups={given} must divide the {num} chains drawn and the {capacity} slots."
+            f"groups={given} must divide the {num} chains drawn and the {buffer_size} slots."
         )

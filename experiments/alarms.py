@@ -25,7 +25,7 @@ ALARMS = (
         "--step_size or --learning_rate",
     ),
     Alarm(
-        "acceptance",
+        "acceptance_rate",
         lambda values: values[-1] < 0.1,
         "the chains are stuck, nearly every proposal is rejected: lower --step_size",
     ),

@@ -78,7 +78,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("langevin_steps", None, "Steps of chains between updates.", lower_bound=1)
 runs.define_float("step_size", None, "Step size, in squared grey levels of [0, 1].", 1e-9, 10)
 flags.DEFINE_integer("chains", None, "Chains run at every update.", lower_bound=1)
-flags.DEFINE_integer("capacity", None, "Persistent chains.", lower_bound=1)
+flags.DEFINE_integer("buffer_size", None, "Persistent chains.", lower_bound=1)
 flags.DEFINE_integer(
     "groups", 1, "Equal groups of persistent chains that as many are drawn from.", lower_bound=1
 )
@@ -120,7 +120,7 @@ GROUPS = {
     ),
     "Training": ("steps", "flow_steps", "learning_rate", "flow_learning_rate"),
     "Chains": (
-        *("sampler", "step_size", "langevin_steps", "chains", "capacity", "groups", "restart"),
+        *("sampler", "step_size", "langevin_steps", "chains", "buffer_size", "groups", "restart"),
     ),
     "Samples and likelihood at the end": (
         *("samples", "sample_steps", "sample_beta", "guidance", "betas"),

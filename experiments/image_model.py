@@ -243,10 +243,10 @@ def proportions(train_y: np.ndarray, count: int) -> np.ndarray:
 def from_noise(labels: np.ndarray, pixels: int, mesh: Mesh | None) -> Callable:
     """Return where chains of these classes start: uniform noise."""
 
-    def initial(params, key, slots):
+    def initial(params, key, indices):
         del params
-        x = jax.random.uniform(key, (len(slots), pixels))
-        return devices.spread(mesh, {"x": x, "y": jnp.asarray(labels)[slots]})
+        x = jax.random.uniform(key, (len(indices), pixels))
+        return devices.spread(mesh, {"x": x, "y": jnp.asarray(labels)[indices]})
 
     return initial
 
@@ -254,9 +254,9 @@ def from_noise(labels: np.ndarray, pixels: int, mesh: Mesh | None) -> Callable:
 def from_images(labels: np.ndarray, x: np.ndarray, mesh: Mesh | None) -> Callable:
     """Return where chains of these classes start: images, one a chain."""
 
-    def initial(params, key, slots):
+    def initial(params, key, indices):
         del params, key
-        start = {"x": jnp.asarray(x)[slots], "y": jnp.asarray(labels)[slots]}
+        start = {"x": jnp.asarray(x)[indices], "y": jnp.asarray(labels)[indices]}
         return devices.spread(mesh, start)
 
     return initial
@@ -315,7 +315,7 @@ def likelihood(
     chains: Chains,
     langevin_steps: int,
     num_chains: int,
-    capacity: int,
+    buffer_size: int,
     restart_fraction: float,
     groups: int,
 ) -> Terms:
@@ -326,7 +326,7 @@ def likelihood(
         chains,
         num_steps=langevin_steps,
         num_chains=num_chains,
-        capacity=capacity,
+        buffer_size=buffer_size,
         initial=initial,
         restart_fraction=restart_fraction,
         burn_in=25,

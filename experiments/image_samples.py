@@ -141,7 +141,7 @@ def generate(
         energy = guided(model, params, guidance)
 
         def denoise(position):
-            return jnp.clip(inference.denoise(energy, position, noise=noise)["x"], 0, 1)
+            return jnp.clip(inference.denoise(energy, position, sigma=noise)["x"], 0, 1)
 
         start_key, run_key = jax.random.split(key)
         y = jnp.asarray(labels)
@@ -218,7 +218,7 @@ def inpaint(
         sampler = _chains(model, moves, energy, num_steps, beta)
         position = {"free": start, "image": jnp.asarray(image)}
         state, _ = samplers.run(run_key, sampler, sampler.init(position), num_steps)
-        drawn = inference.denoise(energy, state.position, noise=noise)["free"]
+        drawn = inference.denoise(energy, state.position, sigma=noise)["free"]
         return clean.at[:, free].set(jnp.clip(drawn, 0, 1))
 
     return np.asarray(draw(key, params)).reshape(len(x), repeats, -1)

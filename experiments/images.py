@@ -77,7 +77,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
     else:
         params = model.init(network_key)
     flow_key, start_key, fit_key = jax.random.split(fit_key, 3)
-    labels = image_model.proportions(split.train_y, FLAGS.capacity)
+    labels = image_model.proportions(split.train_y, FLAGS.buffer_size)
     initial = image_model.from_noise(labels, split.train_x.shape[1], run.mesh)
     batch = batches(split, FLAGS.data_noise, FLAGS.seed)
     terms, shown = image_model.discriminative(model, loss), "discriminative/loss"
@@ -117,7 +117,7 @@ def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any,
             chains=image_model.chains_of(FLAGS.sampler, FLAGS.step_size),
             langevin_steps=FLAGS.langevin_steps,
             num_chains=FLAGS.chains,
-            capacity=FLAGS.capacity,
+            buffer_size=FLAGS.buffer_size,
             restart_fraction=FLAGS.restart,
             groups=FLAGS.groups,
         )
@@ -213,16 +213,16 @@ def settle(images: Images) -> None:
         raise runs.UsageError("--flow_steps=0 needs --init_from: the flow is trained first.")
     if not FLAGS.steps and not FLAGS.flow_steps:
         raise runs.UsageError("--steps=0 and --flow_steps=0 leave nothing to train: raise one.")
-    if FLAGS.chains > FLAGS.capacity:
+    if FLAGS.chains > FLAGS.buffer_size:
         raise runs.UsageError(
-            f"--chains={FLAGS.chains} cannot exceed the --capacity={FLAGS.capacity} that they "
+            f"--chains={FLAGS.chains} cannot exceed the --buffer_size={FLAGS.buffer_size} that they "
             "come from."
         )
     groups = FLAGS.groups
-    if FLAGS.chains % groups or FLAGS.capacity % groups or groups % FLAGS.mesh:
+    if FLAGS.chains % groups or FLAGS.buffer_size % groups or groups % FLAGS.mesh:
         raise runs.UsageError(
-            f"--groups={groups} must divide --chains={FLAGS.chains} and --capacity="
-            f"{FLAGS.capacity}, and be a multiple of --mesh={FLAGS.mesh}."
+            f"--groups={groups} must divide --chains={FLAGS.chains} and --buffer_size="
+            f"{FLAGS.buffer_size}, and be a multiple of --mesh={FLAGS.mesh}."
         )
 
 

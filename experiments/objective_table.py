@@ -88,7 +88,7 @@ def energy_params(params: Params) -> Params:
 def _from_data(problem: Problem) -> Callable[[Params, Key, Array], Array]:
     """Return the start of chains at examples."""
     data = jnp.asarray(problem.data)
-    return lambda params, key, slots: data[jax.random.randint(key, slots.shape, 0, len(data))]
+    return lambda params, key, indices: data[jax.random.randint(key, indices.shape, 0, len(data))]
 
 
 def _exact(problem: Problem) -> Objective:
@@ -118,8 +118,8 @@ def _exact_on_grid(problem: Problem) -> Objective:
 
 def _langevin(problem: Problem, step_size: float) -> MakeSampler:
     """Return MALA within the square that contains the states."""
-    box = np.min(problem.states, 0), np.max(problem.states, 0)
-    return functools.partial(samplers.mala, step_size=step_size, box=box)
+    bounds = np.min(problem.states, 0), np.max(problem.states, 0)
+    return functools.partial(samplers.mala, step_size=step_size, bounds=bounds)
 
 
 # Unadjusted chains are never stuck, however rough the energy.
@@ -140,7 +140,7 @@ def _pcd(
         _langevin(problem, step_size),
         num_steps=steps,
         num_chains=problem.num_chains,
-        capacity=problem.num_chains,
+        buffer_size=problem.num_chains,
         initial=_from_data(problem),
         restart_fraction=restart,
     )
@@ -149,8 +149,8 @@ def _pcd(
 def _short_run(problem: Problem, *, steps: int = 40, step_size: float = 0.02) -> Objective:
     low, high = np.min(problem.states, 0), np.max(problem.states, 0)
 
-    def initial(params, key, slots):
-        return jax.random.uniform(key, (len(slots), len(low)), minval=low, maxval=high)
+    def initial(params, key, indices):
+        return jax.random.uniform(key, (len(indices), len(low)), minval=low, maxval=high)
 
     return objectives.short_run(
         problem.energy,
@@ -210,8 +210,8 @@ def _sliced(problem: Problem, *, probes: int = 1, variance_reduced: int = 1) -> 
     )
 
 
-def _denoising(problem: Problem, *, noise: float = 0.1) -> Objective:
-    return objectives.denoising_score_matching(problem.energy, noise)
+def _denoising(problem: Problem, *, sigma: float = 0.1) -> Objective:
+    return objectives.denoising_score_matching(problem.energy, sigma)
 
 
 def _stein(problem: Problem, *, length: float = 0.3) -> Objective:
@@ -247,12 +247,12 @@ def _energy_discrepancy(
 
 
 def _recovery_likelihood(
-    problem: Problem, *, noise: float = 0.5, steps: int = 20, step_size: float = 0.01
+    problem: Problem, *, sigma: float = 0.5, steps: int = 20, step_size: float = 0.01
 ) -> Objective:
     return objectives.recovery_likelihood(
         problem.energy,
         functools.partial(_unadjusted, step_size=step_size),
-        noise=noise,
+        sigma=sigma,
         num_steps=steps,
     )
 
@@ -289,13 +289,13 @@ CONTINUOUS = {
     "score_matching": Row(_score_matching, {}),
     "hutchinson_score_matching": Row(_hutchinson, {"probes": [1, 4]}),
     "sliced_score_matching": Row(_sliced, {"probes": [1, 4], "variance_reduced": [1, 0]}),
-    "denoising_score_matching": Row(_denoising, {"noise": [0.1, 0.05, 0.2]}),
+    "denoising_score_matching": Row(_denoising, {"sigma": [0.1, 0.05, 0.2]}),
     "stein_discrepancy": Row(_stein, {"length": [0.3, 0.1, 1.0]}),
     "binary_nce": Row(_binary_nce, {"negatives": [4, 16]}),
     "ranking_nce": Row(_ranking_nce, {"negatives": [16, 4]}),
     "conditional_nce": Row(_conditional_nce, {"variance": [0.3, 0.1, 1.0]}),
     "energy_discrepancy": Row(_energy_discrepancy, {"variance": [0.3, 0.1, 1.0]}),
-    "recovery_likelihood": Row(_recovery_likelihood, {"noise": [0.5, 0.25, 1.0]}),
+    "recovery_likelihood": Row(_recovery_likelihood, {"sigma": [0.5, 0.25, 1.0]}),
     "energy_matching": Row(_energy_matching, {"temperature": [1.0, 0.3], "weight": [10.0, 1.0]}),
     "equilibrium_matching": Row(_equilibrium_matching, {"temperature": [0.5, 0.1]}),
 }
@@ -315,7 +315,7 @@ def _bits_persistent(problem: Problem, make_sampler: MakeSampler, num_steps: int
         make_sampler,
         num_steps=num_steps,
         num_chains=problem.num_chains,
-        capacity=problem.num_chains,
+        buffer_size=problem.num_chains,
         initial=_from_data(problem),
         restart_fraction=0.0,
     )

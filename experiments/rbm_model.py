@@ -133,9 +133,9 @@ def make_objective(
     if name == "pt":
         probabilities = jnp.concatenate([probabilities, jnp.full(hidden, 0.5)])
 
-    def initial(params, key, slots):
+    def initial(params, key, indices):
         del params
-        start = jax.random.bernoulli(key, probabilities, (len(slots), len(probabilities)))
+        start = jax.random.bernoulli(key, probabilities, (len(indices), len(probabilities)))
         return devices.spread(mesh, start)
 
     return objectives.persistent(
@@ -143,7 +143,7 @@ def make_objective(
         make_sampler,
         num_steps=gibbs_steps,
         num_chains=chains,
-        capacity=chains,
+        buffer_size=chains,
         initial=initial,
         restart_fraction=0.0,
         groups=groups,

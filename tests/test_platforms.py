@@ -51,14 +51,14 @@ def anneal(key, x):
     return annealed.anneal(key, path, make_sampler, state, jnp.linspace(0.1, 1, 4))[0].log_weights
 
 
-def persistent(capacity=12, size=3):
+def persistent(buffer_size=12, size=3):
     objective = objectives.persistent(
         lambda p, x: jnp.sum(p * x**2),
         mala,
         num_steps=3,
         num_chains=6,
-        capacity=capacity,
-        initial=lambda p, key, slots: jax.random.normal(key, (len(slots), size)),
+        buffer_size=buffer_size,
+        initial=lambda p, key, indices: jax.random.normal(key, (len(indices), size)),
         restart_fraction=0.1,
     )
     return training.trainer(objective, optax.adam(0.1), average_decay=0.9)
@@ -71,7 +71,7 @@ def train(key, x):
 
 
 LOOPS = {
-    "ula": loop(samplers.ula(energy, step_size=0.1, box=(-3.0, 3.0)), X),
+    "ula": loop(samplers.ula(energy, step_size=0.1, bounds=(-3.0, 3.0)), X),
     "mala": loop(mala(energy), X),
     "sgld": loop(samplers.sgld(lambda key, x: x, step_size=0.1), X),
     "baoab": loop(samplers.baoab(energy, step_size=0.1, friction=1.0), X),
@@ -227,9 +227,9 @@ def test_the_noise_of_a_gpu_is_fused_with_the_update_and_has_the_same_bits(prete
 
 def test_a_donated_update_holds_the_persistent_chains_once():
     """The chains are written into the memory they came in: no copy of them all, in no update."""
-    capacity, size = 4096, 64
-    trainer = persistent(capacity, size)
-    state, bytes_of_chains = trainer.init(jnp.ones(size), KEY), capacity * size * 4
+    buffer_size, size = 4096, 64
+    trainer = persistent(buffer_size, size)
+    state, bytes_of_chains = trainer.init(jnp.ones(size), KEY), buffer_size * size * 4
     batches = jnp.ones((3, 6, size))
 
     def several(state, batches, key):

@@ -48,7 +48,7 @@ class GaussianRBM(NamedTuple):
     weights: Array
     visible_bias: Array
     hidden_bias: Array
-    scale: Array | float = 1.0
+    sigma: Array | float = 1.0
 
 
 # The bias of the units that an argument holds.
@@ -64,14 +64,14 @@ def _check(params, wanted: type) -> None:
     fit = len(columns) == 1 and (wanted is not BoltzmannMachine or rows == columns)
     for name, shape in shapes.items():
         side = columns if name.startswith("hidden") else rows
-        fit &= name == "weights" or shape == side or (name == "scale" and not shape)
+        fit &= name == "weights" or shape == side or (name == "sigma" and not shape)
     if not fit:
         raise ValueError(
-            f"{wanted.__name__} takes a matrix of weights and one bias, offset or scale a unit of "
+            f"{wanted.__name__} takes a matrix of weights and one bias, offset or sigma a unit of "
             f"its side; got {', '.join(f'{name} {shape}' for name, shape in shapes.items())}."
         )
-    if "scale" in shapes:
-        _checks.positive("scale", params.scale)
+    if "sigma" in shapes:
+        _checks.positive("sigma", params.sigma)
 
 
 def _units(params, wanted: type, name: str, x) -> Array:
@@ -299,7 +299,7 @@ def gaussian_rbm_energy(params: GaussianRBM, v, h) -> Array:
     Boltzmann machines.
 
     Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``.
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``.
         v: (visible,), floating.
         h: (hidden,) of 0 and 1.
 
@@ -320,7 +320,7 @@ def gaussian_rbm_energy(params: GaussianRBM, v, h) -> Array:
 
 
 def _well(params: GaussianRBM, v) -> Array:
-    return 0.5 * jnp.sum(((v - params.visible_bias) / params.scale) ** 2)
+    return 0.5 * jnp.sum(((v - params.visible_bias) / params.sigma) ** 2)
 
 
 def gaussian_rbm_free_energy(params: GaussianRBM, v) -> Array:
@@ -331,7 +331,7 @@ def gaussian_rbm_free_energy(params: GaussianRBM, v) -> Array:
     A mixture of 2^hidden Gaussians, any continuous sampler's target.
 
     Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``.
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``.
         v: (visible,), floating.
 
     Returns:
@@ -354,7 +354,7 @@ def gaussian_rbm_hidden_logits(params: GaussianRBM, v) -> Array:
     r"""Return the logits of the hidden units given the visible ones, c + (v / s^2)^T W.
 
     Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``.
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``.
         v: (visible,), floating.
 
     Returns:
@@ -364,12 +364,12 @@ def gaussian_rbm_hidden_logits(params: GaussianRBM, v) -> Array:
         ValueError: a batch instead of one configuration.
 
     >>> import jax.numpy as jnp
-    >>> rbm = GaussianRBM(jnp.ones((2, 1)), jnp.zeros(2), jnp.zeros(1), scale=0.5)
+    >>> rbm = GaussianRBM(jnp.ones((2, 1)), jnp.zeros(2), jnp.zeros(1), sigma=0.5)
     >>> gaussian_rbm_hidden_logits(rbm, jnp.array([1.0, 1.0])).tolist()
     [8.0]
     """
     v = _units(params, GaussianRBM, "v", v)
-    return (v / jnp.square(params.scale)) @ params.weights + params.hidden_bias
+    return (v / jnp.square(params.sigma)) @ params.weights + params.hidden_bias
 
 
 def gaussian_rbm_visible_mean(params: GaussianRBM, h) -> Array:
@@ -378,7 +378,7 @@ def gaussian_rbm_visible_mean(params: GaussianRBM, h) -> Array:
     At another beta the variance is s^2 / beta; the mean stays.
 
     Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``.
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``.
         h: (hidden,) of 0 and 1.
 
     Returns:

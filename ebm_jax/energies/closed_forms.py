@@ -6,7 +6,7 @@ partition function Z(beta) = int exp(-beta E(x)) dx is known, ``log_partition_..
 finite beta > 0 (one number, or an array of them): it diverges at 0.
 
 Parameters of another kind raise TypeError, of another shape ValueError; so does, where it is known
-when traced, a scale or a width that is not finite and > 0.
+when traced, a sigma or a width that is not finite and > 0.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class GaussianMixture(NamedTuple):
 
     means: Array
     log_weights: Array
-    scale: Array
+    sigma: Array
 
 
 class DoubleWell(NamedTuple):
@@ -50,7 +50,7 @@ class Rosenbrock(NamedTuple):
 class Funnel(NamedTuple):
     """Standard deviation () of the first coordinate, the log-variance of all others."""
 
-    scale: Array
+    sigma: Array
 
 
 class Ring(NamedTuple):
@@ -94,14 +94,14 @@ def _gaussian(params: Gaussian) -> tuple[Array, Array]:
 def _mixture(params: GaussianMixture) -> tuple[Array, Array, Array]:
     _checks.kind(params, GaussianMixture)
     means, weights = (_checks.array(n, getattr(params, n)) for n in ("means", "log_weights"))
-    scale = _checks.array("scale", params.scale)
-    _checks.positive("scale", params.scale)
-    if means.ndim != 2 or weights.shape != means.shape[:1] or scale.ndim:
+    sigma = _checks.array("sigma", params.sigma)
+    _checks.positive("sigma", params.sigma)
+    if means.ndim != 2 or weights.shape != means.shape[:1] or sigma.ndim:
         raise ValueError(
-            "A GaussianMixture has means (k, d), log_weights (k,) and one scale (), got "
-            f"{means.shape}, {weights.shape} and {scale.shape}."
+            "A GaussianMixture has means (k, d), log_weights (k,) and one sigma (), got "
+            f"{means.shape}, {weights.shape} and {sigma.shape}."
         )
-    return means, weights, scale
+    return means, weights, sigma
 
 
 def gaussian(params: Gaussian, x) -> Array:
@@ -155,7 +155,7 @@ def gaussian_mixture(params: GaussianMixture, x) -> Array:
         E(x) = -log sum_k w_k N(x; mu_k, sigma^2 I)
 
     Args:
-        params: ``GaussianMixture(means, log_weights, scale)``.
+        params: ``GaussianMixture(means, log_weights, sigma)``.
         x: (d,).
 
     Returns:
@@ -169,11 +169,11 @@ def gaussian_mixture(params: GaussianMixture, x) -> Array:
     >>> round(float(gaussian_mixture(params, jnp.zeros(1))), 4)  # log(2 pi) / 2
     0.9189
     """
-    means, weights, scale = _mixture(params)
+    means, weights, sigma = _mixture(params)
     x = _vector("gaussian_mixture", x, means.shape[1])
     squares = jnp.sum((x - means) ** 2, axis=-1)
-    normaliser = means.shape[1] * (jnp.log(scale) + 0.5 * jnp.log(2 * jnp.pi))
-    components = 0.5 * squares / scale**2 + normaliser
+    normaliser = means.shape[1] * (jnp.log(sigma) + 0.5 * jnp.log(2 * jnp.pi))
+    components = 0.5 * squares / sigma**2 + normaliser
     return gibbs.free_energy(components, log_weights=weights)
 
 
@@ -259,7 +259,7 @@ def funnel(params: Funnel, x) -> Array:
     Source: R. M. Neal (2003), Slice sampling, Annals of Statistics 31(3), section 8 (s = 3).
 
     Args:
-        params: ``Funnel(scale)``.
+        params: ``Funnel(sigma)``.
         x: (d,), d >= 2.
 
     Returns:
@@ -272,12 +272,12 @@ def funnel(params: Funnel, x) -> Array:
     >>> float(funnel(Funnel(3.0), jnp.array([0.0, 2.0])))
     2.0
     """
-    _numbers(params, Funnel, "scale")
+    _numbers(params, Funnel, "sigma")
     x = _vector("funnel", x, least=2)
     v, rest = x[0], x[1:]
     # Each scaled before it is squared: 0 exp(-v) is 0 deep in the neck, not NaN.
     neck = 0.5 * (jnp.sum((rest * jnp.exp(-v / 2)) ** 2) + rest.shape[0] * v)
-    return 0.5 * (v / params.scale) ** 2 + neck
+    return 0.5 * (v / params.sigma) ** 2 + neck
 
 
 def log_partition_funnel(params: Funnel, dimension: int, *, beta=1.0) -> Array:
@@ -288,11 +288,11 @@ def log_partition_funnel(params: Funnel, dimension: int, *, beta=1.0) -> Array:
     >>> round(float(log_partition_funnel(Funnel(3.0), 2)), 4)  # log(2 pi 3)
     2.9365
     """
-    _numbers(params, Funnel, "scale")
+    _numbers(params, Funnel, "sigma")
     _checks.positive("beta", beta)
     rest = _checks.count("dimension", dimension) - 1
-    tilt = (rest * (1 - beta) * params.scale) ** 2 / (8 * beta)
-    return 0.5 * dimension * jnp.log(2 * jnp.pi / beta) + jnp.log(params.scale) + tilt
+    tilt = (rest * (1 - beta) * params.sigma) ** 2 / (8 * beta)
+    return 0.5 * dimension * jnp.log(2 * jnp.pi / beta) + jnp.log(params.sigma) + tilt
 
 
 def ring(params: Ring, x) -> Array:

@@ -60,7 +60,7 @@ def unroll(
     step_size: ArrayLike,
     num_steps: int,
     last_steps: int | None = None,
-    noise_scale: ArrayLike = 0.0,
+    noise_sigma: ArrayLike = 0.0,
     key: Key | None = None,
 ) -> Descent:
     r"""Return where gradient descent ends, with gradients through its steps.
@@ -79,7 +79,7 @@ def unroll(
         num_steps: K >= 1.
         last_steps: through how many of the last steps gradients flow, from 1 to K; None for all.
             What lies before is a constant, its energies too.
-        noise_scale: s >= 0, in units of y.
+        noise_sigma: s >= 0, in units of y.
         key: a key of ``jax.random.key``, used once; needed where there is noise.
 
     Returns:
@@ -102,12 +102,12 @@ def unroll(
     last = num_steps if last_steps is None else _checks.count("last_steps", last_steps)
     if last > num_steps:
         raise ValueError(f"last_steps must be in [1, num_steps={num_steps}], got {last_steps}.")
-    _checks.nonnegative("noise_scale", noise_scale)
-    _checks.scalar("noise_scale", noise_scale)
+    _checks.nonnegative("noise_sigma", noise_sigma)
+    _checks.scalar("noise_sigma", noise_sigma)
     if key is not None:
         _checks.one_key(key)
-    elif (known := _checks.concrete(noise_scale)) is None or known > 0:
-        raise ValueError(f"noise_scale={noise_scale} needs a key, got None.")
+    elif (known := _checks.concrete(noise_sigma)) is None or known > 0:
+        raise ValueError(f"noise_sigma={noise_sigma} needs a key, got None.")
 
     def noisy(position: Position, k: Array) -> Position:
         if key is None:
@@ -115,7 +115,7 @@ def unroll(
         leaves, treedef = jax.tree.flatten(position)
         xi = standard_normal(jax.random.fold_in(key, k), [leaf[None] for leaf in leaves])
         pairs = zip(leaves, xi, strict=True)
-        return treedef.unflatten([(y + noise_scale * n[0]).astype(y.dtype) for y, n in pairs])
+        return treedef.unflatten([(y + noise_sigma * n[0]).astype(y.dtype) for y, n in pairs])
 
     def step(position: Position, k: Array) -> tuple[Position, Array]:
         value, gradient = jax.value_and_grad(energy)(position)

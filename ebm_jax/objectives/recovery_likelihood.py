@@ -15,7 +15,7 @@ def recovery_likelihood(
     energy: Energy,
     make_sampler: MakeSampler,
     *,
-    noise: ArrayLike,
+    sigma: ArrayLike,
     num_steps: int,
 ) -> Objective:
     r"""Return contrastive divergence on the data given what is left of them under noise.
@@ -33,7 +33,7 @@ def recovery_likelihood(
         make_sampler: energy -> ``Sampler``: ``functools.partial(samplers.ula, step_size=0.01)``.
             The energy is the conditional one; its positions are pairs (y, index of the chain),
             of which the sampler moves the floating leaves.
-        noise: sigma > 0, in units of x.
+        sigma: standard deviation of the noise, > 0, in units of x.
         num_steps: steps of the chains, >= 1.
 
     Returns:
@@ -41,34 +41,34 @@ def recovery_likelihood(
         as those of the objectives with sampled negatives.
 
     Raises:
-        ValueError: a noise that is not finite and > 0, num_steps < 1. TypeError: batches without a
+        ValueError: a sigma that is not finite and > 0, num_steps < 1. TypeError: batches without a
             floating leaf, what is no function or makes no sampler.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
     >>> objective = recovery_likelihood(lambda params, x: params * jnp.sum(x**2) / 2,
-    ...     functools.partial(samplers.mala, step_size=0.1), noise=0.5, num_steps=5)
+    ...     functools.partial(samplers.mala, step_size=0.1), sigma=0.5, num_steps=5)
     >>> value, (_, metrics) = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> float(value) == -float(metrics["energy_gap"])
     True
     """
     _negatives.check(energy, make_sampler, num_steps, 0.0)
-    _checks.positive("noise", noise)
-    _checks.scalar("noise", noise)
+    _checks.positive("sigma", sigma)
+    _checks.scalar("sigma", sigma)
 
     def loss(params, state, batch, key):
         _checks.leading_axis("batch", batch)
         noise_key, run_key = jax.random.split(key)
         moving, fixed, merge = partition(jax.tree.map(jnp.asarray, batch))
         xi = standard_normal(noise_key, moving)
-        noisy = [(x + noise * n).astype(x.dtype) for x, n in zip(moving, xi, strict=True)]
+        noisy = [(x + sigma * n).astype(x.dtype) for x, n in zip(moving, xi, strict=True)]
         frozen = jax.lax.stop_gradient(params)
 
         def conditional(y: Position, around: list) -> Array:
             pairs = zip(partition(y)[0], around, strict=True)
             (distance,) = chain_sum([jnp.square(c - z)[None] for c, z in pairs])
             value = _checks.floating("energy", energy(frozen, y))
-            return value + jnp.asarray(distance / (2 * noise**2), value.dtype)
+            return value + jnp.asarray(distance / (2 * sigma**2), value.dtype)
 
         ends, info = _conditional.run(
             run_key, conditional, merge(noisy, fixed), noisy, make_sampler, num_steps

@@ -41,6 +41,7 @@ from ebm_jax.objectives import _negatives
 from ebm_jax.samplers import replay_buffer, running
 from ebm_jax.types import (
     Array,
+    Distribution,
     Energy,
     Key,
     MakeSampler,
@@ -51,27 +52,39 @@ from ebm_jax.types import (
     Sampler,
 )
 
-Initial = Callable[[Params, Key, Array], Position]  # (params, key, slots (n,)) -> n positions
+Initial = Callable[[Params, Key, Array], Position]  # (params, key, indices (n,)) -> n positions
 
 
 class PersistentState(NamedTuple):
-    """The sampler's state of all persistent chains, and how often each was run.
+    """The sampler's state for all persistent chains, and the age of each chain.
 
     Attributes:
-        chains: the sampler's state, ``chains.position`` with the slots on the leading axis.
-        age: draws since the last restart, (capacity,).
+        chains: the sampler's state; ``chains.position`` has the chains on the leading axis.
+        age: how often each chain was drawn since its last restart, (buffer_size,).
     """
 
     chains: Any
     age: Array
 
 
-def _initial(initial: Initial, params: Params, key: Key, slots: Array) -> Position:
+def _check_initial(initial: Distribution | Initial) -> None:
+    if not (callable(initial) or isinstance(initial, Distribution)):
+        raise TypeError(
+            "initial must be a Distribution, or a function (params, key, indices) -> positions, "
+            f"got {initial!r}."
+        )
+
+
+def _initial(initial: Distribution | Initial, params: Params, key: Key, indices: Array) -> Position:
     """Return the positions that chains start from, or refuse another number of them."""
-    start = initial(params, key, slots)
-    num = _checks.leading_axis("What initial returns", start)
-    if num != len(slots):
-        raise ValueError(f"initial must return {len(slots)} positions, one a slot, got {num}.")
+    num = len(indices)
+    if isinstance(initial, Distribution):
+        start = initial.sample(key, num)
+    else:
+        start = initial(params, key, indices)
+    given = _checks.leading_axis("What initial returns", start)
+    if given != num:
+        raise ValueError(f"initial must return {num} positions, one for each chain, got {given}.")
     return start
 
 
@@ -128,7 +141,7 @@ def short_run(
     *,
     num_steps: int,
     num_chains: int,
-    initial: Initial,
+    initial: Distribution | Initial,
     energy_penalty: float = 0.0,
 ) -> Objective:
     r"""Return the short-run objective: fresh chains from noise at every update.
@@ -143,8 +156,9 @@ def short_run(
         make_sampler: energy -> ``Sampler``.
         num_steps: length of the runs, >= 1.
         num_chains: chains a step, >= 1.
-        initial: (params, key, slots (n,)) -> n starting positions on the leading axis; the slots
-            are the chains' numbers, for what belongs to a chain, such as its class.
+        initial: where chains start: a ``Distribution``, or a function (params, key, indices (n,))
+            -> n positions on the leading axis. The indices are those of the chains; use them where
+            a chain has a class of its own.
         energy_penalty: a.
 
     Returns:
@@ -154,18 +168,18 @@ def short_run(
         ValueError: num_steps < 1, num_chains < 1, a negative penalty.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax import samplers
+    >>> from ebm_jax import distributions, samplers
     >>> energy = lambda params, x: params * jnp.sum(x**2)
     >>> objective = short_run(energy, num_steps=2, num_chains=4,
     ...     make_sampler=functools.partial(samplers.ula, step_size=0.1),
-    ...     initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)))
+    ...     initial=distributions.gaussian(jnp.zeros(2), 1.0))
     >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
     >>> value.shape
     ()
     """
     _negatives.check(energy, make_sampler, num_steps, energy_penalty)
     _checks.count("num_chains", num_chains)
-    _checks.function("initial", initial)
+    _check_initial(initial)
 
     def loss(params, state, batch, key):
         start_key, run_key = jax.random.split(key)
@@ -185,20 +199,20 @@ def persistent(
     *,
     num_steps: int,
     num_chains: int,
-    capacity: int,
-    initial: Initial,
+    initial: Distribution | Initial,
+    buffer_size: int | None = None,
     restart_fraction: float = 0.05,
     burn_in: int = 0,
     groups: int = 1,
     energy_penalty: float = 0.0,
 ) -> Objective:
-    r"""Return PCD: chains that go on from update to update, some of them restarted.
+    r"""Return persistent contrastive divergence (PCD), with a replay buffer of chains.
 
         L = mean E(x+) - mean E(x-) + a (mean E(x+)^2 + mean E(x-)^2)
 
-    Every update draws ``num_chains`` of ``capacity`` slots without repetition, restarts the
-    stated fraction, runs them, and writes them back to the slots they came from. What is kept is
-    the sampler's state: replicas, velocities and the step count, which all chains share, go on.
+    Each update draws ``num_chains`` different chains from the ``buffer_size`` in the buffer,
+    restarts a fraction of them, runs them, and writes them back. The buffer keeps the whole state
+    of the sampler: replicas, velocities, and the step count, which all chains share.
     Source: Tieleman (2008), Training restricted Boltzmann machines using approximations to the
     likelihood gradient; restarts from Du and Mordatch (2019).
 
@@ -206,42 +220,46 @@ def persistent(
         energy: (params, x) -> ().
         make_sampler: energy -> ``Sampler``.
         num_steps: steps of the chains between two updates, >= 1.
-        num_chains: chains a step, from 1 to capacity.
-        capacity: number of persistent chains.
-        initial: (params, key, slots (n,)) -> starting positions of these slots on the leading
-            axis, for the first chains and for restarts. What a slot carries, such as its class,
-            should depend on its number: then the share of every class stays what it is. The
-            chains stay on the devices that it puts the first ones on.
+        num_chains: chains to run at each update, from 1 to buffer_size.
+        initial: where chains start and restart: a ``Distribution``, or a function (params, key,
+            indices (n,)) -> n positions on the leading axis. The indices are those of the chains
+            in the buffer. Let a chain's class depend on its index alone: the proportions of the
+            classes then stay constant. The chains stay on the devices that the first positions
+            are on.
+        buffer_size: number of persistent chains; ``num_chains`` if not given.
         restart_fraction: probability in [0, 1] that a drawn chain restarts.
         burn_in: how many draws a restarted chain makes before it counts as a negative, >= 0:
             until then it has not forgotten its start. The first chains count at once.
-        groups: draw as many from each of so many blocks of neighbouring slots: with a multiple
-            of the number of devices that share the slots, every chain stays on its device.
+        groups: number of blocks of neighbouring chains in the buffer that equally many are drawn
+            from. With a multiple of the number of devices that hold the buffer, every chain stays
+            on its device.
         energy_penalty: a.
 
     Returns:
         An ``Objective`` whose state is a ``PersistentState``; metrics also ``chains_restarted``.
 
     Raises:
-        ValueError: num_steps < 1, num_chains outside [1, capacity], a fraction outside [0, 1],
+        ValueError: num_steps < 1, num_chains outside [1, buffer_size], a fraction outside [0, 1],
             a negative burn-in or penalty, restarts so frequent that no chain gets to count.
 
     >>> import functools, jax, jax.numpy as jnp
-    >>> from ebm_jax import samplers
+    >>> from ebm_jax import distributions, samplers
     >>> energy = lambda params, x: params * jnp.sum(x**2)
-    >>> objective = persistent(energy, num_steps=2, num_chains=4, capacity=16,
+    >>> objective = persistent(energy, num_steps=2, num_chains=4, buffer_size=16,
     ...     make_sampler=functools.partial(samplers.ula, step_size=0.1),
-    ...     initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)))
+    ...     initial=distributions.gaussian(jnp.zeros(2), 1.0))
     >>> state = objective.init(1.0, jax.random.key(0))
     >>> value, (state, _) = objective.loss(1.0, state, jnp.ones((8, 2)), jax.random.key(1))
     >>> state.chains.position.shape
     (16, 2)
     """
     _negatives.check(energy, make_sampler, num_steps, energy_penalty)
-    _checks.function("initial", initial)
-    if not 1 <= _checks.count("num_chains", num_chains, 0) <= _checks.count("capacity", capacity):
-        raise ValueError(f"num_chains must be in [1, capacity={capacity}], got {num_chains}.")
-    _checks.groups(groups, num_chains, capacity)
+    _check_initial(initial)
+    buffer_size = num_chains if buffer_size is None else buffer_size
+    num_chains = _checks.count("num_chains", num_chains, 0)
+    if not 1 <= num_chains <= _checks.count("buffer_size", buffer_size):
+        raise ValueError(f"num_chains must be in [1, buffer_size={buffer_size}], got {num_chains}.")
+    _checks.groups(groups, num_chains, buffer_size)
     _checks.fraction("restart_fraction", restart_fraction)
     _checks.scalar("restart_fraction", restart_fraction)
     _checks.count("burn_in", burn_in, 0)
@@ -257,9 +275,9 @@ def persistent(
 
     def init(params, key):
         params = jax.lax.stop_gradient(params)
-        start = _initial(initial, params, key, jnp.arange(capacity))
+        start = _initial(initial, params, key, jnp.arange(buffer_size))
         chains = _start(_negatives.bind(make_sampler, energy, params), start, num_chains)
-        age = jnp.full((capacity,), burn_in, jnp.int32)
+        age = jnp.full((buffer_size,), burn_in, jnp.int32)
         return PersistentState(chains, _beside(jax.tree.leaves(start)[0], 0, age))
 
     def loss(params, state, batch, key):

@@ -216,7 +216,7 @@ def sliced_score_matching(
     return Objective(lambda params, key: (), loss)
 
 
-def denoising_score_matching(energy: Energy, noise: ArrayLike) -> Objective:
+def denoising_score_matching(energy: Energy, sigma: ArrayLike) -> Objective:
     r"""Return denoising score matching, at one noise level or at several.
 
         L(params) = mean_i |sigma grad E(x_i + sigma xi_i) - xi_i|^2 / 2,   xi ~ N(0, I)
@@ -232,14 +232,15 @@ def denoising_score_matching(energy: Energy, noise: ArrayLike) -> Objective:
 
     Args:
         energy: (params, x) -> () with one noise level; (params, x, sigma) -> () with several.
-        noise: sigma > 0, in units of x: () for one level, (levels,) for several.
+        sigma: standard deviation of the noise, > 0, in units of x: () for one level, (levels,) for
+            several.
 
     Returns:
         An ``Objective`` without state, of batches x whose floating leaves get the noise; metric
         ``loss``.
 
     Raises:
-        ValueError: a noise that is not finite and > 0, or neither () nor (levels,); and as the
+        ValueError: a sigma that is not finite and > 0, or neither () nor (levels,); and as the
             module says.
 
     >>> import jax, jax.numpy as jnp
@@ -251,10 +252,10 @@ def denoising_score_matching(energy: Energy, noise: ArrayLike) -> Objective:
     0.0
     """
     _checks.function("energy", energy)
-    given_levels = _checks.array("noise", noise)
-    _checks.positive("noise", noise)
+    given_levels = _checks.array("sigma", sigma)
+    _checks.positive("sigma", sigma)
     if given_levels.ndim > 1 or not given_levels.size:
-        raise ValueError(f"noise must be () or (levels,), got the shape {given_levels.shape}.")
+        raise ValueError(f"sigma must be () or (levels,), got the shape {given_levels.shape}.")
 
     def loss(params, state, batch, key):
         num = _checks.leading_axis("batch", batch)

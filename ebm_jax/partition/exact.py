@@ -166,7 +166,7 @@ def log_partition_gaussian_rbm(params: GaussianRBM, *, beta=1.0) -> Array:
                 + sum_i log(2 pi s_i^2 / beta) / 2,    m = W h
 
     Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, scale)``; at most 30 hidden units.
+        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``; at most 30 hidden units.
         beta: inverse temperature of E(v, h) > 0, ().
 
     Returns:
@@ -184,7 +184,7 @@ def log_partition_gaussian_rbm(params: GaussianRBM, *, beta=1.0) -> Array:
     _checks.positive("beta", beta)
     _checks.scalar("beta", beta)
     weights, visible, hidden = (jnp.asarray(p) for p in params[:3])
-    variance = jnp.broadcast_to(jnp.square(params.scale), visible.shape)
+    variance = jnp.broadcast_to(jnp.square(params.sigma), visible.shape)
 
     def energy(h):
         h = h.astype(weights.dtype)

@@ -65,9 +65,9 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
                         - sum_j [softplus(beta (c_j + v^T W_j)) - (1 - beta) log 2]
 
     The free energy of the geometric path between E_0, ``distributions.bernoulli(base_bias)`` with
-    all hidden units free, and E(v, h): block Gibbs sampling is exact along it, and the weights have less
-    variance than those of v and h. Source: Salakhutdinov and Murray (2008), On the quantitative
-    analysis of deep belief networks, ICML, section 4.
+    all hidden units free, and E(v, h). Block Gibbs sampling is exact along it, and the weights have
+    less variance than those of v and h. Source: Salakhutdinov and Murray (2008), On the
+    quantitative analysis of deep belief networks, ICML, section 4.
 
     Args:
         params: ``RBM(weights, visible_bias, hidden_bias)``.

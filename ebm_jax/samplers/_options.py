@@ -27,9 +27,9 @@ class Options(NamedTuple):
 
     step_size: Any
     beta: Any = None
-    noise_scale: Any = None
+    noise_sigma: Any = None
     max_gradient_norm: Any = None
-    box: Any = None
+    bounds: Any = None
 
 
 class Now(NamedTuple):
@@ -39,7 +39,7 @@ class Now(NamedTuple):
     noise: list  # the standard deviation of the noise, for every moving leaf
     beta: Array  # the effective one
     max_gradient_norm: Array | None  # ()
-    box: tuple[Array, Array] | None
+    bounds: tuple[Array, Array] | None
     valid: Array  # ()
 
 
@@ -47,7 +47,7 @@ class Now(NamedTuple):
 _RANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "step_size": (lambda v: (v > 0) & (v < np.inf), "finite and > 0"),
     "beta": (lambda v: v > 0, "> 0 (inf is gradient descent, 0 would be infinite noise)"),
-    "noise_scale": (lambda v: (v >= 0) & (v < np.inf), ">= 0 and finite"),
+    "noise_sigma": (lambda v: (v >= 0) & (v < np.inf), ">= 0 and finite"),
     "max_gradient_norm": (lambda v: (v > 0) & (v < np.inf), "finite and > 0"),
     "mass": (lambda v: (v > 0) & (v < np.inf), "finite and > 0"),
     "friction": (lambda v: (v >= 0) & (v < np.inf), ">= 0 and finite"),
@@ -81,30 +81,30 @@ def check(name: str, value) -> None:
 
 def check_all(options: Options) -> None:
     """Refuse options that are known not to be allowed."""
-    if options.beta is not None and options.noise_scale is not None:
+    if options.beta is not None and options.noise_sigma is not None:
         raise ValueError(
-            f"Give beta ({options.beta}) or noise_scale ({options.noise_scale}), not both: "
-            "noise_scale sets the effective beta = 2 step_size / noise_scale^2."
+            f"Give beta ({options.beta}) or noise_sigma ({options.noise_sigma}), not both: "
+            "noise_sigma sets the effective beta = 2 step_size / noise_sigma^2."
         )
     for name, value in options._asdict().items():
-        if value is not None and name != "box":
+        if value is not None and name != "bounds":
             check(name, value)
-    if options.box is not None:
-        if not isinstance(options.box, tuple | list) or len(options.box) != 2:
-            raise ValueError(f"box must be a pair (low, high), got {options.box!r}.")
-        low, high = (_known("box", side) for side in options.box)
+    if options.bounds is not None:
+        if not isinstance(options.bounds, tuple | list) or len(options.bounds) != 2:
+            raise ValueError(f"bounds must be a pair (low, high), got {options.bounds!r}.")
+        low, high = (_known("bounds", side) for side in options.bounds)
         if low is not None and high is not None and not (low < high).all():
-            raise ValueError(f"box must be (low, high) with low < high, got ({low}, {high}).")
+            raise ValueError(f"bounds must be (low, high) with low < high, got ({low}, {high}).")
 
 
 def one_number(reason: str, options: Options) -> None:
     """Refuse a step size or a noise that is an array."""
     first = jnp.zeros((), jnp.int32)
     shapes = [jnp.shape(_value("step_size", options.step_size, first))]
-    shapes += [jnp.shape(_value("noise_scale", options.noise_scale, first))]
+    shapes += [jnp.shape(_value("noise_sigma", options.noise_sigma, first))]
     if shapes != [(), ()]:
         raise ValueError(
-            f"{reason}, so step_size and noise_scale must be one number each, got the shapes "
+            f"{reason}, so step_size and noise_sigma must be one number each, got the shapes "
             f"{shapes[0]} and {shapes[1]}: give beta instead."
         )
 
@@ -153,31 +153,31 @@ def now(options: Options, step: Array, moving: list) -> Now:
     """Return the options of a step, their shapes checked."""
     h = configuration("step_size", options.step_size, step, moving)
     fine = valid("step_size", h)
-    if options.noise_scale is None:
+    if options.noise_sigma is None:
         beta = chains("beta", 1.0 if options.beta is None else options.beta, step, moving)
         fine &= valid("beta", beta)
         noise = [
             jnp.sqrt(2 * h / (per_chain(beta, leaf) if beta.ndim else beta)) for leaf in moving
         ]
     else:
-        scale = configuration("noise_scale", options.noise_scale, step, moving)
-        fine &= valid("noise_scale", scale)
+        scale = configuration("noise_sigma", options.noise_sigma, step, moving)
+        fine &= valid("noise_sigma", scale)
         noise, beta = [scale for _ in moving], 2 * h / jnp.square(scale)
     limit = None
     if options.max_gradient_norm is not None:
         limit = scalar("max_gradient_norm", options.max_gradient_norm, step)
         fine &= valid("max_gradient_norm", limit)
-    box = options.box
-    if box is not None:
-        low, high = (configuration("box", side, step, moving) for side in box)
+    bounds = options.bounds
+    if bounds is not None:
+        low, high = (configuration("bounds", side, step, moving) for side in bounds)
         fine &= jnp.all(low < high)
-        box = low, high
-    return Now(jnp.where(fine, h, jnp.nan).astype(h.dtype), noise, beta, limit, box, fine)
+        bounds = low, high
+    return Now(jnp.where(fine, h, jnp.nan).astype(h.dtype), noise, beta, limit, bounds, fine)
 
 
 def noiseless(options: Options) -> bool:
     """Whether the noise is known to be zero before anything runs."""
-    value, zero = options.noise_scale, 0.0
+    value, zero = options.noise_sigma, 0.0
     if value is None:
         value, zero = options.beta, jnp.inf
     known = None if value is None or callable(value) else _known("beta", value)
@@ -202,9 +202,9 @@ def clip(gradient: list, norm: Array, limit: Array | None) -> tuple[list, Array]
     return [jnp.where(per_chain(clipped, g), s, g) for s, g in kept], clipped
 
 
-def project(moving: list, box) -> tuple[list, Array]:
-    """Return the positions clipped to the box, and the fraction of each chain's clipped."""
-    inside = [jnp.clip(x, *box).astype(x.dtype) for x in moving]
+def project(moving: list, bounds) -> tuple[list, Array]:
+    """Return the positions clipped to the bounds, and the fraction of each chain's clipped."""
+    inside = [jnp.clip(x, *bounds).astype(x.dtype) for x in moving]
     stopped = [(x != y).astype(jnp.float32) for x, y in zip(moving, inside, strict=True)]
     return inside, chain_sum(stopped) / sum(x.size // x.shape[0] for x in moving)
 

@@ -6,7 +6,6 @@ where a_s is the mean acceptance of all chains in step s; the answer is a weight
 the log h_t. Source: Hoffman and Gelman (2014), The No-U-Turn sampler, JMLR 15, section 3.2.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -27,12 +26,12 @@ class Tuned(NamedTuple):
     Attributes:
         step_size: the step size, shaped like the initial one; NaN where no chain accepted anything.
         position: where the chains are now.
-        acceptance: mean acceptance of the chains without a NaN in every step, (num_steps,).
+        acceptance_rate: mean acceptance of the chains without a NaN in every step, (num_steps,).
     """
 
     step_size: Array
     position: Position
-    acceptance: Array
+    acceptance_rate: Array
 
 
 def adapt_step_size(
@@ -44,7 +43,6 @@ def adapt_step_size(
     *,
     initial: ArrayLike,
     target: float = 0.574,
-    acceptance: Callable[[Any], Array] = lambda info: info.acceptance,
 ) -> Tuned:
     r"""Return the step size at which the chains' mean acceptance is ``target``.
 
@@ -60,28 +58,28 @@ def adapt_step_size(
         key: a key of ``jax.random.key``, used once.
         energy: E(x) -> (), one configuration in.
         make_sampler: called as ``make_sampler(energy, step_size=h)``: ``samplers.mala``, or with
-            other options bound. The sampler's state must not depend on h.
+            other options bound; blackjax's kernels too. Its info has a field ``acceptance_rate``,
+            and its state must not depend on h.
         position: where the chains start, the chains on the leading axis.
         num_steps: steps of warm-up, >= 1; some hundreds.
         initial: step size > 0 to start from. Where it is an array per dimension, their ratios
             stay: only its scale is found.
         target: mean acceptance in (0, 1). 0.574 is the best of MALA in many dimensions
             (Roberts and Rosenthal 1998); 0.651 of HMC (Beskos et al. 2013).
-        acceptance: info -> the probability of acceptance in a step, by chain.
 
     Returns:
-        ``Tuned``: the step size, the positions, the history of the acceptance.
+        ``Tuned``: the step size, the positions, the acceptance rates.
 
     Raises:
         ValueError: initial <= 0 or NaN, a target outside (0, 1), num_steps < 1, several keys.
-        TypeError: a sampler that accepts everything: its info has no acceptance.
+        TypeError: a sampler that accepts everything: its info has no acceptance_rate.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
     >>> start = jax.random.normal(jax.random.key(0), (100, 10))
     >>> energy = lambda x: jnp.sum(x**2) / 2
     >>> tuned = adapt_step_size(jax.random.key(1), energy, samplers.mala, start, 200, initial=1e-3)
-    >>> bool(jnp.abs(tuned.acceptance[100:].mean() - 0.574) < 0.05)
+    >>> bool(jnp.abs(tuned.acceptance_rate[100:].mean() - 0.574) < 0.05)
     True
     """
     _checks.one_key(key)
@@ -89,7 +87,6 @@ def adapt_step_size(
     num_steps = _checks.count("num_steps", num_steps)
     _checks.function("energy", energy)
     _checks.function("make_sampler", make_sampler)
-    _checks.function("acceptance", acceptance)
     _checks.inside("target", target)
     initial = jnp.asarray(initial)
     centre = jnp.log(10.0)  # steps ten times the first are tried early on
@@ -98,7 +95,7 @@ def adapt_step_size(
         state, t, log_factor, error, average = carry
         sampler = make_sampler(energy, step_size=initial * jnp.exp(log_factor))
         state, info = sampler.step(jax.random.fold_in(key, t.astype(jnp.int32)), state)
-        rates = _acceptance(acceptance, info)
+        rates = _acceptance_rate(info)
         sound = ~has_nan(state, axes, num)
         accepted = jnp.mean(rates, where=sound if rates.shape == sound.shape else None)
         t = t + 1
@@ -120,15 +117,14 @@ def adapt_step_size(
     return Tuned(initial * jnp.exp(jnp.where(moved, average, jnp.nan)), state.position, history)
 
 
-def _acceptance(read: Callable[[Any], Array], info: Any) -> Array:
-    try:
-        return _checks.array("acceptance", read(info))
-    except AttributeError as error:
+def _acceptance_rate(info: Any) -> Array:
+    rates = getattr(info, "acceptance_rate", None)
+    if rates is None:
         raise TypeError(
-            "adapt_step_size needs a sampler that accepts or rejects; "
-            f"{type(info).__name__} has no acceptance. Say where it is: "
-            "acceptance=lambda info: info.acceptance_rate."
-        ) from error
+            "make_sampler must return a sampler that accepts or rejects, whose info has a field "
+            f"acceptance_rate; got {type(info).__name__}."
+        )
+    return _checks.array("acceptance_rate", rates)
 
 
 def _zero_that_varies_as(state: Any) -> Array:

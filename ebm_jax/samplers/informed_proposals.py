@@ -53,12 +53,12 @@ class MetropolisInfo(NamedTuple):
     Attributes:
         energy: E(x).
         accepted: whether the proposal was accepted.
-        acceptance: the probability with which it was.
+        acceptance_rate: the probability with which it was.
     """
 
     energy: Array
     accepted: Array
-    acceptance: Array
+    acceptance_rate: Array
 
 
 class DULAInfo(NamedTuple):
@@ -132,9 +132,9 @@ def _metropolis(
 ) -> tuple[InformedState, MetropolisInfo]:
     """Accept by exp(-beta (E' - E)) q(x | x') / q(x' | x), the last given by its logarithm."""
     log_ratio = reverse - _discrete.scaled(beta, proposed.energy - state.energy)
-    accepted, acceptance = _draws.metropolis(key, log_ratio)
+    accepted, acceptance_rate = _draws.metropolis(key, log_ratio)
     new = select_chains(accepted, proposed, state, jax.tree.map(lambda leaf: 0, state))
-    return new, MetropolisInfo(new.energy, accepted, acceptance)
+    return new, MetropolisInfo(new.energy, accepted, acceptance_rate)
 
 
 def gibbs_with_gradients(
@@ -309,7 +309,7 @@ def dmala(
     >>> sampler = dmala(lambda x: jnp.sum(x), step_size=0.2)
     >>> state = sampler.init(jnp.zeros((5, 20), bool))
     >>> state, info = sampler.step(jax.random.key(0), state)
-    >>> info.acceptance.shape
+    >>> info.acceptance_rate.shape
     (5,)
     """
     target = _target(energy, values, one_hot, beta, clamp)

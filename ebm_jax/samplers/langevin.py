@@ -12,11 +12,11 @@ The options, the same for all three, are numbers or schedules, step () -> number
   configuration), a diagonal preconditioner.
 * ``beta``: inverse temperature > 0, 1 if not given; inf is gradient descent; or one a chain,
   (chains,).
-* ``noise_scale``: instead of beta, the standard deviation >= 0 of the noise in units of x, as
-  image models choose it; the target is then that of beta = 2 h / noise_scale^2.
+* ``noise_sigma``: instead of beta, the standard deviation >= 0 of the noise in units of x, as
+  image models choose it; the target is then that of beta = 2 h / noise_sigma^2.
 * ``max_gradient_norm``: a chain's longer gradients are scaled to this norm, the others left as
   they are.
-* ``box``: (low, high), numbers or arrays of one configuration: where chains may be.
+* ``bounds``: (low, high), numbers or arrays of one configuration: where chains may be.
 
 Anything else is refused: ValueError for a value out of range or a shape, TypeError for what is no
 number; positions need a common leading axis and a floating leaf, the energy must return a scalar.
@@ -66,14 +66,14 @@ class ULAInfo(NamedTuple):
         energy: E(x).
         gradient_norm: |grad E(x)|, before clipping.
         clipped: whether the next step clips it.
-        at_box: the fraction of coordinates that the box stopped.
+        at_bounds: the fraction of coordinates that the bounds stopped.
         beta: effective inverse temperature, 2 h / noise^2: the shape of beta, or of the step size.
     """
 
     energy: Array
     gradient_norm: Array
     clipped: Array
-    at_box: Array
+    at_bounds: Array
     beta: Array
 
 
@@ -84,18 +84,18 @@ class MALAInfo(NamedTuple):
         energy: E(x).
         gradient_norm: |grad E(x)|, before clipping.
         clipped: whether the next proposal clips it.
-        at_box: 1 where the proposal left the box (and so was refused), else 0.
+        at_bounds: 1 where the proposal left the bounds (and so was refused), else 0.
         accepted: whether the proposal was accepted.
-        acceptance: the probability with which it was.
+        acceptance_rate: the probability with which it was.
         beta: inverse temperature of the target, () or (chains,).
     """
 
     energy: Array
     gradient_norm: Array
     clipped: Array
-    at_box: Array
+    at_bounds: Array
     accepted: Array
-    acceptance: Array
+    acceptance_rate: Array
     beta: Array
 
 
@@ -112,13 +112,13 @@ class SGLDInfo(NamedTuple):
     Attributes:
         estimate_norm: the norm of the gradient's estimate that the step followed, before clipping.
         estimate_clipped: whether that was clipped.
-        at_box: the fraction of coordinates that the box stopped.
+        at_bounds: the fraction of coordinates that the bounds stopped.
         beta: effective inverse temperature, as ``ULAInfo``.
     """
 
     estimate_norm: Array
     estimate_clipped: Array
-    at_box: Array
+    at_bounds: Array
     beta: Array
 
 
@@ -149,9 +149,9 @@ def ula(
     *,
     step_size: Option,
     beta: Option | None = None,
-    noise_scale: Option | None = None,
+    noise_sigma: Option | None = None,
     max_gradient_norm: Option | None = None,
-    box: tuple[Option, Option] | None = None,
+    bounds: tuple[Option, Option] | None = None,
 ) -> Sampler:
     r"""Return the unadjusted Langevin sampler.
 
@@ -165,9 +165,9 @@ def ula(
         energy: E(x) -> (), one configuration in.
         step_size: h; this and the others as the module says.
         beta: inverse temperature.
-        noise_scale: standard deviation of the noise, instead of beta.
+        noise_sigma: standard deviation of the noise, instead of beta.
         max_gradient_norm: longest gradient.
-        box: chains are projected into it after every step.
+        bounds: chains are projected into it after every step.
 
     Returns:
         A ``Sampler`` with ``LangevinState`` and ``ULAInfo``.
@@ -178,17 +178,17 @@ def ula(
     >>> state.position.shape, float(info.beta)
     ((5, 2), 1.0)
     """
-    options = Options(step_size, beta, noise_scale, max_gradient_norm, box)
+    options = Options(step_size, beta, noise_sigma, max_gradient_norm, bounds)
     descend, evaluate = _unadjusted(options), _evaluated(energy)
 
     def step(key: Key, state: LangevinState) -> tuple[LangevinState, ULAInfo]:
-        position, now, _, at_box = descend(
+        position, now, _, at_bounds = descend(
             key, state.position, state.gradient, state.gradient_norm, state.step
         )
         state = evaluate(position, state.step + 1)
         norm = state.gradient_norm
         clipped = longer(norm, now.max_gradient_norm)
-        return state, ULAInfo(state.energy, norm, clipped, at_box, now.beta)
+        return state, ULAInfo(state.energy, norm, clipped, at_bounds, now.beta)
 
     return _sampler(energy, step)
 
@@ -198,9 +198,9 @@ def sgld(
     *,
     step_size: Option,
     beta: Option | None = None,
-    noise_scale: Option | None = None,
+    noise_sigma: Option | None = None,
     max_gradient_norm: Option | None = None,
-    box: tuple[Option, Option] | None = None,
+    bounds: tuple[Option, Option] | None = None,
 ) -> Sampler:
     r"""Return the stochastic-gradient Langevin sampler, for an estimate of the gradient.
 
@@ -215,9 +215,9 @@ def sgld(
             a step for all of them.
         step_size: h; this and the others as the module says.
         beta: inverse temperature.
-        noise_scale: standard deviation of the noise, instead of beta.
+        noise_sigma: standard deviation of the noise, instead of beta.
         max_gradient_norm: longest gradient.
-        box: chains are projected into it after every step.
+        bounds: chains are projected into it after every step.
 
     Returns:
         A ``Sampler`` with ``SGLDState`` and ``SGLDInfo``.
@@ -232,7 +232,7 @@ def sgld(
     (100,)
     """
     _checks.function("gradient", gradient)
-    descend = _unadjusted(Options(step_size, beta, noise_scale, max_gradient_norm, box))
+    descend = _unadjusted(Options(step_size, beta, noise_sigma, max_gradient_norm, bounds))
 
     def init(position: Position) -> SGLDState:
         check_chains(position)
@@ -251,16 +251,16 @@ def sgld(
         moves = [jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(state.position)]
         leaves = [g for g, m in zip(jax.tree.leaves(estimate), moves, strict=True) if m]
         norm = chain_norm(leaves) if leaves else jnp.zeros(())  # refused below
-        position, now, clipped, at_box = descend(
+        position, now, clipped, at_bounds = descend(
             noise_key, state.position, leaves, norm, state.step
         )
-        return SGLDState(position, state.step + 1), SGLDInfo(norm, clipped, at_box, now.beta)
+        return SGLDState(position, state.step + 1), SGLDInfo(norm, clipped, at_bounds, now.beta)
 
     return Sampler(init, step, lambda state: state)
 
 
 def _unadjusted(options: Options):
-    """Return (key, position, gradient, norm, step) -> (position, options, clipped, at_box)."""
+    """Return (key, position, gradient, norm, step) -> (position, options, clipped, at_bounds)."""
     _options.check_all(options)
     silent = _options.noiseless(options)
 
@@ -270,10 +270,10 @@ def _unadjusted(options: Options):
         now = _options.now(options, step, moving)
         drift, clipped = _options.clip(gradient, norm, now.max_gradient_norm)
         moved = _move(moving, drift, now, _options.shifts(key, moving, now.noise, silent))
-        at_box = jnp.zeros(norm.shape)
-        if now.box is not None:
-            moved, at_box = _options.project(moved, now.box)
-        return merge(moved, fixed), now, clipped, at_box
+        at_bounds = jnp.zeros(norm.shape)
+        if now.bounds is not None:
+            moved, at_bounds = _options.project(moved, now.bounds)
+        return merge(moved, fixed), now, clipped, at_bounds
 
     return descend
 
@@ -289,9 +289,9 @@ def mala(
     *,
     step_size: Option,
     beta: Option | None = None,
-    noise_scale: Option | None = None,
+    noise_sigma: Option | None = None,
     max_gradient_norm: Option | None = None,
-    box: tuple[Option, Option] | None = None,
+    bounds: tuple[Option, Option] | None = None,
 ) -> Sampler:
     r"""Return the Metropolis-adjusted Langevin sampler, exact for exp(-beta E).
 
@@ -306,10 +306,10 @@ def mala(
         energy: E(x) -> (), one configuration in.
         step_size: h; this and the others as the module says.
         beta: inverse temperature.
-        noise_scale: standard deviation of the proposal, instead of beta; with one step size for
-            all dimensions, or beta = 2 h / noise_scale^2 would not be one number.
+        noise_sigma: standard deviation of the proposal, instead of beta; with one step size for
+            all dimensions, or beta = 2 h / noise_sigma^2 would not be one number.
         max_gradient_norm: longest gradient.
-        box: proposals outside are refused, which is exact for the target restricted to the box.
+        bounds: proposals outside are rejected, which is exact for the target restricted to them.
 
     Returns:
         A ``Sampler`` with ``LangevinState`` and ``MALAInfo``.
@@ -320,10 +320,10 @@ def mala(
     >>> info.accepted.shape
     (5,)
     """
-    options = Options(step_size, beta, noise_scale, max_gradient_norm, box)
+    options = Options(step_size, beta, noise_sigma, max_gradient_norm, bounds)
     _options.check_all(options)
-    if noise_scale is not None:
-        _options.one_number("noise_scale needs one beta for all dimensions in MALA", options)
+    if noise_sigma is not None:
+        _options.one_number("noise_sigma needs one beta for all dimensions in MALA", options)
     silent, evaluate = _options.noiseless(options), _evaluated(energy)
 
     def step(key: Key, state: LangevinState) -> tuple[LangevinState, MALAInfo]:
@@ -336,8 +336,8 @@ def mala(
         shift = _options.shifts(noise_key, moving, now.noise, silent)
         moved = _move(moving, drift, now, shift)
         outside = jnp.zeros(state.energy.shape, bool)
-        if now.box is not None:
-            outside = _options.project(moved, now.box)[1] > 0
+        if now.bounds is not None:
+            outside = _options.project(moved, now.bounds)[1] > 0
         proposed = evaluate(merge(moved, fixed), state.step)
         back, _ = _options.clip(proposed.gradient, proposed.gradient_norm, now.max_gradient_norm)
         # With s = g + g', log q(x|x')/q(x'|x) = -beta/4 sum (h s^2 - 2 s shift): no division by h.
@@ -354,9 +354,9 @@ def mala(
             energy=new.energy,
             gradient_norm=norm,
             clipped=longer(norm, now.max_gradient_norm),
-            at_box=outside.astype(jnp.float32),
+            at_bounds=outside.astype(jnp.float32),
             accepted=accepted,
-            acceptance=acceptance,
+            acceptance_rate=acceptance,
             beta=beta,
         )
         return new, info
@@ -365,7 +365,7 @@ def mala(
 
 
 def _log_ratio(beta: Array, uphill: Array, reverse: Array, outside: Array) -> Array:
-    """Return -beta (uphill + reverse), uphill alone where beta = inf, -inf outside of the box."""
+    """Return -beta (uphill + reverse), uphill alone where beta = inf, -inf out of bounds."""
     cold = beta == jnp.inf
     log_ratio = -jnp.where(cold, 1.0, beta) * (uphill + reverse)
     log_ratio = jnp.where(cold, jnp.where(uphill <= 0, 0.0, -jnp.inf), log_ratio)

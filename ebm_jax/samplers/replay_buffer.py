@@ -41,14 +41,14 @@ def draw(
     """
     _checks.one_key(key)
     where = _leading(chains) if axes is None else axes
-    capacity, num = _num_chains(chains, where), _checks.count("num", num, least=0)
-    if not 1 <= num <= capacity:
-        raise ValueError(f"num must be from 1 to the {capacity} slots there are, got {num}.")
-    _checks.groups(groups, num, capacity)
-    # The num largest of capacity numbers, on one device faster than a permutation, which sorts
+    buffer_size, num = _num_chains(chains, where), _checks.count("num", num, least=0)
+    if not 1 <= num <= buffer_size:
+        raise ValueError(f"num must be from 1 to the {buffer_size} slots there are, got {num}.")
+    _checks.groups(groups, num, buffer_size)
+    # The num largest of buffer_size numbers, on one device faster than a permutation, which sorts
     # them all; but a sort stays on the devices that hold its rows. Two of the 2^23 values are
     # seldom equal, and then the lower slot wins.
-    uniform = jax.random.uniform(key, (capacity,)).reshape(groups, -1)
+    uniform = jax.random.uniform(key, (buffer_size,)).reshape(groups, -1)
     if groups == 1:
         _, local = jax.lax.top_k(uniform, num)
     else:
@@ -82,7 +82,7 @@ def write_back(
     [0.0, 0.0, 7.0, 0.0]
     """
     where = _leading(chains) if axes is None else axes
-    capacity, given = _num_chains(chains, where), _checks.array("indices", indices)
+    buffer_size, given = _num_chains(chains, where), _checks.array("indices", indices)
     if not jnp.issubdtype(given.dtype, jnp.integer) and given.size:
         raise TypeError(f"indices must be integers, got {given.dtype}.")
     known = _checks.concrete(indices)
@@ -90,10 +90,10 @@ def write_back(
         known is not None and (len(set(known.tolist())) < len(known) or not known.size)
     ):
         raise ValueError(f"indices must be one or more different slots, (num,), got {indices}.")
-    if known is not None and not ((known >= 0) & (known < capacity)).all():
-        raise ValueError(f"indices must be slots from 0 to {capacity - 1}, got {known}.")
+    if known is not None and not ((known >= 0) & (known < buffer_size)).all():
+        raise ValueError(f"indices must be slots from 0 to {buffer_size - 1}, got {known}.")
     _same_chains("moved", moved, chains, where, len(indices))
-    _checks.groups(groups, len(indices), capacity)
+    _checks.groups(groups, len(indices), buffer_size)
     return put_chains(chains, jnp.asarray(indices), moved, where, groups)
 
 

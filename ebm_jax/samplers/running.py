@@ -234,7 +234,7 @@ def refresh(sampler: Sampler, state: Any) -> Any:
 def mean_info(state: Any, info: Any) -> Metrics:
     r"""Return the mean over chains of every field of a sampler's info, for ``collect``.
 
-    What fraction was accepted, clipped, stopped by the box; the energies, as ``chain_energy``.
+    What fraction was accepted, clipped, stopped by the bounds; the energies, as ``chain_energy``.
     Fields that are pytrees of their own (the trajectories of blackjax's NUTS) are left out.
 
     Args:

@@ -43,14 +43,14 @@ class TemperingInfo(NamedTuple):
 
     Attributes:
         energy: E(x) of the chains at the target, after the step, (chains,).
-        acceptance: min(1, exp((b_i - b_{i+1}) (E_i - E_{i+1}))) of every neighbouring pair,
+        acceptance_rate: min(1, exp((b_i - b_{i+1}) (E_i - E_{i+1}))) of every neighbouring pair,
             tried in this step or not, (temperatures - 1, chains). One minus its mean is the
             rejection rate that ``adapt_ladder`` takes.
         swapped: whether the pair swapped, (temperatures - 1, chains).
     """
 
     energy: Array
-    acceptance: Array
+    acceptance_rate: Array
     swapped: Array
 
 
@@ -108,7 +108,7 @@ def replica_exchange(
     >>> make_sampler = functools.partial(samplers.mala, step_size=0.01)
     >>> sampler = replica_exchange(energy, make_sampler, betas=[0.1, 0.3, 1.0])
     >>> state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
-    >>> state.position.shape, info.acceptance.shape
+    >>> state.position.shape, info.acceptance_rate.shape
     ((5, 2), (2, 5))
     """
     _checks.function("energy", energy)
@@ -155,7 +155,7 @@ def replica_exchange(
         keys = jax.random.split(move_key, ladder.shape[0])
         replicas = jax.vmap(move)(keys, ladder, state.replicas)
         values = energies(replicas.position)
-        accepted, acceptance = _draws.metropolis(swap_key, _log_ratio(ladder, values))
+        accepted, acceptance_rate = _draws.metropolis(swap_key, _log_ratio(ladder, values))
         tried = jnp.arange(ladder.shape[0] - 1) % 2 == state.step % 2
         swapped = tried[:, None] & accepted
         source = _sources(swapped)
@@ -164,7 +164,7 @@ def replica_exchange(
         moved = source != jnp.arange(ladder.shape[0])[:, None]
         replicas = of_own_temperature(replicas, moved, axes)
         energy_at_target = jnp.take_along_axis(values, source, axis=0)[-1]
-        info = TemperingInfo(energy_at_target, acceptance, swapped)
+        info = TemperingInfo(energy_at_target, acceptance_rate, swapped)
         return TemperingState(replicas, state.step + 1), info
 
     return Sampler(init, step, refresh)
@@ -214,39 +214,40 @@ def _dependence(function: Callable[[Array], PyTree], x: Array) -> PyTree:
     )
 
 
-def adapt_ladder(betas: ArrayLike, acceptance: ArrayLike) -> Array:
+def adapt_ladder(betas: ArrayLike, acceptance_rate: ArrayLike) -> Array:
     r"""Return a ladder between the same ends on which all neighbours swap equally often.
 
         new b_k solves  Lambda(b_k) = Lambda(b_max) k / (temperatures - 1)
 
     Lambda(b), the communication barrier, is interpolated from the sums of the rejection rates
-    along the old ladder. Run, average ``info.acceptance``, adapt, and again with longer runs;
+    along the old ladder. Run, average ``info.acceptance_rate``, adapt, and again with longer runs;
     the last ladder is then kept fixed. Source: Syed et al. (2022), algorithm 4.
 
     Args:
         betas: the ladder, (temperatures,), increasing.
-        acceptance: mean swap probability of every neighbouring pair, (temperatures - 1,), in
+        acceptance_rate: mean swap probability of every neighbouring pair, (temperatures - 1,), in
             [0, 1].
 
     Returns:
         The new ladder, (temperatures,).
 
     Raises:
-        ValueError: betas that do not increase, acceptance of another shape or outside [0, 1].
+        ValueError: betas that do not increase, acceptance_rate of another shape or outside [0, 1].
 
     >>> import jax.numpy as jnp
     >>> adapt_ladder(jnp.array([0.0625, 0.5, 1.0]), jnp.array([0.5, 0.5])).tolist()
     [0.0625, 0.5, 1.0]
     """
-    _checks.fraction("acceptance", acceptance)
-    ladder, acceptance = _check_ladder(betas), _checks.array("acceptance", acceptance)
-    if acceptance.shape != (ladder.shape[0] - 1,):
+    _checks.fraction("acceptance_rate", acceptance_rate)
+    ladder = _check_ladder(betas)
+    acceptance_rate = _checks.array("acceptance_rate", acceptance_rate)
+    if acceptance_rate.shape != (ladder.shape[0] - 1,):
         raise ValueError(
-            f"acceptance must have one value a pair, ({ladder.shape[0] - 1},), got "
-            f"{acceptance.shape}."
+            f"acceptance_rate must have one value per pair, ({ladder.shape[0] - 1},), got "
+            f"{acceptance_rate.shape}."
         )
     # A little is added, so that a ladder without any rejection stays increasing.
-    rejection = 1 - acceptance + 1e-3
+    rejection = 1 - acceptance_rate + 1e-3
     barrier = jnp.concatenate([jnp.zeros(1, rejection.dtype), jnp.cumsum(rejection)])
     wanted = jnp.linspace(0, barrier[-1], ladder.shape[0])
     return jnp.interp(wanted, barrier, ladder).at[0].set(ladder[0]).at[-1].set(ladder[-1])

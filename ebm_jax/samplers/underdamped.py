@@ -42,14 +42,14 @@ class UnderdampedInfo(NamedTuple):
         energy: E(x).
         gradient_norm: |grad E(x)|, before clipping.
         clipped: whether that gradient was clipped.
-        at_box: the fraction of coordinates that the box stopped.
+        at_bounds: the fraction of coordinates that the bounds stopped.
         beta: inverse temperature, () or (chains,).
     """
 
     energy: Array
     gradient_norm: Array
     clipped: Array
-    at_box: Array
+    at_bounds: Array
     beta: Array
 
 
@@ -61,7 +61,7 @@ def baoab(
     mass: Option = 1.0,
     beta: Option | None = None,
     max_gradient_norm: Option | None = None,
-    box: tuple[Option, Option] | None = None,
+    bounds: tuple[Option, Option] | None = None,
 ) -> Sampler:
     r"""Return the underdamped Langevin sampler in the order kick, drift, friction, drift, kick.
 
@@ -82,14 +82,14 @@ def baoab(
             a diagonal preconditioner.
         beta: inverse temperature > 0, 1 if not given; inf has no noise; or one a chain.
         max_gradient_norm: a chain's longer gradients are scaled to this norm.
-        box: (low, high): coordinates outside are projected back and lose their velocity.
+        bounds: (low, high): coordinates outside are projected back and lose their velocity.
 
     Returns:
         A ``Sampler`` with ``UnderdampedState`` and ``UnderdampedInfo``; chains start at rest.
 
     Raises:
         ValueError: step_size, mass or beta <= 0 or NaN, friction < 0, a step size that is no
-            scalar, an empty box, positions without a common leading axis, an energy that is
+            scalar, an empty bounds, positions without a common leading axis, an energy that is
             not scalar.
 
     >>> import jax, jax.numpy as jnp
@@ -99,7 +99,7 @@ def baoab(
     ((5, 2), (5,))
     """
     _checks.function("energy", energy)
-    options = Options(step_size, beta, None, max_gradient_norm, box)
+    options = Options(step_size, beta, None, max_gradient_norm, bounds)
     _options.check_all(options)
     _options.check("friction", friction)
     _options.check("mass", mass)
@@ -129,16 +129,16 @@ def baoab(
         x = motion.drift(moving, u)
         u = motion.mix(u, standard_normal(key, moving))
         x = [y.astype(x0.dtype) for y, x0 in zip(motion.drift(x, u), moving, strict=True)]
-        at_box = jnp.zeros(state.energy.shape)
-        if now.box is not None:
+        at_bounds = jnp.zeros(state.energy.shape)
+        if now.bounds is not None:
             free = x
-            x, at_box = _options.project(free, now.box)
+            x, at_bounds = _options.project(free, now.bounds)
             u = [jnp.where(y == z, v, 0.0) for y, z, v in zip(x, free, u, strict=True)]
         position = merge(x, fixed)
         value, gradient, norm = evaluate(position)
         u = motion.kick(u, _options.clip(gradient, norm, limit)[0])
         u = [v.astype(y.dtype) for v, y in zip(u, x, strict=True)]
-        info = UnderdampedInfo(value, norm, longer(norm, limit), at_box, now.beta)
+        info = UnderdampedInfo(value, norm, longer(norm, limit), at_bounds, now.beta)
         return UnderdampedState(position, u, value, gradient, norm, state.step + 1), info
 
     return Sampler(init, step, refresh)

@@ -101,7 +101,7 @@ def sample(energy, key, *, num_steps: int) -> np.ndarray:
     """Return samples of exp(-E) in the square, by MALA from a uniform start."""
     start_key, run_key = jax.random.split(key)
     start = jax.random.uniform(start_key, (1000, 2), minval=-EXTENT, maxval=EXTENT)
-    kernel = samplers.mala(energy, step_size=0.05, box=(-EXTENT, EXTENT))
+    kernel = samplers.mala(energy, step_size=0.05, bounds=(-EXTENT, EXTENT))
 
     @jit
     def run_chains(key, start):

@@ -47,8 +47,8 @@ NETWORK = MLP((16, 16))
 
 def sampler(energy, params):
     """Return Metropolis-adjusted Langevin for the energy with these parameters, in the square."""
-    box = (-plane.HALF_WIDTH, plane.HALF_WIDTH)
-    return samplers.mala(functools.partial(energy, params), step_size=0.02, box=box)
+    bounds = (-plane.HALF_WIDTH, plane.HALF_WIDTH)
+    return samplers.mala(functools.partial(energy, params), step_size=0.02, bounds=bounds)
 
 
 def followed(energy, count: int) -> Objective:

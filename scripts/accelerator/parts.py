@@ -20,7 +20,7 @@ TINY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compilation is most of what ti
 # As little as the digits can be trained by.
 BRIEF = (
     *("--quick", "--channels=", "--sampler=mala", "--steps=3", "--hidden=8", "--betas=0"),
-    *("--langevin_steps=2", "--chains=16", "--capacity=128"),
+    *("--langevin_steps=2", "--chains=16", "--buffer_size=128"),
     *("--samples=20", "--sample_steps=10"),
 )
 

@@ -197,9 +197,9 @@ def conv(record: Recorder) -> None:
 def pcd(record: Recorder) -> None:
     """Updates of persistent contrastive divergence, beside their convolutions."""
     sizes = [(4, 2, 16, 1)] if record.tiny else [(2048, 40, 10**5, 5), (128, 40, 10**4, 5)]
-    for chains, steps, capacity, updates in sizes:
-        size = f"{updates} updates of {chains:,} chains x {steps} steps, {capacity:,} persistent"
-        cases = suites.train_cases(chains, steps, capacity, updates)
+    for chains, steps, buffer_size, updates in sizes:
+        size = f"{updates} updates of {chains:,} chains x {steps} steps, {buffer_size:,} persistent"
+        cases = suites.train_cases(chains, steps, buffer_size, updates)
         work = chains * steps * updates
         times = record.cases(size, cases, steps=work, unit="chain steps")
         ratio = _parts(times, "ours", "its gradients", "its gradient")

@@ -44,7 +44,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         generative="pcd",
     )
     split = prepared.images.split
-    labels = image_model.proportions(split.train_y, chosen["capacity"])
+    labels = image_model.proportions(split.train_y, chosen["buffer_size"])
     terms = image_model.likelihood(
         prepared.model,
         initial=image_model.from_noise(labels, split.train_x.shape[1], None),
@@ -52,7 +52,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         chains=image_model.chains_of(chosen["sampler"], chosen["step_size"]),
         langevin_steps=1 if quick else chosen["langevin_steps"],
         num_chains=chosen["chains"],
-        capacity=chosen["capacity"],
+        buffer_size=chosen["buffer_size"],
         restart_fraction=0.005,
         groups=1,
     )

@@ -177,7 +177,7 @@ def run_conv(peers: Peers, repetitions: int, quick: bool) -> Suite:
     )
 
 
-def train_cases(chains: int, steps: int, capacity: int, updates: int) -> dict[str, measure.Case]:
+def train_cases(chains: int, steps: int, buffer_size: int, updates: int) -> dict[str, measure.Case]:
     """Return updates of persistent contrastive divergence on the convolutional energy, and parts.
 
     "its gradients" and "its gradient" are the convolutions of an update: those of the chains, which
@@ -191,8 +191,8 @@ def train_cases(chains: int, steps: int, capacity: int, updates: int) -> dict[st
         ULA,
         num_steps=steps,
         num_chains=chains,
-        capacity=capacity,
-        initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 28, 28, 1)),
+        buffer_size=buffer_size,
+        initial=lambda params, key, indices: jax.random.normal(key, (len(indices), 28, 28, 1)),
     )
     trainer = training.trainer(objective, optax.adam(1e-4))
     state = trainer.init(params, key)
@@ -215,14 +215,19 @@ def train_cases(chains: int, steps: int, capacity: int, updates: int) -> dict[st
 
 def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """Updates of persistent contrastive divergence on the convolutional energy."""
-    chains, steps, capacity, updates = (4, 2, 16, 1) if quick else (64, 40, 10_000, 5)
-    cases = train_cases(chains, steps, capacity, updates)
+    chains, steps, buffer_size, updates = (4, 2, 16, 1) if quick else (64, 40, 10_000, 5)
+    cases = train_cases(chains, steps, buffer_size, updates)
     torch = peers.torch_cases(
-        "train", only=("ebmkit",), chains=chains, steps=steps, capacity=capacity, updates=updates
+        "train",
+        only=("ebmkit",),
+        chains=chains,
+        steps=steps,
+        buffer_size=buffer_size,
+        updates=updates,
     )
     first, times = measure.interleaved(cases | torch, repetitions)
     return Suite(
-        f"{updates} PCD updates, {chains} chains x {steps} steps of {capacity:,} persistent, "
+        f"{updates} PCD updates, {chains} chains x {steps} steps of {buffer_size:,} persistent, "
         "conv energy",
         None,
         {"train_over_parts": measure.ratio(times, "ours", "its chains", "its gradient")},

@@ -91,7 +91,7 @@ def ebmkit_chains(work):
 
 
 @functools.cache
-def ebmkit_training(steps, capacity):
+def ebmkit_training(steps, buffer_size):
     """Return x -> one update of persistent contrastive divergence by ebmkit."""
     from ebm.buffer import ReplayBuffer
     from ebm.losses.cd import ContrastiveDivergence
@@ -99,7 +99,7 @@ def ebmkit_training(steps, capacity):
 
     energy = conv()
     loss = ContrastiveDivergence(
-        LangevinDynamics(step_size=STEP_SIZE, steps=steps), ReplayBuffer(capacity, (1, 28, 28))
+        LangevinDynamics(step_size=STEP_SIZE, steps=steps), ReplayBuffer(buffer_size, (1, 28, 28))
     )
     optimizer = torch.optim.Adam(energy.parameters(), 1e-4)
 
@@ -146,7 +146,7 @@ def matching(peer, hidden, noise):
             def forward(self, x):
                 return self.body(x)
 
-        denoising = DenoisingScoreMatching(Model(), noise_scale=noise)
+        denoising = DenoisingScoreMatching(Model(), noise_sigma=noise)
     optimizer = None  # until the sizes of the layers are known
 
     def update(x, y, few):
@@ -174,7 +174,7 @@ def do(request):
     shape = (2,) if request["work"] in ("mixture", "mlp") else (1, 28, 28)
     x = torch.randn(request["chains"], *shape)
     if request["work"] == "train":
-        update = ebmkit_training(request["steps"], request["capacity"])
+        update = ebmkit_training(request["steps"], request["buffer_size"])
         start = time.perf_counter()
         for _ in range(request["updates"]):
             update(x)

@@ -59,7 +59,7 @@ def rbm_by_hand(v, h):
 
 
 def gaussian_by_hand(v, h):
-    s = GAUSSIAN.scale
+    s = GAUSSIAN.sigma
     return np.sum((v - B) ** 2 / (2 * s**2)) - (v / s**2) @ W @ h - C @ h
 
 
@@ -144,7 +144,7 @@ def test_gaussian_visible_units_given_the_hidden_ones(x64):
         mean = boltzmann.gaussian_rbm_visible_mean(GAUSSIAN, h)
         v = rng.normal(size=VISIBLE)
         slope = oracles.finite_difference(functools.partial(gaussian_by_hand, h=h), v)
-        np.testing.assert_allclose((v - mean) / GAUSSIAN.scale**2, slope, atol=1e-8)
+        np.testing.assert_allclose((v - mean) / GAUSSIAN.sigma**2, slope, atol=1e-8)
 
 
 def centered_by_hand(params, v, h):

@@ -27,8 +27,8 @@ def persistent(of=energy, make=samplers.mala, step_size=0.1, restart=0.0, burn_i
         functools.partial(make, step_size=step_size),
         num_steps=5,
         num_chains=64,
-        capacity=128,
-        initial=lambda params, key, slots: 3 * jax.random.normal(key, (len(slots), 2)),
+        buffer_size=128,
+        initial=lambda params, key, indices: 3 * jax.random.normal(key, (len(indices), 2)),
         restart_fraction=restart,
         burn_in=burn_in,
     )
@@ -81,7 +81,7 @@ def test_the_history_rings_what_the_training_rang(capsys):
     """Also in a part that was trained before a stop; each alarm once, where it rang first."""
     history = {
         "step": np.arange(25.0, 275, 25),
-        "generative/acceptance": np.array([0.5, 0.05, 0.5, 0.01, *[0.5] * 6]),
+        "generative/acceptance_rate": np.array([0.5, 0.05, 0.5, 0.01, *[0.5] * 6]),
         "generative/energy_gap": np.array([1.0] * 8 + [np.nan, 500]),
         "generative/chains_nonfinite": np.full(10, np.nan),
         "loss": np.zeros(10),
@@ -94,6 +94,6 @@ def test_the_history_rings_what_the_training_rang(capsys):
     found = alarms.in_history("flow", history)
     assert [f"alarm: {text}" for text in found] == told
     assert [text[:53] for text in found] == [
-        "flow after update 50: generative/acceptance 0.05; the",
+        "flow after update 50: generative/acceptance_rate 0.05; the",
         "flow after update 250: generative/energy_gap 500; the",
     ]

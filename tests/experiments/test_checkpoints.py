@@ -30,8 +30,8 @@ OBJECTIVE = objectives.persistent(
     functools.partial(samplers.mala, step_size=0.1),
     num_steps=2,
     num_chains=4,
-    capacity=8,
-    initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)),
+    buffer_size=8,
+    initial=lambda params, key, indices: jax.random.normal(key, (len(indices), 2)),
 )
 TRAINER = training.trainer(OBJECTIVE, optax.adam(0.05), average_decay=0.9)
 POINTS = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)

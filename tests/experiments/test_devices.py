@@ -29,13 +29,13 @@ def train(folder, steps, size):
     mesh = devices.make_mesh(size)
     run = runs.Run(Path(folder), "", mesh, first=devices.is_first())
 
-    def start(params, key, slots):
-        return devices.spread(mesh, jax.random.normal(key, (len(slots), 2)))
+    def start(params, key, indices):
+        return devices.spread(mesh, jax.random.normal(key, (len(indices), 2)))
 
     objective = objectives.persistent(
         energy,
         functools.partial(samplers.mala, step_size=0.1),
-        num_steps=5, num_chains=64, capacity=256, initial=start, groups=8,
+        num_steps=5, num_chains=64, buffer_size=256, initial=start, groups=8,
     )
     trainer = training.trainer(objective, optax.adam(0.02), average_decay=0.9)
     params, key = {"a": jnp.ones(2), "b": jnp.zeros(2)}, jax.random.key(0)

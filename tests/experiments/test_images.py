@@ -32,7 +32,7 @@ QUICK = (
     "--langevin_steps=2",
     "--sample_steps=10",
     "--chains=16",
-    "--capacity=128",
+    "--buffer_size=128",
     "--betas=3",
 )
 
@@ -673,8 +673,8 @@ def test_bad_flags_are_refused_before_any_work(program, given, message):
     ("given", "message"),
     [
         (["--hold_out_class=10"], "--hold_out_class=10: the data have the classes 0 to 9"),
-        (["--chains=99", "--capacity=9"], "--chains=99 cannot exceed the --capacity=9"),
-        (["--chains=99", "--capacity=300", "--groups=2"], "--groups=2 must divide --chains=99"),
+        (["--chains=99", "--buffer_size=9"], "--chains=99 cannot exceed the --buffer_size=9"),
+        (["--chains=99", "--buffer_size=300", "--groups=2"], "--groups=2 must divide --chains=99"),
         (["--generative=pcd", "--steps=0"], "--generative=pcd needs --steps >= 1, got 0"),
         (["--outliers=digits,digits"], "--outliers=digits: there are others of the name digits"),
         (["--data=mnits"], "'mnits' is no data set: allowed are digits, mnist, notmnist, a file"),

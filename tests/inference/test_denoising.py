@@ -19,7 +19,7 @@ def test_a_gaussian(beta):
         return (x - mean) @ precision @ (x - mean) / 2
 
     x = np.random.default_rng(0).normal(size=(20, 2))
-    found = inference.denoise(energy, jnp.asarray(x, jnp.float32), noise=noise, beta=beta)
+    found = inference.denoise(energy, jnp.asarray(x, jnp.float32), sigma=noise, beta=beta)
     expected = mean + (x - mean) @ np.linalg.inv(total) @ spread
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -33,12 +33,12 @@ def test_two_points(x64):
 
     weights = np.exp(-((x[:, None] - np.array([-1, 1])) ** 2) / (2 * noise**2))
     expected = weights @ [-1, 1] / weights.sum(1)
-    np.testing.assert_allclose(inference.denoise(energy, x, noise=noise), expected, atol=1e-12)
+    np.testing.assert_allclose(inference.denoise(energy, x, sigma=noise), expected, atol=1e-12)
 
 
 def test_what_is_carried_stays_and_types_are_kept(key):
     position = {"x": jnp.ones((3, 2), jnp.bfloat16), "y": jnp.arange(3)}
-    found = inference.denoise(lambda c: jnp.sum(c["x"]) * c["y"], position, noise=0.5)
+    found = inference.denoise(lambda c: jnp.sum(c["x"]) * c["y"], position, sigma=0.5)
     assert found["x"].dtype == jnp.bfloat16
     np.testing.assert_array_equal(found["y"], position["y"])
     np.testing.assert_allclose(

@@ -89,7 +89,7 @@ def test_noise_is_that_of_a_linear_chain():
     @jax.vmap
     def compute(key):
         def end(s):
-            options = {"step_size": a, "num_steps": STEPS, "noise_scale": s, "key": key}
+            options = {"step_size": a, "num_steps": STEPS, "noise_sigma": s, "key": key}
             return inference.unroll(energy, start, **options).position
 
         return end(s), jax.jacfwd(end)(s), end(0.0)
@@ -225,7 +225,7 @@ def test_the_answer_keeps_its_type(dtype, x64):
             return inference.unroll(e, y, step_size=jnp.float32(0.5), num_steps=30).position
 
         implicit = inference.implicit_minimum(energy, y0, minimize).position
-        noise = {"noise_scale": jnp.float32(1e-3), "key": jax.random.key(0)}
+        noise = {"noise_sigma": jnp.float32(1e-3), "key": jax.random.key(0)}
         noisy = inference.unroll(energy, y0, step_size=0.5, num_steps=30, **noise)
         return implicit, noisy.position, noisy.energies
 

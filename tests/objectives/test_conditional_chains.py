@@ -24,7 +24,7 @@ def test_the_recovered_are_gaussian():
     """k x^2 / 2 given x~: N(x~ / (1 + k s^2), s^2 / (1 + k s^2)); 4 standard errors of 40,000."""
     k, sigma, variance, num = 1.7, 0.8, 0.5, 40_000
     x = jnp.sqrt(variance) * jax.random.normal(jax.random.key(7), (num, 1))
-    objective = objectives.recovery_likelihood(bowl, mala, noise=sigma, num_steps=40)
+    objective = objectives.recovery_likelihood(bowl, mala, sigma=sigma, num_steps=40)
     loss = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
     (_, (_, metrics)), gradient = loss(k, (), x, jax.random.key(0))
     shrink = 1 + k * sigma**2
@@ -37,7 +37,7 @@ def test_the_recovered_are_gaussian():
 def test_recovery_has_its_optimum_at_the_data():
     sampler = functools.partial(samplers.mala, step_size=0.15)
     assert_optimum(
-        objectives.recovery_likelihood(gaussian, sampler, noise=0.7, num_steps=25), num=48
+        objectives.recovery_likelihood(gaussian, sampler, sigma=0.7, num_steps=25), num=48
     )
 
 

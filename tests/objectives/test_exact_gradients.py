@@ -75,7 +75,7 @@ def test_recovery_likelihood():
     deviation = np.sqrt(phi**2 @ p - (phi @ p) ** 2)
 
     make_sampler = functools.partial(samplers.mala, step_size=0.2)
-    objective = objectives.recovery_likelihood(energy, make_sampler, noise=sigma, num_steps=40)
+    objective = objectives.recovery_likelihood(energy, make_sampler, sigma=sigma, num_steps=40)
     batch = jnp.asarray(np.tile(DATA, num // 3)[:, None], jnp.float32)
     theta = jnp.asarray(THETA, jnp.float32)
     found = jax.jit(jax.grad(lambda t: objective.loss(t, (), batch, KEY)[0]))(theta)

@@ -51,8 +51,8 @@ SAMPLERS = {
 }
 
 
-def noise(params, key, slots):
-    return jax.random.normal(key, (len(slots), 2))
+def noise(params, key, indices):
+    return jax.random.normal(key, (len(indices), 2))
 
 
 OBJECTIVES = {
@@ -61,7 +61,7 @@ OBJECTIVES = {
     "persistent": functools.partial(
         objectives.persistent,
         num_chains=CHAINS,
-        capacity=2 * CHAINS,
+        buffer_size=2 * CHAINS,
         initial=noise,
         restart_fraction=0.1,
         burn_in=2,

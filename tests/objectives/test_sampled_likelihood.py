@@ -12,8 +12,8 @@ from ebm_jax.samplers import replay_buffer
 from ebm_jax.types import Sampler
 
 
-def noise(params, key, slots):
-    return jax.random.normal(key, (len(slots), 2))
+def noise(params, key, indices):
+    return jax.random.normal(key, (len(indices), 2))
 
 
 make_ula = functools.partial(samplers.ula, step_size=0.1)
@@ -88,7 +88,7 @@ def test_persistent_chains_go_on_in_their_own_slots(key):
         make_ula,
         num_steps=3,
         num_chains=4,
-        capacity=12,
+        buffer_size=12,
         initial=noise,
         restart_fraction=0.0,
     )
@@ -114,7 +114,7 @@ def test_every_slot_is_used_and_restarts_are_counted(key):
         make_ula,
         num_steps=1,
         num_chains=8,
-        capacity=32,
+        buffer_size=32,
         initial=noise,
         restart_fraction=0.25,
     )
@@ -135,7 +135,7 @@ def test_burning_in_chains_run_but_do_not_count(key):
         make_ula,
         num_steps=3,
         num_chains=6,
-        capacity=6,
+        buffer_size=6,
         initial=noise,
         restart_fraction=0.0,
         burn_in=5,
@@ -161,15 +161,15 @@ def test_a_slot_keeps_what_its_number_says(key):
     def joint(params, c):
         return energy(params, c["x"]) + c["y"]
 
-    def initial(params, key, slots):
-        return {"x": noise(PARAMS, key, slots), "y": slots % 3}
+    def initial(params, key, indices):
+        return {"x": noise(PARAMS, key, indices), "y": indices % 3}
 
     objective = cd.persistent(
         joint,
         make_ula,
         num_steps=1,
         num_chains=4,
-        capacity=9,
+        buffer_size=9,
         initial=initial,
         restart_fraction=0.5,
     )
@@ -196,10 +196,10 @@ def test_energy_penalty(key):
 def test_broken_chains_are_counted_and_left_out(key):
     """One chain at NaN changes neither the loss nor the gradient of the others."""
 
-    still = functools.partial(samplers.ula, step_size=1e-3, noise_scale=0.0)
+    still = functools.partial(samplers.ula, step_size=1e-3, noise_sigma=0.0)
 
     objective = cd.persistent(
-        energy, still, num_steps=1, num_chains=4, capacity=4, initial=noise, restart_fraction=0.0
+        energy, still, num_steps=1, num_chains=4, buffer_size=4, initial=noise, restart_fraction=0.0
     )
     state = jax.jit(objective.init)(PARAMS, key)
     broken = state.chains.position.at[2].set(jnp.nan)
@@ -251,7 +251,7 @@ def test_training_reaches_maximum_likelihood(kind, key):
     data = np.random.default_rng(1).normal([0.5, -1.0], [1.0, 0.5], size=(2000, 2))
     kwargs = {"num_steps": 10}
     if kind == "persistent":
-        kwargs |= {"num_chains": 500, "capacity": 500, "initial": noise, "restart_fraction": 0.0}
+        kwargs |= {"num_chains": 500, "buffer_size": 500, "initial": noise, "restart_fraction": 0.0}
     objective = getattr(cd, kind)(energies.gaussian, make_mala, **kwargs)
     trainer = training.trainer(objective, optax.adam(0.03), average_decay=0.98)
     params = energies.Gaussian(jnp.zeros(2), jnp.ones(2))
@@ -266,7 +266,7 @@ def test_training_reaches_maximum_likelihood(kind, key):
 
 
 def persistent(make_sampler, **options):
-    defaults = {"num_steps": 3, "num_chains": 4, "capacity": 6, "restart_fraction": 0.0}
+    defaults = {"num_steps": 3, "num_chains": 4, "buffer_size": 6, "restart_fraction": 0.0}
     return cd.persistent(energy, make_sampler, initial=noise, **defaults | options)
 
 

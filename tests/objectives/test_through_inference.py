@@ -63,7 +63,7 @@ def test_every_example_has_noise_of_its_own():
     num, noise = 4000, 0.3
 
     def infer(params, x, key):
-        return unrolled(params, x, None, num_steps=1, noise_scale=noise, key=key)
+        return unrolled(params, x, None, num_steps=1, noise_sigma=noise, key=key)
 
     objective = objectives.through_inference(infer, square)
     batch = {"x": jnp.zeros((num, 2))}, jnp.zeros(num)

@@ -265,7 +265,7 @@ def test_few_chains_and_fast_cooling_bracket_from_both_sides():
 
 
 GAUSSIAN_RBM = boltzmann.GaussianRBM(
-    *(jnp.asarray(0.8 * RNG.normal(size=s), jnp.float32) for s in ((3, 4), 3, 4)), scale=0.8
+    *(jnp.asarray(0.8 * RNG.normal(size=s), jnp.float32) for s in ((3, 4), 3, 4)), sigma=0.8
 )
 
 
@@ -599,7 +599,7 @@ def test_a_gaussian_in_a_box():
         return (1 - beta) * flat + beta * normal
 
     def make_sampler(energy):
-        return samplers.mala(energy, step_size=0.3, box=(low, high))
+        return samplers.mala(energy, step_size=0.3, bounds=(low, high))
 
     start = jax.random.uniform(jax.random.key(0), (3000, 2), minval=low, maxval=high)
 

@@ -177,7 +177,7 @@ def test_any_number_of_states_around_a_block(shape, values, x64):
 def test_rbms_without_units_on_a_side(visible, hidden, x64):
     """Independent units: log Z = sum softplus(beta b), and so are energies and samples."""
     params, beta = rbm(0, visible, hidden), 0.7
-    gaussian = GaussianRBM(*params, scale=0.6)
+    gaussian = GaussianRBM(*params, sigma=0.6)
     _, b, c = map(np.asarray, params)
     units = sum(np.logaddexp(0, beta * bias).sum() for bias in (b, c))
     log_z, slope = jax.value_and_grad(functools.partial(exact.log_partition_rbm, beta=beta))(params)
@@ -250,7 +250,7 @@ def test_many_units_beyond_one_product(x64):
 
 
 def test_gaussian_rbm_by_quadrature(x64):
-    params = GaussianRBM(*rbm(2, 2, 4), scale=jnp.array([0.8, 1.3]))
+    params = GaussianRBM(*rbm(2, 2, 4), sigma=jnp.array([0.8, 1.3]))
     points, volume = oracles.grid(-12.0, 12.0, 160, 2)
     energies = jax.vmap(lambda v, h: boltzmann.gaussian_rbm_energy(params, v, h), (None, 0))
     values = jax.jit(jax.vmap(energies, (0, None)))(points, exact.states(4))

@@ -35,7 +35,7 @@ X = energies(TWO, 1.0, jnp.ones((5, 2)), named="one configuration|x must")
 OF_TWO = X._replace(bad=(*X.bad, THREE))
 BETA = positive(1.0, INF)
 # Parameters of the right kind and the wrong shape or value: the field is named.
-WRONG = r"params|mean|precision|log_weights|scale|barrier|tilt|\b[ab]\b|radius|width|coupling|field"
+WRONG = r"params|mean|precision|log_weights|sigma|barrier|tilt|\b[ab]\b|radius|width|coupling|field"
 
 
 def closed(kind, valid, *wrong):
@@ -67,7 +67,7 @@ SITES = numbers(SPINS, SPINS > 0, SPINS[0], SPINS[None])
 KINDS = numbers(COLOURS, COLOURS > 0, COLOURS[0], COLOURS[None], 1.0 * COLOURS)
 
 W, V, H = jnp.ones((3, 2)), THREE, TWO
-UNITS = r"params|weights|bias|offset|scale"
+UNITS = r"params|weights|bias|offset|sigma"
 
 
 def machine(kind, valid, *wrong):

@@ -121,7 +121,7 @@ ROWS = [
         denoising.denoise,
         energy=energy(quadratic),
         positions=positions(X, X.astype(int)),
-        noise=nonnegative(0.1, INF, jnp.ones(2)),
+        sigma=nonnegative(0.1, INF, jnp.ones(2)),
         beta=positive(1.0, INF, jnp.ones(2)),
     ),
     row(

@@ -138,10 +138,10 @@ ROWS = [
     row(
         objectives.recovery_likelihood,
         use=value(),
-        also=of_batches(lambda: objectives.recovery_likelihood(bowl, own, noise=0.1, num_steps=1)),
+        also=of_batches(lambda: objectives.recovery_likelihood(bowl, own, sigma=0.1, num_steps=1)),
         energy=ENERGY,
         make_sampler=maker(own),
-        noise=ONE,
+        sigma=ONE,
         num_steps=count(1),
     ),
     row(

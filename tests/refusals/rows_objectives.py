@@ -99,7 +99,7 @@ ROWS = [
             ),
         ],
         energy=ENERGY,
-        noise=positive(0.1, INF, jnp.ones((2, 2)), jnp.zeros(0), jnp.array([1.0, 0.0])),
+        sigma=positive(0.1, INF, jnp.ones((2, 2)), jnp.zeros(0), jnp.array([1.0, 0.0])),
     ),
     row(
         objectives.kernelized_stein_discrepancy,

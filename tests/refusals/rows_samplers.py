@@ -77,9 +77,9 @@ def option(valid, *more):
     return Arg(valid, (*bad, *map(schedule, bad)))
 
 
-def box():
+def bounds():
     pairs = [(low, 1.0) for low in NO_NUMBERS] + [(0.0, schedule("high")), (1.0, 0.0), (0.0, NAN)]
-    return Arg(None, (1.0, "box", (0.0,), (0.0, 1.0, 2.0), (X, 5.0), *pairs))
+    return Arg(None, (1.0, "bounds", (0.0,), (0.0, 1.0, 2.0), (X, 5.0), *pairs))
 
 
 BETA = option(None, 0.0, X, jnp.ones((3, 1)), jnp.ones(2))
@@ -87,7 +87,7 @@ LANGEVIN = {
     "step_size": option(0.1, 0.0, INF, X, jnp.ones(3)),
     "beta": BETA,
     "max_gradient_norm": option(None, 0.0, INF, jnp.ones(3)),
-    "box": box(),
+    "bounds": bounds(),
 }
 NOISE = option(None, INF, X, jnp.ones(3))
 INTEGERS = X.astype(int)
@@ -134,10 +134,10 @@ ROWS = [
         use=steps(X),
         also=[
             *started(lambda: samplers.ula(bowl, step_size=0.1), X, INTEGERS),
-            (lambda: samplers.ula(bowl, step_size=1.0, beta=1.0, noise_scale=1.0), "not both"),
+            (lambda: samplers.ula(bowl, step_size=1.0, beta=1.0, noise_sigma=1.0), "not both"),
         ],
         energy=energy(bowl),
-        noise_scale=NOISE,
+        noise_sigma=NOISE,
         **LANGEVIN,
     ),
     row(
@@ -145,10 +145,10 @@ ROWS = [
         use=steps(X),
         also=[
             *started(mala, X, INTEGERS),
-            (lambda: mala(jnp.ones(2), noise_scale=1.0), "one beta for all dimensions in MALA"),
+            (lambda: mala(jnp.ones(2), noise_sigma=1.0), "one beta for all dimensions in MALA"),
         ],
         energy=energy(bowl),
-        noise_scale=NOISE,
+        noise_sigma=NOISE,
         **LANGEVIN,
     ),
     row(
@@ -156,7 +156,7 @@ ROWS = [
         use=steps(X),
         also=started(lambda: samplers.sgld(lambda k, x: x, step_size=0.1), X, INTEGERS),
         gradient=function(lambda k, x: x, lambda k, x: 1.0, lambda k, x: None, lambda k, x: (x, x)),
-        noise_scale=NOISE,
+        noise_sigma=NOISE,
         **LANGEVIN,
     ),
     row(
@@ -258,7 +258,7 @@ ROWS = [
     row(
         samplers.adapt_ladder,
         betas=LADDER,
-        acceptance=fraction([0.5], [0.5, 0.5], 0.5, [NAN]),
+        acceptance_rate=fraction([0.5], [0.5, 0.5], 0.5, [NAN]),
     ),
     row(
         samplers.adapt_step_size,
@@ -266,13 +266,15 @@ ROWS = [
         energy=energy(bowl),
         make_sampler=maker(samplers.mala)._replace(
             bad=(*maker(samplers.mala).bad, samplers.ula),
-            named="make_sampler|ULAInfo has no acceptance",
+            named="make_sampler",
         ),
         position=positions(X, INTEGERS),
         num_steps=count(2),
         initial=positive(0.1, INF, jnp.ones(3))._replace(named="initial|step_size"),
         target=positive(0.5, 1.0, INF, jnp.ones(2)),
-        acceptance=function(lambda info: info.acceptance, lambda info: None, lambda info: "high"),
+        acceptance_rate=function(
+            lambda info: info.acceptance_rate, lambda info: None, lambda info: "high"
+        ),
     ),
     row(
         samplers.run,

@@ -42,15 +42,15 @@ ROWS = [
     row(
         differentiable.unroll,
         also=[
-            (lambda: descend(noise_scale=0.1), "key"),
-            (lambda: jax.eval_shape(lambda s: descend(noise_scale=s), 0.1), "key"),
+            (lambda: descend(noise_sigma=0.1), "key"),
+            (lambda: jax.eval_shape(lambda s: descend(noise_sigma=s), 0.1), "key"),
         ],
         energy=energy(quadratic),
         start=START,
         step_size=positive(0.1, INF, jnp.ones(2)),
         num_steps=count(2),
         last_steps=count(1, 3),
-        noise_scale=nonnegative(0.1, jnp.ones(2)),
+        noise_sigma=nonnegative(0.1, jnp.ones(2)),
         key=key(),
     ),
     row(

@@ -41,8 +41,8 @@ def bowl(params, x):
 make_sampler = functools.partial(samplers.ula, step_size=0.1)
 
 
-def noise(params, key, slots):
-    return jax.random.normal(key, (len(slots), 2))
+def noise(params, key, indices):
+    return jax.random.normal(key, (len(indices), 2))
 
 
 def value(batch=X, params=PARAMS):
@@ -65,7 +65,7 @@ SHORT = {"num_steps": 1, "num_chains": 2, "initial": noise}
 
 
 def persistent(**options):
-    given = SHORT | {"capacity": 4} | options
+    given = SHORT | {"buffer_size": 4} | options
     return objectives.persistent(bowl, make_sampler, **given)
 
 
@@ -122,14 +122,14 @@ ROWS = [
         use=value(),
         also=[
             *of_batches(persistent),
-            (lambda: persistent(num_chains=5), r"\[1, capacity=4\], got 5"),
+            (lambda: persistent(num_chains=5), r"\[1, buffer_size=4\], got 5"),
             (
                 lambda: persistent(restart_fraction=1.0, burn_in=1),
                 r"restart_fraction=1\.0 and burn_in=1 leave 0 of",
             ),
         ],
         num_chains=count(2),
-        capacity=count(4),
+        buffer_size=count(4),
         initial=INITIAL,
         restart_fraction=fraction(0.1, jnp.ones(2)),
         burn_in=Arg(0, tuple(v for v in count(0).bad if v is False or v != 0)),

@@ -1,5 +1,7 @@
 """Step-size adaptation reaches its target; blackjax's dual averaging is the independent answer."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,11 @@ import ebm_jax
 from ebm_jax import samplers
 from ebm_jax.samplers import langevin
 from ebm_jax.types import Sampler
+
+
+class Info(NamedTuple):
+    acceptance_rate: jax.Array
+
 
 SCALES = jnp.array([1.0, 2.0, 4.0])
 
@@ -21,7 +28,7 @@ def energy(x):
 def mean_acceptance(key, step_size, position):
     sampler = samplers.mala(energy, step_size=step_size)
     _, accepted = samplers.run(
-        key, sampler, sampler.init(position), 50, collect=lambda s, i: jnp.mean(i.acceptance)
+        key, sampler, sampler.init(position), 50, collect=lambda s, i: jnp.mean(i.acceptance_rate)
     )
     return jnp.mean(accepted)
 
@@ -40,7 +47,7 @@ def test_the_step_size_found_accepts_as_often_as_asked(initial, target):
     tuned = tune(jax.random.key(1), start, initial, target)
     found = mean_acceptance(jax.random.key(2), tuned.step_size, tuned.position)
     assert abs(found - target) < 0.02
-    assert tuned.acceptance.shape == (400,)
+    assert tuned.acceptance_rate.shape == (400,)
 
 
 def test_an_array_keeps_its_ratios():
@@ -65,7 +72,7 @@ def test_the_recursion_is_that_of_blackjax():
     def make_sampler(energy, step_size):
         return Sampler(
             lambda x: langevin.SGLDState(x, jnp.zeros((), jnp.int32)),
-            lambda key, state: (state, acceptance(jnp.log(step_size))),
+            lambda key, state: (state, Info(acceptance(jnp.log(step_size)))),
         )
 
     with jax.enable_x64(True):
@@ -75,7 +82,7 @@ def test_the_recursion_is_that_of_blackjax():
             theirs = update(theirs, 0.6 - acceptance(theirs.log_x))
             # blackjax averages the step before; the source averages this one.
             average = t**-0.75 * theirs.log_x + (1 - t**-0.75) * average
-        options = {"initial": 1.0, "target": 0.6, "acceptance": lambda info: info}
+        options = {"initial": 1.0, "target": 0.6}
         ours = jax.jit(
             lambda key: samplers.adapt_step_size(
                 key, energy, make_sampler, jnp.zeros(1), 100, **options
@@ -99,4 +106,4 @@ def test_where_nothing_is_ever_accepted_the_step_size_is_nan(value):
     """From NaN, and from where no proposal has an energy."""
     tuned = tune(jax.random.key(1), jnp.full((500, 3), value), 0.1, 0.574)
     assert np.isnan(tuned.step_size)
-    assert not (tuned.acceptance > 0).any()
+    assert not (tuned.acceptance_rate > 0).any()

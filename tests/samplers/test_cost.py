@@ -113,7 +113,7 @@ PROGRAM = """
         return jax.device_put(x, NamedSharding(mesh, PartitionSpec("chains")))
 
     several = (
-        samplers.ula(energy, step_size=0.1, box=(-9.0, 9.0)),
+        samplers.ula(energy, step_size=0.1, bounds=(-9.0, 9.0)),
         mala(energy),
         samplers.sgld(lambda key, x: jax.grad(energy)(x), step_size=0.1),
         samplers.baoab(energy, step_size=0.1, friction=1.0),
@@ -197,9 +197,9 @@ PROGRAM = """
             mala,
             num_steps=3,
             num_chains=64,
-            capacity=512,
+            buffer_size=512,
             groups=2,
-            initial=lambda params, key, slots: jax.random.normal(key, (len(slots), 2)),
+            initial=lambda params, key, indices: jax.random.normal(key, (len(indices), 2)),
             restart_fraction=0.05,
         )
         trainer = training.trainer(objective, optax.sgd(0.0))

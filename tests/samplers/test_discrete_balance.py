@@ -271,7 +271,7 @@ def test_gibbs_with_gradients_is_reversible(case, x64, monkeypatch):
     np.testing.assert_allclose(np.exp(log_q).sum(1), 1, atol=1e-12)
     log_q = np.take_along_axis(log_q, chosen[:, None], axis=1)[:, 0]
     assert np.ptp(log_q) > 0.1  # the gradient tells the moves apart
-    log_p = log_q + np.log(info.acceptance)
+    log_p = log_q + np.log(info.acceptance_rate)
     matrix = collect(len(pi), number(start, values), number(end, values), log_p)
     matrix += np.diag(1 - matrix.sum(1))  # refused
     assert_balanced(matrix, pi)
@@ -293,7 +293,7 @@ def langevin_matrix(energy, n, values, one_hot, make, monkeypatch):
     np.testing.assert_array_equal(found, end)
     np.testing.assert_allclose(info.energy, jax.jit(jax.vmap(energy))(end), atol=1e-12)
     log_p = log_categorical(log_q, to)
-    accepted = np.asarray(getattr(info, "acceptance", np.ones(len(start))))
+    accepted = np.asarray(getattr(info, "acceptance_rate", np.ones(len(start))))
     where = number(start, values), number(end, values)
     size = len(pi)
     return collect(size, *where, log_p), collect(size, *where, log_p + np.log(accepted)), pi

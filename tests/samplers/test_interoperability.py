@@ -104,11 +104,10 @@ def test_blackjax_hmc_tunes_with_our_adaptation():
             200,
             initial=0.01,
             target=0.8,
-            acceptance=lambda i: i.acceptance_rate,
         )
     )
     tuned = tune(jax.random.key(0), jax.random.normal(jax.random.key(1), (200, 2)))
-    assert abs(tuned.acceptance[100:].mean() - 0.8) < 0.05
+    assert abs(tuned.acceptance_rate[100:].mean() - 0.8) < 0.05
 
 
 def test_a_numpyro_model_is_an_energy():

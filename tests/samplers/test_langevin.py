@@ -43,10 +43,10 @@ def test_cold_mala_refuses_to_go_uphill(key):
 def test_the_effective_beta_is_reported_and_true(key):
     """2 h / noise^2, by ULA and by MALA; that it is what is sampled, test_stationarity asks."""
     for make in (samplers.ula, samplers.mala):
-        sampler = make(gaussian, step_size=0.01, noise_scale=0.05)
+        sampler = make(gaussian, step_size=0.01, noise_sigma=0.05)
         _, _, info = step(sampler, key, jnp.zeros((1, 2)))
         np.testing.assert_allclose(info.beta, 8.0, rtol=1e-6)
-    silent = samplers.ula(gaussian, step_size=0.01, noise_scale=0.0)
+    silent = samplers.ula(gaussian, step_size=0.01, noise_sigma=0.0)
     assert float(step(silent, key, jnp.zeros((1, 2)))[2].beta) == np.inf
 
 
@@ -98,16 +98,16 @@ def test_the_score_is_not_divided_by_the_number_of_chains(key):
 
 def test_the_box(key):
     """ULA is projected; MALA refuses, as test_stationarity shows."""
-    box = (-0.5, 1.0)
+    bounds = (-0.5, 1.0)
 
     def energy(x):
         return jnp.sum(x**2) / 2
 
-    projected = samplers.ula(energy, step_size=0.5, box=box)
+    projected = samplers.ula(energy, step_size=0.5, bounds=bounds)
     _, state, info = jax.tree.map(np.asarray, step(projected, key, jnp.zeros((2000, 1))))
     assert state.position.min() == -0.5
     assert state.position.max() == 1.0
-    assert 0 < info.at_box.mean() < 1
+    assert 0 < info.at_bounds.mean() < 1
 
 
 @BOTH
@@ -205,7 +205,7 @@ SCHEDULES = {
     "step_size": lambda t: 0.1 - 0.04 * t,
     "beta": lambda t: 1.0 - 0.4 * t,
     "max_gradient_norm": lambda t: 1.0 - 0.4 * t,
-    "noise_scale": lambda t: 0.1 - 0.04 * t,
+    "noise_sigma": lambda t: 0.1 - 0.04 * t,
 }
 
 
@@ -213,7 +213,7 @@ SCHEDULES = {
 @pytest.mark.parametrize("make", [samplers.ula, samplers.mala, BAOAB])
 def test_a_schedule_that_leaves_its_range_later_turns_the_chains_nan(make, name, key):
     """Not in silence: MALA would refuse every proposal and stand where it is."""
-    if make is BAOAB and name == "noise_scale":
+    if make is BAOAB and name == "noise_sigma":
         return
     sampler = make(gaussian, **{"step_size": 0.1} | {name: SCHEDULES[name]})
     _, history = run(sampler, key, jnp.zeros((4, 2)), 5, collect=lambda s, i: s.position)
@@ -237,7 +237,11 @@ def test_refresh_takes_the_new_energy_and_keeps_the_rest(make, key):
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
 def test_every_sampler_keeps_the_type_of_the_positions(dtype, key, x64):
     """Schedules, arrays and clips included; what is carried keeps its own type."""
-    options = {"beta": lambda t: 1.0 + t, "max_gradient_norm": 3.0, "box": (-2.0, np.full(2, 2.0))}
+    options = {
+        "beta": lambda t: 1.0 + t,
+        "max_gradient_norm": 3.0,
+        "bounds": (-2.0, np.full(2, 2.0)),
+    }
     position = {"x": jnp.zeros((5, 2), dtype), "n": jnp.arange(5, dtype=jnp.int8)}
 
     def energy(c):

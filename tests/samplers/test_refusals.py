@@ -34,7 +34,7 @@ SAMPLERS = {
         ({"step_size": -1.0}, "step_size must be finite and > 0"),
         ({"step_size": float("nan")}, "step_size must be finite and > 0, got nan"),
         ({"step_size": 0.1, "beta": -1.0}, r"beta must be > 0 .* got -1\.0"),
-        ({"step_size": 0.1, "box": (1.0, 0.0)}, "box must be .* low < high"),
+        ({"step_size": 0.1, "bounds": (1.0, 0.0)}, "bounds must be .* low < high"),
         ({"step_size": 0.1, "max_gradient_norm": 0.0}, "max_gradient_norm must be"),
         ({"step_size": float("inf")}, "step_size must be finite and > 0"),
         ({"step_size": jnp.array([0.1, 0.0])}, "step_size must be finite and > 0"),
@@ -74,10 +74,10 @@ def test_a_step_size_or_schedule_of_the_wrong_length(name, step_size):
 
 @pytest.mark.parametrize("name", ["ula", "mala", "sgld"])
 def test_noise_or_temperature(name):
-    with pytest.raises(ValueError, match="noise_scale must be >= 0 and finite, got -1"):
-        SAMPLERS[name](step_size=0.1, noise_scale=-1.0)
+    with pytest.raises(ValueError, match="noise_sigma must be >= 0 and finite, got -1"):
+        SAMPLERS[name](step_size=0.1, noise_sigma=-1.0)
     with pytest.raises(ValueError, match="not both"):
-        SAMPLERS[name](step_size=0.1, beta=1.0, noise_scale=0.1)
+        SAMPLERS[name](step_size=0.1, beta=1.0, noise_sigma=0.1)
 
 
 def test_underdamped():
@@ -105,10 +105,18 @@ def test_sgld_gradients_of_another_shape():
         ({"beta": lambda t: jnp.ones((3, 1))}, ValueError, r"one a chain \(3,\)"),
         ({"max_gradient_norm": jnp.ones(3)}, ValueError, "max_gradient_norm must be one number"),
         ({"max_gradient_norm": lambda t: jnp.ones(3)}, ValueError, "max_gradient_norm must be one"),
-        ({"box": (jnp.zeros((3, 1)), 1.0)}, ValueError, "box must be a scalar or broadcast to one"),
-        ({"box": (0.0, lambda t: jnp.ones((3, 2)))}, ValueError, "box must be a scalar or broadc"),
-        ({"box": (0.0,)}, ValueError, r"box must be a pair \(low, high\)"),
-        ({"box": (0.0, 1.0, 2.0)}, ValueError, r"box must be a pair \(low, high\)"),
+        (
+            {"bounds": (jnp.zeros((3, 1)), 1.0)},
+            ValueError,
+            "bounds must be a scalar or broadcast to one",
+        ),
+        (
+            {"bounds": (0.0, lambda t: jnp.ones((3, 2)))},
+            ValueError,
+            "bounds must be a scalar or broadc",
+        ),
+        ({"bounds": (0.0,)}, ValueError, r"bounds must be a pair \(low, high\)"),
+        ({"bounds": (0.0, 1.0, 2.0)}, ValueError, r"bounds must be a pair \(low, high\)"),
         ({"beta": "warm"}, TypeError, "beta must be an array of numbers, got 'warm'"),
         ({"step_size": 1j}, TypeError, "step_size must be an array of real numbers, got complex"),
         ({"step_size": lambda t: -1.0}, ValueError, r"step_size must be .*, got -1\.0 at step 0"),
@@ -126,8 +134,8 @@ def test_options_of_the_wrong_kind(make, options, error, message):
         jax.jit(step)()
 
 
-@pytest.mark.parametrize("noise_scale", [0.1, lambda t: jnp.full(2, 0.1)])
+@pytest.mark.parametrize("noise_sigma", [0.1, lambda t: jnp.full(2, 0.1)])
 @pytest.mark.parametrize("step_size", [jnp.full(2, 0.1), lambda t: jnp.full(2, 0.1)])
-def test_mala_has_one_beta_for_all_dimensions(step_size, noise_scale):
+def test_mala_has_one_beta_for_all_dimensions(step_size, noise_sigma):
     with pytest.raises(ValueError, match="one beta for all dimensions in MALA"):
-        samplers.mala(energy, step_size=step_size, noise_scale=noise_scale)
+        samplers.mala(energy, step_size=step_size, noise_sigma=noise_sigma)

@@ -148,7 +148,7 @@ def test_it_nests_in_grad(key):
     """d x_T / d x_0 of ULA on k x^2 / 2 is (1 - h k)^T, and so is what k does to it."""
 
     def last(k, x):
-        sampler = samplers.ula(lambda x: k * jnp.sum(x**2) / 2, step_size=0.1, noise_scale=0.0)
+        sampler = samplers.ula(lambda x: k * jnp.sum(x**2) / 2, step_size=0.1, noise_sigma=0.0)
         return ebm_jax.sample(key, sampler, x, 5).position[-1].sum()
 
     by_k, by_x = jax.grad(last, (0, 1))(2.0, jnp.ones((1, 1)))

@@ -50,8 +50,8 @@ def test_ula_has_its_known_bias(h, beta):
     assert_variance(state.position, biased * (1 - (1 - h * k) ** 14))
 
 
-def test_noise_scale_sets_the_temperature():
-    state = run(samplers.ula(quadratic(1.0), step_size=0.1, noise_scale=0.2), jnp.zeros(CHAINS), 80)
+def test_noise_sigma_sets_the_temperature():
+    state = run(samplers.ula(quadratic(1.0), step_size=0.1, noise_sigma=0.2), jnp.zeros(CHAINS), 80)
     assert_variance(state.position, 1 / (5.0 * (1 - 0.05)))  # beta = 2 h / noise^2 = 5
 
 
@@ -110,7 +110,7 @@ def test_exact_samplers_leave_the_double_well_as_it_is(sampler, num_steps):
 
 
 def test_mala_in_a_box_has_the_restricted_target():
-    sampler = samplers.mala(lambda x: 3 * x, step_size=0.05, box=(0.0, 1.0))
+    sampler = samplers.mala(lambda x: 3 * x, step_size=0.05, bounds=(0.0, 1.0))
     start = np.random.default_rng(0).uniform(size=CHAINS).astype(np.float32)
     found = run(sampler, start, 150).position
     cdf = (1 - np.exp(-3 * np.linspace(0, 1, 1001))) / (1 - np.exp(-3))
@@ -147,12 +147,12 @@ def test_mala_balances_in_detail(limit):
     flow = -beta * energy(x) + log_proposal(y, x)
     back = -beta * energy(y) + log_proposal(x, y)
     np.testing.assert_allclose(
-        info.acceptance[moved], np.exp(np.minimum(back - flow, 0)), rtol=2e-4
+        info.acceptance_rate[moved], np.exp(np.minimum(back - flow, 0)), rtol=2e-4
     )
     stayed = ~moved
     np.testing.assert_array_equal(state.position[stayed], np.asarray(start.position)[stayed])
     # Accepted at the stated rate: a sum of independent Bernoulli variables.
-    p = np.asarray(info.acceptance, np.float64)
+    p = np.asarray(info.acceptance_rate, np.float64)
     assert abs(moved.sum() - p.sum()) < 5 * np.sqrt(np.sum(p * (1 - p)))
 
 
@@ -223,7 +223,7 @@ def test_infinite_beta_is_gradient_descent():
     k, h = np.array([1.0, 3.0], np.float32), 0.1
     x = jax.random.normal(jax.random.key(0), (10, 2))
     descended = jax.jit(lambda x: jax.lax.fori_loop(0, 9, lambda _, x: x - h * (k * x), x))(x)
-    for options in ({"beta": jnp.inf}, {"noise_scale": 0.0}):
+    for options in ({"beta": jnp.inf}, {"noise_sigma": 0.0}):
         found = run(samplers.ula(quadratic(k), step_size=h, **options), x, 9).position
         np.testing.assert_allclose(found, descended, rtol=1e-6)
     cold = run(samplers.mala(quadratic(k), step_size=h, beta=jnp.inf), x, 9).position

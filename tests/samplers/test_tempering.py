@@ -71,7 +71,9 @@ def test_swap_rates_of_gaussians_in_the_plane():
     info = step_from_the_target(jax.random.key(0), jax.random.key(1))
     expected = 2 * betas[:-1] / (betas[:-1] + betas[1:])
     # Acceptances lie in [0, 1]: their standard deviation is at most 1/2.
-    np.testing.assert_allclose(info.acceptance.mean(axis=1), expected, atol=5 * 0.5 / np.sqrt(n))
+    np.testing.assert_allclose(
+        info.acceptance_rate.mean(axis=1), expected, atol=5 * 0.5 / np.sqrt(n)
+    )
 
 
 def test_swaps_are_even_then_odd_and_carry_everything():
