@@ -10,7 +10,7 @@ r"""Training an objective with an optax optimiser: many updates in one compiled 
 
     training = trainer(objective, optax.adam(1e-3))
     state = training.init(params, init_key)
-    state, metrics = training.update(state, batches, train_key, num_updates)
+    state, metrics = training.update(state, batches, train_key)
 
 The policy on divergence, so that no NaN is hidden and none spreads:
 
@@ -69,14 +69,14 @@ class TrainingState(NamedTuple):
 class Trainer(NamedTuple):
     """How to begin, one update on one batch, and many updates compiled into one.
 
-    ``init(params, key) -> state``; ``step(state, batch, key) -> (state, metrics)`` is not
-    compiled: it nests in any transformation; ``update(state, batches, key, num_updates) ->
-    (state, metrics)`` makes ``num_updates`` of them, on batches stacked on the leading axis.
+    ``init(params, key) -> state``; ``step(state, batch, key) -> (state, metrics)`` makes one update
+    and is not compiled, so that it nests in any transformation; ``update(state, batches, key) ->
+    (state, metrics)`` makes one update for each of the batches stacked on the leading axis.
     """
 
     init: Callable[[Params, Key], TrainingState]
     step: Callable[[TrainingState, PyTree, Key], tuple[TrainingState, Metrics]]
-    update: Callable[[TrainingState, PyTree, Key, int], tuple[TrainingState, Metrics]]
+    update: Callable[[TrainingState, PyTree, Key], tuple[TrainingState, Metrics]]
 
 
 class DivergedError(FloatingPointError):
@@ -111,8 +111,8 @@ def trainer(
         ``skipped_total``, ``step``.
 
     Raises:
-        ValueError: a decay outside [0, 1); batches whose leading axis is not ``num_updates``
-            (one batch that is not stacked, say). TypeError: parameters that are not all arrays.
+        ValueError: a decay outside [0, 1); batches without a common leading axis. TypeError:
+            parameters that are not all arrays.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> objective = Objective(
@@ -120,7 +120,7 @@ def trainer(
     >>> training = trainer(objective, optax.sgd(0.5))
     >>> init_key, train_key = jax.random.split(jax.random.key(0))
     >>> state = training.init(0.0, init_key)
-    >>> state, metrics = training.update(state, jnp.array([4.0]), train_key, 1)
+    >>> state, metrics = training.update(state, jnp.array([4.0]), train_key)
     >>> float(state.params)
     4.0
     """
@@ -176,20 +176,18 @@ def trainer(
         state = TrainingState(params, average, optimizer_state, inner, skipped, state.step + 1)
         return state, metrics
 
-    @functools.partial(jit, static_argnums=3, donate_argnums=(0,) if donate else ())
-    def several(state: TrainingState, batches: PyTree, key: Key, num_updates: int):
+    @functools.partial(jit, donate_argnums=(0,) if donate else ())
+    def several(state: TrainingState, batches: PyTree, key: Key):
         def one(state: TrainingState, batch: PyTree) -> tuple[TrainingState, Metrics]:
             return step(state, batch, key)
 
-        return jax.lax.scan(one, state, batches, length=num_updates)
+        return jax.lax.scan(one, state, batches)
 
-    def update(
-        state: TrainingState, batches: PyTree, key: Key, num_updates: int
-    ) -> tuple[TrainingState, Metrics]:
-        _check_batches(batches, _checks.count("num_updates", num_updates))
+    def update(state: TrainingState, batches: PyTree, key: Key) -> tuple[TrainingState, Metrics]:
+        _checks.leading_axis("batches, stacked,", batches)
         _checks.one_key(key)
         _check_state(state)
-        return several(state, batches, key, num_updates)
+        return several(state, batches, key)
 
     return Trainer(init, step, update)
 
@@ -356,16 +354,6 @@ def _check_state(state: TrainingState) -> None:
     if not isinstance(state, TrainingState):
         raise TypeError(
             f"state must be a TrainingState, Trainer.init(params, key), got {type(state).__name__}."
-        )
-
-
-def _check_batches(batches: PyTree, num_updates: int) -> None:
-    """Refuse what is not stacked: one batch would be taken for many of one example each."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
-    if any(shape[:1] != (num_updates,) for shape in shapes):
-        raise ValueError(
-            f"batches must be stacked, num_updates={num_updates} on the leading axis of every "
-            f"leaf, got the shapes {shapes}. One batch is for Trainer.step."
         )
 
 

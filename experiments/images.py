@@ -215,8 +215,8 @@ def settle(images: Images) -> None:
         raise runs.UsageError("--steps=0 and --flow_steps=0 leave nothing to train: raise one.")
     if FLAGS.chains > FLAGS.buffer_size:
         raise runs.UsageError(
-            f"--chains={FLAGS.chains} cannot exceed the --buffer_size={FLAGS.buffer_size} that they "
-            "come from."
+            f"--chains={FLAGS.chains} cannot exceed the --buffer_size={FLAGS.buffer_size} that "
+            "they come from."
         )
     groups = FLAGS.groups
     if FLAGS.chains % groups or FLAGS.buffer_size % groups or groups % FLAGS.mesh:

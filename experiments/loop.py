@@ -61,7 +61,7 @@ def train(
         while upcoming:
             first, count, batches = upcoming
             batches = devices.place_batches(run.mesh, batches)
-            state, stacked = trainer.update(state, batches, key, count)
+            state, stacked = trainer.update(state, batches, key)
             upcoming = next(groups, None)  # while the device is at work
             stacked = jax.device_get(stacked)
             row = {metric: float(np.mean(values)) for metric, values in stacked.items()}

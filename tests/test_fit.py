@@ -75,7 +75,7 @@ def test_the_same_updates_as_on_stacked_batches(n, batch_size, key):
     init_key, _, train_key = jax.random.split(key, 3)
     indices = rows(key, n, batch_size, num_updates)
     batches = jax.tree.map(lambda leaf: leaf[indices], data)
-    expected = trainer.update(trainer.init(params(), init_key), batches, train_key, num_updates)
+    expected = trainer.update(trainer.init(params(), init_key), batches, train_key)
     np.testing.assert_array_equal(metrics["label"], batches[1])
     for name in ("draw", "step", "skipped_in_row"):
         np.testing.assert_array_equal(metrics[name], expected[1][name])
@@ -98,7 +98,7 @@ def test_exact_arithmetic_gives_the_bits_of_update(key):
     trainer = training.trainer(objective, optimizer)
     init_key, _, train_key = jax.random.split(key, 3)
     batches = x[rows(key, 5, 2, 5)]
-    expected = trainer.update(trainer.init(start, init_key), batches, train_key, 5)
+    expected = trainer.update(trainer.init(start, init_key), batches, train_key)
     assert_same_bits(found[0], expected[0])
     assert_same_bits(found[1]["loss_total"], expected[1]["loss_total"])
 

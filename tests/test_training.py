@@ -23,7 +23,7 @@ PARAMS = {"p": jnp.array(0.0)}
 def test_update_is_gradient_descent_written_out(key):
     trainer = training.trainer(OBJECTIVE, optax.sgd(0.1))
     batches = jnp.array([1.0, 2.0, 3.0])
-    state, metrics = trainer.update(trainer.init(PARAMS, key), batches, key, len(batches))
+    state, metrics = trainer.update(trainer.init(PARAMS, key), batches, key)
     p = 0.0
     for t, b in enumerate(batches):
         draw = jax.random.normal(jax.random.fold_in(key, t))
@@ -40,10 +40,10 @@ def test_update_is_gradient_descent_written_out(key):
 def test_grouping_of_batches_does_not_matter(key):
     trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
     batches = jnp.arange(6.0)
-    together, _ = trainer.update(trainer.init(PARAMS, key), batches, key, len(batches))
+    together, _ = trainer.update(trainer.init(PARAMS, key), batches, key)
     apart = trainer.init(PARAMS, key)
     for group in (batches[:1], batches[1:4], batches[4:]):
-        apart, _ = trainer.update(apart, group, key, len(group))
+        apart, _ = trainer.update(apart, group, key)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), together, apart)
 
 
@@ -52,20 +52,20 @@ def test_average(key):
     state = trainer.init(PARAMS, key)
     average = 0.0
     for t in range(8):
-        state, _ = trainer.update(state, jnp.ones(1), key, 1)
+        state, _ = trainer.update(state, jnp.ones(1), key)
         decay = min(0.8, (1 + t) / (10 + t))
         average = decay * average + (1 - decay) * float(state.params["p"])
     np.testing.assert_allclose(state.average["p"], average, rtol=1e-5)
     without = training.trainer(OBJECTIVE, optax.sgd(0.1))
-    state, _ = without.update(without.init(PARAMS, key), jnp.ones(3), key, 3)
+    state, _ = without.update(without.init(PARAMS, key), jnp.ones(3), key)
     assert state.average["p"] == state.params["p"]
 
 
 def test_a_nonfinite_update_is_skipped_counted_and_shown(key):
     """Parameters, optimiser and average keep every bit; the chains go on; the loss shows NaN."""
     trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
-    state, _ = trainer.update(trainer.init(PARAMS, key), jnp.ones(3), key, 3)
-    after, metrics = trainer.update(state, jnp.array([jnp.nan, jnp.inf]), key, 2)
+    state, _ = trainer.update(trainer.init(PARAMS, key), jnp.ones(3), key)
+    after, metrics = trainer.update(state, jnp.array([jnp.nan, jnp.inf]), key)
     for before_leaf, after_leaf in zip(
         jax.tree.leaves((state.params, state.average, state.optimizer)),
         jax.tree.leaves((after.params, after.average, after.optimizer)),
@@ -76,7 +76,7 @@ def test_a_nonfinite_update_is_skipped_counted_and_shown(key):
     assert metrics["skipped_in_row"].tolist() == [1, 2]
     assert not np.isfinite(metrics["loss_total"]).any()
     assert int(after.objective) == 5
-    healed, metrics = trainer.update(after, jnp.ones(1), key, 1)
+    healed, metrics = trainer.update(after, jnp.ones(1), key)
     assert int(metrics["skipped_in_row"][0]) == 0
     assert int(metrics["skipped_total"][0]) == 2
     assert healed.params["p"] != state.params["p"]
@@ -87,7 +87,7 @@ def test_a_nan_loss_with_a_finite_gradient_is_skipped_too(key):
         lambda p, key: (), lambda p, s, b, key: (p + jax.lax.stop_gradient(b), (s, {}))
     )
     trainer = training.trainer(objective, optax.sgd(0.1))
-    state, metrics = trainer.update(trainer.init(1.0, key), jnp.array([jnp.nan]), key, 1)
+    state, metrics = trainer.update(trainer.init(1.0, key), jnp.array([jnp.nan]), key)
     assert float(state.params) == 1.0
     assert metrics["skipped"].tolist() == [True]
 
@@ -95,7 +95,7 @@ def test_a_nan_loss_with_a_finite_gradient_is_skipped_too(key):
 def test_too_many_in_a_row_stop_the_run(key):
     trainer = training.trainer(OBJECTIVE, optax.sgd(0.1))
     batches = jnp.array([1.0, *[jnp.nan] * 5])
-    _, metrics = trainer.update(trainer.init(PARAMS, key), batches, key, len(batches))
+    _, metrics = trainer.update(trainer.init(PARAMS, key), batches, key)
     training.raise_if_diverged(metrics, limit=6)
     last = float(metrics["loss_total"][0])
     with pytest.raises(
@@ -120,7 +120,7 @@ def test_one_compilation(key):
     trainer = training.trainer(Objective(OBJECTIVE.init, counted), optax.sgd(0.1))
     state = trainer.init(PARAMS, key)
     for i in range(3):
-        state, _ = trainer.update(state, jnp.full(2, float(i)), jax.random.key(i), 2)
+        state, _ = trainer.update(state, jnp.full(2, float(i)), jax.random.key(i))
     assert int(state.step) == 6
 
 
@@ -131,7 +131,7 @@ def plain(loss):
 def test_one_step_is_one_update(key):
     trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
     state = trainer.init(PARAMS, key)
-    many, metrics = trainer.update(state, jnp.array([2.0]), key, 1)
+    many, metrics = trainer.update(state, jnp.array([2.0]), key)
     one, single = jax.jit(trainer.step)(state, jnp.array(2.0), key)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one, many)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[0], rtol=1e-6), single, metrics)
@@ -143,21 +143,21 @@ def test_one_step_is_one_update(key):
     np.testing.assert_allclose(side_by_side.params["p"][1], alone.params["p"], rtol=1e-6)
 
 
-def test_one_batch_is_not_taken_for_many(key):
-    """A batch (256, 2) would train on 256 batches of two scalars."""
+def test_the_leading_axis_of_stacked_batches_is_the_number_of_updates(key):
     trainer = training.trainer(plain(lambda p, b: jnp.mean((b - p) ** 2)), optax.sgd(0.1))
     state, batch = trainer.init(jnp.zeros(2), key), jnp.ones((256, 2))
-    with pytest.raises(ValueError, match=r"num_updates=1 on the leading .*\(256, 2\)"):
-        trainer.update(state, batch, key, 1)
-    with pytest.raises(ValueError, match=r"num_updates=3 .*\(3, 5\), \(2,\)"):
-        trainer.update(state, (jnp.ones((3, 5)), jnp.ones(2)), key, 3)
-    state, _ = trainer.update(state, batch[None], key, 1)
+    with pytest.raises(ValueError, match=r"batches, .*leading axis.*\(3, 5\), \(2,\)"):
+        trainer.update(state, (jnp.ones((3, 5)), jnp.ones(2)), key)
+    with pytest.raises(ValueError, match=r"batches, .*leading axis"):
+        trainer.update(state, (), key)
+    state, metrics = trainer.update(state, batch[None], key)
     assert int(state.step) == 1
+    assert metrics["loss_total"].shape == (1,)
 
 
 def test_an_objective_without_data(key):
     trainer = training.trainer(plain(lambda p, b: p**2), optax.sgd(0.25))
-    state, _ = trainer.update(trainer.init(1.0, key), (), key, 3)
+    state, _ = trainer.update(trainer.init(1.0, key), (), key)
     assert float(state.params) == 0.125
 
 
@@ -172,7 +172,7 @@ def test_an_objective_without_data(key):
 def test_nothing_that_was_finite_becomes_infinite(optimizer, slope, key):
     trainer = training.trainer(plain(lambda p, b: slope * p), optimizer)
     state = trainer.init(1.0, key)
-    after, metrics = trainer.update(state, jnp.zeros(2), key, 2)
+    after, metrics = trainer.update(state, jnp.zeros(2), key)
     assert metrics["skipped_total"].tolist() == [1, 2]
     assert float(after.params) == 1.0
     for leaf in jax.tree.leaves(after.optimizer):
@@ -190,7 +190,7 @@ def test_an_optimiser_that_begins_with_an_infinity_works(key):
         return jax.tree.map(lambda g: -0.5 * g, gradient), jnp.minimum(best, 3.0)
 
     trainer = training.trainer(plain(lambda p, b: p**2), optax.GradientTransformation(init, update))
-    state, metrics = trainer.update(trainer.init(1.0, key), (), key, 2)
+    state, metrics = trainer.update(trainer.init(1.0, key), (), key)
     assert not metrics["skipped"].any()
     assert float(state.optimizer) == 3.0
 
@@ -200,7 +200,7 @@ def test_the_average_of_bfloat16_parameters_moves(key):
     objective = plain(lambda p, b: -p.astype(jnp.float32))
     trainer = training.trainer(objective, optax.sgd(2.0**-3), average_decay=0.999)
     state = trainer.init(jnp.ones((), jnp.bfloat16), key)
-    state, _ = trainer.update(state, (), key, 40)
+    state, _ = trainer.update(state, jnp.zeros(40), key)
     assert state.params.dtype == jnp.bfloat16
     assert state.average.dtype == jnp.float32
     p, average = 1.0, 1.0
@@ -216,10 +216,10 @@ def test_a_donated_state_is_gone_and_its_parameters_were_a_copy(key):
     trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9, donate=True)
     kept = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
     first = trainer.init(params, key)
-    after, _ = trainer.update(first, jnp.ones(3), key, 3)
+    after, _ = trainer.update(first, jnp.ones(3), key)
     assert first.params["p"].is_deleted()
     assert float(params["p"]) == 0.0
-    same, _ = kept.update(kept.init(params, key), jnp.ones(3), key, 3)
+    same, _ = kept.update(kept.init(params, key), jnp.ones(3), key)
     jax.tree.map(np.testing.assert_array_equal, after, same)
 
 

@@ -1,6 +1,15 @@
 """Partition functions: log Z exactly, by annealing, and by bridges between energies."""
 
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
+from ebm_jax.partition.importance_sampling import annealed_importance_sampling
 from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
 
-__all__ = ["annealed", "bridges", "estimates", "exact", "paths", "pseudo_log_likelihood"]
+__all__ = [
+    "annealed",
+    "annealed_importance_sampling",
+    "bridges",
+    "estimates",
+    "exact",
+    "paths",
+    "pseudo_log_likelihood",
+]

@@ -1,6 +1,6 @@
 """log Z from the weights of annealed chains, with its error, and as a bracket."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,23 +11,26 @@ from ebm_jax.types import Array, Key
 
 
 class Estimate(NamedTuple):
-    """log Z and its uncertainty: all ().
+    """log Z and its uncertainty.
 
     Attributes:
         log_z: the estimate.
         standard_error: of log Z, to first order in that of Z; unreliable where the effective
-            sample size is small (below 20, say). NaN for one chain or one group of resampled
+            sample size is small. NaN for one chain or one group of resampled
             chains, as the interval is.
         interval: (2,), from a studentised bootstrap over the chains (over the groups of resampled
             chains). With fewer than about 10 groups it is wide, or infinite.
         effective_sample_size: the equivalent number of equally weighted, independent chains
-            (groups of resampled chains).
+            (groups of resampled chains). Below 20 the estimate is unreliable.
+        upper: the ``Estimate`` from chains that went back from samples of the target, where
+            ``annealed_importance_sampling`` was given any.
     """
 
     log_z: Array
     standard_error: Array
     interval: Array
     effective_sample_size: Array
+    upper: Any = None
 
 
 def log_partition(

@@ -51,13 +51,15 @@ class GibbsInfo(NamedTuple):
 
 
 class RBMInfo(NamedTuple):
-    """How the visible units were drawn.
+    """The energy after a step, and the probabilities that the visible units were drawn from.
 
     Attributes:
-        visible_mean: P(v_i = 1 | h), (chains, visible), of the hidden units that they were drawn
-            given: smoother pictures than the units themselves. Clamped units are included.
+        energy: E(v, h), (chains,), of the visible units and the hidden units they were drawn given.
+        visible_mean: P(v_i = 1 | h), (chains, visible), for clamped units too. As images these
+            probabilities are smoother than the units.
     """
 
+    energy: Array
     visible_mean: Array
 
 
@@ -148,11 +150,15 @@ def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = N
         draw = functools.partial(_discrete.units, n=counters)
         logits = _discrete.scaled(beta, product(v.astype(weights.dtype), weights) + hidden[None])
         h = draw(key, logits, fractions[0], start=0).astype(weights.dtype)
-        logits = _discrete.scaled(beta, product(h, weights.T) + visible[None])
+        field = product(h, weights.T) + visible[None]
+        logits = _discrete.scaled(beta, field)
         new = draw(key, logits, fractions[1], start=of_hidden).astype(v.dtype)
         if clamp is not None:
             new = jnp.where(_discrete.clamped_leaf(clamp, v.shape), v, new)
-        return GibbsState(new), RBMInfo(jax.nn.sigmoid(logits))
+        # The energy of (v, h) from what was computed already: no further product.
+        of_visible_units = jnp.sum(new.astype(field.dtype) * field, axis=1)
+        energy = -of_visible_units - jnp.sum(h * hidden[None], axis=1)
+        return GibbsState(new), RBMInfo(energy, jax.nn.sigmoid(logits))
 
     return Sampler(init, step, lambda state: state)
 

@@ -68,7 +68,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         for first in range(0, steps, group):
             batches = map(batch, range(first, first + group))
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-            state, metrics = trainer.update(state, stacked, key, group)
+            state, metrics = trainer.update(state, stacked, key)
             jax.device_get(metrics)
         return time.perf_counter() - began
 

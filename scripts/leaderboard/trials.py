@@ -41,7 +41,7 @@ def seconds_per_update(trainer: training.Trainer, state: Any, batch: loop.Batch)
     taken = []
     for _ in range(6):
         began = time.perf_counter()
-        jax.block_until_ready(trainer.update(state, batches, jax.random.key(0), GROUP))
+        jax.block_until_ready(trainer.update(state, batches, jax.random.key(0)))
         taken.append((time.perf_counter() - began) / GROUP)
     return statistics.median(taken[1:])
 

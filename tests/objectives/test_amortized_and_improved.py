@@ -62,7 +62,7 @@ def test_both_are_trained_each_by_its_own_optimiser():
     trainer = training.trainer(objective, optimizer, average_decay=0.9)
     state = trainer.init(AmortizedParams(1.0, 0.0), jax.random.key(0))
     batches = jnp.concatenate([data] * 3)
-    state, _ = trainer.update(state, batches, jax.random.key(1), len(batches))
+    state, _ = trainer.update(state, batches, jax.random.key(1))
     variance = float(jnp.mean(data**2))
     # Adam wanders by its learning rate, 0.05 of the logarithm and of k.
     assert abs(state.average.energy * variance - 1) < 0.1

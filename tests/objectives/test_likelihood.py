@@ -47,7 +47,7 @@ def test_training_recovers_a_gaussian(x64, key):
     trainer = training.trainer(objective, optax.adam(0.05))
     params = energies.Gaussian(jnp.zeros(1), jnp.ones(1))
     state = trainer.init(params, key)
-    state, _ = trainer.update(state, jnp.tile(jnp.array(data), (600, 1, 1)), key, 600)
+    state, _ = trainer.update(state, jnp.tile(jnp.array(data), (600, 1, 1)), key)
     np.testing.assert_allclose(state.params.mean, data.mean(0), atol=1e-4)
     np.testing.assert_allclose(1 / state.params.precision, data.var(0), rtol=1e-3)
 

@@ -76,7 +76,7 @@ def test_the_mean_of_a_gaussian_is_found(make_objective, make_sampler):
     objective = make_objective(energy, make_sampler, num_steps=5)
     trainer = training.trainer(objective, optax.sgd(0.2))
     state = jax.jit(trainer.init)(jnp.full(2, 3.0), jax.random.key(0))
-    state, metrics = trainer.update(state, DATA, jax.random.key(1), len(DATA))
+    state, metrics = trainer.update(state, DATA, jax.random.key(1))
     assert int(metrics["skipped_total"][-1]) == 0
     # SGD's own noise is below 0.1; short chains that lag behind the parameters leave the rest.
     assert np.linalg.norm(state.params - MEAN) < 0.5

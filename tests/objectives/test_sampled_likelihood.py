@@ -258,7 +258,7 @@ def test_training_reaches_maximum_likelihood(kind, key):
     batches = jnp.array(data[np.random.default_rng(2).integers(0, 2000, (500, 500))], jnp.float32)
     init_key, train_key = jax.random.split(key)
     state = jax.jit(trainer.init)(params, init_key)
-    state, metrics = trainer.update(state, batches, train_key, 500)
+    state, metrics = trainer.update(state, batches, train_key)
     np.testing.assert_allclose(state.average.mean, data.mean(0), atol=0.06)
     np.testing.assert_allclose(1 / state.average.precision, data.var(0), rtol=0.12)
     assert float(metrics["accepted"].mean()) > 0.5

@@ -48,7 +48,7 @@ def test_training_ends_at_least_squares(infer, reached):
     trainer = training.trainer(objective, optax.sgd(0.3))
     state = trainer.init(jnp.zeros(3), jax.random.key(0))
     batches = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (200, *leaf.shape)), BATCH)
-    state, metrics = trainer.update(state, batches, jax.random.key(1), 200)
+    state, metrics = trainer.update(state, batches, jax.random.key(1))
     np.testing.assert_allclose(state.params, LEAST_SQUARES / reached, atol=1e-4)
     residual = Y - np.c_[X, np.ones(NUM)] @ LEAST_SQUARES
     np.testing.assert_allclose(metrics["loss"][-1], np.mean(residual**2), rtol=1e-4)

@@ -21,9 +21,16 @@ from kinds import (
 )
 from rows_samplers import VALUES, maker
 
-from ebm_jax import samplers
+from ebm_jax import distributions, samplers
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
-from ebm_jax.partition import annealed, bridges, estimates, exact, paths
+from ebm_jax.partition import (
+    annealed,
+    annealed_importance_sampling,
+    bridges,
+    estimates,
+    exact,
+    paths,
+)
 from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
 
 X, HALF = jnp.ones((4, 2)), 0.5 * jnp.ones(3)
@@ -31,7 +38,7 @@ MACHINE = RBM(jnp.zeros((3, 2)), jnp.zeros(3), jnp.zeros(2))
 WRONG = RBM(jnp.zeros((3, 2)), jnp.zeros(2), jnp.zeros(2))
 OF_RBM = params(MACHINE, WRONG)._replace(named="params|weights")
 OF_GAUSSIAN = params(GaussianRBM(*MACHINE), GaussianRBM(*WRONG), GaussianRBM(*MACHINE, 0.0))
-OF_GAUSSIAN = OF_GAUSSIAN._replace(named="params|weights|scale")
+OF_GAUSSIAN = OF_GAUSSIAN._replace(named="params|weights|sigma")
 SHAPE = Arg((2, 2), (None, "2", 1.5, (1.5,), (-1,), True, (2, -2), object()))
 UNITS = VALUES._replace(bad=tuple(v for v in VALUES.bad if v != (1,)))
 
@@ -49,6 +56,7 @@ STATE = annealed.start(path, make_sampler, X)
 OF_PATH = energy(path, named="path|energy")
 STATES = Arg(STATE, (None, "state", X, 1.0, STATE.chains), "state")
 MAKER = maker(make_sampler)
+BASE = distributions.gaussian(jnp.zeros(2), 1.0)
 ALONG = {"path": OF_PATH, "make_sampler": MAKER, "num_steps": count(1), "key": key()}
 WEIGHTS = energies(jnp.zeros(4), 1.0, X, jnp.zeros(0), jnp.array([0.0, NAN]))
 INSIDE = fraction(0.5, 0.0, 1.0, jnp.ones(2))
@@ -134,5 +142,17 @@ ROWS = [
         x=Arg(jnp.array([0, 1, 1]), (None, HALF, jnp.array([0, 2]), ()), "variable|leaf|Positions"),
         values=VALUES,
         beta=nonnegative(1.0, jnp.ones(3)),
+    ),
+    row(
+        annealed_importance_sampling,
+        key=key(),
+        base=Arg(BASE, (None, 1.0, BASE.sample, [BASE])),
+        energy=energy(lambda x: jnp.sum(x**2) / 2),
+        make_sampler=MAKER,
+        betas=numbers(jnp.linspace(0, 1, 3), 1.0, jnp.zeros(3), X, jnp.array([0.0, NAN]), [0.0]),
+        num_chains=count(3),
+        num_steps=count(1),
+        target_samples=Arg(None, (1.0, (), jnp.zeros((0, 2)), {"a": X, "b": X[:2]})),
+        confidence=INSIDE,
     ),
 ]

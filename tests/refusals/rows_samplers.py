@@ -272,9 +272,6 @@ ROWS = [
         num_steps=count(2),
         initial=positive(0.1, INF, jnp.ones(3))._replace(named="initial|step_size"),
         target=positive(0.5, 1.0, INF, jnp.ones(2)),
-        acceptance_rate=function(
-            lambda info: info.acceptance_rate, lambda info: None, lambda info: "high"
-        ),
     ),
     row(
         samplers.run,

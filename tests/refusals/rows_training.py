@@ -82,7 +82,7 @@ METRICS = {"skipped_in_row": jnp.array([0, 1]), "step": jnp.array([0, 1])}
 
 
 def update(trainer):
-    return trainer.update(trainer.init(PARAMS, KEY), X, KEY, 4)
+    return trainer.update(trainer.init(PARAMS, KEY), X, KEY)
 
 
 def fit(objective=SQUARE, batch_size=2, **options):
@@ -209,20 +209,19 @@ ROWS = [
         also=[
             *keyed(lambda k: TRAINER.init(PARAMS, k)),
             *keyed(lambda k: TRAINER.step(TRAINED, X, k)),
-            *keyed(lambda k: TRAINER.update(TRAINED, X, k, 4)),
+            *keyed(lambda k: TRAINER.update(TRAINED, X, k)),
             *(
-                (lambda n=n: TRAINER.update(TRAINED, X, KEY, n), "num_updates")
-                for n in count(4).bad[:-1]
-            ),
-            *(
-                (lambda b=b: TRAINER.update(TRAINED, b, KEY, 4), "batches must be stacked")
-                for b in (1.0, X[:3], {"a": X, "b": X[:3]})
+                (
+                    lambda b=b: TRAINER.update(TRAINED, b, KEY),
+                    "batches, stacked, must have one leading axis",
+                )
+                for b in (1.0, (), X[:0], {"a": X, "b": X[:3]})
             ),
             *(
                 (lambda p=p: TRAINER.init(p, KEY), "arrays, got")
                 for p in ("p", {"f": jax.nn.relu, "w": PARAMS}, object())
             ),
-            *((lambda s=s: TRAINER.update(s, X, KEY, 4), "state") for s in (None, PARAMS, "state")),
+            *((lambda s=s: TRAINER.update(s, X, KEY), "state") for s in (None, PARAMS, "state")),
             *((lambda s=s: TRAINER.step(s, X, KEY), "state") for s in (None, PARAMS, "state")),
         ],
         objective=Arg(SQUARE, (None, 3, bowl, "objective", (1, 2))),

@@ -375,3 +375,18 @@ def test_bad_options_are_refused_when_stepping(key):
         for name in ("rbm", "dmala"):
             with pytest.raises(error, match=message):
                 step(name, **options)
+
+
+@pytest.mark.parametrize("kind", [bool, jnp.int8, int])
+def test_the_energy_that_an_rbm_reports_is_that_of_both_layers(kind):
+    """Biases of +-60 decide the hidden units: E(v, h) by NumPy, clamped units included."""
+    rng = np.random.default_rng(0)
+    weights, visible = rng.normal(size=(5, 3)), rng.normal(size=5)
+    hidden, h = np.array([60.0, -60.0, 60.0]), np.array([1, 0, 1])
+    rbm = boltzmann.RBM(*(jnp.asarray(p, jnp.float32) for p in (weights, visible, hidden)))
+    sampler = samplers.rbm_gibbs(rbm, clamp=jnp.arange(5) < 2)
+    start = jnp.asarray(rng.integers(0, 2, (20, 5)), kind)
+    state, info = jax.jit(sampler.step)(jax.random.key(0), sampler.init(start))
+    v = np.asarray(state.position, np.float64)
+    expected = -v @ visible - h @ hidden - v @ weights @ h
+    np.testing.assert_allclose(info.energy, expected, rtol=1e-5)
