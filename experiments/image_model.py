@@ -15,7 +15,7 @@ import ebm_jax
 from ebm_jax import objectives, samplers
 from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointConv, JointMLP
-from ebm_jax.types import Array, Energy, Objective, Params, Sampler
+from ebm_jax.types import Array, Energy, MakeSampler, Objective, Params, Sampler
 from experiments import checkpoints, devices, image_data, runs
 from experiments.image_data import Images
 from experiments.image_defaults import KERNEL, SMALL
@@ -262,10 +262,7 @@ def from_images(labels: np.ndarray, x: np.ndarray, mesh: Mesh | None) -> Callabl
     return initial
 
 
-Chains = Callable[..., Sampler]  # (energy, beta=1.0) -> what moves chains of images
-
-
-def chains_of(sampler: str, step_size: float) -> Chains:
+def chains_of(sampler: str, step_size: float) -> MakeSampler:
     """Return the chains of a name: "mala", exact, or "baoab", biased, which have velocities.
 
     Those get further in as many steps. The time of one is the root of 1.25 ``step_size``: MALA
@@ -312,7 +309,7 @@ def likelihood(
     *,
     initial: Callable,
     weight: float,
-    chains: Chains,
+    chains: MakeSampler,
     langevin_steps: int,
     num_chains: int,
     buffer_size: int,

@@ -16,9 +16,9 @@ import ebm_jax
 from ebm_jax import inference, samplers
 from ebm_jax.energies.networks import free_energy
 from ebm_jax.samplers import schedules
-from ebm_jax.types import Array, Energy, Key, Params, Sampler
+from ebm_jax.types import Array, Energy, Key, MakeSampler, Params, Sampler
 from experiments import image_model
-from experiments.image_model import FLOW_NOISE, Chains, Model
+from experiments.image_model import FLOW_NOISE, Model
 
 FLOW_STEPS = 100  # of descent, from noise to images
 FLOW_FRAMES = 20  # of them that a film shows
@@ -125,7 +125,7 @@ def generate(
     params: Params,
     labels: np.ndarray,
     *,
-    moves: Chains,
+    moves: MakeSampler,
     num_steps: int,
     beta: float,
     guidance: float,
@@ -167,7 +167,9 @@ def generate(
     return Samples(np.asarray(images), labels, np.asarray(film), num_steps, beta, guidance)
 
 
-def _chains(model: Model, moves: Chains, energy: Energy, num_steps: int, beta: float) -> Sampler:
+def _chains(
+    model: Model, moves: MakeSampler, energy: Energy, num_steps: int, beta: float
+) -> Sampler:
     """Return how chains move; of those from noise, beta rises tenfold over half of the steps."""
     if model.flows:
         return moves(energy, beta=beta)
@@ -182,7 +184,7 @@ def inpaint(
     hidden: np.ndarray,
     repeats: int,
     *,
-    moves: Chains,
+    moves: MakeSampler,
     num_steps: int,
     beta: float,
     noise: float,

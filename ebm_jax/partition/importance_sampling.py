@@ -67,9 +67,11 @@ def annealed_importance_sampling(
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import distributions, samplers
+    >>> base = distributions.gaussian(jnp.zeros(2), 2.0)
+    >>> make_sampler = functools.partial(samplers.mala, step_size=0.5)
     >>> found = annealed_importance_sampling(
-    ...     jax.random.key(0), distributions.gaussian(jnp.zeros(2), 2.0), lambda x: jnp.sum(x**2) / 2,
-    ...     functools.partial(samplers.mala, step_size=0.5), jnp.linspace(0, 1, 21), num_chains=200)
+    ...     jax.random.key(0), base, lambda x: jnp.sum(x**2) / 2, make_sampler,
+    ...     jnp.linspace(0, 1, 21), num_chains=200)
     >>> bool(abs(found.log_z - jnp.log(2 * jnp.pi)) < 4 * found.standard_error)
     True
     """
