@@ -156,8 +156,10 @@ def test_the_leading_axis_of_stacked_batches_is_the_number_of_updates(key):
 
 
 def test_an_objective_without_data(key):
-    trainer = training.trainer(plain(lambda p, b: p**2), optax.sgd(0.25))
-    state, _ = trainer.update(trainer.init(1.0, key), (), key)
+    objective = plain(lambda p, b: p**2)
+    state, _ = training.fit(
+        key, objective, optax.sgd(0.25), 1.0, (), batch_size=None, num_updates=3
+    )
     assert float(state.params) == 0.125
 
 
@@ -190,7 +192,7 @@ def test_an_optimiser_that_begins_with_an_infinity_works(key):
         return jax.tree.map(lambda g: -0.5 * g, gradient), jnp.minimum(best, 3.0)
 
     trainer = training.trainer(plain(lambda p, b: p**2), optax.GradientTransformation(init, update))
-    state, metrics = trainer.update(trainer.init(1.0, key), (), key)
+    state, metrics = trainer.update(trainer.init(1.0, key), jnp.zeros(5), key)
     assert not metrics["skipped"].any()
     assert float(state.optimizer) == 3.0
 

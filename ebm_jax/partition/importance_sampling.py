@@ -93,9 +93,9 @@ def annealed_importance_sampling(
 
 
 def _check_betas(betas: ArrayLike) -> None:
-    known = _checks.concrete(_checks.array("betas", betas))
-    if jnp.ndim(betas) != 1 or jnp.shape(betas)[0] < 2:
-        raise ValueError(f"betas must be a vector of at least two, got {jnp.shape(betas)}.")
+    shape, known = _checks.array("betas", betas).shape, _checks.concrete(betas)
+    if len(shape) != 1 or shape[0] < 2:
+        raise ValueError(f"betas must be a vector of at least two numbers, got the shape {shape}.")
     if known is None:
         return
     if known[0] != 0 or known[-1] != 1 or not (known[1:] > known[:-1]).all():

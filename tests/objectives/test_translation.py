@@ -157,9 +157,7 @@ def test_improved_contrastive_divergence():
     def energy(origin, x):
         return jnp.sum((x - origin) ** 2) / 2
 
-    def make_sampler(origin):
-        return samplers.ula(functools.partial(energy, origin), step_size=h, beta=math.inf)
-
+    make_sampler = functools.partial(samplers.ula, step_size=h, beta=math.inf)
     loss = objectives.improved_contrastive_divergence(energy, make_sampler, num_steps=1).loss
     loss = jax.jit(loss)
     for shift in SHIFTS:

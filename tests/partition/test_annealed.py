@@ -344,10 +344,7 @@ def test_a_biased_sampler_biases_log_z():
         v = (1 - h * k) ** 2 * v + 2 * h
     truth = -np.log(3)
 
-    def ula(beta):
-        return samplers.ula(functools.partial(path, beta), step_size=h)
-
-    mala = functools.partial(samplers.mala, step_size=h)
+    ula, mala = (functools.partial(make, step_size=h) for make in (samplers.ula, samplers.mala))
 
     found = assert_estimates(forward(path, ula, base, betas, 40_000), log_w)
     assert abs(found.log_z - truth) > 10 * found.standard_error

@@ -310,7 +310,9 @@ def test_categories_have_their_probabilities():
 
     @jax.jit
     def drawn(word):
-        return _discrete.categorical(word, [jnp.full(word.shape, x) for x in logits], 0.5)
+        return _discrete.categorical(
+            word, [jnp.full(word.shape, x) for x in logits], jnp.float32(0.5)
+        )
 
     word = np.arange(0, 2**32, 2**16).astype(np.uint32)
     counts = np.bincount(drawn(word), minlength=6)
