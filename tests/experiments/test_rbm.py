@@ -184,7 +184,7 @@ def spied(run, name, made, state, batch, key, **options):
         chains = state.objective.chains.position
         assert [s.data.shape[0] for s in chains.addressable_shards] == [4, 4]
         batches = rbm.devices.place_batches(run.mesh, batch(0)[None])
-        update = jax.jit(made.update, static_argnums=3).lower(state, batches, key, 1)
+        update = jax.jit(made.update).lower(state, batches, key)
         print(update.compile().as_text(), file=open(run.workdir / "hlo.txt", "w"))
     return state, history
 loop.train = spied
