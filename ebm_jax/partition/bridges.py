@@ -134,7 +134,7 @@ def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position)
         path: (beta (), x) -> (), differentiable in beta.
         betas: (temperatures,), in order.
         positions: samples of each, (temperatures, samples, ...) every leaf:
-            ``state.replicas.position`` of ``tempering``.
+            ``state.replicas.position`` of ``replica_exchange``.
 
     Returns:
         ``Bridge``; its error takes the samples as independent.

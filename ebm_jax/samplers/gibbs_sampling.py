@@ -207,7 +207,7 @@ def checkerboard_gibbs(
         if jnp.ndim(x) != 3 or x.shape[1] % 2 or x.shape[2] % 2:
             raise ValueError(
                 "Positions must be lattices (chains, rows, columns) of even sides, got "
-                f"{jnp.shape(x)}: others have no checkerboard, systematic_scan takes them."
+                f"{jnp.shape(x)}: use systematic_scan_gibbs for lattices of other shapes."
             )
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise TypeError(f"Sites must be integers, got {x.dtype}.")

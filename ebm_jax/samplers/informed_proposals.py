@@ -90,7 +90,7 @@ def _target(energy: Energy, values, one_hot: bool, beta, clamp: PyTree) -> _Targ
     _checks.nonnegative("beta", beta)
     known = _checks.concrete(beta)
     if known is not None and not np.isfinite(known).all():
-        raise ValueError(f"beta must be finite, got {known}: systematic_scan takes inf.")
+        raise ValueError(f"beta must be finite, got {known}: systematic_scan_gibbs takes inf.")
     values = _discrete.check_values(values)
     number = values.astype(float)
     distance = 2 * (1 - np.eye(len(values))) if one_hot else (number[:, None] - number) ** 2
