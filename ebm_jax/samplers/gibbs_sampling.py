@@ -23,12 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks, gibbs
+from ebm_jax import _bits, _checks, _discrete, gibbs
 from ebm_jax._trees import check_chains, check_energy
-from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies import _parameters
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising, Potts
-from ebm_jax.samplers import _checkerboard, _discrete
+from ebm_jax.samplers import _checkerboard
 from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
 
 
@@ -124,7 +124,7 @@ def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = N
     ((100, 6), 0.5)
     """
     _checks.nonnegative("beta", beta)
-    boltzmann._check(params, RBM)
+    _parameters.check_machine(params, RBM)
     weights, visible, hidden = (jnp.asarray(p) for p in params)
     num_visible, num_hidden = weights.shape
     # The sums of bfloat16 products are exact to float32: rounded, they would bias probabilities.
@@ -146,8 +146,8 @@ def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = N
         v = state.position
         of_hidden, of_visible = -(-num_hidden // 2), -(-num_visible // 2)
         counters = of_hidden + of_visible + 1
-        fractions = _discrete.fractions(key, v.shape[0], counters)
-        draw = functools.partial(_discrete.units, n=counters)
+        fractions = _bits.fractions(key, v.shape[0], counters)
+        draw = functools.partial(_bits.units, n=counters)
         logits = _discrete.scaled(beta, product(v.astype(weights.dtype), weights) + hidden[None])
         h = draw(key, logits, fractions[0], start=0).astype(weights.dtype)
         field = product(h, weights.T) + visible[None]
@@ -199,7 +199,7 @@ def checkerboard_gibbs(
     """
     _checks.nonnegative("beta", beta)
     potts = isinstance(params, Potts)
-    lattice._parameters(params, Potts if potts else Ising)
+    _parameters.lattice(params, Potts if potts else Ising, int(potts))
     values = np.arange(jnp.shape(params.field)[0]) if potts else np.array([-1, 1])
 
     def init(position: Array) -> LatticeState:
@@ -277,7 +277,10 @@ def systematic_scan_gibbs(
     """
     _checks.function("energy", energy)
     _checks.nonnegative("beta", beta)
-    values, block_size = _discrete.check_values(values), _checks.count("block_size", block_size)
+    values, block_size = (
+        _discrete.check_values(values),
+        _checks.count("block_size", block_size),
+    )
     choices = np.stack(np.meshgrid(*[np.arange(len(values))] * block_size, indexing="ij"), -1)
     choices = jnp.asarray(choices.reshape(-1, block_size), jnp.int32)
     digits = (len(values) ** np.arange(block_size)[::-1]).astype(np.int32)
