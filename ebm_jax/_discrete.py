@@ -44,20 +44,23 @@ def variables(position: Position, values: np.ndarray) -> Variables:
             "Positions must have an integer or boolean leaf to move, got the types "
             f"{[str(jnp.result_type(leaf)) for leaf in leaves]}: images > 0.5, say."
         )
-    which, ends = [moves(leaf) for leaf in leaves], np.cumsum([x.size // chains for x in moving])
-    kinds = [(leaf.shape[1:], leaf.dtype) for leaf in moving]
-
-    def merge(parts: list, fixed: list) -> Position:
-        some, rest = iter(parts), iter(fixed)
-        return treedef.unflatten([next(some) if m else next(rest) for m in which])
+    ends = np.cumsum([leaf.size // chains for leaf in moving])
 
     def fill(numbers: Array, fixed: list) -> Position:
-        parts = zip(jnp.split(numbers, ends[:-1]), kinds, strict=True)
-        return merge([p.reshape(shape + p.shape[1:]) for p, (shape, _) in parts], fixed)
+        parts, rest = iter(jnp.split(numbers, ends[:-1])), iter(fixed)
+        return treedef.unflatten(
+            [
+                next(parts).reshape(leaf.shape[1:] + numbers.shape[1:])
+                if moves(leaf)
+                else next(rest)
+                for leaf in leaves
+            ]
+        )
 
     def restore(x: Array, fixed: list) -> Position:
-        parts = zip(jnp.split(decode(x, values), ends[:-1]), kinds, strict=True)
-        return merge([p.reshape(shape).astype(dtype) for p, (shape, dtype) in parts], fixed)
+        new = jax.tree.leaves(fill(decode(x, values), fixed))
+        typed = [a.astype(b.dtype) if moves(b) else a for a, b in zip(new, leaves, strict=True)]
+        return treedef.unflatten(typed)
 
     x = [encode(leaf, values).reshape(chains, -1) for leaf in moving]
     fixed = [leaf for leaf in leaves if not moves(leaf)]
