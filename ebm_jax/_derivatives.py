@@ -21,6 +21,17 @@ def _zero_or_nan_jvp(primals, tangents):
     return value, value * tangents[1]
 
 
+def with_nan_derivatives(value: Array, *inputs: Array, axis: int | tuple[int, ...] = ()) -> Array:
+    """Return the value, with NaN derivatives by all inputs where it is NaN (relu's would be 0).
+
+    The value has the shape of the inputs, which broadcast, without these axes.
+    """
+    nan = jnp.expand_dims(jnp.isnan(value), axis)
+    for x in inputs:
+        value = value + jnp.sum(zero_or_nan(nan, x), axis=axis).astype(value.dtype)
+    return value
+
+
 @jax.custom_jvp
 def sigmoid(u: Array) -> Array:
     """Return sigma(u) with the derivative sigma(u) sigma(-u): 1 - sigma(u) would cancel to 0."""

@@ -120,35 +120,37 @@ def soft_gap(gap, log_w, log_total, beta, log_scale):
     possible = gap != jnp.inf
     share = jnp.where(possible, jnp.exp(log_w - log_total), 0.0)
     gap0 = jnp.where(possible, gap, 0.0)
-
-    def average(v):
-        return jnp.sum(share * v, axis=-1, keepdims=True)
-
+    cold = beta == jnp.inf
     # Cumulants as beta -> 0, where the difference of logarithms loses its digits; the bound
     # keeps the first cumulant left out below the rounding error.
     bound = (24 * float(jnp.finfo(gap.dtype).eps)) ** (1 / 3)
     hot = beta * jnp.max(gap0, axis=-1, keepdims=True) < bound
-    cold = beta == jnp.inf
-    mean_gap = average(gap0)
-    d = gap0 - mean_gap
-    small = jnp.where(hot & ~cold, beta, 0.0) * d
-    series = mean_gap + average(d * (small**2 / 6 - small / 2))
+    series = _cumulants(gap0, share, jnp.where(hot & ~cold, beta, 0.0))
     # Then log1p(mean(expm1)) while the mean is near 1, logsumexp when it is small.
     b = jnp.where(cold | (beta == 0), 1.0, beta)
-    shrink = average(expm1(-b * gap0))
+    shrink = _mean(share, expm1(-b * gap0))
     near = shrink > -0.25
-    log_scaled = jnp.where(
-        near,
-        jnp.log1p(jnp.where(near, shrink, 0.0)) + log_scale,
-        sum(logsumexp(logits(gap, log_w, b))) + (log_scale - log_total),
-    )
+    log_mean = jnp.log1p(jnp.where(near, shrink, 0.0)) + log_scale
+    log_sum = sum(logsumexp(logits(gap, log_w, b))) + (log_scale - log_total)
     limit = jnp.where(log_scale > 0, jnp.inf, jnp.where(log_scale < 0, -jnp.inf, log_scale))
     series = series - jnp.where(beta == 0, limit, log_scale / b)
+    warm = -jnp.where(near, log_mean, log_sum) / b
     ground = _zero_temperature_gap(gap0, logits(gap, log_w, jnp.asarray(jnp.inf)))
-    return jnp.where(cold, ground, jnp.where(hot, series, -log_scaled / b))
+    return jnp.where(cold, ground, jnp.where(hot, series, warm))
+
+
+def _mean(share, values):
+    return jnp.sum(share * values, axis=-1, keepdims=True)
+
+
+def _cumulants(gap, share, beta):
+    """Return -1/beta log <exp(-beta gap)> up to the third cumulant."""
+    mean_gap = _mean(share, gap)
+    d = gap - mean_gap
+    small = beta * d
+    return mean_gap + _mean(share, d * (small**2 / 6 - small / 2))
 
 
 def _zero_temperature_gap(gap, cold_logits):
     """Return 0 = min gap, with the gradient of the limit beta -> inf: uniform over ties."""
-    p = jax.lax.stop_gradient(jnp.exp(normalise(cold_logits)))
-    return jnp.sum(p * gap, axis=-1, keepdims=True)
+    return _mean(jax.lax.stop_gradient(jnp.exp(normalise(cold_logits))), gap)

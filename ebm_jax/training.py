@@ -127,10 +127,7 @@ def trainer(
     _checks.objective("objective", objective)
     _checks.optimizer(optimizer)
     _checks.flag("donate", donate)
-    if average_decay is not None:
-        _checks.scalar("average_decay", _checks.array("average_decay", average_decay))
-        if not 0 <= average_decay < 1:
-            raise ValueError(f"average_decay must be in [0, 1) or None, got {average_decay}.")
+    _check_decay(average_decay)
 
     def init(params: Params, key: Key) -> TrainingState:
         _checks.one_key(key)
@@ -154,34 +151,23 @@ def trainer(
         )
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params, norm = optax.apply_updates(state.params, updates), _norm(gradient)
+        average = _average(params, state, average_decay)
         # An infinite step makes a parameter infinite, an infinite gradient the norm.
-        applied = jnp.isfinite(loss) & jnp.isfinite(norm)
-        applied &= _stays_finite((state.params, state.optimizer), (params, optimizer_state))
-        new: Any = (params, _average(params, state, average_decay), optimizer_state)
-        old = (state.params, state.average, state.optimizer)
-        params, average, optimizer_state = jax.tree.map(
-            lambda a, b: jnp.where(applied, a, b), new, old
-        )
-        skipped = Skipped(
-            jnp.where(applied, 0, state.skipped.in_row + 1), state.skipped.total + ~applied
-        )
-        metrics = metrics | {
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        finite &= _stays_finite((state.params, state.optimizer), (params, optimizer_state))
+        new = _advance(state, (params, average, optimizer_state), inner, finite)
+        return new, metrics | {
             "loss_total": loss,
             "gradient_norm": norm,
-            "skipped": ~applied,
-            "skipped_in_row": skipped.in_row,
-            "skipped_total": skipped.total,
+            "skipped": ~finite,
+            "skipped_in_row": new.skipped.in_row,
+            "skipped_total": new.skipped.total,
             "step": state.step,
         }
-        state = TrainingState(params, average, optimizer_state, inner, skipped, state.step + 1)
-        return state, metrics
 
     @functools.partial(jit, donate_argnums=(0,) if donate else ())
     def several(state: TrainingState, batches: PyTree, key: Key):
-        def one(state: TrainingState, batch: PyTree) -> tuple[TrainingState, Metrics]:
-            return step(state, batch, key)
-
-        return jax.lax.scan(one, state, batches)
+        return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
 
     def update(state: TrainingState, batches: PyTree, key: Key) -> tuple[TrainingState, Metrics]:
         _checks.leading_axis("batches, stacked,", batches)
@@ -350,6 +336,14 @@ def _next_batch(
     return batch, _Epoch(number, order)
 
 
+def _check_decay(decay: float | None) -> None:
+    if decay is None:
+        return
+    _checks.scalar("average_decay", _checks.array("average_decay", decay))
+    if not 0 <= decay < 1:
+        raise ValueError(f"average_decay must be in [0, 1) or None, got {decay}.")
+
+
 def _check_state(state: TrainingState) -> None:
     if not isinstance(state, TrainingState):
         raise TypeError(
@@ -402,6 +396,15 @@ def _average(params: Params, state: TrainingState, decay: float | None) -> Param
         return ((1 - d) * new.astype(old.dtype) + d * old).astype(old.dtype)
 
     return jax.tree.map(mix, params, state.average)
+
+
+def _advance(state: TrainingState, new: Any, objective: Any, finite: Array) -> TrainingState:
+    """Return the next state: new parameters, average and optimiser where the update is finite."""
+    old = (state.params, state.average, state.optimizer)
+    params, average, optimizer = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    in_row = jnp.where(finite, 0, state.skipped.in_row + 1)
+    skipped = Skipped(in_row, state.skipped.total + ~finite)
+    return TrainingState(params, average, optimizer, objective, skipped, state.step + 1)
 
 
 def _floats(tree: PyTree) -> list[Array]:

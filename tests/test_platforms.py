@@ -323,7 +323,7 @@ def test_an_rbm_of_bfloat16_weights_draws_from_probabilities_of_float32():
     sampler = samplers.rbm_gibbs(RBM(weights, visible, hidden))
     v = jnp.asarray(generator.random((500, 40)) < 0.5)
     hidden_units = []
-    draw = gibbs_sampling._discrete.units
+    draw = gibbs_sampling._bits.units
 
     def spied(key, logits, *numbers, **where):
         drawn = draw(key, logits, *numbers, **where)
@@ -331,7 +331,7 @@ def test_an_rbm_of_bfloat16_weights_draws_from_probabilities_of_float32():
         return drawn
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gibbs_sampling._discrete, "units", spied)
+        patch.setattr(gibbs_sampling._bits, "units", spied)
         _, info = sampler.step(KEY, sampler.init(v))
     (of_hidden, h), (of_visible, _) = hidden_units
     w, b, c = (np.asarray(p, np.float64) for p in (weights, visible, hidden))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
+from ebm_jax.energies import _parameters
 from ebm_jax.types import Array
 
 
@@ -56,27 +57,9 @@ _BIAS = {"x": "bias", "v": "visible_bias", "h": "hidden_bias"}
 _BIAS |= {"visible_offset": "visible_bias", "hidden_offset": "hidden_bias"}
 
 
-def _check(params, wanted: type) -> None:
-    """Refuse parameters of another kind, or whose shapes do not fit together."""
-    _checks.kind(params, wanted)
-    shapes = {name: _checks.array(name, v).shape for name, v in params._asdict().items()}
-    rows, columns = shapes["weights"][:1], shapes["weights"][1:]
-    fit = len(columns) == 1 and (wanted is not BoltzmannMachine or rows == columns)
-    for name, shape in shapes.items():
-        side = columns if name.startswith("hidden") else rows
-        fit &= name == "weights" or shape == side or (name == "sigma" and not shape)
-    if not fit:
-        raise ValueError(
-            f"{wanted.__name__} takes a matrix of weights and one bias, offset or sigma a unit of "
-            f"its side; got {', '.join(f'{name} {shape}' for name, shape in shapes.items())}."
-        )
-    if "sigma" in shapes:
-        _checks.positive("sigma", params.sigma)
-
-
 def _units(params, wanted: type, name: str, x) -> Array:
     """Return units as numbers of the parameters' type (at least float32), or refuse either."""
-    _check(params, wanted)
+    _parameters.check_machine(params, wanted)
     x, shape = _checks.array(name, x), jnp.shape(getattr(params, _BIAS[name]))
     if x.shape != shape:
         raise ValueError(
@@ -284,7 +267,7 @@ def uncentered(params: CenteredRBM) -> RBM:
     >>> uncentered(centered(rbm, jnp.full(3, 0.5), jnp.full(2, 0.5))).visible_bias.tolist()
     [0.0, 0.0, 0.0]
     """
-    _check(params, CenteredRBM)
+    _parameters.check_machine(params, CenteredRBM)
     weights, visible, hidden, *offsets = params
     visible_offset, hidden_offset = jax.lax.stop_gradient(offsets)
     return RBM(weights, visible - weights @ hidden_offset, hidden - visible_offset @ weights)
@@ -392,5 +375,5 @@ def gaussian_rbm_visible_mean(params: GaussianRBM, h) -> Array:
     >>> gaussian_rbm_visible_mean(rbm, jnp.array([1])).tolist()
     [1.0, 1.0]
     """
-    _check(params, GaussianRBM)
+    _parameters.check_machine(params, GaussianRBM)
     return rbm_visible_logits(RBM(*params[:3]), h)

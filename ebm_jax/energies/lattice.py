@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
+from ebm_jax.energies import _parameters
 from ebm_jax.types import Array
 
 
@@ -27,20 +28,6 @@ class Potts(NamedTuple):
 
     coupling: Array | float
     field: Array
-
-
-def _parameters(params, wanted: type) -> tuple[Array, Array]:
-    """Return coupling and field, at least in float32, or refuse them."""
-    _checks.kind(params, wanted)
-    coupling, field = (_checks.array(name, v) for name, v in params._asdict().items())
-    colours = int(wanted is Potts)
-    if coupling.ndim or field.ndim != colours:
-        raise ValueError(
-            f"{wanted.__name__} has a coupling () and a field {'(q,)' if colours else '()'}, got "
-            f"{coupling.shape} and {field.shape}."
-        )
-    dtype = jnp.promote_types(jnp.result_type(*params), jnp.float32)
-    return coupling.astype(dtype), field.astype(dtype)
 
 
 def _lattice(name: str, x) -> Array:
@@ -96,7 +83,7 @@ def ising(params: Ising, spins) -> Array:
     >>> float(ising(Ising(0.5), jnp.ones((4, 4), jnp.int8)))  # 32 bonds
     -16.0
     """
-    coupling, field = _parameters(params, Ising)
+    coupling, field = _parameters.lattice(params, Ising, 0)
     s = _spins(spins).astype(field.dtype)
     bonds = s * (jnp.roll(s, 1, 0) + jnp.roll(s, 1, 1))
     return -(coupling * jnp.sum(bonds) + field * jnp.sum(s))
@@ -121,7 +108,7 @@ def ising_logits(params: Ising, spins) -> Array:
     >>> float(ising_logits(Ising(0.5), jnp.ones((4, 4), jnp.int8))[0, 0])
     4.0
     """
-    coupling, field = _parameters(params, Ising)
+    coupling, field = _parameters.lattice(params, Ising, 0)
     s = _spins(spins).astype(field.dtype)
     return 2 * (coupling * sum(_neighbours(s), jnp.zeros_like(s)) + field)
 
@@ -149,7 +136,7 @@ def potts(params: Potts, colours) -> Array:
     >>> float(potts(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8)))
     -16.0
     """
-    x, (coupling, field) = _colours(colours), _parameters(params, Potts)
+    x, (coupling, field) = _colours(colours), _parameters.lattice(params, Potts, 1)
     same = (x == jnp.roll(x, 1, 0)).astype(field.dtype) + (x == jnp.roll(x, 1, 1))
     return -(coupling * jnp.sum(same) + jnp.sum(field[x]))
 
@@ -173,7 +160,7 @@ def potts_logits(params: Potts, colours) -> Array:
     >>> potts_logits(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8))[0, 0].tolist()
     [2.0, 0.0, 0.0]
     """
-    x, (coupling, field) = _colours(colours), _parameters(params, Potts)
+    x, (coupling, field) = _colours(colours), _parameters.lattice(params, Potts, 1)
     q = field.shape[0]
     of_neighbours = [jax.nn.one_hot(n, q, dtype=field.dtype) for n in _neighbours(x)]
     return coupling * sum(of_neighbours, jnp.zeros((*x.shape, q), field.dtype)) + field

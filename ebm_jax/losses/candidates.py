@@ -29,32 +29,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _gibbs, gibbs
-from ebm_jax._derivatives import sigmoid, zero_or_nan
+from ebm_jax._derivatives import sigmoid, with_nan_derivatives
+from ebm_jax.losses._arguments import check_candidates, is_unknown, lowest_wrong, pick
 from ebm_jax.types import Array
-
-
-def _pick(energies: Array, label: Array) -> Array:
-    """Return energies[..., label]; NaN for a label that is out of range."""
-    n = energies.shape[-1]
-    safe = jnp.clip(label, 0, n - 1)
-    chosen = jnp.take_along_axis(energies, safe[..., None], axis=-1)[..., 0]
-    return jnp.where(label == safe, chosen, jnp.nan)
-
-
-def _with_nan_derivatives(loss: Array, energies: Array) -> Array:
-    """Return the loss, with NaN derivatives for every candidate where it is NaN."""
-    return loss + jnp.sum(zero_or_nan(jnp.isnan(loss)[..., None], energies), axis=-1)
-
-
-def _unknown(energies: Array, log_weights: Array, label: Array) -> Array:
-    """Return whether the loss is NaN: by a candidate that counts, by a weight, by the label."""
-    nan = (jnp.isnan(energies) & (log_weights != -jnp.inf)) | jnp.isnan(log_weights)
-    return jnp.any(nan, axis=-1) | (label < 0)
-
-
-def _candidates(energies, label) -> tuple[Array, Array]:
-    energies = _checks.floating("energies", energies)
-    return energies, _checks.labels(label, energies)
 
 
 def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
@@ -75,12 +52,12 @@ def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
     >>> float(perceptron(jnp.array([3.0, 1.0, 2.0]), 0))
     2.0
     """
-    energies, label = _candidates(energies, label)
+    energies, label = check_candidates(energies, label)
     best = winner(energies, label)
     # The right answer's own energy, were it infinite, has no difference to itself.
-    value = jnp.where(best == label, 0.0, _pick(energies, label) - _pick(energies, best))
-    unknown = _unknown(energies, jnp.zeros(()), label)
-    return _with_nan_derivatives(jnp.where(unknown, jnp.nan, value), energies)
+    value = jnp.where(best == label, 0.0, pick(energies, label) - pick(energies, best))
+    unknown = is_unknown(energies, jnp.zeros(()), label)
+    return with_nan_derivatives(jnp.where(unknown, jnp.nan, value), energies, axis=-1)
 
 
 def winner(energies: ArrayLike, label: ArrayLike) -> Array:
@@ -97,9 +74,9 @@ def winner(energies: ArrayLike, label: ArrayLike) -> Array:
     >>> int(winner(jnp.array([2.0, 1.0, 1.0]), 2))
     2
     """
-    energies, label = _candidates(energies, label)
+    energies, label = check_candidates(energies, label)
     first = jnp.argmin(energies, axis=-1)
-    return jnp.where(_pick(energies, label) <= _pick(energies, first), label, first)
+    return jnp.where(pick(energies, label) <= pick(energies, first), label, first)
 
 
 def nll(
@@ -128,11 +105,11 @@ def nll(
     >>> round(float(nll(jnp.zeros(10), 3)), 4)  # log 10
     2.3026
     """
-    energies, label = _candidates(energies, label)
+    energies, label = check_candidates(energies, label)
     log_w, impossible, unknown, differences = _relative(energies, label, where, log_weights)
     rest = gibbs.free_energy(differences, beta=beta, log_weights=log_w)
     value = jnp.where(unknown, jnp.nan, jnp.where(impossible, jnp.inf, -rest))
-    return _with_nan_derivatives(value.astype(energies.dtype), energies)
+    return with_nan_derivatives(value.astype(energies.dtype), energies, axis=-1)
 
 
 def _relative(energies: Array, label: Array, where, log_weights):
@@ -142,14 +119,14 @@ def _relative(energies: Array, label: Array, where, log_weights):
     where the right answer has none; where it is at -inf, only its equals count.
     """
     wide, log_w, _ = _gibbs.arrange(energies, 1.0, -1, where, log_weights)
-    right = _pick(wide, label)[..., None]
-    impossible = (_pick(log_w, label)[..., None] == -jnp.inf) | (right == jnp.inf)
+    right = pick(wide, label)[..., None]
+    impossible = (pick(log_w, label)[..., None] == -jnp.inf) | (right == jnp.inf)
     relative = jnp.isfinite(right) & ~impossible
     is_right = jnp.arange(wide.shape[-1]) == label[..., None]
     differences = jnp.where(is_right & relative, 0.0, wide - jnp.where(relative, right, 0.0))
     equals = jnp.where(wide == -jnp.inf, 0.0, jnp.where(jnp.isnan(wide), jnp.nan, jnp.inf))
     differences = jnp.where((right == -jnp.inf) & ~impossible, equals, differences)
-    return log_w, impossible[..., 0], _unknown(wide, log_w, label), differences
+    return log_w, impossible[..., 0], is_unknown(wide, log_w, label), differences
 
 
 def mee(
@@ -175,15 +152,15 @@ def mee(
     >>> round(float(mee(jnp.zeros(4), 3)), 4)
     0.75
     """
-    energies, label = _candidates(energies, label)
+    energies, label = check_candidates(energies, label)
     log_w, impossible, unknown, differences = _relative(energies, label, where, log_weights)
     wrong = jnp.arange(energies.shape[-1]) != label[..., None]
     # The odds of being wrong: their logistic function keeps its digits near 0, its slope near 1.
     log_wrong = gibbs.log_partition(differences, beta=beta, where=wrong, log_weights=log_w)
-    log_right = jnp.where(impossible, 0.0, _pick(log_w, label))
+    log_right = jnp.where(impossible, 0.0, pick(log_w, label))
     error = jnp.where(impossible, 1.0, sigmoid(log_wrong - log_right))
     error = jnp.where(unknown, jnp.nan, error)
-    return _with_nan_derivatives(error.astype(energies.dtype), energies)
+    return with_nan_derivatives(error.astype(energies.dtype), energies, axis=-1)
 
 
 def offender(
@@ -206,7 +183,7 @@ def offender(
     >>> int(offender(jnp.array([0.0, 2.0, 1.0]), 0))
     2
     """
-    energies, label = _candidates(energies, label)
+    energies, label = check_candidates(energies, label)
     _checks.nonnegative("radius", radius)
     _checks.scalar("radius", radius)
     wrong = jnp.arange(energies.shape[-1]) != label[..., None]
@@ -217,16 +194,7 @@ def offender(
         wrong = wrong & (distance > radius)
     elif (known := _checks.concrete(radius)) is None or known > 0:
         raise ValueError(f"radius {radius} needs the distance of every candidate, got None.")
-    return _lowest_wrong(energies, wrong)
-
-
-def _lowest_wrong(energies: Array, wrong: Array) -> Array:
-    """Return the index (...) of the wrong answer of lowest energy, -1 where no answer is wrong."""
-    index = jnp.argmin(jnp.where(wrong, energies, jnp.inf), axis=-1)
-    # Where every wrong answer is at +inf the first minimum may be an answer that is not wrong.
-    offends = jnp.take_along_axis(wrong, index[..., None], axis=-1)[..., 0]
-    index = jnp.where(offends, index, jnp.argmax(wrong, axis=-1))
-    return jnp.where(jnp.any(wrong, axis=-1), index, -1)
+    return lowest_wrong(energies, wrong)
 
 
 def most_offending(
@@ -254,8 +222,8 @@ def most_offending(
     0.5
     """
     index = offender(energies, label, distance=distance, radius=radius)
-    energies, label = _candidates(energies, label)
-    return _pick(energies, label), jnp.where(index < 0, jnp.inf, _pick(energies, index))
+    energies, label = check_candidates(energies, label)
+    return pick(energies, label), jnp.where(index < 0, jnp.inf, pick(energies, index))
 
 
 def over_candidates(loss: Callable[..., Array], **options) -> Callable[[Array, Array], Array]:

@@ -15,14 +15,14 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _gibbs, gibbs
 from ebm_jax._derivatives import bounded, bounded_exp_of_minus
-from ebm_jax.losses.candidates import _candidates, _pick, _unknown, winner
-from ebm_jax.losses.pairwise import _margin, _pair
+from ebm_jax.losses._arguments import check_candidates, check_margin, check_pair, is_unknown, pick
+from ebm_jax.losses.candidates import winner
 from ebm_jax.types import Array, PyTree
 
 
 def _broadcast(positive, negative) -> tuple[Array, Array]:
     """Return both in one shape and type; both NaN where the loss is, as one of them is NaN."""
-    positive, negative = jnp.broadcast_arrays(*_pair(positive, negative))
+    positive, negative = jnp.broadcast_arrays(*check_pair(positive, negative))
     nan = jnp.isnan(positive) | jnp.isnan(negative)
     dtype = jnp.result_type(positive, negative)
     positive, negative = (jnp.where(nan, jnp.nan, e).astype(dtype) for e in (positive, negative))
@@ -40,7 +40,7 @@ def energy(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     >>> [float(d) for d in energy(2.0, 5.0)]
     [1.0, 0.0]
     """
-    positive, negative = jnp.broadcast_arrays(*_pair(positive, negative))
+    positive, negative = jnp.broadcast_arrays(*check_pair(positive, negative))
     nothing = jnp.where(jnp.isnan(positive), jnp.nan, 0.0)
     return (1 + nothing).astype(positive.dtype), nothing.astype(negative.dtype)
 
@@ -55,7 +55,9 @@ def hinge(
     """
     positive, negative = _broadcast(positive, negative)
     lead = negative - positive
-    active = jnp.where(jnp.isnan(lead), lead, lead < _margin("margin", margin, positive, negative))
+    active = jnp.where(
+        jnp.isnan(lead), lead, lead < check_margin("margin", margin, positive, negative)
+    )
     return active.astype(lead.dtype), -active.astype(lead.dtype)
 
 
@@ -80,7 +82,9 @@ def lvq2(
     """
     positive, negative = _broadcast(positive, negative)
     violation = positive - negative
-    active = _step(violation) * _step(_margin("ceiling", ceiling, positive, negative) - violation)
+    active = _step(violation) * _step(
+        check_margin("ceiling", ceiling, positive, negative) - violation
+    )
     return active, -active
 
 
@@ -105,7 +109,7 @@ def simple(
     ([0.0, -1.0], [1.0, -0.0])
     """
     positive, negative = _broadcast(positive, negative)
-    margin = _margin("margin", margin, positive, negative)
+    margin = check_margin("margin", margin, positive, negative)
     shape = jnp.broadcast_shapes(positive.shape, margin.shape)
     return jnp.broadcast_to(_step(positive), shape), -_step(margin - negative)
 
@@ -119,7 +123,7 @@ def square_square(
     [4.0, -1.5]
     """
     positive, negative = _broadcast(positive, negative)
-    margin = _margin("margin", margin, positive, negative)
+    margin = check_margin("margin", margin, positive, negative)
     _checks.flag("one_sided", one_sided)
     shape = jnp.broadcast_shapes(positive.shape, margin.shape)
     pull = jnp.where(positive < 0, 0.0, positive) if one_sided else positive
@@ -136,7 +140,7 @@ def square_exponential(
     [4.0, -3.0]
     """
     positive, negative = _broadcast(positive, negative)
-    gamma = _margin("gamma", gamma, positive, negative)
+    gamma = check_margin("gamma", gamma, positive, negative)
     shape = jnp.broadcast_shapes(positive.shape, gamma.shape)
     push = bounded_exp_of_minus(gamma, negative)
     return jnp.broadcast_to(bounded(2 * positive), shape), -push
@@ -157,9 +161,9 @@ def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
     >>> perceptron(jnp.array([3.0, 1.0, 2.0]), 0).tolist()
     [1.0, -1.0, 0.0]
     """
-    energies, label = _candidates(energies, label)
+    energies, label = check_candidates(energies, label)
     derivative = _one_hot(label, energies) - _one_hot(winner(energies, label), energies)
-    return _nan_rows(derivative, _unknown(energies, jnp.zeros(()), label), energies.dtype)
+    return _nan_rows(derivative, is_unknown(energies, jnp.zeros(()), label), energies.dtype)
 
 
 def _right_minus_expected(energies: Array, label: Array, beta, where, log_weights):
@@ -176,7 +180,7 @@ def _right_minus_expected(energies: Array, label: Array, beta, where, log_weight
     # 1 - P(right) as the sum over the others: no cancellation where the right answer wins.
     others = jnp.sum(jnp.where(is_right, 0.0, p), axis=-1, keepdims=True)
     derivative = jnp.where(possible & ~floor, jnp.where(is_right, others, -p), 0.0)
-    return _nan_rows(derivative, _unknown(wide, log_w, label), wide.dtype), _pick(p, label)
+    return _nan_rows(derivative, is_unknown(wide, log_w, label), wide.dtype), pick(p, label)
 
 
 def nll(
@@ -193,7 +197,7 @@ def nll(
     >>> nll(jnp.zeros(4), 1).tolist()
     [-0.25, 0.75, -0.25, -0.25]
     """
-    energies, label = _candidates(energies, label)
+    energies, label = check_candidates(energies, label)
     derivative, _ = _right_minus_expected(energies, label, beta, where, log_weights)
     return derivative.astype(energies.dtype)
 
@@ -212,7 +216,7 @@ def mee(
     >>> mee(jnp.zeros(2), 0).tolist()
     [0.25, -0.25]
     """
-    energies, label = _candidates(energies, label)
+    energies, label = check_candidates(energies, label)
     derivative, right = _right_minus_expected(energies, label, beta, where, log_weights)
     beta = jnp.asarray(beta, right.dtype)
     # At beta = inf the probabilities are a step function: flat wherever they are differentiable.

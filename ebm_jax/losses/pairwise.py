@@ -23,38 +23,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax._derivatives import exp_of_minus, sigmoid, square, zero_or_nan
+from ebm_jax._derivatives import exp_of_minus, sigmoid, square, with_nan_derivatives
+from ebm_jax.losses._arguments import check_margin, check_pair
 from ebm_jax.types import Array
-
-
-def _pair(positive, negative) -> tuple[Array, Array]:
-    positive = _checks.floating("positive", positive)
-    known = _checks.array("negative", negative)
-    if jnp.issubdtype(known.dtype, jnp.integer):
-        raise TypeError(
-            f"negative must be the energies of wrong answers, floating point, got {known.dtype}. "
-            "For the energies of all candidates and a label write over_candidates(loss)(energies, "
-            "label), or loss(*most_offending(energies, label))."
-        )
-    negative = _checks.floating("negative", negative)
-    _checks.broadcastable(positive=positive, negative=negative)
-    return positive, negative
-
-
-def _with_nan_derivatives(loss: Array, *energies: Array) -> Array:
-    """Return the loss, with NaN derivatives where it is NaN (relu's would be 0)."""
-    nan = jnp.isnan(loss)
-    for energy in energies:
-        loss = loss + zero_or_nan(nan, energy).astype(loss.dtype)
-    return loss
-
-
-def _margin(name: str, value, *energies: Array) -> Array:
-    """Check a margin (>= 0, broadcasting) and give it the energies' type."""
-    _checks.nonnegative(name, value)
-    value = _checks.array(name, value).astype(jnp.result_type(*energies))
-    _checks.broadcastable(**{"positive": energies[0], "negative": energies[1], name: value})
-    return value
 
 
 def energy(positive: ArrayLike, negative: ArrayLike) -> Array:
@@ -71,9 +42,9 @@ def energy(positive: ArrayLike, negative: ArrayLike) -> Array:
     >>> float(energy(2.0, 5.0))
     2.0
     """
-    positive, negative = _pair(positive, negative)
+    positive, negative = check_pair(positive, negative)
     value, _ = jnp.broadcast_arrays(positive, negative)
-    return _with_nan_derivatives(value, positive, negative)
+    return with_nan_derivatives(value, positive, negative)
 
 
 def hinge(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) -> Array:
@@ -90,10 +61,10 @@ def hinge(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) 
     >>> float(hinge(1.0, 1.5, margin=1.0)), float(hinge(1.0, 3.0, margin=1.0))
     (0.5, 0.0)
     """
-    positive, negative = _pair(positive, negative)
-    margin = _margin("margin", margin, positive, negative)
+    positive, negative = check_pair(positive, negative)
+    margin = check_margin("margin", margin, positive, negative)
     value = jax.nn.relu(margin + (positive - negative))
-    return _with_nan_derivatives(value, positive, negative)
+    return with_nan_derivatives(value, positive, negative)
 
 
 def log(positive: ArrayLike, negative: ArrayLike) -> Array:
@@ -110,8 +81,8 @@ def log(positive: ArrayLike, negative: ArrayLike) -> Array:
     >>> round(float(log(0.0, 0.0)), 4), float(log(1e4, 0.0))
     (0.6931, 10000.0)
     """
-    positive, negative = _pair(positive, negative)
-    return _with_nan_derivatives(jax.nn.softplus(positive - negative), positive, negative)
+    positive, negative = check_pair(positive, negative)
+    return with_nan_derivatives(jax.nn.softplus(positive - negative), positive, negative)
 
 
 def lvq2(positive: ArrayLike, negative: ArrayLike, *, ceiling: ArrayLike = 1.0) -> Array:
@@ -129,11 +100,11 @@ def lvq2(positive: ArrayLike, negative: ArrayLike, *, ceiling: ArrayLike = 1.0) 
     >>> [float(lvq2(d, 0.0)) for d in (-1.0, 0.5, 7.0)]
     [0.0, 0.5, 1.0]
     """
-    positive, negative = _pair(positive, negative)
-    ceiling = _margin("ceiling", ceiling, positive, negative)
+    positive, negative = check_pair(positive, negative)
+    ceiling = check_margin("ceiling", ceiling, positive, negative)
     violation = positive - negative
     value = jnp.where(violation >= ceiling, ceiling, jax.nn.relu(violation))
-    return _with_nan_derivatives(value, positive, negative)
+    return with_nan_derivatives(value, positive, negative)
 
 
 def mce(positive: ArrayLike, negative: ArrayLike) -> Array:
@@ -151,8 +122,8 @@ def mce(positive: ArrayLike, negative: ArrayLike) -> Array:
     >>> float(mce(1.0, 1.0))
     0.5
     """
-    positive, negative = _pair(positive, negative)
-    return _with_nan_derivatives(sigmoid(positive - negative), positive, negative)
+    positive, negative = check_pair(positive, negative)
+    return with_nan_derivatives(sigmoid(positive - negative), positive, negative)
 
 
 def simple(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) -> Array:
@@ -171,10 +142,10 @@ def simple(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0)
     >>> float(simple(0.5, 0.25, margin=1.0))
     1.25
     """
-    positive, negative = _pair(positive, negative)
-    margin = _margin("margin", margin, positive, negative)
+    positive, negative = check_pair(positive, negative)
+    margin = check_margin("margin", margin, positive, negative)
     value = jax.nn.relu(positive) + jax.nn.relu(margin - negative)
-    return _with_nan_derivatives(value, positive, negative)
+    return with_nan_derivatives(value, positive, negative)
 
 
 def square_square(
@@ -199,12 +170,12 @@ def square_square(
     >>> float(square_square(-2.0, 0.5)), float(square_square(-2.0, 0.5, one_sided=False))
     (0.25, 4.25)
     """
-    positive, negative = _pair(positive, negative)
-    margin = _margin("margin", margin, positive, negative)
+    positive, negative = check_pair(positive, negative)
+    margin = check_margin("margin", margin, positive, negative)
     _checks.flag("one_sided", one_sided)
     pull = jax.nn.relu(positive) if one_sided else positive
     value = square(pull) + square(jax.nn.relu(margin - negative))
-    return _with_nan_derivatives(value, positive, negative)
+    return with_nan_derivatives(value, positive, negative)
 
 
 def square_exponential(
@@ -224,7 +195,7 @@ def square_exponential(
     >>> float(square_exponential(2.0, 0.0, gamma=3.0))
     7.0
     """
-    positive, negative = _pair(positive, negative)
-    gamma = _margin("gamma", gamma, positive, negative)
+    positive, negative = check_pair(positive, negative)
+    gamma = check_margin("gamma", gamma, positive, negative)
     value = square(positive) + exp_of_minus(gamma, negative)
-    return _with_nan_derivatives(value, positive, negative)
+    return with_nan_derivatives(value, positive, negative)

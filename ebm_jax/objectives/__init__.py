@@ -8,12 +8,7 @@ from ebm_jax.objectives.discrete_data import (
     pseudo_likelihood,
     ratio_matching,
 )
-from ebm_jax.objectives.energy_discrepancy import (
-    bernoulli_perturbation,
-    energy_discrepancy,
-    gaussian_perturbation,
-    grid_perturbation,
-)
+from ebm_jax.objectives.energy_discrepancy import energy_discrepancy
 from ebm_jax.objectives.energy_matching import (
     energy_matching,
     equilibrium_matching,
@@ -27,6 +22,11 @@ from ebm_jax.objectives.improved_contrastive import (
 from ebm_jax.objectives.likelihood import discriminative, maximum_likelihood, push_down
 from ebm_jax.objectives.noise_contrastive import binary_nce, conditional_nce, ranking_nce
 from ebm_jax.objectives.penalties import gradient_penalty
+from ebm_jax.objectives.perturbations import (
+    bernoulli_perturbation,
+    gaussian_perturbation,
+    grid_perturbation,
+)
 from ebm_jax.objectives.recovery_likelihood import recovery_likelihood
 from ebm_jax.objectives.sampled_likelihood import (
     PersistentState,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ebm_jax import _checks
 from ebm_jax._trees import finite_chains, info_fields
+from ebm_jax.objectives.perturbations import Perturbation
 from ebm_jax.samplers import running
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Metrics, Params, Position, Sampler
 
@@ -113,3 +114,10 @@ def means(positive: Array, negative: Array) -> Metrics:
     """Return the metrics of energies of data and of what is contrasted with them."""
     low, high = jnp.mean(positive), jnp.mean(negative)
     return {"energy_positive": low, "energy_negative": high, "energy_gap": high - low}
+
+
+def perturbed(perturb: Perturbation, key: Key, positions: Position) -> Position:
+    """Return perturbed positions, constants, or refuse what is none."""
+    found = perturb(key, positions)
+    _checks.alike("What perturb returns", found, positions)
+    return jax.lax.stop_gradient(found)

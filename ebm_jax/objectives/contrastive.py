@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _platform
 from ebm_jax._trees import chain_norm
-from ebm_jax.losses.candidates import _lowest_wrong
+from ebm_jax.losses._arguments import lowest_wrong
 from ebm_jax.objectives import _conditional, _negatives
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Objective, Params, Position, PyTree
 
@@ -121,7 +121,7 @@ def most_offending_among(
                 lambda c, r: c.astype(energies.dtype) - r.astype(energies.dtype), candidates, right
             )
             far = chain_norm(jax.tree.leaves(difference)) > radius
-            index = _lowest_wrong(energies, far)
+            index = lowest_wrong(energies, far)
             return jax.tree.map(lambda c, r: jnp.where(index < 0, r, c[index]), candidates, right)
 
         first = jax.tree.map(lambda leaf: leaf[0], (x, y))

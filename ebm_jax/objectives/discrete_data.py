@@ -19,10 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import _checks
+from ebm_jax import _checks, _discrete
 from ebm_jax._derivatives import sigmoid, zero_or_nan
 from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
-from ebm_jax.samplers import _discrete
 from ebm_jax.types import Array, Energy, Objective, Position
 
 _BITS = np.arange(2)

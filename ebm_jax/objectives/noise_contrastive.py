@@ -20,7 +20,7 @@ import numpy as np
 
 from ebm_jax import _checks
 from ebm_jax.objectives import _negatives
-from ebm_jax.objectives.energy_discrepancy import Perturbation, _perturbed
+from ebm_jax.objectives.perturbations import Perturbation
 from ebm_jax.types import Array, Distribution, Energy, Key, Metrics, Objective, Params, Position
 
 
@@ -224,7 +224,7 @@ def conditional_nce(energy: Energy, perturb: Perturbation, *, num_negatives: int
         num = _checks.leading_axis("batch", batch)
         batch = jax.tree.map(jnp.asarray, batch)
         repeated = jax.tree.map(lambda x: jnp.repeat(x, num_negatives, axis=0), batch)
-        negatives = _perturbed(perturb, key, repeated)
+        negatives = _negatives.perturbed(perturb, key, repeated)
 
         def energies(name: str, x: Position) -> Array:
             return _checks.energies(lambda one: energy(params, one), x, name)

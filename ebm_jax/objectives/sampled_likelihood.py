@@ -260,18 +260,7 @@ def persistent(
     if not 1 <= num_chains <= _checks.count("buffer_size", buffer_size):
         raise ValueError(f"num_chains must be in [1, buffer_size={buffer_size}], got {num_chains}.")
     _checks.groups(groups, num_chains, buffer_size)
-    _checks.fraction("restart_fraction", restart_fraction)
-    _checks.scalar("restart_fraction", restart_fraction)
-    _checks.count("burn_in", burn_in, 0)
-    # A chain counts when its last ``burn_in`` draws did not restart it.
-    counting = num_chains * (1 - restart_fraction) ** burn_in
-    if counting < 1:
-        raise ValueError(
-            f"restart_fraction={restart_fraction} and burn_in={burn_in} leave {counting:.2g} of "
-            f"num_chains={num_chains} chains to count, on average: lower one of the two."
-        )
-
-    leading: Any = 0
+    _check_restarts(num_chains, restart_fraction, burn_in)
 
     def init(params, key):
         params = jax.lax.stop_gradient(params)
@@ -284,14 +273,15 @@ def persistent(
         draw_key, restart_key, fresh_key, run_key = jax.random.split(key, 4)
         frozen = jax.lax.stop_gradient(params)
         sampler = _negatives.bind(make_sampler, energy, frozen)
-        axes: Any = PersistentState(running.chain_axes(sampler, state.chains.position), age=leading)
+        chain_axes = running.chain_axes(sampler, state.chains.position)
+        axes = PersistentState(chain_axes, age=0)  # pyright: ignore[reportArgumentType]
         indices, (drawn, age) = replay_buffer.draw(
             draw_key, state, num_chains, axes=axes, groups=groups
         )
         # All that depends on the energy is computed by ``refresh``, for old and new together.
         fresh = sampler.init(_initial(initial, frozen, fresh_key, indices))
         start, restarted = replay_buffer.restart(
-            restart_key, drawn, fresh, restart_fraction, axes=axes.chains
+            restart_key, drawn, fresh, restart_fraction, axes=chain_axes
         )
         start = running.refresh(sampler, start)
         end, info = _negatives.run(run_key, sampler, start, num_steps)
@@ -306,6 +296,20 @@ def persistent(
         return value, (state, info | metrics)
 
     return Objective(init, loss)
+
+
+def _check_restarts(num_chains: int, restart_fraction: float, burn_in: int) -> None:
+    """Refuse restarts so frequent that no chain gets to count."""
+    _checks.fraction("restart_fraction", restart_fraction)
+    _checks.scalar("restart_fraction", restart_fraction)
+    _checks.count("burn_in", burn_in, 0)
+    # A chain counts when its last ``burn_in`` draws did not restart it.
+    counting = num_chains * (1 - restart_fraction) ** burn_in
+    if counting < 1:
+        raise ValueError(
+            f"restart_fraction={restart_fraction} and burn_in={burn_in} leave {counting:.2g} of "
+            f"num_chains={num_chains} chains to count, on average: lower one of the two."
+        )
 
 
 def _start(sampler: Sampler, position: Position, block: int) -> PyTree:

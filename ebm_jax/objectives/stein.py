@@ -20,6 +20,17 @@ def _median_distance(x: Array, itself: Array) -> Array:
     )
 
 
+def _stein_kernel(z: Array, score: Array) -> Array:
+    """Return l^2 u(x, y) of all pairs, (n, n), given z = x / l and the scores in its units, l s.
+
+    It is k (d + r^T r' + (r - r')^T (z - z') - |z - z'|^2), with r the score.
+    """
+    distances = difference_products(z, z)
+    bracket = jnp.matmul(score, score.T, precision="highest") + z.shape[1]
+    bracket += difference_products(score, z) - distances
+    return jnp.exp(-distances / 2) * bracket
+
+
 def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None) -> Objective:
     r"""Return the squared kernelised Stein discrepancy between the batch and exp(-E).
 
@@ -74,13 +85,7 @@ def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None
             scale = _median_distance(jax.lax.stop_gradient(x), itself)
         else:
             scale = jnp.asarray(length, x.dtype)
-        # In units of l, z = x / l and the score r = l s, u is
-        #     k / l^2 (d + r^T r' + (r - r')^T (z - z') - |z - z'|^2).
-        z, score = x / scale, -slope * scale
-        distances = difference_products(z, z)
-        bracket = jnp.matmul(score, score.T, precision="highest") + z.shape[1]
-        bracket += difference_products(score, z) - distances
-        terms = jnp.exp(-distances / 2) * bracket
+        terms = _stein_kernel(x / scale, -slope * scale)
         value = jnp.sum(jnp.where(itself, 0, terms)) / (num * (num - 1)) / scale**2
         return value, (state, {"loss": value, "length": scale})
 

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _platform, gibbs
 from ebm_jax._trees import check_energy
-from ebm_jax.energies import boltzmann
+from ebm_jax.energies import _parameters
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
 from ebm_jax.types import Array, Energy
 
@@ -129,7 +129,7 @@ def log_partition_rbm(params: RBM, *, beta=1.0) -> Array:
     >>> round(float(log_partition_rbm(rbm)), 3)  # 787 log 2
     545.507
     """
-    boltzmann._check(params, RBM)
+    _parameters.check_machine(params, RBM)
     _checks.nonnegative("beta", beta)
     _checks.scalar("beta", beta)
     weights, outer, inner = jax.tree.map(lambda p: beta * jnp.asarray(p), params)
@@ -180,7 +180,7 @@ def log_partition_gaussian_rbm(params: GaussianRBM, *, beta=1.0) -> Array:
     >>> round(float(log_partition_gaussian_rbm(rbm)), 4)  # log 2 pi + 3 log 2
     3.9173
     """
-    boltzmann._check(params, GaussianRBM)
+    _parameters.check_machine(params, GaussianRBM)
     _checks.positive("beta", beta)
     _checks.scalar("beta", beta)
     weights, visible, hidden = (jnp.asarray(p) for p in params[:3])

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax.energies import boltzmann
+from ebm_jax.energies import _parameters
 from ebm_jax.energies.boltzmann import RBM, rbm_hidden_logits
 from ebm_jax.samplers import gibbs_sampling
 from ebm_jax.types import Array, Energy, MakeSampler, Position, Sampler
@@ -83,7 +83,7 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
     >>> round(float(path(0.0, jnp.ones(4))), 4)  # 4 log 2
     2.7726
     """
-    boltzmann._check(params, RBM)
+    _parameters.check_machine(params, RBM)
     base_bias = _checks.floating("base_bias", base_bias)
     if base_bias.shape != jnp.shape(params.visible_bias):
         raise ValueError(

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import _checks, gibbs
-from ebm_jax.samplers import _discrete
+from ebm_jax import _checks, _discrete, gibbs
 from ebm_jax.types import Array, Energy, Position
 
 

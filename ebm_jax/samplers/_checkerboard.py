@@ -7,8 +7,8 @@ over chains vectorise, and a neighbour is a shift along another axis.
 import jax
 import jax.numpy as jnp
 
+from ebm_jax import _bits, _discrete
 from ebm_jax.energies.lattice import Ising, Potts
-from ebm_jax.samplers import _discrete
 from ebm_jax.types import Array, Key
 
 
@@ -59,9 +59,9 @@ def draw(params: Ising | Potts, beta, key: Key, other: Array, parity: int, dtype
     around, upper = neighbours(other, parity), rows // 2
     calls = upper * half  # each makes a number for a site of the upper half, and one below
     n = 2 * calls + 1
-    words = _discrete.words(key, chains, n, parity * calls, (1 + parity) * calls, chains_last=True)
+    words = _bits.words(key, chains, n, parity * calls, (1 + parity) * calls, chains_last=True)
     words = [word.reshape(upper, half, chains) for word in words]
-    fraction = _discrete.fractions(key, chains, n, chains_last=True)[parity][0]
+    fraction = _bits.fractions(key, chains, n, chains_last=True)[parity][0]
     q = len(params.field) if isinstance(params, Potts) else 2
 
     def choose(word: Array, around: list) -> Array:
@@ -71,7 +71,7 @@ def draw(params: Ising | Potts, beta, key: Key, other: Array, parity: int, dtype
 
     first = choose(words[0], [board[:upper] for board in around])
     second = choose(words[1], [board[upper:] for board in around])
-    chosen = jnp.concatenate(_discrete.both(first, second, q)).astype(dtype)
+    chosen = jnp.concatenate(_bits.both(first, second, q)).astype(dtype)
     return jax.lax.optimization_barrier(chosen if isinstance(params, Potts) else 2 * chosen - 1)
 
 
@@ -83,14 +83,14 @@ def _is_up(params: Ising, beta, word: Array, around: list, fraction: Array) -> A
     def threshold(total: int) -> Array:
         logit = jnp.asarray(2 * (params.coupling * total + params.field), _dtype(params))
         logits = _discrete.scaled(beta, jnp.broadcast_to(logit, (chains,)))
-        return _discrete.threshold(logits, fraction)
+        return _bits.threshold(logits, fraction)
 
     # Four spins have five sums: what belongs to them is looked up instead of computed.
     levels = (4, 2, 0, -2, -4)
     chosen, *others = jax.lax.optimization_barrier([threshold(level) for level in levels])
     for level, other in zip(levels[1:], others, strict=True):
         chosen = jnp.where(total <= level, other, chosen)
-    return _discrete.below(word, chosen)
+    return _bits.below(word, chosen)
 
 
 def _colour(params: Potts, beta, word: Array, around: list, fraction: Array) -> Array:
@@ -99,7 +99,7 @@ def _colour(params: Potts, beta, word: Array, around: list, fraction: Array) -> 
         for k in range(len(params.field))
     ]
     logits = [_discrete.scaled(beta, x, -1) for x in logits]
-    return _discrete.categorical(word, logits, fraction)
+    return _bits.categorical(word, logits, fraction)
 
 
 def energy(params: Ising | Potts, even: Array, odd: Array, around: list) -> Array:

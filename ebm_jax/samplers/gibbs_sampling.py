@@ -23,12 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks, gibbs
+from ebm_jax import _bits, _checks, _discrete, gibbs
 from ebm_jax._trees import check_chains, check_energy
-from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies import _parameters
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising, Potts
-from ebm_jax.samplers import _checkerboard, _discrete
+from ebm_jax.samplers import _checkerboard
 from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
 
 
@@ -124,7 +124,7 @@ def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = N
     ((100, 6), 0.5)
     """
     _checks.nonnegative("beta", beta)
-    boltzmann._check(params, RBM)
+    _parameters.check_machine(params, RBM)
     weights, visible, hidden = (jnp.asarray(p) for p in params)
     num_visible, num_hidden = weights.shape
     # The sums of bfloat16 products are exact to float32: rounded, they would bias probabilities.
@@ -146,8 +146,8 @@ def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = N
         v = state.position
         of_hidden, of_visible = -(-num_hidden // 2), -(-num_visible // 2)
         counters = of_hidden + of_visible + 1
-        fractions = _discrete.fractions(key, v.shape[0], counters)
-        draw = functools.partial(_discrete.units, n=counters)
+        fractions = _bits.fractions(key, v.shape[0], counters)
+        draw = functools.partial(_bits.units, n=counters)
         logits = _discrete.scaled(beta, product(v.astype(weights.dtype), weights) + hidden[None])
         h = draw(key, logits, fractions[0], start=0).astype(weights.dtype)
         field = product(h, weights.T) + visible[None]
@@ -199,7 +199,7 @@ def checkerboard_gibbs(
     """
     _checks.nonnegative("beta", beta)
     potts = isinstance(params, Potts)
-    lattice._parameters(params, Potts if potts else Ising)
+    _parameters.lattice(params, Potts if potts else Ising, int(potts))
     values = np.arange(jnp.shape(params.field)[0]) if potts else np.array([-1, 1])
 
     def init(position: Array) -> LatticeState:
@@ -277,10 +277,12 @@ def systematic_scan_gibbs(
     """
     _checks.function("energy", energy)
     _checks.nonnegative("beta", beta)
-    values, block_size = _discrete.check_values(values), _checks.count("block_size", block_size)
-    choices = np.stack(np.meshgrid(*[np.arange(len(values))] * block_size, indexing="ij"), -1)
-    choices = jnp.asarray(choices.reshape(-1, block_size), jnp.int32)
-    digits = (len(values) ** np.arange(block_size)[::-1]).astype(np.int32)
+    values, block_size = (
+        _discrete.check_values(values),
+        _checks.count("block_size", block_size),
+    )
+    q, size = len(values), block_size
+    choices = jnp.asarray(_digits(np.arange(q**size, dtype=np.int32), q, size))
 
     def init(position: Position) -> GibbsState:
         position = _start(position, values)
@@ -299,33 +301,42 @@ def systematic_scan_gibbs(
 
         def update(block: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             x, _ = carry
-            first = jnp.minimum(block * block_size, n - block_size)  # the last may overlap
-            current = jax.lax.dynamic_slice_in_dim(x, first, block_size, 1)
-            place = jnp.arange(n) - first
-            inside = (place >= 0) & (place < block_size)
-            put = choices[:, jnp.clip(place, 0, block_size - 1)]
-            candidates = jnp.where(inside, put, x[:, None])
-            energies = jax.vmap(over_choices)(candidates, fixed)
-            allowed = jnp.ones(energies.shape, bool)
+            first = jnp.minimum(block * size, n - size)  # the last may overlap
+            current = jax.lax.dynamic_slice_in_dim(x, first, size, 1)
+            energies = jax.vmap(over_choices)(_put(choices, x, first), fixed)
+            allowed = None
             if stay is not None:
-                held = jax.lax.dynamic_slice_in_dim(stay, first, block_size, 1)
+                held = jax.lax.dynamic_slice_in_dim(stay, first, size, 1)
                 allowed = jnp.all((choices == current[:, None]) | ~held[:, None], axis=-1)
             block_key = jax.random.fold_in(key, block)
             drawn = gibbs.sample(block_key, energies, beta=beta, where=allowed)  # pyright: ignore
-            stuck = drawn < 0
-            new = jnp.where(
-                stuck[:, None],
-                current,
-                drawn[:, None].astype(jnp.int32) // digits[None] % len(values),
-            )
-            chosen = drawn[:, None] == jnp.arange(len(choices))[None]
-            at = jnp.sum(jnp.where(chosen, energies, 0), axis=1, dtype=energies.dtype)
-            at = jnp.where(stuck, jnp.max(energies, axis=1), at)
-            return jax.lax.dynamic_update_slice_in_dim(x, new, first, 1), at
+            new = jnp.where(drawn[:, None] < 0, current, _digits(drawn, q, size))
+            return jax.lax.dynamic_update_slice_in_dim(x, new, first, 1), _at(energies, drawn)
 
         nothing = jnp.zeros(chains, jax.eval_shape(jax.vmap(energy), state.position).dtype)
-        x, at = jax.lax.fori_loop(0, -(-n // block_size), update, (start, nothing))
+        x, at = jax.lax.fori_loop(0, -(-n // size), update, (start, nothing))
         info = GibbsInfo(at, jnp.mean((x != start).astype(jnp.float32), axis=1))
         return GibbsState(jax.vmap(restore)(x, fixed)), info
 
     return Sampler(init, step, lambda state: state)
+
+
+def _digits(numbers, q: int, size: int):
+    """Return the digits to the base q, (n, size): the values of the block that is choice k."""
+    powers = (q ** np.arange(size)[::-1]).astype(np.int32)
+    return numbers[:, None].astype(np.int32) // powers[None] % q
+
+
+def _put(choices: Array, x: Array, first: Array) -> Array:
+    """Return x with each choice in place of a block, (chains, choices, n)."""
+    size = choices.shape[1]
+    place = jnp.arange(x.shape[1]) - first
+    inside = (place >= 0) & (place < size)
+    return jnp.where(inside, choices[:, jnp.clip(place, 0, size - 1)], x[:, None])
+
+
+def _at(energies: Array, drawn: Array) -> Array:
+    """Return the energy of what each chain drew; where nothing is allowed (-1) the highest."""
+    chosen = drawn[:, None] == jnp.arange(energies.shape[1])[None]
+    at = jnp.sum(jnp.where(chosen, energies, 0), axis=1, dtype=energies.dtype)
+    return jnp.where(drawn < 0, jnp.max(energies, axis=1), at)

@@ -27,9 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ebm_jax import _checks, _draws
+from ebm_jax import _bits, _checks, _discrete, _draws
 from ebm_jax._trees import check_chains, select_chains
-from ebm_jax.samplers import _discrete
 from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
 
 
@@ -217,12 +216,12 @@ def _drift(target: _Target, step_size, beta):
     def draw(key: Key, log_q: Array) -> Array:
         chains, n, q = log_q.shape
         counters = -(-n // 2) + 1
-        fraction, _ = _discrete.fractions(key, chains, counters)
+        fraction, _ = _bits.fractions(key, chains, counters)
         first, second = (
-            _discrete.categorical(word, [part[..., k] for k in range(q)], fraction)
-            for word, part in _discrete.halves(key, log_q, counters, 0)
+            _bits.categorical(word, [part[..., k] for k in range(q)], fraction)
+            for word, part in _bits.halves(key, log_q, counters, 0)
         )
-        moved = jnp.concatenate(_discrete.both(first, second, q), axis=1)[:, :n]
+        moved = jnp.concatenate(_bits.both(first, second, q), axis=1)[:, :n]
         return moved.astype(jnp.int32)
 
     return log_proposal, draw

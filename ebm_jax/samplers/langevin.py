@@ -331,37 +331,44 @@ def mala(
         noise_key, accept_key = jax.random.split(key)
         moving, fixed, merge = partition(state.position)
         now = _options.now(options, state.step, moving)
-        h, beta = now.step_size, now.beta
-        drift, _ = _options.clip(state.gradient, state.gradient_norm, now.max_gradient_norm)
         shift = _options.shifts(noise_key, moving, now.noise, silent)
+        drift = _drift(state, now)
         moved = _move(moving, drift, now, shift)
+        proposed = evaluate(merge(moved, fixed), state.step)
         outside = jnp.zeros(state.energy.shape, bool)
         if now.bounds is not None:
             outside = _options.project(moved, now.bounds)[1] > 0
-        proposed = evaluate(merge(moved, fixed), state.step)
-        back, _ = _options.clip(proposed.gradient, proposed.gradient_norm, now.max_gradient_norm)
-        # With s = g + g', log q(x|x')/q(x'|x) = -beta/4 sum (h s^2 - 2 s shift): no division by h.
-        both = [g + k for g, k in zip(drift, back, strict=True)]
-        reverse = chain_sum([h * s**2 - 2 * s * n for s, n in zip(both, shift, strict=True)])
-        log_ratio = _log_ratio(beta, proposed.energy - state.energy, reverse / 4, outside)
-        accepted, acceptance = _draws.metropolis(accept_key, log_ratio)
+        reverse = _reverse(now.step_size, drift, _drift(proposed, now), shift)
+        log_ratio = _log_ratio(now.beta, proposed.energy - state.energy, reverse, outside)
+        accepted, acceptance_rate = _draws.metropolis(accept_key, log_ratio)
         # Options that are not valid are not refused in silence: the chains turn NaN.
         axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else -1, state)
         new = select_chains(accepted | ~now.valid, proposed, state, axes)
-        new = new._replace(step=state.step + 1)
-        norm = new.gradient_norm
-        info = MALAInfo(
+        return new._replace(step=state.step + 1), MALAInfo(
             energy=new.energy,
-            gradient_norm=norm,
-            clipped=longer(norm, now.max_gradient_norm),
+            gradient_norm=new.gradient_norm,
+            clipped=longer(new.gradient_norm, now.max_gradient_norm),
             at_bounds=outside.astype(jnp.float32),
             accepted=accepted,
-            acceptance_rate=acceptance,
-            beta=beta,
+            acceptance_rate=acceptance_rate,
+            beta=now.beta,
         )
-        return new, info
 
     return _sampler(energy, step)
+
+
+def _drift(state: LangevinState, now: _options.Now) -> list:
+    """Return the clipped gradient."""
+    return _options.clip(state.gradient, state.gradient_norm, now.max_gradient_norm)[0]
+
+
+def _reverse(h: Array, drift: list, back: list, shift: list) -> Array:
+    """Return log [q(x' | x) / q(x | x')] / beta, without a division by the step size h.
+
+    With s = g + g', the sum of the drifts at x and x', it is sum (h s^2 - 2 s shift) / 4.
+    """
+    both = [g + k for g, k in zip(drift, back, strict=True)]
+    return chain_sum([h * s**2 - 2 * s * n for s, n in zip(both, shift, strict=True)]) / 4
 
 
 def _log_ratio(beta: Array, uphill: Array, reverse: Array, outside: Array) -> Array:

@@ -128,22 +128,11 @@ def replica_exchange(
             replicas = jax.vmap(lambda b: at(b).init(position))(ladder)
         return TemperingState(replicas, jnp.zeros((), jnp.int32))
 
-    def renewed(b: Array, replica: Any) -> Any:
+    def renew(b: Array, replica: Any) -> Any:
         return running.refresh(at(b), replica)
 
     def refresh(state: TemperingState) -> TemperingState:
-        return state._replace(replicas=jax.vmap(renewed)(ladder, state.replicas))
-
-    def of_own_temperature(replicas: Any, moved: Array, axes: PyTree) -> Any:
-        """Renew what depends on the temperature in the chains that came from another one."""
-        replica = jax.tree.map(lambda leaf: leaf[-1], replicas)
-        depends = _dependence(lambda b: renewed(b, replica), ladder[-1])
-        if not any(jax.tree.leaves(depends)):
-            return replicas
-        axes = jax.tree.map(lambda axis, changes: axis if changes else -1, axes, depends)
-        new = jax.vmap(renewed)(ladder, replicas)
-        select = jax.vmap(lambda chosen, new, old: select_chains(chosen, new, old, axes))
-        return select(moved, new, replicas)
+        return state._replace(replicas=jax.vmap(renew)(ladder, state.replicas))
 
     def step(key: Key, state: TemperingState) -> tuple[TemperingState, TemperingInfo]:
         _checks.one_key(key)
@@ -160,9 +149,7 @@ def replica_exchange(
         swapped = tried[:, None] & accepted
         source = _sources(swapped)
         axes = chain_axes(at(ladder[-1]).init, state.position)
-        replicas = _permute(replicas, source, axes)
-        moved = source != jnp.arange(ladder.shape[0])[:, None]
-        replicas = of_own_temperature(replicas, moved, axes)
+        replicas = _renew_moved(renew, ladder, _permute(replicas, source, axes), source, axes)
         energy_at_target = jnp.take_along_axis(values, source, axis=0)[-1]
         info = TemperingInfo(energy_at_target, acceptance_rate, swapped)
         return TemperingState(replicas, state.step + 1), info
@@ -190,12 +177,24 @@ def _permute(replicas: PyTree, source: Array, axes: PyTree) -> PyTree:
         if axis < 0:
             return leaf
         # The temperatures lie before the axes of one replica's state.
-        index = source.reshape(
-            source.shape[:1] + (1,) * axis + source.shape[1:] + (1,) * (leaf.ndim - axis - 2)
-        )
-        return jnp.take_along_axis(leaf, index, axis=0)
+        rest = [i for i in range(leaf.ndim) if i not in (0, axis + 1)]
+        return jnp.take_along_axis(leaf, jnp.expand_dims(source, rest), axis=0)
 
     return jax.tree.map(move, axes, replicas)
+
+
+def _renew_moved(
+    renew: Callable[[Array, Any], Any], ladder: Array, replicas: Any, source: Array, axes: PyTree
+) -> Any:
+    """Renew what depends on the temperature in the chains that came from another one."""
+    replica = jax.tree.map(lambda leaf: leaf[-1], replicas)
+    depends = _dependence(lambda b: renew(b, replica), ladder[-1])
+    if not any(jax.tree.leaves(depends)):
+        return replicas
+    axes = jax.tree.map(lambda axis, changes: axis if changes else -1, axes, depends)
+    moved = source != jnp.arange(ladder.shape[0])[:, None]
+    select = jax.vmap(lambda chosen, new, old: select_chains(chosen, new, old, axes))
+    return select(moved, jax.vmap(renew)(ladder, replicas), replicas)
 
 
 def _dependence(function: Callable[[Array], PyTree], x: Array) -> PyTree:
@@ -205,13 +204,13 @@ def _dependence(function: Callable[[Array], PyTree], x: Array) -> PyTree:
     its arguments.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(x)
-    used = {id(variable) for variable in closed.jaxpr.invars}
-    for equation in closed.jaxpr.eqns:
-        if any(id(variable) in used for variable in equation.invars):
-            used |= {id(variable) for variable in equation.outvars}
-    return jax.tree.unflatten(
-        jax.tree.structure(shapes), [id(variable) in used for variable in closed.jaxpr.outvars]
-    )
+    jaxpr = closed.jaxpr
+    depends = set(map(id, jaxpr.invars))
+    for equation in jaxpr.eqns:
+        if not depends.isdisjoint(map(id, equation.invars)):
+            depends.update(map(id, equation.outvars))
+    leaves = [id(variable) in depends for variable in jaxpr.outvars]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
 def adapt_ladder(betas: ArrayLike, acceptance_rate: ArrayLike) -> Array:

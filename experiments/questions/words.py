@@ -30,10 +30,10 @@ import numpy as np
 from ebm_jax import jit, losses
 from ebm_jax.energies import networks
 from ebm_jax.inference import alignment
-from ebm_jax.inference.alignment import Word
 from ebm_jax.types import Objective
-from experiments import data, loop, loss_table, plots
+from experiments import data, loop, loss_table, plots, word_reader
 from experiments.lettering import ALPHABET, HEIGHT, STRIDE, WINDOW, Images, num_windows, render
+from experiments.word_reader import Word
 
 LENGTHS = (1, 2, 3, 4)
 HARD, SOFT = np.inf, 1.0
@@ -57,7 +57,7 @@ def window_energies(params, pixels):
 
 def free_energy(energies, word: Word, windows, beta):
     """Return F_beta(x, word); at beta = inf F of the best path."""
-    spelt, labels = alignment.spell(energies, word), jnp.maximum(2 * word.length, 1)
+    spelt, labels = word_reader.spell(energies, word), jnp.maximum(2 * word.length, 1)
     return alignment.free_energy(spelt, beta=beta, num_windows=windows, num_labels=labels)
 
 
@@ -66,8 +66,8 @@ def read(params, images: Images):
 
     def one(image: Images):
         energies, windows = window_energies(params, image.pixels), image.num_windows
-        word, _ = alignment.best_word(energies, num_windows=windows)
-        spelt, labels = alignment.spell(energies, word), jnp.maximum(2 * word.length, 1)
+        word, _ = word_reader.best_word(energies, num_windows=windows)
+        spelt, labels = word_reader.spell(energies, word), jnp.maximum(2 * word.length, 1)
         path, _ = alignment.best_path(spelt, num_windows=windows, num_labels=labels)
         return word.letters, path
 
@@ -84,7 +84,7 @@ def exact(letters, images: Images) -> np.ndarray:
 def nll(energies, word: Word, windows):
     """Return the NLL over all words, both free energies by the forward sum, and its gap."""
     right = free_energy(energies, word, windows, SOFT)
-    wrong = alignment.words_free_energy(energies, num_windows=windows, without=word)
+    wrong = word_reader.words_free_energy(energies, num_windows=windows, without=word)
     return losses.nll(jnp.stack([right, wrong]), 0), wrong - right
 
 
@@ -93,9 +93,9 @@ def any_loss(which, beta, energies, word: Word, windows):
 
     The wrong answer of a pairwise loss is the lowest other word, found by exact inference.
     """
-    rival, _ = alignment.best_word(energies, num_windows=windows, without=word)
+    rival, _ = word_reader.best_word(energies, num_windows=windows, without=word)
     right, wrong = (free_energy(energies, w, windows, beta) for w in (word, rival))
-    rest = alignment.words_free_energy(energies, beta=beta, num_windows=windows, without=word)
+    rest = word_reader.words_free_energy(energies, beta=beta, num_windows=windows, without=word)
     table = [
         loss_table.named(name)(jnp.stack([right, rest if name in OVER_ALL_WORDS else wrong]), 0)
         for name in loss_table.NAMES

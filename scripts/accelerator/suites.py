@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from ebm_jax import _noise
+from ebm_jax import _bits, _noise
 from ebm_jax.energies import networks
-from ebm_jax.samplers import _discrete
 from scripts.accelerator.recorder import Recorder
 from scripts.benchmarks import discrete, measure, report, suites, workloads
 from scripts.benchmarks.peers import Peers
@@ -86,7 +85,7 @@ def roofs(record: Recorder) -> None:
         return jax.lax.reduce(bits.ravel(), np.uint32(0), jax.lax.bitwise_xor, (0,))
 
     def ours(key):
-        first, second = _discrete.words(key, 1, numbers // 2)
+        first, second = _bits.words(key, 1, numbers // 2)
         return combined(first ^ second)
 
     generators = {"ours": (ours, None)} | {

@@ -13,11 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import ebm_jax
-from ebm_jax import samplers
+from ebm_jax import _bits, samplers
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising
 from ebm_jax.partition import annealed, paths
-from ebm_jax.samplers import _discrete
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
@@ -58,9 +57,7 @@ def uniforms(key, chains: int, n: int):
 
     # One array of complex numbers: of two real ones, each would run all rounds of the generator.
     # The barrier keeps these out of the loops that use the numbers.
-    both = jax.lax.optimization_barrier(
-        jax.lax.complex(*map(uniform, _discrete.words(key, chains, n)))
-    )
+    both = jax.lax.optimization_barrier(jax.lax.complex(*map(uniform, _bits.words(key, chains, n))))
     return jnp.real(both), jnp.imag(both)
 
 

@@ -21,7 +21,6 @@ from kinds import (
 
 from ebm_jax import diagnostics
 from ebm_jax.inference import alignment, denoising, latent, minimum, sparse_coding
-from ebm_jax.inference.alignment import Word
 
 X, W = jnp.ones((5, 2)), jnp.eye(2)
 
@@ -41,34 +40,6 @@ TABLE = jnp.zeros((4, 3))
 WINDOWS = Arg(None, ("4", 0, 5, -1, 1.5, True, jnp.ones(2, int), 1j))
 LABELS = WINDOWS._replace(bad=("4", 0, 4, -1, 1.5, True, jnp.ones(2, int), 1j))
 OF_WINDOWS = energies(TABLE, 1.0, jnp.zeros(3), TABLE[None], TABLE[:0])
-OF_CLASSES = OF_WINDOWS._replace(bad=(*OF_WINDOWS.bad, TABLE[:, :1]))
-
-
-def word(letters=(0, 1), length=2):
-    return Word(jnp.asarray(letters), jnp.asarray(length))
-
-
-WORD = Arg(
-    word(),
-    (
-        None,
-        "ab",
-        ([0, 1], 2),
-        Word("ab", 2),
-        Word([0.5], 1),
-        Word([0], 0.5),
-        word((0, 2)),
-        word((-1, 0)),
-        word(length=3),
-        word(length=-1),
-        word([[0, 1]]),
-        word(0),
-        word(length=[1, 2]),
-        Word([True], 1),
-        Word(None, 1),
-    ),
-)
-WITHOUT = WORD._replace(valid=None)
 
 CODE = {
     "dictionary": energies(W, 1.0, jnp.ones(2), jnp.ones((3, 2)), named="dictionary"),
@@ -133,15 +104,6 @@ ROWS = [
         mean=flag(False),
     ),
     row(alignment.best_path, energies=OF_WINDOWS, num_windows=WINDOWS, num_labels=LABELS),
-    row(alignment.spell, energies=OF_CLASSES, word=WORD),
-    row(
-        alignment.words_free_energy,
-        energies=OF_CLASSES,
-        beta=positive(1.0, jnp.ones(2)),
-        num_windows=WINDOWS,
-        without=WITHOUT,
-    ),
-    row(alignment.best_word, energies=OF_CLASSES, num_windows=WINDOWS, without=WITHOUT),
     row(sparse_coding.energy, **CODE, z=energies(jnp.ones(2), 1.0, X, jnp.ones(3))),
     row(sparse_coding.infer, **CODE, num_steps=count(2), accelerated=flag(True)),
     row(sparse_coding.free_energy, **CODE, num_steps=count(2)),

@@ -14,10 +14,9 @@ import pytest
 from scipy import stats
 
 import ebm_jax
-from ebm_jax import samplers
+from ebm_jax import _bits, samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.partition import exact
-from ebm_jax.samplers import _discrete
 
 RNG = np.random.default_rng(0)
 CHAINS = 10_000
@@ -231,7 +230,7 @@ def uniform(word):
 
 
 def test_words_are_uniform_and_independent(key):
-    words = jax.jit(_discrete.words, static_argnums=(1, 2))
+    words = jax.jit(_bits.words, static_argnums=(1, 2))
     first, second = map(uniform, words(key, 2000, 101))
     for u in (first, second):
         assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-6
@@ -242,28 +241,28 @@ def test_words_are_uniform_and_independent(key):
         assert abs(score) < 5
     np.testing.assert_array_equal(uniform(words(key, 3, 101)[0]), first[:3])
     keys = jax.random.split(key, 2)
-    many = jax.jit(jax.vmap(lambda k: _discrete.words(k, 3, 101)))(keys)
+    many = jax.jit(jax.vmap(lambda k: _bits.words(k, 3, 101)))(keys)
     np.testing.assert_array_equal(many[1][1], words(keys[1], 3, 101)[1])
 
 
 def test_every_chain_has_a_fraction_of_its_own(key):
     """Uniform, and independent of one another and of the words that they complete."""
     n = 3
-    found = jnp.stack(_discrete.fractions(key, 20_000, n))[..., 0]
+    found = jnp.stack(_bits.fractions(key, 20_000, n))[..., 0]
     for u in found:
         assert stats.kstest(u, "uniform").pvalue > 1e-6
-    words = [uniform(word[:, i]) for word in _discrete.words(key, 20_000, n) for i in (0, 1)]
+    words = [uniform(word[:, i]) for word in _bits.words(key, 20_000, n) for i in (0, 1)]
     together = np.corrcoef(np.stack([*found, *words]))
     assert np.abs(together - np.eye(6)).max() < 5 / np.sqrt(20_000)
-    few = _discrete.fractions(key, 5, n, chains_last=True)
+    few = _bits.fractions(key, 5, n, chains_last=True)
     np.testing.assert_array_equal(few[1][0], found[1, :5])
 
 
 def test_words_of_a_part_are_those_of_the_whole():
     for key in (jax.random.key(1), jax.random.key(1, impl="rbg")):
-        whole = _discrete.words(key, 7, 10)
+        whole = _bits.words(key, 7, 10)
         for last in (False, True):
-            part = _discrete.words(key, 7, 10, 4, 9, chains_last=last)
+            part = _bits.words(key, 7, 10, 4, 9, chains_last=last)
             for a, b in zip(whole, part, strict=True):
                 np.testing.assert_array_equal(a[:, 4:9], np.asarray(b).T if last else b)
 
@@ -286,8 +285,8 @@ def test_units_are_on_with_their_probabilities(key):
 
     @jax.jit
     def units(x):
-        fraction, _ = _discrete.fractions(key, len(x), 8)
-        return _discrete.units(key, x, fraction, n=8, start=2)
+        fraction, _ = _bits.fractions(key, len(x), 8)
+        return _bits.units(key, x, fraction, n=8, start=2)
 
     on = units(jnp.tile(logits, (40_000, 1)))
     expected = 1 / (1 + np.exp(-np.asarray(logits, float)))
@@ -299,7 +298,7 @@ def test_units_are_on_with_their_probabilities(key):
 
 def test_other_generators_have_their_own_bits():
     key = jax.random.key(0, impl="rbg")
-    first, second = map(uniform, _discrete.words(key, 300, 50))
+    first, second = map(uniform, _bits.words(key, 300, 50))
     assert stats.kstest(np.ravel(first), "uniform").pvalue > 1e-6
     assert abs(np.corrcoef(np.ravel(first), np.ravel(second))[0, 1]) < 5 / np.sqrt(15_000)
 
@@ -310,9 +309,7 @@ def test_categories_have_their_probabilities():
 
     @jax.jit
     def drawn(word):
-        return _discrete.categorical(
-            word, [jnp.full(word.shape, x) for x in logits], jnp.float32(0.5)
-        )
+        return _bits.categorical(word, [jnp.full(word.shape, x) for x in logits], jnp.float32(0.5))
 
     word = np.arange(0, 2**32, 2**16).astype(np.uint32)
     counts = np.bincount(drawn(word), minlength=6)

@@ -14,10 +14,10 @@ import numpy as np
 import oracles
 import pytest
 
-from ebm_jax import _draws, gibbs, samplers
+from ebm_jax import _bits, _draws, gibbs, samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.partition import exact
-from ebm_jax.samplers import _discrete, gibbs_sampling
+from ebm_jax.samplers import gibbs_sampling
 
 RNG = np.random.default_rng(0)
 BETA = 0.7
@@ -126,7 +126,7 @@ def test_rbm_is_reversible(x64, monkeypatch):
     visible, hidden = (np.asarray(exact.states(n)) for n in (4, 3))
     v, h, w = pairs(visible, hidden, visible)
     script = Script(h == 1, w == 1)
-    monkeypatch.setattr(_discrete, "units", script)
+    monkeypatch.setattr(_bits, "units", script)
     found, info, (first, second) = step_once(samplers.rbm_gibbs(RBM, beta=BETA), v, script)
     np.testing.assert_array_equal(found, w)
     log_p = log_bernoulli(first, h == 1) + log_bernoulli(second, w == 1)
@@ -155,8 +155,8 @@ def test_checkerboard_of_spins(shape, x64, monkeypatch):
     start, end = pairs(states, states)
     up = [half == 1 for half in drawn(end)]
     script = Script(*up)
-    monkeypatch.setattr(_discrete, "threshold", lambda logits, _: jax.nn.sigmoid(logits))
-    monkeypatch.setattr(_discrete, "below", script)
+    monkeypatch.setattr(_bits, "threshold", lambda logits, _: jax.nn.sigmoid(logits))
+    monkeypatch.setattr(_bits, "below", script)
     sampler = samplers.checkerboard_gibbs(ISING, beta=BETA)
     found, info, given = step_once(sampler, start, script)
     np.testing.assert_array_equal(found, end)
@@ -174,7 +174,7 @@ def test_checkerboard_of_colours(x64, monkeypatch):
     start, end = pairs(states, states)
     to = drawn(end)
     script = Script(*to)
-    monkeypatch.setattr(_discrete, "categorical", script)
+    monkeypatch.setattr(_bits, "categorical", script)
     sampler = samplers.checkerboard_gibbs(POTTS, beta=BETA)
     found, info, given = step_once(sampler, start, script)
     np.testing.assert_array_equal(found, end)
@@ -285,7 +285,7 @@ def langevin_matrix(energy, n, values, one_hot, make, monkeypatch):
     half = -(-n // 2)
     second = np.pad(to[:, half:], ((0, 0), (0, 2 * half - n)))
     script = Script(to[:, :half], second)
-    monkeypatch.setattr(_discrete, "categorical", script)
+    monkeypatch.setattr(_bits, "categorical", script)
     accept_all(monkeypatch)
     sampler = make(energy, values=values, one_hot=one_hot, beta=BETA)
     found, info, given = step_once(sampler, start, script)

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax import _draws, distributions, gibbs, objectives, samplers
+from ebm_jax import _bits, _draws, distributions, gibbs, objectives, samplers
 from ebm_jax.energies import boltzmann, lattice
-from ebm_jax.samplers import _discrete, gibbs_sampling, replay_buffer
+from ebm_jax.samplers import gibbs_sampling, replay_buffer
 from ebm_jax.types import Sampler
 
 TOLERANCE = 4e-5  # of a probability; 2^-46 is 65,536 of the steps of 2^-62
@@ -64,8 +64,8 @@ def test_units_and_spins(name, dtype, x64):
 
     def draw(word, logits):
         if name == "bernoulli":
-            return _discrete.bernoulli(word, logits, fraction)
-        return _discrete.below(word, _discrete.threshold(logits, fraction))
+            return _bits.bernoulli(word, logits, fraction)
+        return _bits.below(word, _bits.threshold(logits, fraction))
 
     on = draw(word, jnp.asarray(-LOGITS, dtype))
     np.testing.assert_array_equal(on, [[True] * len(LOGITS), [False] * len(LOGITS)])
@@ -79,9 +79,9 @@ def test_certain_and_undefined_units(name):
     for fraction in map(jnp.float32, (2**-33, 0.5, 1.0)):
         logits = jnp.array([jnp.inf, -jnp.inf, 200.0, -200.0, jnp.nan])
         if name == "bernoulli":
-            on = _discrete.bernoulli(word, logits, fraction)
+            on = _bits.bernoulli(word, logits, fraction)
         else:
-            on = _discrete.below(word, _discrete.threshold(logits, fraction))
+            on = _bits.below(word, _bits.threshold(logits, fraction))
         np.testing.assert_array_equal(on, np.tile([True, False, True, False, False], (4, 1)))
 
 
@@ -112,7 +112,7 @@ def test_categories_have_whole_numbers_of_places(logits):
     @jax.jit
     def draw(number):
         word = number.astype(jnp.uint32) << 2
-        return _discrete.categorical(word, [jnp.float32(x) for x in logits], fractions[:, None])
+        return _bits.categorical(word, [jnp.float32(x) for x in logits], fractions[:, None])
 
     # How many numbers draw one of the first k of the order, by bisection.
     low = np.zeros((len(fractions), len(p)), np.int64)
@@ -132,7 +132,7 @@ def test_categories_have_whole_numbers_of_places(logits):
 
 
 def given_words(word, fraction):
-    """Stand in for ``_discrete.words``: chain i has the i-th word everywhere, and fraction."""
+    """Stand in for ``_bits.words``: chain i has the i-th word everywhere, and fraction."""
 
     def words(key, chains, n, start=0, stop=None, *, chains_last=False):
         del key
@@ -176,7 +176,7 @@ def test_every_discrete_sampler_to_its_tails(make, sign, key, monkeypatch):
     word, fraction = (w.T.ravel() for w in stacked(short, RARE))
     if make is spins and sign > 0:  # what switches off are the highest numbers
         word = ~word
-    monkeypatch.setattr(_discrete, "words", given_words(word, fraction))
+    monkeypatch.setattr(_bits, "words", given_words(word, fraction))
     sampler, start = make(sign, len(word))
     state, _ = jax.jit(sampler.step)(key, sampler.init(start))
     on = np.asarray(state.position).reshape(len(word), -1) > 0
@@ -240,7 +240,7 @@ MOVES = {
 def test_uphill_moves_are_accepted_as_often_as_they_should(name, monkeypatch):
     """Of each energy two chains: one number at which it is accepted, and one at which it is not."""
     if name == "dmala":  # the bit must turn for there to be a move
-        monkeypatch.setattr(_discrete, "words", given_words(*np.zeros((2, 99), np.uint32)))
+        monkeypatch.setattr(_bits, "words", given_words(*np.zeros((2, 99), np.uint32)))
     which = np.repeat(np.arange(len(DELTAS)), 2)
     first, second = (w.T.ravel() for w in stacked(acceptance_words, DELTAS))
     monkeypatch.setattr(_draws, "words", given_long_words(first, second))

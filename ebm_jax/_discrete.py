@@ -1,0 +1,163 @@
+"""The layout of discrete variables: categories in one matrix, their values, clamps and beta."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ebm_jax import _checks
+from ebm_jax._trees import check_chains
+from ebm_jax.types import Array, Position, PyTree
+
+
+def moves(leaf: Array) -> bool:
+    """Whether a discrete sampler moves a leaf."""
+    dtype = jnp.result_type(leaf)
+    return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
+
+
+class Variables(NamedTuple):
+    """The integer and boolean leaves of a batch of positions, as one matrix of categories.
+
+    Attributes:
+        x: (chains, n), the number of each variable's value among the values.
+        fixed: the floating leaves, which are carried along.
+        restore: (x (n,), fixed) -> one configuration.
+        fill: (numbers (n, ...), fixed) -> one configuration with these in place of the variables.
+    """
+
+    x: Array
+    fixed: list
+    restore: Callable[[Array, list], Position]
+    fill: Callable[[Array, list], Position]
+
+
+def variables(position: Position, values: np.ndarray) -> Variables:
+    """Return the variables of positions, or refuse positions without any."""
+    chains = check_chains(position)
+    leaves, treedef = jax.tree.flatten(position)
+    moving = [leaf for leaf in leaves if moves(leaf)]
+    if not moving:
+        raise TypeError(
+            "Positions must have an integer or boolean leaf to move, got the types "
+            f"{[str(jnp.result_type(leaf)) for leaf in leaves]}: images > 0.5, say."
+        )
+    ends = np.cumsum([leaf.size // chains for leaf in moving])
+
+    def fill(numbers: Array, fixed: list) -> Position:
+        parts, rest = iter(jnp.split(numbers, ends[:-1])), iter(fixed)
+        return treedef.unflatten(
+            [
+                next(parts).reshape(leaf.shape[1:] + numbers.shape[1:])
+                if moves(leaf)
+                else next(rest)
+                for leaf in leaves
+            ]
+        )
+
+    def restore(x: Array, fixed: list) -> Position:
+        new = jax.tree.leaves(fill(decode(x, values), fixed))
+        typed = [a.astype(b.dtype) if moves(b) else a for a, b in zip(new, leaves, strict=True)]
+        return treedef.unflatten(typed)
+
+    x = [encode(leaf, values).reshape(chains, -1) for leaf in moving]
+    fixed = [leaf for leaf in leaves if not moves(leaf)]
+    return Variables(jnp.concatenate(x, axis=1), fixed, restore, fill)
+
+
+def check_values(values) -> np.ndarray:
+    """Return the values a variable may take, (q,), or refuse them."""
+    return _checks.values(values, least=2)
+
+
+def check_position(position: Position, values: np.ndarray) -> None:
+    """Refuse variables of a type that cannot hold the values, or known to be none of them."""
+    for leaf in jax.tree.leaves(position):
+        if not moves(leaf):
+            continue
+        _check_type(jnp.result_type(leaf), values)
+        known = _checks.concrete(leaf)
+        if known is not None and not np.isin(known, values).all():
+            wrong = known[~np.isin(known, values)].ravel()[0]
+            raise ValueError(f"Every variable must be one of the values {values}, got {wrong}.")
+
+
+def _check_type(dtype, values: np.ndarray) -> None:
+    """Refuse a type, integer or boolean, that turns one of the values into another number."""
+    with np.errstate(invalid="ignore"):  # what a float too large for the type becomes
+        held = values.astype(dtype)
+    for value, own in zip(values.tolist(), held, strict=True):
+        if int(own) != value:
+            raise TypeError(
+                f"Positions must be of a type that holds all values, got {dtype}, in which the "
+                f"value {value} becomes {own}: use a wider type, signed for negative values; "
+                "values must be integers."
+            )
+
+
+def encode(leaf: Array, values: np.ndarray) -> Array:
+    """Return the numbers of the values."""
+    if np.array_equal(values, np.arange(len(values))):
+        return leaf.astype(jnp.int32)
+    # The leaf's type holds the values; JAX's own for them may be narrower.
+    table = np.expand_dims(values.astype(leaf.dtype), tuple(range(leaf.ndim)))
+    same = leaf[..., None] == table
+    return jnp.argmax(same, axis=-1).astype(jnp.int32)
+
+
+def look_up(table: Array, x: Array) -> Array:
+    """Return table[x], (..., *rest) of (q, *rest): x compared with every number.
+
+    A gather would ask how its result lies over Explicit mesh axes.
+    """
+    x = x.reshape(*x.shape, *[1] * (table.ndim - 1))
+    found = jnp.broadcast_to(table[0], jnp.broadcast_shapes(x.shape, table.shape[1:]))
+    for k in range(1, len(table)):
+        found = jnp.where(x == k, table[k], found)
+    return found
+
+
+def decode(x: Array, values: np.ndarray) -> Array:
+    """Return the values of these numbers."""
+    if np.array_equal(values, np.arange(len(values))):
+        return x
+    return look_up(jnp.asarray(values), x)
+
+
+def clamped(clamp: PyTree, position: Position) -> Array | None:
+    """Return which variables stay, (chains, n) or (1, n), or None where all move."""
+    if clamp is None:
+        return None
+    try:
+        pairs = zip(*map(jax.tree.leaves, (clamp, position)), strict=True)
+        masks = [clamped_leaf(mask, leaf.shape) for mask, leaf in pairs if moves(leaf)]
+    except ValueError:
+        shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(t)] for t in (position, clamp)]
+        raise ValueError(
+            "clamp must have a mask for every leaf of the positions, broadcasting to it: "
+            f"{shapes[0]}, got {shapes[1]}."
+        ) from None
+    chains = check_chains(position)
+    return jnp.concatenate([mask.reshape(chains, -1) for mask in masks], axis=1)
+
+
+def clamped_leaf(clamp, shape: tuple[int, ...]) -> Array:
+    """Return which entries of a leaf stay, in its shape."""
+    mask = _checks.array("clamp", clamp)
+    if mask.dtype != bool:
+        raise TypeError(f"clamp must be boolean, got {mask.dtype}.")
+    _checks.fits("clamp", mask, "the positions", shape)
+    return jnp.broadcast_to(mask, shape)
+
+
+def scaled(beta, energies: Array, chains_axis: int = 0) -> Array:
+    """Return beta times what belongs to chains; 0 times anything, or infinity times 0, is 0."""
+    beta = jnp.asarray(beta, energies.dtype)
+    chains = energies.shape[chains_axis]
+    if beta.shape not in ((), (chains,)):
+        raise ValueError(f"beta must be one number, or one a chain ({chains},), got {beta.shape}.")
+    if beta.ndim:
+        beta = beta.reshape((-1,) + (1,) * (energies.ndim - 1 - chains_axis % energies.ndim))
+    return jnp.where((energies == 0) | (beta == 0), 0.0, beta * energies)
