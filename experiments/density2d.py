@@ -10,7 +10,8 @@ itself is ``--objective=exact``, on a coarser grid.
 
 from absl import flags
 
-from experiments import names, runs
+from experiments import names
+from experiments.run import command_line, entry
 
 flags.DEFINE_enum("dataset", "2spirals", names.DENSITIES, "Which density.")
 flags.DEFINE_enum("objective", "pcd", names.CONTINUOUS, "What to minimise.")
@@ -21,19 +22,20 @@ flags.DEFINE_integer("octaves", 6, "Frequencies of the network's sines.", lower_
 flags.DEFINE_integer("batch_size", 1024, "Points an update, and chains.", lower_bound=2)
 flags.DEFINE_integer("num_train", 300_000, "Points to train on.", lower_bound=2)
 flags.DEFINE_integer("cells", 180, "Of a side of the grid that exact sums over.", lower_bound=18)
-runs.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
+command_line.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments import data, loop, objective_table, plots
+from experiments import data, objective_table, plots
 from experiments.densities import DENSITIES, HALF_WIDTH
 from experiments.density2d_model import FINE, Exactly, grid, make_energy
 from experiments.objective_table import CONTINUOUS, Problem
+from experiments.run import loop
 
 NUM_TEST = 20_000
 SHOWN = 4  # times of the training that are drawn
@@ -73,7 +75,7 @@ def draw(path, exactly: Exactly, test: np.ndarray, history: loop.History, seed: 
 
 def main() -> None:
     """Train, measure, draw."""
-    run, seed, density = runs.start(), FLAGS.seed, DENSITIES[FLAGS.dataset]
+    run, seed, density = entry.start(), FLAGS.seed, DENSITIES[FLAGS.dataset]
     init_key, start_key, train_key = jax.random.split(jax.random.key(seed), 3)
     energy, init = make_energy(FLAGS.hidden, FLAGS.octaves)
     points, log_areas = grid(FLAGS.cells)
@@ -108,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

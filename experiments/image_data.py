@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from experiments import data, datasets
 from experiments.names import IMAGES as NAMED
-from experiments.runs import UsageError
+from experiments.run.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 TESTED = 10_000  # images at most

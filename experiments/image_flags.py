@@ -6,16 +6,17 @@ import textwrap
 import numpy as np
 from absl import flags
 
-from experiments import names, runs
+from experiments import names
 from experiments.image_defaults import defaults
+from experiments.run import command_line
 
-runs.define_path(
+command_line.define_path(
     "data",
     "digits",
     f"Images to model: {', '.join(names.IMAGES)}, a file .npz of x and y, or a folder of images.",
 )
-runs.define_path("data_dir", None, names.DATA_DIR)
-runs.define_paths(
+command_line.define_path("data_dir", None, names.DATA_DIR)
+command_line.define_paths(
     "outliers", [], "Images of the same size to tell from the data, named as those of --data."
 )
 flags.DEFINE_integer(
@@ -25,13 +26,13 @@ flags.DEFINE_integer(
     lower_bound=-1,
 )
 flags.DEFINE_bool("quick", False, "Use smaller defaults, for a processor and ten minutes.")
-runs.define_path(
+command_line.define_path(
     "init_from",
     None,
     "Train on from the weights of this finished run. Flags that are not given are those of that "
     "run, --seed excepted; the optimiser, its warm-up and decay and the chains start anew.",
 )
-runs.define_path(
+command_line.define_path(
     "sample_from",
     None,
     "Do not train: draw --samples from the weights of this finished run. Flags that are not given "
@@ -44,7 +45,7 @@ flags.DEFINE_enum(
     "How (image, class) is modelled: by a flow, refined; by persistent chains from noise; not.",
 )
 flags.DEFINE_enum("loss", "nll", names.LOSSES, "Loss over the classes.")
-runs.define_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", 0, np.inf)
+command_line.define_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", 0, np.inf)
 flags.DEFINE_integer(
     "steps", None, "Training updates, those of the flow not counted.", lower_bound=0
 )
@@ -54,12 +55,16 @@ flags.DEFINE_integer(
     "Updates of the flow, before the others; 0 only with --init_from.",
     lower_bound=0,
 )
-runs.define_float("learning_rate", None, "Peak learning rate of Adam.", 1e-9)
-runs.define_float("flow_learning_rate", None, "Peak learning rate of Adam for the flow.", 1e-9)
-runs.define_float("flow_weight", None, "Weight of the flow beside the loss over classes.", 0)
-runs.define_float("denoising_weight", None, "Weight of score matching beside the flow.", 0)
-runs.define_float("generative_weight", None, "Weight of the generative part.", 0)
-runs.define_float(
+command_line.define_float("learning_rate", None, "Peak learning rate of Adam.", 1e-9)
+command_line.define_float(
+    "flow_learning_rate", None, "Peak learning rate of Adam for the flow.", 1e-9
+)
+command_line.define_float(
+    "flow_weight", None, "Weight of the flow beside the loss over classes.", 0
+)
+command_line.define_float("denoising_weight", None, "Weight of score matching beside the flow.", 0)
+command_line.define_float("generative_weight", None, "Weight of the generative part.", 0)
+command_line.define_float(
     "data_noise", 0.13, "Standard deviation of the noise on the data modelled.", 1e-3, 10
 )
 flags.DEFINE_list(
@@ -76,19 +81,21 @@ flags.DEFINE_enum(
     "sampler", None, ["mala", "baoab"], "How chains move: exactly, or further, with velocities."
 )
 flags.DEFINE_integer("langevin_steps", None, "Steps of chains between updates.", lower_bound=1)
-runs.define_float("step_size", None, "Step size, in squared grey levels of [0, 1].", 1e-9, 10)
+command_line.define_float(
+    "step_size", None, "Step size, in squared grey levels of [0, 1].", 1e-9, 10
+)
 flags.DEFINE_integer("chains", None, "Chains run at every update.", lower_bound=1)
 flags.DEFINE_integer("buffer_size", None, "Persistent chains.", lower_bound=1)
 flags.DEFINE_integer(
     "groups", 1, "Equal groups of persistent chains that as many are drawn from.", lower_bound=1
 )
-runs.define_float("restart", 0.005, "Fraction of drawn chains restarted.", 0, 1)
+command_line.define_float("restart", 0.005, "Fraction of drawn chains restarted.", 0, 1)
 flags.DEFINE_integer("samples", None, "Images to draw at the end.", lower_bound=2)
 flags.DEFINE_integer(
     "sample_steps", None, "Steps of the samples from noise, a multiple of 10.", lower_bound=10
 )
-runs.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
-runs.define_float("guidance", None, "Power of P(y | x) in what the samples follow.", 0, 100)
+command_line.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
+command_line.define_float("guidance", None, "Power of P(y | x) in what the samples follow.", 0, 100)
 flags.DEFINE_integer(
     "betas",
     None,

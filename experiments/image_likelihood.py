@@ -23,7 +23,7 @@ from ebm_jax.partition import annealed, bridges, estimates, paths
 from ebm_jax.types import Array, Distribution, Key, Params
 from experiments import data
 from experiments.image_model import Model
-from experiments.stages import stage
+from experiments.run.progress import stage
 
 START, EVALUATION = 3, 4  # streams of noise, none like those of training
 CHAINS = 25  # a class and way

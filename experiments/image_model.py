@@ -16,9 +16,10 @@ from ebm_jax import objectives, samplers
 from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointConv, JointMLP
 from ebm_jax.types import Array, Energy, MakeSampler, Objective, Params, Sampler
-from experiments import checkpoints, devices, image_data, runs
+from experiments import image_data
 from experiments.image_data import Images
 from experiments.image_defaults import KERNEL, SMALL
+from experiments.run import checkpoints, command_line, devices, errors, work_directory
 
 FLOW_NOISE = 0.5  # standard deviation of the grey levels that the flow starts from, about 1/2
 FLOW_SCALE = 0.3  # the flow's potential is so much of the energy
@@ -182,8 +183,8 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
     energy(params, {"x", "y"}) -> (), x (pixels,) in [0, 1] and y the number of a class in
     ``prepared.images.classes``; the parameters are the averaged ones, as the energy takes them.
     """
-    workdir = runs.home_path(workdir)
-    given = runs.flags_of(workdir)
+    workdir = command_line.home_path(workdir)
+    given = work_directory.flags_of(workdir)
     try:
         prepared = prepare(
             image_data.load(given["data"], given.get("data_dir")),
@@ -195,7 +196,7 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
             generative=given["generative"],
         )
     except KeyError as error:
-        raise runs.UsageError(f"{workdir} is no run of images: it has no flag {error}.") from None
+        raise errors.UsageError(f"{workdir} is no run of images: it has no flag {error}.") from None
     model = prepared.model
     return model.joint, model.dense(parameters_of(workdir, model)), prepared, given
 

@@ -15,10 +15,11 @@ import rich.table
 import rich.text
 from scipy.special import logsumexp
 
-from experiments import data, evaluation, plots, runs
+from experiments import data, evaluation, plots
 from experiments.image_data import Images
 from experiments.image_samples import Samples
-from experiments.stages import stage
+from experiments.run import work_directory
+from experiments.run.progress import stage
 
 MEASURES = {  # name in the summary: what it is
     "accuracy": "test accuracy of argmin_y F(x, y)",
@@ -405,7 +406,7 @@ def report(
     return template.substitute(uris | text)  # once: what is put in is text, dollars too
 
 
-def write(run: runs.Run, results: Results, which: str, targets: dict[str, str]) -> None:
+def write(run: work_directory.Run, results: Results, which: str, targets: dict[str, str]) -> None:
     """Measure everything, draw the figures, write the report and finish the run.
 
     Args:

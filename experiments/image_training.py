@@ -8,7 +8,8 @@ import optax
 
 from ebm_jax import training
 from ebm_jax.types import Key, Objective, Params
-from experiments import data, devices, image_model, loop, runs
+from experiments import data, image_model
+from experiments.run import devices, loop, work_directory
 
 BATCH = 256
 FLOW_BATCH, BATCH_BESIDE_FLOW = 64, 128  # of the flow; of the classifier beside it
@@ -62,7 +63,7 @@ def _roughened(generator: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 
 def fit(
-    run: runs.Run,
+    run: work_directory.Run,
     name: str,
     objective: Objective,
     params: Params,

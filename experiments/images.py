@@ -28,12 +28,13 @@ gives other batches than the first run had.
 
 from absl import flags
 
-from experiments import image_flags, runs
+from experiments import image_flags
+from experiments.run import command_line, entry, errors, work_directory
 
 flags.adopt_module_key_flags(image_flags)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__, image_flags.help_text)  # before JAX is imported, which takes seconds
+command_line.parse(__name__, image_flags.help_text)  # before JAX is imported, which takes seconds
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,7 +44,6 @@ import jax
 import numpy as np
 
 from experiments import (
-    alarms,
     data,
     evaluation,
     image_data,
@@ -54,18 +54,21 @@ from experiments import (
     loss_table,
     plots,
 )
-from experiments.checkpoints import write_parameters
 from experiments.image_data import Images
 from experiments.image_defaults import KERNEL, defaults
 from experiments.image_model import Model, Prepared, load, prepare
 from experiments.image_training import batches, fit, flow_batches, refining_batches
-from experiments.stages import stage
+from experiments.run import alarms
+from experiments.run.checkpoints import write_parameters
+from experiments.run.progress import stage
 
 # Flags that the weights of a run belong to.
 FIXED = ("data", "hold_out_class", "hidden", "channels", "precision", "generative", "data_noise")
 
 
-def train(run: runs.Run, prepared: Prepared, network_key, fit_key) -> tuple[Any, dict, list[str]]:
+def train(
+    run: work_directory.Run, prepared: Prepared, network_key, fit_key
+) -> tuple[Any, dict, list[str]]:
     """Train as the flags say.
 
     Returns the averaged parameters, the history of the last part, and the alarms of all parts.
@@ -162,9 +165,11 @@ def absolute(which: Any) -> Any:
 def adopt(source: str) -> None:
     """Give the flags that were not given the values of a finished run; refuse another model's."""
     folder = Path(source)
-    settings = runs.flags_of(folder)
+    settings = work_directory.flags_of(folder)
     if not (folder / "summary.json").exists():
-        raise runs.UsageError(f"{source} is not finished: run the same command again, to its end.")
+        raise errors.UsageError(
+            f"{source} is not finished: run the same command again, to its end."
+        )
     names = {name for group in image_flags.GROUPS.values() for name in group}
     for name in settings.keys() & names - {"init_from", "sample_from", "seed"}:
         flag, text = FLAGS[name], settings[name]
@@ -172,13 +177,13 @@ def adopt(source: str) -> None:
         if not flag.present:
             flag.value = value
         elif name in FIXED and flag.value not in (value, text) and absolute(flag.value) != value:
-            raise runs.UsageError(
+            raise errors.UsageError(
                 f"{flag.serialize()}, but {source} has {text}, which its weights belong to: leave "
                 "the flag out."
             )
 
 
-def draw_more(run: runs.Run, source: str) -> None:
+def draw_more(run: work_directory.Run, source: str) -> None:
     """Draw from the weights of a finished run: samples.png and samples.npz."""
     _, params, prepared, _ = load(source)
     images = prepared.images
@@ -203,24 +208,24 @@ def settle(images: Images) -> None:
             FLAGS[name].value = value
     image_data.hold_out(images, FLAGS.hold_out_class)  # or refuse
     if FLAGS.channels and min(images.shape[:2]) < KERNEL:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"{FLAGS['channels'].serialize()} needs images of {KERNEL} pixels or "
             f"more across, those of {FLAGS.data} are of shape {images.shape}: --channels=."
         )
     if not FLAGS.steps and FLAGS.generative != "energy_matching":
-        raise runs.UsageError(f"--generative={FLAGS.generative} needs --steps >= 1, got 0.")
+        raise errors.UsageError(f"--generative={FLAGS.generative} needs --steps >= 1, got 0.")
     if FLAGS.generative == "energy_matching" and not (FLAGS.flow_steps or FLAGS.init_from):
-        raise runs.UsageError("--flow_steps=0 needs --init_from: the flow is trained first.")
+        raise errors.UsageError("--flow_steps=0 needs --init_from: the flow is trained first.")
     if not FLAGS.steps and not FLAGS.flow_steps:
-        raise runs.UsageError("--steps=0 and --flow_steps=0 leave nothing to train: raise one.")
+        raise errors.UsageError("--steps=0 and --flow_steps=0 leave nothing to train: raise one.")
     if FLAGS.chains > FLAGS.buffer_size:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"--chains={FLAGS.chains} cannot exceed the --buffer_size={FLAGS.buffer_size} that "
             "they come from."
         )
     groups = FLAGS.groups
     if FLAGS.chains % groups or FLAGS.buffer_size % groups or groups % FLAGS.mesh:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"--groups={groups} must divide --chains={FLAGS.chains} and --buffer_size="
             f"{FLAGS.buffer_size}, and be a multiple of --mesh={FLAGS.mesh}."
         )
@@ -236,10 +241,10 @@ def main() -> None:
     for which in FLAGS.outliers if not FLAGS.sample_from else ():
         name = image_data.name_of(which)
         if name in others or name in (*data.OUTLIERS, *image_report.SHOWN):
-            raise runs.UsageError(f"--outliers={which}: there are others of the name {name}.")
+            raise errors.UsageError(f"--outliers={which}: there are others of the name {name}.")
         others[name] = image_data.outliers(which, images.shape, FLAGS.data_dir)
     settle(images)
-    run = runs.start()
+    run = entry.start()
     if FLAGS.sample_from:
         draw_more(run, FLAGS.sample_from)
         return
@@ -294,7 +299,9 @@ def main() -> None:
     )
 
 
-def measure(run: runs.Run, key, prepared: Prepared, trained) -> tuple[Any, dict, list[str]]:
+def measure(
+    run: work_directory.Run, key, prepared: Prepared, trained
+) -> tuple[Any, dict, list[str]]:
     """Estimate the likelihood.
 
     Returns parameters of classes as likely as their images, the likelihood, and alarms.
@@ -344,4 +351,4 @@ def inpaint(key, model: Model, params, images: Images) -> image_report.Inpainted
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -11,10 +11,13 @@ Chow-Liu tree, and of the same network trained by the exact likelihood.
 
 from absl import flags
 
-from experiments import names, runs
+from experiments import names
+from experiments.run import command_line, entry, errors, work_directory
 
-runs.define_path("data", None, "File of comma-separated columns of 0 and 1; if unset NLTCS.")
-runs.define_path("data_dir", None, names.DATA_DIR)
+command_line.define_path(
+    "data", None, "File of comma-separated columns of 0 and 1; if unset NLTCS."
+)
+command_line.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_enum("objective", "pcd", names.BINARY, "What to minimise.")
 flags.DEFINE_multi_string("option", [], "name=value of the objective's own; may be repeated.")
 flags.DEFINE_integer(
@@ -23,14 +26,16 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("hidden", 64, "Width of the network's two layers.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 500, "Rows an update; of the exact one all.", lower_bound=2)
 flags.DEFINE_integer("chains", 2000, "Chains of an objective that has its own.", lower_bound=1)
-runs.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
-runs.define_float("weight_decay", 0.01, "Decay of the weights, times the learning rate.", 0.0)
+command_line.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
+command_line.define_float(
+    "weight_decay", 0.01, "Decay of the weights, times the learning rate.", 0.0
+)
 flags.DEFINE_float(
     "exact_nll", None, "Test NLL of the exactly trained network, which is trained if unset."
 )
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import matplotlib.pyplot as plt
@@ -39,10 +44,11 @@ import optax
 
 from ebm_jax import training
 from ebm_jax.partition import exact
-from experiments import data, datasets, loop, objective_table, plots
+from experiments import data, datasets, objective_table, plots
 from experiments.datasets import Bits
 from experiments.nltcs_model import chow_liu, evaluator, independent_bits, make_energy
 from experiments.objective_table import BINARY, Problem
+from experiments.run import loop
 
 MOST_COLUMNS = 20
 
@@ -56,28 +62,30 @@ def read_csv(path: str, seed: int) -> Bits:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise runs.UsageError(f"--data={path} cannot be read: {error}.") from error
+        raise errors.UsageError(f"--data={path} cannot be read: {error}.") from error
     cells = [[cell.strip() for cell in line.split(",")] for line in lines]
     if cells and not any(cell.replace(".", "", 1).isdigit() for cell in cells[0]):
         cells = cells[1:]
     if len(cells) < 10:
-        raise runs.UsageError(f"--data={path} has {len(cells)} rows; 10 are the fewest.")
+        raise errors.UsageError(f"--data={path} has {len(cells)} rows; 10 are the fewest.")
     columns = len(cells[0])
     if not 2 <= columns <= MOST_COLUMNS:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"--data={path} has {columns} columns; all states are summed over: 2 to {MOST_COLUMNS}."
         )
     for number, row in enumerate(cells, 1):
         wrong = [cell for cell in row if cell not in ("0", "1")]
         if wrong or len(row) != columns:
             found = repr(wrong[0]) if wrong else f"{len(row)} columns instead of {columns}"
-            raise runs.UsageError(f"--data={path}, row {number}: {found}; allowed are 0 and 1.")
+            raise errors.UsageError(f"--data={path}, row {number}: {found}; allowed are 0 and 1.")
     bits = np.array(cells) == "1"
     bits = np.random.default_rng(seed).permutation(bits)
     return Bits(*np.split(bits, [len(bits) * 7 // 10, len(bits) * 8 // 10]))
 
 
-def fit(run: runs.Run, name: str, problem: Problem, key, measure: loop.Measure) -> loop.History:
+def fit(
+    run: work_directory.Run, name: str, problem: Problem, key, measure: loop.Measure
+) -> loop.History:
     """Train by the objective of a name and its options; return the history."""
     options, rows = FLAGS.option if name == FLAGS.objective else [], len(problem.data)
     batch_size = rows if name == "exact" else min(FLAGS.batch_size, rows)
@@ -119,7 +127,7 @@ def draw(path, histories: dict[str, loop.History], lines: dict[str, float]) -> N
 
 def main() -> None:
     """Train, and compare with what is exact."""
-    run, seed = runs.start(), FLAGS.seed
+    run, seed = entry.start(), FLAGS.seed
     bits = read_csv(FLAGS.data, seed) if FLAGS.data else datasets.nltcs(FLAGS.data_dir)
     columns, key = bits.train.shape[1], jax.random.key(seed)
     energy, _ = make_energy(bits.train, FLAGS.hidden)
@@ -154,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -16,7 +16,7 @@ import numpy as np
 from ebm_jax import distributions, objectives, samplers
 from ebm_jax.objectives import AmortizedParams
 from ebm_jax.types import Array, Distribution, Energy, Key, MakeSampler, Objective, Params
-from experiments.runs import UsageError
+from experiments.run.errors import UsageError
 
 
 class Problem(NamedTuple):

@@ -12,13 +12,14 @@ from the base rates to the RBM and back.
 
 from absl import flags
 
-from experiments import names, runs
+from experiments import names
+from experiments.run import command_line, entry, work_directory
 
 EPOCHS = {"digits": 300, "mnist": 50}  # of each set of images
 OBJECTIVES = ("cd", "pcd", "pt", "ml")
 
 flags.DEFINE_enum("dataset", "digits", list(EPOCHS), "What images.")
-runs.define_path("data_dir", None, names.DATA_DIR)
+command_line.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_integer("hidden", 16, "Hidden units.", lower_bound=1)
 flags.DEFINE_enum("objective", "pcd", OBJECTIVES, "What to minimise.")
 flags.DEFINE_bool("centered", True, "Centre the units: at the data's means, and at 1/2.")
@@ -28,7 +29,7 @@ flags.DEFINE_integer(
     "Epochs; if unset " + ", ".join(f"{num} of {name}" for name, num in EPOCHS.items()) + ".",
     lower_bound=1,
 )
-runs.define_float("learning_rate", 0.1, "Learning rate at first; it falls to zero.", 1e-9)
+command_line.define_float("learning_rate", 0.1, "Learning rate at first; it falls to zero.", 1e-9)
 flags.DEFINE_integer("batch_size", 100, "Images an update.", lower_bound=1)
 flags.DEFINE_integer("chains", 100, "Persistent chains.", lower_bound=1)
 flags.DEFINE_integer("groups", 1, "Equal groups that chains change places in.", lower_bound=1)
@@ -48,7 +49,7 @@ flags.register_multi_flags_validator(
 )
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 from collections.abc import Callable
@@ -59,7 +60,8 @@ import numpy as np
 import optax
 
 from ebm_jax import training
-from experiments import data, datasets, devices, loop, plots, rbm_model
+from experiments import data, datasets, plots, rbm_model
+from experiments.run import devices, loop
 
 
 class Dataset(NamedTuple):
@@ -85,7 +87,7 @@ def binary(split: data.Split) -> data.Split:
     return split._replace(train_x=split.train_x >= 0.5, test_x=split.test_x >= 0.5)
 
 
-def fit(run: runs.Run, split: data.Split, params, key, *, steps: int):
+def fit(run: work_directory.Run, split: data.Split, params, key, *, steps: int):
     """Train as the flags say; return the averaged parameters and the history."""
     rates = rbm_model.base_rates(split.train_x)
     objective = rbm_model.make_objective(
@@ -154,7 +156,9 @@ def tiles(images: np.ndarray, columns: int) -> np.ndarray:
     return images.reshape(rows, columns, side, side)
 
 
-def draw(run: runs.Run, params, means: np.ndarray, split: data.Split, history: dict) -> None:
+def draw(
+    run: work_directory.Run, params, means: np.ndarray, split: data.Split, history: dict
+) -> None:
     """Write filters.png, samples.png and, where it is exact, likelihood.png."""
     weights = np.asarray(params.weights).T
     weights = 0.5 + weights / (2 * np.abs(weights).max(axis=1, keepdims=True) + 1e-9)
@@ -183,7 +187,7 @@ def report(summary: dict, used: str, pictures: list[str]) -> str:
 
 def main() -> None:
     """Train, measure, draw and report."""
-    run, dataset = runs.start(), DATASETS[FLAGS.dataset]
+    run, dataset = entry.start(), DATASETS[FLAGS.dataset]
     split = binary(dataset.load(FLAGS.data_dir))
     start_key, fit_key, sample_key, bracket_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
     steps = -(-(FLAGS.epochs or dataset.epochs) * len(split.train_x) // FLAGS.batch_size)
@@ -206,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -16,7 +16,7 @@ from ebm_jax.energies.boltzmann import RBM, CenteredRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.samplers import gibbs_sampling
 from ebm_jax.types import Array, Energy, Key, Objective, Sampler
-from experiments import checkpoints, devices, runs
+from experiments.run import checkpoints, command_line, devices, errors, work_directory
 
 VISIBLE = {"digits": 64, "mnist": 784}
 HOTTEST = 0.2  # inverse temperature of the hottest replicas
@@ -44,12 +44,12 @@ def load(workdir: Path | str) -> tuple[Callable, CenteredRBM, dict[str, str]]:
 
     energy(params, x) -> (), the free energy of visible units x (visible,), off or on.
     """
-    workdir = runs.home_path(workdir)
-    given = runs.flags_of(workdir)
+    workdir = command_line.home_path(workdir)
+    given = work_directory.flags_of(workdir)
     try:
         sizes = VISIBLE[given["dataset"]], int(given["hidden"])
     except KeyError as error:
-        raise runs.UsageError(f"{workdir} is no run of rbm: it has no flag {error}.") from None
+        raise errors.UsageError(f"{workdir} is no run of rbm: it has no flag {error}.") from None
     shapes = sizes, sizes[:1], sizes[1:], sizes[:1], sizes[1:]
     like = CenteredRBM(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
     return energy, checkpoints.read_parameters(workdir / "parameters.npz", like), given

@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags, logging
 
-from experiments import runs
+from experiments.run import command_line
 
 SUITES = (
     "langevin",
@@ -31,11 +31,13 @@ PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
 _PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")
-_JSON = runs.define_path("json", None, "File for everything measured.")
-_DOCS = runs.define_path("docs", None, "File for the page with tables; its plot lies beside it.")
+_JSON = command_line.define_path("json", None, "File for everything measured.")
+_DOCS = command_line.define_path(
+    "docs", None, "File for the page with tables; its plot lies beside it."
+)
 _REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Times each case is run.", lower_bound=1)
 _QUICK = flags.DEFINE_bool("quick", False, "Tiny sizes: shows that everything runs, no more.")
-_TORCH_PYTHON = runs.define_path(
+_TORCH_PYTHON = command_line.define_path(
     "torch_python", sys.executable, "Interpreter that has PyTorch, torchebm and ebmkit."
 )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry, errors, work_directory
 
 QUESTIONS = {
     "one_to_many": (
@@ -100,7 +100,7 @@ QUESTIONS = {
 }
 
 flags.DEFINE_list("programs", list(QUESTIONS), "Which programs.")
-runs.define_path("docs", "docs", "Folder of questions.md and figures/.")
+command_line.define_path("docs", "docs", "Folder of questions.md and figures/.")
 FLAGS = flags.FLAGS
 
 
@@ -111,9 +111,9 @@ def run_program(name: str, folder: Path, seed: int) -> str | None:
         command = [sys.executable, "-m", f"experiments.questions.{name}"]
         command += [f"--workdir={folder}", f"--seed={seed}"]
         answer = subprocess.run(command, capture_output=True, text=True)
-        if answer.returncode not in (0, runs.FALSE_CLAIM):
+        if answer.returncode not in (0, errors.FALSE_CLAIM):
             return "\n".join((answer.stderr or answer.stdout).strip().splitlines()[-15:])
-    wrong = runs.false_claims(json.loads(written.read_text(encoding="utf-8")))
+    wrong = work_directory.false_claims(json.loads(written.read_text(encoding="utf-8")))
     return f"this does not hold: {'; '.join(wrong)}." if wrong else None
 
 
@@ -168,12 +168,14 @@ def escaped(name: str) -> str:
 def main() -> None:
     """Run what is not finished, then write the page."""
     if not FLAGS.workdir:
-        raise runs.UsageError("--workdir is not set: name a folder for what the runs write.")
+        raise errors.UsageError("--workdir is not set: name a folder for what the runs write.")
     unknown = [name for name in FLAGS.programs if name not in QUESTIONS]
     if unknown:
-        raise runs.UsageError(f"--programs has {unknown[0]!r}; choose from {', '.join(QUESTIONS)}.")
+        raise errors.UsageError(
+            f"--programs has {unknown[0]!r}; choose from {', '.join(QUESTIONS)}."
+        )
     workdir, docs, started = Path(FLAGS.workdir), Path(FLAGS.docs), time.perf_counter()
-    runs.make_folder(workdir)
+    work_directory.make_folder(workdir)
     (docs / "figures").mkdir(parents=True, exist_ok=True)
     page = [
         "# The homework's questions, answered by measurement",
@@ -198,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

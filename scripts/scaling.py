@@ -8,16 +8,16 @@ eight Gaussians; two processes share them out and agree over gloo. The last line
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry, errors
 
 flags.DEFINE_integer("chains", 20_000, "Chains, of all processes together.", lower_bound=2)
 flags.DEFINE_integer("steps", 1000, "ULA steps.", lower_bound=1)
 flags.DEFINE_integer("repetitions", 5, "Times each is measured, in turn.", lower_bound=1)
-runs.define_path("docs", None, "File for the page.")
+command_line.define_path("docs", None, "File for the page.")
 flags.DEFINE_bool("child", False, "Be one of the processes measured.")
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import datetime
 import json
@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import ebm_jax
 from ebm_jax import samplers
 from ebm_jax.energies import networks
-from experiments import devices
+from experiments.run import devices
 from scripts.benchmarks import workloads
 
 DEVICES = 256
@@ -87,7 +87,7 @@ def seconds(num_processes: int) -> float:
     ]
     answers = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
-        raise runs.UsageError("a process that was to be measured failed.")
+        raise errors.UsageError("a process that was to be measured failed.")
     return max(float(answer.splitlines()[-1]) for answer in answers)
 
 
@@ -177,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import entry, errors, work_directory
 
 flags.DEFINE_string("program", "experiments.digits", "Module to run.")
 flags.DEFINE_integer("kills", 20, "How many kills.", lower_bound=1)
@@ -38,8 +38,8 @@ def to_the_end(order: list[str]) -> float:
     """Run to the end; return the seconds it took."""
     started = time.perf_counter()
     done = subprocess.run(order, capture_output=True, text=True)
-    if done.returncode not in (0, runs.FALSE_CLAIM):
-        raise runs.UsageError(f"{' '.join(order)} failed:\n{done.stderr[-2000:]}")
+    if done.returncode not in (0, errors.FALSE_CLAIM):
+        raise errors.UsageError(f"{' '.join(order)} failed:\n{done.stderr[-2000:]}")
     return time.perf_counter() - started
 
 
@@ -74,10 +74,10 @@ def equal(one: Path, other: Path) -> bool:
 def main() -> None:
     """Run, kill, compare."""
     if not FLAGS.workdir:
-        raise runs.UsageError("--workdir is not set: name a folder for the runs.")
+        raise errors.UsageError("--workdir is not set: name a folder for the runs.")
     workdir, arguments = Path(FLAGS.workdir).absolute(), FLAGS.arguments.split()
     whole, cut = workdir / "whole", workdir / "cut"
-    runs.make_folder(workdir)
+    work_directory.make_folder(workdir)
     seconds = to_the_end(command(FLAGS.program, arguments, whole))
     order = command(FLAGS.program, arguments, cut)
     dice, kills, pending, same = random.Random(FLAGS.seed), 0, 0, 0
@@ -99,4 +99,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONPATH", os.getcwd())
-    runs.main(main)
+    entry.main(main)

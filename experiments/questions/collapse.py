@@ -21,13 +21,13 @@ of energies: the flat energy keeps some order, at 1/300 of the hinge's height.
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 400, "Updates of every network.", lower_bound=1)
 flags.DEFINE_integer("code_steps", 80, "Updates of every sparse code.", lower_bound=1)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +37,9 @@ from sklearn.cluster import KMeans
 
 from ebm_jax import objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, loop, loss_table, plots
+from experiments import data, loss_table, plots
 from experiments.questions import plane
+from experiments.run import loop
 
 NO_MARGIN = ("energy", "perceptron", "lvq2")
 CONTRASTS = (*loss_table.NAMES, "likelihood")
@@ -186,7 +187,7 @@ def summarise(volumes, spreads) -> tuple[dict, dict]:
 
 def main() -> None:
     """Answer the question."""
-    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
+    run, seed, steps = entry.start(), FLAGS.seed, FLAGS.steps
     train, held_out = data.two_spirals(2000, seed), data.two_spirals(1000, seed + 1)
     points, _ = plane.grid()
     surfaces, volumes = {}, {}
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

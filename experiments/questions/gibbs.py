@@ -12,13 +12,13 @@ training; only the shares of a mixture need the partition functions.
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 600, "Updates of the classifier, and of each energy.", lower_bound=2)
 flags.DEFINE_integer("langevin_steps", 3000, "MALA steps of every chain.", lower_bound=1)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 
@@ -29,8 +29,9 @@ import numpy as np
 
 from ebm_jax import energies, gibbs, jit, losses, objectives, samplers
 from ebm_jax.energies import networks
-from experiments import data, evaluation, loop, plots
+from experiments import data, evaluation, plots
 from experiments.questions import plane
+from experiments.run import loop
 
 BETAS = np.concatenate([[0.0], np.geomspace(0.03, 30, 25), [np.inf]])
 EXTENT, CELLS = 3.0, 60
@@ -228,7 +229,7 @@ def summarise(digits: dict, rows: dict, composed: dict) -> tuple[dict, dict]:
 
 def main() -> None:
     """Measure the classifier over beta, and the composed energies."""
-    run, options = runs.start(), {"steps": FLAGS.steps, "seed": FLAGS.seed}
+    run, options = entry.start(), {"steps": FLAGS.steps, "seed": FLAGS.seed}
     keys = jax.random.split(jax.random.key(FLAGS.seed), 4)
     digits = classifier(run, keys[0], **options)
     rows = by_beta(digits["energies"], digits["labels"])
@@ -242,4 +243,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -10,19 +10,20 @@ and fades near its target, simple's is constant: a wrong label pulls harder on s
 
 from absl import flags
 
-from experiments import names, runs
+from experiments import names
+from experiments.run import command_line, entry
 
 flags.DEFINE_multi_enum(
     "losses", names.LOSSES, names.LOSSES, "The losses that train, one flag each."
 )
 flags.DEFINE_integer("steps", 400, "Updates of every classifier.", lower_bound=1)
 flags.DEFINE_integer("seeds", 4, "Classifiers of every loss, trained together.", lower_bound=2)
-runs.define_float("mislabelled", 0.1, "Share of wrong labels.", 0, 1)
-runs.define_float("margin", 1.0, "Margin of the losses that have one.", 0)
-runs.define_float("hard_margin", 10.0, "The larger margin they are compared at.", 0)
+command_line.define_float("mislabelled", 0.1, "Share of wrong labels.", 0, 1)
+command_line.define_float("margin", 1.0, "Margin of the losses that have one.", 0)
+command_line.define_float("hard_margin", 10.0, "The larger margin they are compared at.", 0)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,8 @@ from ebm_jax.energies import networks
 from ebm_jax.losses import gradients
 from ebm_jax.losses.margins import margin_condition
 from ebm_jax.types import Objective
-from experiments import data, evaluation, loop, loss_table, plots
+from experiments import data, evaluation, loss_table, plots
+from experiments.run import loop
 
 COLUMNS = 6
 network = networks.JointMLP((64,), 10)
@@ -261,7 +263,7 @@ def claim(table: dict[str, tuple], force: dict, rows: dict, margin: float) -> di
 
 def main() -> None:
     """Check the margins and the forces, then train with every loss."""
-    run = runs.start()
+    run = entry.start()
     seeds = FLAGS.seed + np.arange(FLAGS.seeds)
     pairs = {name: pairwise(name, FLAGS.margin) for name in loss_table.NAMES}
     table = {name: (loss, margin_condition(loss).margin) for name, loss in pairs.items()}
@@ -277,4 +279,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -17,13 +17,13 @@ warm, all z share alike and the curve shrinks towards the mean, the regression's
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 1500, "Updates of every network.", lower_bound=1)
 flags.DEFINE_integer("few", 48, "Training points of the comparison of temperatures.", lower_bound=2)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,9 @@ from scipy.special import ive
 import ebm_jax
 from ebm_jax import inference, objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, loop, plots
+from experiments import data, plots
 from experiments.questions import plane
+from experiments.run import loop
 
 BETAS = (0.01, 1.0, 10.0, 100.0, np.inf)
 REPETITIONS = 5  # sets of few points
@@ -220,7 +221,7 @@ def summarise(answers, params, test, centre, scores) -> tuple[dict, dict]:
 
 def main() -> None:
     """Answer the question."""
-    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
+    run, seed, steps = entry.start(), FLAGS.seed, FLAGS.steps
     train, test = data.ellipses(2000, seed), data.ellipses(1000, seed + 1)
     regression_key, init_key, fit_key, few_key = jax.random.split(jax.random.key(seed), 4)
     batch = data.batches(train, batch_size=256, seed=seed)
@@ -239,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -15,7 +15,8 @@ from ebm_jax import diagnostics, gibbs, objectives
 from ebm_jax.energies.networks import MLP
 from ebm_jax.inference import sparse_coding
 from ebm_jax.types import Energy, Objective
-from experiments import checkpoints, data, loop, loss_table, runs
+from experiments import data, loss_table
+from experiments.run import checkpoints, command_line, loop, work_directory
 
 HALF_WIDTH = 4.0  # the spirals end at about 3.5
 CELLS = 60
@@ -95,7 +96,14 @@ _PUSH_DOWN_CODE = objectives.push_down(sparse_energy)
 
 
 def fit_code(
-    run: runs.Run, name: str, positives: np.ndarray, sparsity: float, key, *, steps: int, seed: int
+    run: work_directory.Run,
+    name: str,
+    positives: np.ndarray,
+    sparsity: float,
+    key,
+    *,
+    steps: int,
+    seed: int,
 ) -> Any:
     """Train the dictionary of ``sparse_energy`` on positives; return its parameters.
 
@@ -116,7 +124,7 @@ def load(workdir: Path | str, training: str) -> tuple[Energy, Any]:
     energy(params, y (2,)) -> (), that of the code where the name begins with sparse, and otherwise
     of the network; ``training`` is the name of its file, without .npz.
     """
-    path = runs.home_path(workdir) / f"{training}.npz"
+    path = command_line.home_path(workdir) / f"{training}.npz"
     if training.startswith("sparse"):
         shapes = (len(BUMPS), len(BUMPS)), ()
         like = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)

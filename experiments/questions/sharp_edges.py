@@ -17,14 +17,14 @@ It does not stop the growth within these updates: a bound is known for E = k d^2
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer(
     "steps", 1400, "Updates; half as many where the data have spread.", lower_bound=2
 )
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 
@@ -36,8 +36,9 @@ import numpy as np
 import ebm_jax
 from ebm_jax import diagnostics, objectives
 from ebm_jax.energies.networks import MLP
-from experiments import data, loop, loss_table, plots
+from experiments import data, loss_table, plots
 from experiments.questions import plane
+from experiments.run import loop
 
 BETAS = (0.5, 1.0, 4.0)
 SPREADS = (0.2, 0.1, 0.05)  # sigma, across the unit circle
@@ -204,7 +205,7 @@ def summarise(thin, rates, bounded) -> tuple[dict, dict]:
 
 def main() -> None:
     """Answer the question."""
-    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
+    run, seed, steps = entry.start(), FLAGS.seed, FLAGS.steps
     init_key, other_key, *keys = jax.random.split(jax.random.key(seed), 2 + len(BETAS))
     params = plane.init(NETWORK, init_key)
     points, log_areas = polar_grid()
@@ -222,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -16,22 +16,23 @@ The plane holds the data too, so that the AUROC of held-out data against it cann
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 600, "Updates of the networks.", lower_bound=1)
 flags.DEFINE_integer("code_steps", 150, "Updates of the sparse code.", lower_bound=1)
-runs.define_float("sparsity", 0.01, "Weight of the L1 prior on the code.", 0)
+command_line.define_float("sparsity", 0.01, "Weight of the L1 prior on the code.", 0)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
 from ebm_jax import objectives
-from experiments import data, evaluation, loop, plots
+from experiments import data, evaluation, plots
 from experiments.questions import plane
+from experiments.run import loop
 
 
 def train(
@@ -82,7 +83,7 @@ def draw(path, found, held_out, least: float):
 
 def main() -> None:
     """Answer the question."""
-    run, seed = runs.start(), FLAGS.seed
+    run, seed = entry.start(), FLAGS.seed
     positives, held_out = data.two_spirals(2000, seed), data.two_spirals(1000, seed + 1)
     points, _ = plane.grid()
     trained = train(
@@ -120,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

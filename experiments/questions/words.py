@@ -11,14 +11,14 @@ sum; the answer is argmin_y F(x, y) over all words, by the same recursion. Train
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 1200, "Updates of the reader of three fonts.", lower_bound=1)
 flags.DEFINE_integer("table_steps", 300, "Updates with every loss of the table.", lower_bound=1)
 flags.DEFINE_integer("test_words", 250, "Test words of every length.", lower_bound=12)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 
@@ -32,8 +32,9 @@ from ebm_jax.energies import networks
 from ebm_jax.inference import alignment
 from ebm_jax.inference.alignment import Word
 from ebm_jax.types import Objective
-from experiments import data, loop, loss_table, plots
+from experiments import data, loss_table, plots
 from experiments.lettering import ALPHABET, HEIGHT, STRIDE, WINDOW, Images, num_windows, render
+from experiments.run import loop
 
 LENGTHS = (1, 2, 3, 4)
 HARD, SOFT = np.inf, 1.0
@@ -236,7 +237,7 @@ def by_length(images: Images, letters) -> dict[int, float]:
 
 def main() -> None:
     """Train both readers and every loss; measure how many words are read exactly."""
-    run, seed = runs.start(), FLAGS.seed
+    run, seed = entry.start(), FLAGS.seed
     rng, steps = np.random.default_rng(seed), FLAGS.table_steps
     readers_key, table_key = jax.random.split(jax.random.key(seed))
     options = {"steps": FLAGS.steps, "test_words": FLAGS.test_words, "seed": seed}
@@ -256,4 +257,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -21,15 +21,8 @@ STEPS = 500  # a training, a sixth of the main job: what a run costs once weighs
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """Trainings of the main job at its default flags, kept as a run and kept nowhere."""
     del peers
-    from experiments import (
-        image_data,
-        image_defaults,
-        image_model,
-        image_training,
-        loop,
-        loss_table,
-        runs,
-    )
+    from experiments import image_data, image_defaults, image_model, image_training, loss_table
+    from experiments.run import loop, work_directory
 
     found, noise = image_data.load("digits"), 0.13
     chosen = image_defaults.defaults(found.shape, False, "pcd")
@@ -78,7 +71,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
             contextlib.redirect_stderr(io.StringIO()),
         )
         with tempfile.TemporaryDirectory() as folder, silent[0], silent[1]:
-            began, run = time.perf_counter(), runs.Run(Path(folder))
+            began, run = time.perf_counter(), work_directory.Run(Path(folder))
             loop.train(run, "", trainer, start, batch, key, num_steps=steps, group=group)
             run.finish({})
             return time.perf_counter() - began

@@ -10,9 +10,10 @@ import optax
 
 from ebm_jax.partition import exact
 from ebm_jax.types import Params
-from experiments import data, datasets, density2d_model, loop, nltcs_model
+from experiments import data, datasets, density2d_model, nltcs_model
 from experiments.densities import DENSITIES
 from experiments.objective_table import BINARY, CONTINUOUS, Problem, Row
+from experiments.run import loop
 
 NAMES = (*DENSITIES, "nltcs")
 

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from ebm_jax import training
-from experiments import loop, objective_table, runs
+from experiments import objective_table
+from experiments.run import loop, work_directory
 from scripts.leaderboard import cost
 from scripts.leaderboard.problems import Trial, table, trial
 
@@ -93,7 +94,7 @@ class Trainable:
         path = folder / "row.json"
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
-        run, trainer = runs.Run(folder), self._trainer(steps)
+        run, trainer = work_directory.Run(folder), self._trainer(steps)
         state, key = self._start(trainer, seed)
         began = time.perf_counter()
         try:

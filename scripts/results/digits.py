@@ -12,8 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments import runs
 from experiments.image_report import MEASURES, TARGETS, number
+from experiments.run import errors
 
 
 def run(workdir: Path, *options: str) -> dict[str, float]:
@@ -22,7 +22,7 @@ def run(workdir: Path, *options: str) -> dict[str, float]:
     if not summary.exists():
         command = [sys.executable, "-m", "experiments.digits", f"--workdir={workdir}", *options]
         if subprocess.run(command).returncode:
-            raise runs.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
+            raise errors.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
     return json.loads(summary.read_text(encoding="utf-8"))
 
 

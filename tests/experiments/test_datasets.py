@@ -14,7 +14,7 @@ import pytest
 from scipy.io import savemat
 
 from experiments import datasets
-from experiments.runs import UsageError
+from experiments.run.errors import UsageError
 
 
 def idx(values: np.ndarray) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments import image_data
-from experiments.runs import UsageError
+from experiments.run.errors import UsageError
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (20, 4, 6)).astype(np.uint8)

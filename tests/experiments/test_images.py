@@ -22,7 +22,7 @@ from experiments import (
     image_training,
     loss_table,
 )
-from experiments.checkpoints import write_parameters
+from experiments.run.checkpoints import write_parameters
 
 QUICK = (
     "--steps=3",

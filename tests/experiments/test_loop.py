@@ -10,7 +10,8 @@ import pytest
 
 from ebm_jax.training import DivergedError, trainer
 from ebm_jax.types import Objective
-from experiments import data, loop, runs
+from experiments import data
+from experiments.run import loop, work_directory
 
 
 def noisy_square(params, state, batch, key):
@@ -27,7 +28,7 @@ TRAINER = trainer(OBJECTIVE, optax.adam(0.1))
 
 @pytest.fixture
 def run(tmp_path):
-    return runs.Run(tmp_path)
+    return work_directory.Run(tmp_path)
 
 
 def trained(run, state, num_steps, group=4, training=TRAINER):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import densities, loss_table, names, objective_table, runs
+from experiments import densities, loss_table, names, objective_table
 from experiments.__main__ import programs
+from experiments.run import command_line
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("jax", "jaxlib", "flax", "optax", "orbax", "sklearn", "scipy", "matplotlib", "ebm_jax")
@@ -50,10 +51,10 @@ def test_help_has_every_flag_in_a_group_and_its_defaults(program):
     answer = start(program, "--help")
     assert answer.returncode == 0, answer.stderr
     source = (ROOT / "experiments" / "image_flags.py").read_text(encoding="utf-8")
-    flags = re.findall(r'(?:DEFINE_\w+|runs\.define_\w+)\(\s*"(\w+)"', source)
+    flags = re.findall(r'(?:DEFINE_\w+|command_line\.define_\w+)\(\s*"(\w+)"', source)
     assert len(flags) > 30
     shown = re.findall(r"^  --(\w+)", answer.stdout, re.MULTILINE)
-    assert sorted(shown) == sorted([*flags, *runs.COMMON])
+    assert sorted(shown) == sorted([*flags, *command_line.COMMON])
     text = " ".join(answer.stdout.split())
     assert (
         "--steps Training updates, those of the flow not counted. [4500 (1500) / 600 (0)]" in text

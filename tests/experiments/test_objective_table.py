@@ -9,8 +9,9 @@ import pytest
 
 from ebm_jax import gibbs
 from ebm_jax.partition import exact
-from experiments import objective_table, runs
+from experiments import objective_table
 from experiments.objective_table import BINARY, CONTINUOUS, Problem
+from experiments.run import errors
 
 TABLES = {"points": CONTINUOUS, "bits": BINARY}
 ROWS = [(kind, name) for kind, table in TABLES.items() for name in table]
@@ -85,9 +86,9 @@ def test_options_are_read_as_the_defaults_are():
     assert found == {"steps": 3, "step_size": 1.0, "restart": 0.5}
     assert type(found["step_size"]) is float
     for given in ("steps=2.5", "steps", "steps=[1]", "steps=__import__"):
-        with pytest.raises(runs.UsageError, match="steps must be one int"):
+        with pytest.raises(errors.UsageError, match="steps must be one int"):
             objective_table.options_of(CONTINUOUS, "pcd", [given])
-    with pytest.raises(runs.UsageError, match="the options of exact are none"):
+    with pytest.raises(errors.UsageError, match="the options of exact are none"):
         objective_table.options_of(BINARY, "exact", ["steps=1"])
 
 

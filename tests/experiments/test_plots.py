@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiments import data, image_data, image_report, image_samples, plots, runs
+from experiments import data, image_data, image_report, image_samples, plots
+from experiments.run import work_directory
 
 NAMES = [
     *("$100%$", "$", "$x_1$", r"a\$b", r"$\frac$", "_hidden", "__", "a_b", "<b>&amp;</b>"),
@@ -102,7 +103,7 @@ def written(tmp_path, capsys):
 
     def write(found, which="digits"):
         targets = image_report.TARGETS.get(which, {})
-        run = runs.Run(tmp_path / "$run", "--data=$data\n--loss=<b>\n")
+        run = work_directory.Run(tmp_path / "$run", "--data=$data\n--loss=<b>\n")
         image_report.write(run, found, which, targets)
         page = (tmp_path / "$run" / "report.html").read_text(encoding="utf-8")
         return Page(page), page, capsys.readouterr()

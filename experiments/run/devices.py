@@ -16,8 +16,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ebm_jax.types import PyTree
-from experiments import runs
-from experiments.runs import UsageError
+from experiments.run import errors
+from experiments.run.errors import UsageError
 
 AXIS = "devices"
 LONGEST = 2000  # bytes of a sentence
@@ -52,7 +52,7 @@ def _aborted(number: int) -> None:
     """Say what to do where JAX aborts: it does so, in C++, when the first process is gone."""
     # From a thread of JAX, while Python's own stream may be locked.
     os.write(2, f"error: {_gone('JAX aborted this one')}\n".encode())
-    os._exit(runs.STOPPED)
+    os._exit(errors.STOPPED)
 
 
 def several() -> bool:
@@ -68,7 +68,7 @@ def leave_if_alone(error: Exception) -> None:
     if several() and isinstance(error, jax.errors.JaxRuntimeError):
         reason = str(error).splitlines()[0][:200]
         if "RESOURCE_EXHAUSTED" not in reason:  # this device's memory
-            runs.leave_at_once(_gone(reason), runs.STOPPED)
+            errors.leave_at_once(_gone(reason), errors.STOPPED)
 
 
 @contextlib.contextmanager

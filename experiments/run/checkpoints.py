@@ -14,8 +14,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ebm_jax.types import PyTree
-from experiments import devices
-from experiments.runs import CannotWriteError, UsageError, whole
+from experiments.run import devices
+from experiments.run.errors import CannotWriteError, UsageError
+from experiments.run.work_directory import whole
 
 KEPT = 2
 SECONDS = 10.0  # between two checkpoints, at least

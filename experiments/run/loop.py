@@ -12,8 +12,8 @@ import optax
 
 from ebm_jax.training import DivergedError, Trainer, TrainingState, raise_if_diverged, trainer
 from ebm_jax.types import Key, Objective, Params, PyTree
-from experiments import alarms, devices, runs
-from experiments.checkpoints import Checkpoints, write_parameters
+from experiments.run import alarms, devices, errors, progress, work_directory
+from experiments.run.checkpoints import Checkpoints, write_parameters
 
 Batch = Callable[[int], PyTree]  # the number of an update -> its batch, and nothing remembered
 Measure = Callable[[Params], dict[str, float]]
@@ -21,7 +21,7 @@ History = dict[str, np.ndarray]
 
 
 def train(
-    run: runs.Run,
+    run: work_directory.Run,
     name: str,
     trainer: Trainer,
     state: TrainingState,
@@ -50,7 +50,7 @@ def train(
     saved = Checkpoints(run.checkpoints / (tag or "training"))
     state, key = saved.restore(devices.place(run.mesh, state)), devices.place(run.mesh, key)
     rows, watch = run.rows(prefix, int(state.step)), alarms.Watch(name)
-    advance, close = runs.progress(num_steps, name or "training", shown=run.first)
+    advance, close = progress.bar(num_steps, name or "training", shown=run.first)
     with contextlib.ExitStack() as leaving:
         leaving.callback(close)
         leaving.callback(saved.close)
@@ -77,7 +77,7 @@ def train(
             if stopped or first + count == num_steps or devices.any_process(saved.due()):
                 saved.save(first + count, state)
             if stopped:
-                raise runs.StoppedError(
+                raise errors.StoppedError(
                     f"stopped by {run.stopped_by or 'another process'} after update "
                     f"{first + count} of {num_steps}; all is saved in {run.folder}: run the same "
                     "command again to go on."
@@ -125,7 +125,7 @@ def _adam(objective: Objective, learning_rate: float, decay_steps: int | None) -
 
 
 def fit(
-    run: runs.Run,
+    run: work_directory.Run,
     name: str,
     objective: Objective,
     params: Params,

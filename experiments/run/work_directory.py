@@ -1,9 +1,4 @@
-"""What every program does around its mathematics: flags, exit codes, workdir, metrics, progress.
-
-A program ends with code 0; 1 after bad usage, 2 when training diverged or learnt nothing, 3 when
-it finished and something it claims is false, 75 when a signal (Ctrl-C, SIGTERM, SIGUSR2) stopped it
-and the same command goes on from there. Each but 0 comes with a sentence.
-"""
+"""The work directory of a run: its lock, flags, versions, metrics, summary."""
 
 import contextlib
 import errno
@@ -16,191 +11,16 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import filelock
-from absl import app, flags, logging
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from absl import flags
 
+from experiments.run import errors
 
-def home_path(path: str | Path) -> Path:
-    """Return a path with a leading ``~`` replaced by the home folder, as a shell does."""
-    return Path(os.path.expanduser(path))
-
-
-class _PathParser(flags.ArgumentParser):
-    def parse(self, argument: str) -> str:
-        return os.path.expanduser(argument)  # a shell leaves the one in --flag=~/folder
-
-
-class _PathsParser(flags.ListParser):
-    def parse(self, argument: str | list[str]) -> list[str]:
-        return [os.path.expanduser(path) for path in super().parse(argument)]
-
-
-def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:
-    """Define a flag of one file or folder, whose ``~`` is the home folder."""
-    serializer = flags.ArgumentSerializer()
-    return flags.DEFINE(_PathParser(), name, default, meaning, serializer=serializer)
-
-
-def define_paths(name: str, default: list[str], meaning: str) -> None:
-    """Define a flag of several files or folders, separated by commas."""
-    flags.DEFINE(_PathsParser(), name, default, meaning, serializer=flags.CsvListSerializer(","))
-
-
-define_path("workdir", None, "Folder for everything the run writes; made if missing.")
-flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
-flags.DEFINE_integer(
-    "mesh", 1, "Devices, of all processes together, that share data and chains.", lower_bound=1
-)
-flags.DEFINE_string("coordinator", None, "host:port of the first of several processes; or auto.")
-flags.DEFINE_integer("num_processes", 1, "How many processes, with host:port.", lower_bound=1)
-flags.DEFINE_integer("process_id", 0, "Which of them this one is.", lower_bound=0)
-flags.disclaim_key_flags()  # those defined below belong to the program that asks for them
 FLAGS = flags.FLAGS
-COMMON = ("workdir", "seed", "mesh", "coordinator", "num_processes", "process_id")
-WHERE = tuple(name for name in COMMON if name != "seed")  # the run is the same wherever it runs
-
-USAGE, DIVERGED, FALSE_CLAIM, STOPPED = 1, 2, 3, 75
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class UsageError(ValueError):
-    """Something the user can put right; shown as one sentence, without a traceback."""
-
-
-class CannotWriteError(UsageError):
-    """The workdir has no room; what was saved there before is whole."""
-
-    def __init__(self, where: Path | str, reason: str) -> None:
-        """Say where, why, and how to go on."""
-        super().__init__(
-            f"{where} cannot be written ({reason}): make room or choose another --workdir; what is "
-            "saved there is whole, and the same command goes on from it."
-        )
-
-
-class StoppedError(Exception):
-    """A signal ended the run; the same command goes on from what is saved."""
-
-
-class FalseClaimError(Exception):
-    """The run finished, and something the program claims did not come out."""
-
-
-def define_float(
-    name: str, default: float | None, meaning: str, low: float, high: float = sys.float_info.max
-) -> None:
-    """Define a flag of a number in [low, high]: finite unless ``high`` is infinite, never NaN.
-
-    None stands for a number that is decided elsewhere.
-    """
-    flags.DEFINE_float(name, default, meaning)
-    within = f"from {low:g} to {high:g}" if high < sys.float_info.max else f">= {low:g}"
-    kind = "a number" if high > sys.float_info.max else "a finite number"
-    flags.register_validator(
-        name, lambda v: v is None or low <= v <= high, f"must be {kind} {within}."
-    )
-
-
-def parse(name: str, help_text: Callable[[], str] | None = None) -> None:
-    """Read the command line, where ``name`` says that the module is the program that is run.
-
-    A program calls this below its flags and above the imports that take seconds, those of JAX:
-
-        runs.parse(__name__)
-
-    Args:
-        name: the module's ``__name__``.
-        help_text: what --help prints below the module's docstring, instead of its flags in the
-            order of the alphabet.
-    """
-    if name != "__main__":
-        return
-    for common in COMMON:
-        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[common])  # --help shows them too
-    app.define_help_flags()
-    if help_text and {"--help", "-help", "-h", "-?", "--helpshort"} & set(sys.argv[1:]):
-        print(f"{(sys.modules[name].__doc__ or '').strip()}\n\n{help_text()}")
-        sys.exit(0)
-    try:
-        _remaining[:] = FLAGS(sys.argv)
-    except flags.Error as error:
-        _leave(f"{str(error).rstrip('.')}; --help lists the flags.", USAGE)
-    except SystemExit:  # absl leaves with 1 after its help
-        sys.exit(0)
-
-
-_remaining: list[str] = []  # of the command line, once its flags are read
-
-
-def main(program: Callable[[], None]) -> None:
-    """Run a program under absl; what the user must know ends it with a sentence and its code."""
-
-    def guarded(argv: list[str]) -> None:
-        if len(argv) > 1:
-            _leave(f"unknown argument {argv[1]!r}; every option is a --flag=value.", USAGE)
-        logging.set_verbosity(logging.WARNING)  # jax tells of every backend it does not find
-        logging.get_absl_handler().addFilter(_not_told_twice)
-        try:
-            program()
-        except CannotWriteError as error:
-            leave_at_once(str(error), USAGE)
-        except UsageError as error:
-            _leave(str(error), USAGE)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            leave_at_once(str(CannotWriteError(FLAGS.workdir, str(error.strerror))), USAGE)
-        except StoppedError as error:
-            _leave(str(error), STOPPED)
-        except FloatingPointError as error:
-            _leave(str(error), DIVERGED)
-        except FalseClaimError as error:
-            _leave(str(error), FALSE_CLAIM)
-        except Exception as error:
-            _leave_the_others(error)
-            raise
-
-    if not FLAGS.is_parsed():
-        parse("__main__")
-    app.run(guarded, flags_parser=lambda argv: _remaining)
-
-
-def _not_told_twice(record: Any) -> bool:
-    """Return whether to log a message: orbax logs several tracebacks of what it raises."""
-    return "orbax" not in record.pathname or record.levelno < logging.converter.STANDARD_ERROR
-
-
-def _leave(sentence: str, code: int) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(code)
-
-
-def leave_at_once(sentence: str, code: int) -> NoReturn:
-    """Print a sentence and end, without closing files or waiting for other processes."""
-    # Files are not closed: what they hold back has no room, and each would say so.
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
-    os._exit(code)
-
-
-def _one_of_several() -> bool:
-    devices = sys.modules.get("experiments.devices")  # where nothing has joined, not imported
-    return devices is not None and devices.several()
-
-
-def _leave_the_others(error: Exception) -> None:
-    """End at once after an error in one of several processes, which would wait for one another."""
-    if _one_of_several():
-        sys.modules["experiments.devices"].leave_if_alone(error)
-        traceback.print_exception(error)
-        sys.stderr.flush()
-        os._exit(USAGE)
 
 
 def make_folder(folder: Path) -> None:
@@ -209,7 +29,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         file = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
-        raise UsageError(
+        raise errors.UsageError(
             f"--workdir={folder} cannot be a folder: {file} is a file. Choose another folder, or "
             "remove that file."
         ) from None
@@ -217,36 +37,9 @@ def make_folder(folder: Path) -> None:
         raise _not_writable(folder, error) from error
 
 
-def _not_writable(folder: Path, error: OSError) -> UsageError:
+def _not_writable(folder: Path, error: OSError) -> errors.UsageError:
     where = f": {error.filename}" if error.filename else ""
-    return UsageError(f"--workdir={folder} cannot be written ({error.strerror}{where}).")
-
-
-def _flag_text() -> str:
-    """Return the flags of the program and this package as a flagfile, without where it is run."""
-    modules = FLAGS.flags_by_module_dict()
-    ours = {m for m in modules if m == sys.argv[0] or m.split(".")[0] in ("experiments", "scripts")}
-    own = {flag.name: flag for module in ours for flag in modules[module]}
-    lines = [own[name].serialize() for name in sorted(own) if name not in WHERE]
-    return "".join(f"{line}\n" for line in lines if line)
-
-
-def start() -> "Run":
-    """Return the run that the flags describe; a program's ``main`` calls it before any work."""
-    if not FLAGS.workdir:
-        raise UsageError("--workdir is not set: name a folder for what the run writes.")
-    from experiments import devices  # imports JAX, which can wait until the flags are read
-
-    if FLAGS.coordinator:
-        devices.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    elif FLAGS.num_processes > 1:
-        raise UsageError(f"--num_processes={FLAGS.num_processes} needs a --coordinator.")
-    mesh = devices.make_mesh(FLAGS.mesh)
-    with devices.refused_together():
-        run = Run(Path(FLAGS.workdir), _flag_text(), mesh, first=devices.is_first())
-    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(which, run.stop)
-    return run
+    return errors.UsageError(f"--workdir={folder} cannot be written ({error.strerror}{where}).")
 
 
 def _read_flags(workdir: Path) -> str:
@@ -259,7 +52,7 @@ def flags_of(workdir: Path) -> dict[str, str]:
     try:
         lines = _read_flags(workdir).splitlines()
     except OSError as error:
-        raise UsageError(f"{workdir} holds no run ({error.strerror}: flags.txt).") from error
+        raise errors.UsageError(f"{workdir} holds no run ({error.strerror}: flags.txt).") from error
     return dict(line.removeprefix("--").split("=", 1) for line in lines if "=" in line)
 
 
@@ -270,7 +63,7 @@ def _refuse_other_flags(workdir: Path, theirs: str, ours: str) -> None:
         differences = f"it has {' '.join(sorted(there - here)) or 'no more'}"
         differences += f", this one {' '.join(sorted(here - there)) or 'no more'}"
         longer = f" --init_from={workdir} trains on from its end." if "init_from" in FLAGS else ""
-        raise UsageError(
+        raise errors.UsageError(
             f"--workdir={workdir} holds a run with other flags: {differences}. Choose another "
             f"folder, or delete this one.{longer}"
         )
@@ -317,7 +110,7 @@ def _identity(row: dict[str, float]) -> tuple:
     return (row["step"], *sorted(row))
 
 
-def _locked(workdir: Path) -> filelock.FileLock:
+def _locked(workdir: Path, several: bool) -> filelock.FileLock:
     """Return a lock held on a folder, or refuse the folder that another process writes to.
 
     The kernel releases it when the process ends, by kill -9 as well.
@@ -336,12 +129,14 @@ def _locked(workdir: Path) -> filelock.FileLock:
     except filelock.Timeout:
         tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
         hint = "wait until it ends, or choose another folder"
-        if tasks > 1 and not FLAGS.coordinator:
+        if tasks > 1 and not several:
             hint = (
                 f"srun started {tasks} processes of this command; give it --ntasks=1, or let them "
                 f"share the work by --coordinator=auto --mesh={tasks}"
             )
-        raise UsageError(f"--workdir={workdir} is in use by another process: {hint}.") from None
+        raise errors.UsageError(
+            f"--workdir={workdir} is in use by another process: {hint}."
+        ) from None
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
             raise _not_writable(workdir, error) from error
@@ -389,14 +184,21 @@ class Run:
     """
 
     def __init__(
-        self, workdir: Path, flag_text: str = "", mesh: Any = None, *, first: bool = True
+        self,
+        workdir: Path,
+        flag_text: str = "",
+        mesh: Any = None,
+        *,
+        first: bool = True,
+        several: bool = False,
     ) -> None:
         """Make or take the workdir, or refuse it."""
+        self._several = several
         self.mesh, self.first, self.checkpoints = mesh, first, workdir / "checkpoints"
         self.folder = workdir
         if first:
             make_folder(workdir)
-            self._lock = _locked(workdir)
+            self._lock = _locked(workdir, several)
         else:
             self._thrown_away = tempfile.TemporaryDirectory()
             workdir = Path(self._thrown_away.name)
@@ -448,9 +250,9 @@ class Run:
                 f"stopped by {self.stopped_by}; run the same command again to go on from what is "
                 f"saved in {self.folder}."
             )
-            if _one_of_several():  # which would wait for this one while it waits for them
-                leave_at_once(sentence, STOPPED)
-            raise StoppedError(sentence)
+            if self._several:  # which would wait for this one while it waits for them
+                errors.leave_at_once(sentence, errors.STOPPED)
+            raise errors.StoppedError(sentence)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
@@ -482,7 +284,7 @@ class Run:
             self._metrics.write(_json(row) + "\n")
             self._metrics.flush()
         except OSError as error:
-            raise CannotWriteError(self.workdir, str(error.strerror)) from error
+            raise errors.CannotWriteError(self.workdir, str(error.strerror)) from error
         for name, value in metrics.items():
             if math.isfinite(value):  # TensorBoard draws no other, and complains
                 self._board.add_scalar(name, value, step)
@@ -511,7 +313,7 @@ class Run:
     def finish(self, summary: dict[str, Any], claims: dict[str, bool] | None = None) -> None:
         """Write summary.json and print it as the last line.
 
-        Raises FalseClaimError where a claim is false: the program then ends with code 3.
+        Raises errors.FalseClaimError where a claim is false: the program then ends with code 3.
         """
         if claims:
             summary = summary | {"claims": {name: bool(holds) for name, holds in claims.items()}}
@@ -522,41 +324,10 @@ class Run:
             print(_json(summary), flush=True)
         wrong = false_claims(summary)
         if wrong:
-            raise FalseClaimError(f"this does not hold: {'; '.join(wrong)}.")
+            raise errors.FalseClaimError(f"this does not hold: {'; '.join(wrong)}.")
 
 
 def false_claims(summary: dict[str, Any]) -> list[str]:
     """Return in words the claims of a summary that are false."""
     claims = summary.get("claims", {})
     return [name.replace("_", " ") for name, holds in claims.items() if not holds]
-
-
-def progress(
-    total: int, describe: str, *, shown: bool = True
-) -> tuple[Callable[[int, str], None], Callable[[], None]]:
-    """Return (advance, close): a bar with ETA on a terminal, now and then a line elsewhere."""
-    if not shown:
-        return lambda done, note: None, lambda: None
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (
-            TextColumn(describe),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        bar = Progress(*columns, console=console)
-        task = bar.add_task(describe, total=total, note="")
-        bar.start()
-        return lambda done, note: bar.update(task, completed=done, note=note), bar.stop
-    started = printed = time.perf_counter()
-
-    def advance(done: int, note: str) -> None:
-        nonlocal printed
-        now = time.perf_counter()
-        if now - printed > 5 or done == total:
-            printed = now
-            left = (now - started) * (total - done) / done
-            print(f"{describe} {done}/{total}, {left:.0f} s left, {note}", file=sys.stderr)
-
-    return advance, lambda: None
