@@ -31,8 +31,9 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments import data, objective_table, plots
-from experiments.densities import DENSITIES, HALF_WIDTH
+from experiments import objective_table, plots
+from experiments.data import minibatches
+from experiments.data.densities import DENSITIES, HALF_WIDTH
 from experiments.density2d_model import FINE, Exactly, grid, make_energy
 from experiments.objective_table import CONTINUOUS, Problem
 from experiments.run import loop
@@ -92,7 +93,7 @@ def main() -> None:
         "",
         objective,
         params,
-        data.batches(train, batch_size=FLAGS.batch_size, seed=seed),
+        minibatches.batches(train, batch_size=FLAGS.batch_size, seed=seed),
         train_key,
         steps=FLAGS.steps,
         learning_rate=FLAGS.learning_rate or CONTINUOUS[FLAGS.objective].learning_rate,

@@ -10,8 +10,9 @@ import ebm_jax
 from ebm_jax import gibbs
 from ebm_jax.energies.networks import MLP
 from ebm_jax.types import Array, Energy, Params
-from experiments import densities, objective_table
-from experiments.densities import HALF_WIDTH
+from experiments import objective_table
+from experiments.data import densities
+from experiments.data.densities import HALF_WIDTH
 
 FINE = 360  # cells of a side of the grid that measures: 0.025 wide
 

@@ -21,7 +21,7 @@ import ebm_jax
 from ebm_jax import distributions, samplers
 from ebm_jax.partition import annealed, bridges, estimates, paths
 from ebm_jax.types import Array, Distribution, Key, Params
-from experiments import data
+from experiments.data import minibatches, splits
 from experiments.image_model import Model
 from experiments.run.progress import stage
 
@@ -42,13 +42,13 @@ class LogPartition(NamedTuple):
 
 def noisy(x: np.ndarray, noise: float, seed: int, which: int) -> np.ndarray:
     """Return images as the energy models them."""
-    drawn = data.stream(seed, which, 0).standard_normal(x.shape, np.float32)
+    drawn = minibatches.stream(seed, which, 0).standard_normal(x.shape, np.float32)
     return x + noise * drawn
 
 
-def starts(split: data.Split, num_classes: int, chains: int, noise: float, seed: int) -> dict:
+def starts(split: splits.Split, num_classes: int, chains: int, noise: float, seed: int) -> dict:
     """Return as many noisy training images of every class, the classes in order."""
-    rng = data.stream(seed, START, 1)
+    rng = minibatches.stream(seed, START, 1)
     chosen = [rng.choice(np.flatnonzero(split.train_y == c), chains) for c in range(num_classes)]
     x = noisy(split.train_x[np.concatenate(chosen)], noise, seed, START)
     return {"x": jnp.asarray(x), "y": jnp.repeat(jnp.arange(num_classes), chains)}
@@ -117,7 +117,7 @@ def measure(
     key: Key,
     model: Model,
     params: Params,
-    split: data.Split,
+    split: splits.Split,
     *,
     noise: float,
     step_size: float,

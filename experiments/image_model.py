@@ -16,8 +16,8 @@ from ebm_jax import objectives, samplers
 from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointConv, JointMLP
 from ebm_jax.types import Array, Energy, MakeSampler, Objective, Params, Sampler
-from experiments import image_data
-from experiments.image_data import Images
+from experiments.data import image_sets
+from experiments.data.image_sets import Images
 from experiments.image_defaults import KERNEL, SMALL
 from experiments.run import checkpoints, command_line, devices, errors, work_directory
 
@@ -163,7 +163,7 @@ def prepare(
     generative: str,
 ) -> Prepared:
     """Return the data without the class held out (-1 for none), and the model of it."""
-    images, unseen = image_data.hold_out(images, hold_out_class)
+    images, unseen = image_sets.hold_out(images, hold_out_class)
     model = make_model(
         images.split.train_x,
         images.shape,
@@ -187,7 +187,7 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
     given = work_directory.flags_of(workdir)
     try:
         prepared = prepare(
-            image_data.load(given["data"], given.get("data_dir")),
+            image_sets.load(given["data"], given.get("data_dir")),
             int(given["hold_out_class"]),
             int(given["hidden"]),
             float(given["data_noise"]),

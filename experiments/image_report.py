@@ -15,8 +15,9 @@ import rich.table
 import rich.text
 from scipy.special import logsumexp
 
-from experiments import data, evaluation, plots
-from experiments.image_data import Images
+from experiments import evaluation, plots
+from experiments.data import splits
+from experiments.data.image_sets import Images
 from experiments.image_samples import Samples
 from experiments.run import work_directory
 from experiments.run.progress import stage
@@ -329,7 +330,7 @@ def headlines(results: Results, summary: dict[str, float], targets: dict[str, st
 
 def outlier_name(name: str) -> str:
     """Return an outlier's name in prose; the user's own as it is."""
-    return name.replace("_", "-") if name in data.OUTLIERS else name
+    return name.replace("_", "-") if name in splits.OUTLIERS else name
 
 
 def warnings(results: Results, summary: dict[str, float], targets: dict[str, str]) -> list[str]:

@@ -8,7 +8,8 @@ import optax
 
 from ebm_jax import training
 from ebm_jax.types import Key, Objective, Params
-from experiments import data, image_model
+from experiments import image_model
+from experiments.data import minibatches, splits
 from experiments.run import devices, loop, work_directory
 
 BATCH = 256
@@ -17,13 +18,13 @@ GROUP = 25  # updates a dispatch
 CLASSIFIER_NOISE = 0.2  # at most, of the images that the classifier sees
 
 
-def batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], dict]:
+def batches(split: splits.Split, data_noise: float, seed: int) -> Callable[[int], dict]:
     """Return t -> batch t: the images modelled, noisy, and those the classifier sees."""
-    plain = data.batches((split.train_x, split.train_y), batch_size=BATCH, seed=seed)
+    plain = minibatches.batches((split.train_x, split.train_y), batch_size=BATCH, seed=seed)
 
     def batch(t: int) -> dict:
         x, y = plain(t)
-        generator = data.stream(seed, data.NOISE, t)
+        generator = minibatches.stream(seed, minibatches.NOISE, t)
         noise = generator.standard_normal(x.shape, np.float32)
         return {
             "configuration": {"x": x + data_noise * noise, "y": y},
@@ -33,14 +34,14 @@ def batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], 
     return batch
 
 
-def flow_batches(split: data.Split, seed: int) -> Callable[[int], dict]:
+def flow_batches(split: splits.Split, seed: int) -> Callable[[int], dict]:
     """Return t -> batch t of the flow: the images without noise, and those the classifier sees."""
     shown = (split.train_x, split.train_y)
-    plain = data.batches(shown, batch_size=BATCH_BESIDE_FLOW, seed=seed)
+    plain = minibatches.batches(shown, batch_size=BATCH_BESIDE_FLOW, seed=seed)
 
     def batch(t: int) -> dict:
         x, y = plain(t)
-        generator = data.stream(seed, data.FLOW, t)
+        generator = minibatches.stream(seed, minibatches.FLOW, t)
         return {
             "flow": image_model.flow_batch(x[:FLOW_BATCH], y[:FLOW_BATCH]),
             "clean": {"x": x[:FLOW_BATCH], "y": y[:FLOW_BATCH]},
@@ -50,7 +51,7 @@ def flow_batches(split: data.Split, seed: int) -> Callable[[int], dict]:
     return batch
 
 
-def refining_batches(split: data.Split, data_noise: float, seed: int) -> Callable[[int], dict]:
+def refining_batches(split: splits.Split, data_noise: float, seed: int) -> Callable[[int], dict]:
     """Return t -> batch t of the flow and of chains together; the classifier sees those of both."""
     flow, noisy = flow_batches(split, seed), batches(split, data_noise, seed)
     return lambda t: flow(t) | noisy(t)

@@ -44,9 +44,7 @@ import jax
 import numpy as np
 
 from experiments import (
-    data,
     evaluation,
-    image_data,
     image_likelihood,
     image_model,
     image_report,
@@ -54,7 +52,8 @@ from experiments import (
     loss_table,
     plots,
 )
-from experiments.image_data import Images
+from experiments.data import image_sets, splits
+from experiments.data.image_sets import Images
 from experiments.image_defaults import KERNEL, defaults
 from experiments.image_model import Model, Prepared, load, prepare
 from experiments.image_training import batches, fit, flow_batches, refining_batches
@@ -158,7 +157,7 @@ def sample(key, prepared: Prepared, params, count: int) -> image_samples.Samples
 
 def absolute(which: Any) -> Any:
     """Return a file or folder as a path that holds anywhere; another value as it is."""
-    is_path = isinstance(which, str) and which not in image_data.NAMED
+    is_path = isinstance(which, str) and which not in image_sets.NAMED
     return str(Path(which).absolute()) if is_path else which
 
 
@@ -206,7 +205,7 @@ def settle(images: Images) -> None:
     for name, value in chosen.items():
         if FLAGS[name].value is None:
             FLAGS[name].value = value
-    image_data.hold_out(images, FLAGS.hold_out_class)  # or refuse
+    image_sets.hold_out(images, FLAGS.hold_out_class)  # or refuse
     if FLAGS.channels and min(images.shape[:2]) < KERNEL:
         raise errors.UsageError(
             f"{FLAGS['channels'].serialize()} needs images of {KERNEL} pixels or "
@@ -236,13 +235,13 @@ def main() -> None:
     source = FLAGS.sample_from or FLAGS.init_from
     if source:
         adopt(source)
-    images = image_data.load(FLAGS.data, FLAGS.data_dir)
+    images = image_sets.load(FLAGS.data, FLAGS.data_dir)
     others = {}
     for which in FLAGS.outliers if not FLAGS.sample_from else ():
-        name = image_data.name_of(which)
-        if name in others or name in (*data.OUTLIERS, *image_report.SHOWN):
+        name = image_sets.name_of(which)
+        if name in others or name in (*splits.OUTLIERS, *image_report.SHOWN):
             raise errors.UsageError(f"--outliers={which}: there are others of the name {name}.")
-        others[name] = image_data.outliers(which, images.shape, FLAGS.data_dir)
+        others[name] = image_sets.outliers(which, images.shape, FLAGS.data_dir)
     settle(images)
     run = entry.start()
     if FLAGS.sample_from:
@@ -283,7 +282,7 @@ def main() -> None:
         image_report.Results(
             classes=image_report.by_parts(model.classes, params),
             images=images,
-            outliers=data.outliers(images.split.test_x, FLAGS.seed) | prepared.unseen | others,
+            outliers=splits.outliers(images.split.test_x, FLAGS.seed) | prepared.unseen | others,
             loss=FLAGS.loss,
             history=history,
             samples=samples,
@@ -294,7 +293,7 @@ def main() -> None:
             judge=judging,
             alarms=rung,
         ),
-        image_data.name_of(FLAGS.data),
+        image_sets.name_of(FLAGS.data),
         image_report.TARGETS.get(FLAGS.data, {}),
     )
 

@@ -44,8 +44,9 @@ import optax
 
 from ebm_jax import training
 from ebm_jax.partition import exact
-from experiments import data, datasets, objective_table, plots
-from experiments.datasets import Bits
+from experiments import objective_table, plots
+from experiments.data import datasets, minibatches
+from experiments.data.datasets import Bits
 from experiments.nltcs_model import chow_liu, evaluator, independent_bits, make_energy
 from experiments.objective_table import BINARY, Problem
 from experiments.run import loop
@@ -103,7 +104,7 @@ def fit(
         name,
         trainer,
         trainer.init(params, chain_key),
-        data.batches(problem.data, batch_size=batch_size, seed=FLAGS.seed),
+        minibatches.batches(problem.data, batch_size=batch_size, seed=FLAGS.seed),
         train_key,
         num_steps=steps,
         group=-(-steps // 20),

@@ -11,7 +11,7 @@ import ebm_jax
 from ebm_jax.energies.networks import MLP
 from ebm_jax.types import Array, Energy, Params
 from experiments import objective_table
-from experiments.datasets import Bits
+from experiments.data.datasets import Bits
 
 
 def independent_bits(train: np.ndarray, test: np.ndarray) -> float:

@@ -60,19 +60,20 @@ import numpy as np
 import optax
 
 from ebm_jax import training
-from experiments import data, datasets, plots, rbm_model
+from experiments import plots, rbm_model
+from experiments.data import datasets, minibatches, splits
 from experiments.run import devices, loop
 
 
 class Dataset(NamedTuple):
     """Where images come from, and how many epochs they take."""
 
-    load: Callable[[str | None], data.Split]
+    load: Callable[[str | None], splits.Split]
     epochs: int
 
 
 DATASETS = {
-    "digits": Dataset(lambda data_dir: data.digits(), EPOCHS["digits"]),
+    "digits": Dataset(lambda data_dir: splits.digits(), EPOCHS["digits"]),
     "mnist": Dataset(datasets.mnist, EPOCHS["mnist"]),
 }
 
@@ -82,12 +83,12 @@ ANNEALED = 100  # chains each way
 SHOWN = 16  # images a row
 
 
-def binary(split: data.Split) -> data.Split:
+def binary(split: splits.Split) -> splits.Split:
     """Return the split with pixels that are on or off."""
     return split._replace(train_x=split.train_x >= 0.5, test_x=split.test_x >= 0.5)
 
 
-def fit(run: work_directory.Run, split: data.Split, params, key, *, steps: int):
+def fit(run: work_directory.Run, split: splits.Split, params, key, *, steps: int):
     """Train as the flags say; return the averaged parameters and the history."""
     rates = rbm_model.base_rates(split.train_x)
     objective = rbm_model.make_objective(
@@ -109,7 +110,7 @@ def fit(run: work_directory.Run, split: data.Split, params, key, *, steps: int):
         "",
         trainer,
         trainer.init(*devices.place(run.mesh, (params, init_key))),
-        data.batches(split.train_x, batch_size=FLAGS.batch_size, seed=FLAGS.seed),
+        minibatches.batches(split.train_x, batch_size=FLAGS.batch_size, seed=FLAGS.seed),
         train_key,
         num_steps=steps,
         group=-(-steps // 20),
@@ -119,7 +120,7 @@ def fit(run: work_directory.Run, split: data.Split, params, key, *, steps: int):
     return state.average, history
 
 
-def exact(params, split: data.Split) -> dict[str, float]:
+def exact(params, split: splits.Split) -> dict[str, float]:
     """Return the mean log-likelihoods of training and test images, all states summed over."""
     log_z = rbm_model.log_partition(params)
     return {
@@ -128,7 +129,7 @@ def exact(params, split: data.Split) -> dict[str, float]:
     }
 
 
-def bracketed(params, split: data.Split, key) -> dict:
+def bracketed(params, split: splits.Split, key) -> dict:
     """Return the test log-likelihood and its interval, by annealing up and down."""
     sample_key, anneal_key = jax.random.split(key)
     # Chains from the data forget it before they are annealed.
@@ -157,7 +158,7 @@ def tiles(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def draw(
-    run: work_directory.Run, params, means: np.ndarray, split: data.Split, history: dict
+    run: work_directory.Run, params, means: np.ndarray, split: splits.Split, history: dict
 ) -> None:
     """Write filters.png, samples.png and, where it is exact, likelihood.png."""
     weights = np.asarray(params.weights).T

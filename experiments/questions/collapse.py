@@ -37,7 +37,8 @@ from sklearn.cluster import KMeans
 
 from ebm_jax import objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, loss_table, plots
+from experiments import loss_table, plots
+from experiments.data import minibatches, toy_points
 from experiments.questions import plane
 from experiments.run import loop
 
@@ -69,7 +70,7 @@ def contrastive(run, train, record, key, *, steps: int, seed: int):
             objective = objectives.maximum_likelihood(energy, points, log_weights=log_volumes)
         else:
             examples, objective = candidates, plane.contrast(name)
-        batch = data.batches(examples, batch_size=128, seed=seed)
+        batch = minibatches.batches(examples, batch_size=128, seed=seed)
         fitted, history = loop.fit(
             run, name, objective, params, batch, fit_key, steps=steps, measure=spread
         )
@@ -100,7 +101,7 @@ def without_training(train, record, seed: int):
 
 def bottlenecks(run, train, record, key, *, steps: int, seed: int):
     """Train networks that can only be low where a narrow layer can lead."""
-    batch = data.batches(train, batch_size=256, seed=seed)
+    batch = minibatches.batches(train, batch_size=256, seed=seed)
     for width, width_key in zip(WIDTHS[1:], jax.random.split(key, len(WIDTHS) - 1), strict=True):
         encoder, decoder = (JointMLP((64, 64), n, jnp.sin) for n in (width, 2))
 
@@ -188,7 +189,7 @@ def summarise(volumes, spreads) -> tuple[dict, dict]:
 def main() -> None:
     """Answer the question."""
     run, seed, steps = entry.start(), FLAGS.seed, FLAGS.steps
-    train, held_out = data.two_spirals(2000, seed), data.two_spirals(1000, seed + 1)
+    train, held_out = toy_points.two_spirals(2000, seed), toy_points.two_spirals(1000, seed + 1)
     points, _ = plane.grid()
     surfaces, volumes = {}, {}
 
@@ -201,7 +202,7 @@ def main() -> None:
     without_training(train, record, seed)
     bottlenecks(run, train, record, keys[1], steps=2 * steps, seed=seed)
     sparse_codes(run, train, record, keys[2], steps=FLAGS.code_steps, seed=seed)
-    least = plane.least_volume(data.two_spirals(1_000_000, seed + 2))
+    least = plane.least_volume(toy_points.two_spirals(1_000_000, seed + 2))
     draw(run.workdir / "collapse.png", surfaces, volumes, least, updates, spreads)
     measured, claims = summarise(volumes, spreads)
     run.finish({"least_volume": least} | measured, claims)

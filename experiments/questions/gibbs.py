@@ -29,7 +29,8 @@ import numpy as np
 
 from ebm_jax import energies, gibbs, jit, losses, objectives, samplers
 from ebm_jax.energies import networks
-from experiments import data, evaluation, plots
+from experiments import evaluation, plots
+from experiments.data import minibatches, splits
 from experiments.questions import plane
 from experiments.run import loop
 
@@ -41,7 +42,7 @@ COMMON = np.array([1.0, 0.0])
 
 def fit(run, name: str, objective, params, examples, key, *, steps: int, seed: int):
     """Train on batches of examples; return the parameters."""
-    batch = data.batches(examples, batch_size=128, seed=seed)
+    batch = minibatches.batches(examples, batch_size=128, seed=seed)
     return loop.fit(run, name, objective, params, batch, key, steps=steps, learning_rate=5e-3)[0]
 
 
@@ -50,7 +51,7 @@ def classifier(run, key, *, steps: int, seed: int) -> dict:
 
     ``allowed`` says which answers remain to someone told whether the digit is even.
     """
-    split, network = data.digits(), networks.JointMLP((128,), 10)
+    split, network = splits.digits(), networks.JointMLP((128,), 10)
     init_key, fit_key = jax.random.split(key)
     params = network.init(init_key, split.train_x[0])
     objective = objectives.discriminative(network.apply, losses.nll)

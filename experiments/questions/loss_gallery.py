@@ -35,7 +35,8 @@ from ebm_jax.energies import networks
 from ebm_jax.losses import gradients
 from ebm_jax.losses.margins import margin_condition
 from ebm_jax.types import Objective
-from experiments import data, evaluation, loss_table, plots
+from experiments import evaluation, loss_table, plots
+from experiments.data import minibatches, splits
 from experiments.run import loop
 
 COLUMNS = 6
@@ -80,7 +81,7 @@ def together(objective: Objective) -> Objective:
 
 
 def train(
-    run, title: str, loss, split: data.Split, labels: np.ndarray, seeds: np.ndarray, steps: int
+    run, title: str, loss, split: splits.Split, labels: np.ndarray, seeds: np.ndarray, steps: int
 ) -> np.ndarray:
     """Train a classifier for every row of labels and its seed; return their energies of the test.
 
@@ -89,7 +90,7 @@ def train(
     init_keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 0))(seeds)
     params = jax.vmap(network.init, (0, None))(init_keys, split.train_x[0])
     rows = [
-        data.batches((split.train_x, y), batch_size=64, seed=int(seed))
+        minibatches.batches((split.train_x, y), batch_size=64, seed=int(seed))
         for y, seed in zip(labels, seeds, strict=True)
     ]
 
@@ -139,7 +140,7 @@ def compare(
     run, chosen: dict[str, tuple[str, float]], *, steps: int, seeds: np.ndarray, mislabelled: float
 ) -> dict[str, dict[str, np.ndarray]]:
     """Train with every loss on right labels and on noisy ones; return what each is worth."""
-    split, rows = data.digits(), {}
+    split, rows = splits.digits(), {}
     clean = np.tile(split.train_y, (len(seeds), 1))
     noisy = mislabel(split.train_y, mislabelled, len(seeds), int(seeds[0]))
     labels = np.concatenate([clean, noisy]).astype(np.int32)

@@ -39,7 +39,8 @@ import ebm_jax
 from ebm_jax import gibbs, objectives, samplers, training
 from ebm_jax.energies.networks import MLP
 from ebm_jax.types import Objective
-from experiments import data, evaluation, plots
+from experiments import evaluation, plots
+from experiments.data import minibatches, toy_points
 from experiments.questions import plane
 from experiments.run import loop
 
@@ -79,7 +80,7 @@ def trained_with_chains(run, energy, params, train, count: int, key, *, steps: i
         "",
         trainer,
         trainer.init(params, init_key),
-        data.batches(train, batch_size=len(train), seed=seed),
+        minibatches.batches(train, batch_size=len(train), seed=seed),
         train_key,
         num_steps=steps,
         group=-(-steps // 20),
@@ -200,7 +201,7 @@ def summarise(found, sizes, scale: float) -> tuple[dict, dict]:
 def main() -> None:
     """Answer the question."""
     run, seed, count = entry.start(), FLAGS.seed, FLAGS.samples
-    train, energy = data.two_spirals(2000, seed), NETWORK.apply
+    train, energy = toy_points.two_spirals(2000, seed), NETWORK.apply
     init_key, train_key, *keys = jax.random.split(jax.random.key(seed), 5)
     params, persistent = trained_with_chains(
         run,

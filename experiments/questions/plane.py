@@ -15,7 +15,8 @@ from ebm_jax import diagnostics, gibbs, objectives
 from ebm_jax.energies.networks import MLP
 from ebm_jax.inference import sparse_coding
 from ebm_jax.types import Energy, Objective
-from experiments import data, loss_table
+from experiments import loss_table
+from experiments.data import minibatches
 from experiments.run import checkpoints, command_line, loop, work_directory
 
 HALF_WIDTH = 4.0  # the spirals end at about 3.5
@@ -111,7 +112,7 @@ def fit_code(
     """
     start_key, fit_key = jax.random.split(key)
     start = jax.vmap(bumps)(uniform(start_key, len(BUMPS))).T, sparsity
-    batch = data.batches(positives, batch_size=128, seed=seed)
+    batch = minibatches.batches(positives, batch_size=128, seed=seed)
     fitted, _ = loop.fit(
         run, name, _PUSH_DOWN_CODE, start, batch, fit_key, steps=steps, learning_rate=3e-2
     )

@@ -36,7 +36,8 @@ import numpy as np
 import ebm_jax
 from ebm_jax import diagnostics, objectives
 from ebm_jax.energies.networks import MLP
-from experiments import data, loss_table, plots
+from experiments import loss_table, plots
+from experiments.data import minibatches
 from experiments.questions import plane
 from experiments.run import loop
 
@@ -107,7 +108,7 @@ def alternatives(run, params, exact, key, *, steps: int, seed: int):
     wrong = points[abs(np.hypot(*points.T) - 1) > 0.2]
     candidates = plane.against(on_curve, wrong, 8, seed)
     keys = iter(jax.random.split(key, len(MARGINS) + len(PENALTIES)))
-    batch = data.batches(candidates, batch_size=256, seed=seed)
+    batch = minibatches.batches(candidates, batch_size=256, seed=seed)
     found = {}
     for name in MARGINS:
         objective = objectives.discriminative(
@@ -117,7 +118,7 @@ def alternatives(run, params, exact, key, *, steps: int, seed: int):
     # The slope is held down everywhere, half of the points being near the curve's walls.
     even = np.random.default_rng(seed).uniform(-2, 2, (1000, 2)).astype(np.float32)
     around = np.concatenate([even, circle(1000, 0.1, seed)])
-    batch = data.batches({"data": on_curve, "around": around}, batch_size=256, seed=seed)
+    batch = minibatches.batches({"data": on_curve, "around": around}, batch_size=256, seed=seed)
     for weight in PENALTIES:
         slope = objectives.gradient_penalty(NETWORK.apply)
         objective = objectives.weighted_sum(
@@ -136,12 +137,12 @@ def by_likelihood(run, beta: float, params, exact, key, *, steps: int, seed: int
     rates, batch_size = {}, 256
     for spread, spread_key in zip(SPREADS, keys[1:], strict=True):
         points = circle(2000, spread, seed)
-        batch = data.batches(points, batch_size=batch_size, seed=seed)
+        batch = minibatches.batches(points, batch_size=batch_size, seed=seed)
         name = f"beta {beta:g} spread {spread:g}"
         history = train(run, name, exact, params, batch, spread_key, steps=steps // 2, decay=True)
         theory = float(1 / (beta * np.hypot(*points.T).var()))
         rates[beta, spread] = float(history["curvature"][-1]), theory
-    batch = data.batches(circle(2000, 0.0, seed), batch_size=batch_size, seed=seed)
+    batch = minibatches.batches(circle(2000, 0.0, seed), batch_size=batch_size, seed=seed)
     return rates, train(run, f"beta {beta:g} spread 0", exact, params, batch, keys[0], steps=steps)
 
 

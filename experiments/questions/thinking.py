@@ -44,7 +44,8 @@ import numpy as np
 import ebm_jax
 from ebm_jax import inference, losses, objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, plots
+from experiments import plots
+from experiments.data import minibatches
 from experiments.run import loop
 
 SIDE, BATCH, TESTS = 4, 128, 512
@@ -78,7 +79,7 @@ TASKS = {"addition": addition, "inverse": inverse}
 
 def problems(task, num: int, seed: int, number: int, *, harder: bool = False):
     """Return problems by their number, none like another."""
-    return task(data.stream(seed, data.NOISE, number), num, harder=harder)
+    return task(minibatches.stream(seed, minibatches.NOISE, number), num, harder=harder)
 
 
 def energy(params, x, y):

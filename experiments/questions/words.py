@@ -32,7 +32,8 @@ from ebm_jax.energies import networks
 from ebm_jax.inference import alignment
 from ebm_jax.inference.alignment import Word
 from ebm_jax.types import Objective
-from experiments import data, loss_table, plots
+from experiments import loss_table, plots
+from experiments.data import minibatches
 from experiments.lettering import ALPHABET, HEIGHT, STRIDE, WINDOW, Images, num_windows, render
 from experiments.run import loop
 
@@ -151,7 +152,7 @@ def curriculum(rng, *, jitter: bool, num_steps: int, seed: int):
     def words(longest: int, steps: int):
         size = min(5000 * longest, BATCH * max(steps, 1))
         images = render(rng, rng.integers(1, longest + 1, size), longest=4, jitter=jitter)
-        return data.batches(images, batch_size=BATCH, seed=seed)
+        return minibatches.batches(images, batch_size=BATCH, seed=seed)
 
     early, late = words(2, first), words(4, num_steps - first)
     return lambda t: early(t) if t < first else late(t)
@@ -181,7 +182,7 @@ def compare(run, rng, key, *, steps: int, seed: int) -> dict[str, float]:
     params = network.init(init_key, jnp.zeros((HEIGHT, WINDOW)))
     # The same start for all.
     params = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(TABLE)), params)
-    batch = data.batches(images, batch_size=BATCH // 2, seed=seed)
+    batch = minibatches.batches(images, batch_size=BATCH // 2, seed=seed)
     options = {"steps": steps, "learning_rate": 5e-3, "decay": False}
     params, _ = loop.fit(run, "every loss", every_loss(), params, batch, fit_key, **options)
     letters, _ = jit(jax.vmap(read, (0, None)))(params, test)

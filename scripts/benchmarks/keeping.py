@@ -21,10 +21,11 @@ STEPS = 500  # a training, a sixth of the main job: what a run costs once weighs
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """Trainings of the main job at its default flags, kept as a run and kept nowhere."""
     del peers
-    from experiments import image_data, image_defaults, image_model, image_training, loss_table
+    from experiments import image_defaults, image_model, image_training, loss_table
+    from experiments.data import image_sets
     from experiments.run import loop, work_directory
 
-    found, noise = image_data.load("digits"), 0.13
+    found, noise = image_sets.load("digits"), 0.13
     chosen = image_defaults.defaults(found.shape, False, "pcd")
     steps, group = (4, 2) if quick else (STEPS, image_training.GROUP)
     prepared = image_model.prepare(

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import datasets
+from experiments import names
 from experiments.run import command_line, entry, errors, work_directory
 from scripts.results import digits, published
 
 flags.DEFINE_list("only", None, f"Rows, of digits, {', '.join(published.ROWS)}.")
-command_line.define_path("data_dir", None, datasets.DATA_DIR)
+command_line.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_integer(
     "seeds", 3, "How many seeds of the digits example, from --seed on.", lower_bound=1
 )

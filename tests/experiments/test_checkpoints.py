@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from ebm_jax import objectives, samplers, training
-from experiments import data
+from experiments.data import minibatches
 from experiments.run import checkpoints, errors, loop, work_directory
 from experiments.run.checkpoints import Checkpoints
 
@@ -40,7 +40,7 @@ POINTS = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
 
 def train(run, num_steps=12, stop_after=None):
     """Train; a signal arrives while update ``stop_after`` gets its batch."""
-    plain = data.batches(POINTS, batch_size=16, seed=0)
+    plain = minibatches.batches(POINTS, batch_size=16, seed=0)
 
     def batch(t):
         if t == stop_after:

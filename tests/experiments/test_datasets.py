@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from experiments import datasets
+from experiments.data import datasets
 from experiments.run.errors import UsageError
 
 

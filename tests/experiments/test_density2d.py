@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from experiments import density2d_model
-from experiments.densities import DENSITIES
+from experiments.data.densities import DENSITIES
 from experiments.run import errors
 
 QUICK = (

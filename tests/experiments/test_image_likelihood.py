@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ebm_jax.energies import Gaussian
-from experiments import data, image_likelihood, image_model
+from experiments import image_likelihood, image_model
+from experiments.data import splits
 
 NOISE = 0.1
 MEANS = np.array([[0.2, 0.7, 0.4], [0.6, 0.3, 0.5]])
@@ -35,7 +36,7 @@ def split(means):
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 50).astype(np.int32)
     x = (means[y] + 0.15 * rng.standard_normal((100, 3))).astype(np.float32)
-    return data.Split(x, y, x[::2], y[::2])
+    return splits.Split(x, y, x[::2], y[::2])
 
 
 def measured(means, num_betas):
@@ -84,7 +85,7 @@ def test_it_is_that_of_a_known_density():
 def test_classes_are_as_heavy_as_they_are_many():
     """A third and two thirds: their Z are of this ratio, not equal."""
     some = split(MEANS)
-    few = data.Split(some.train_x[25:], some.train_y[25:], some.test_x, some.test_y)
+    few = splits.Split(some.train_x[25:], some.train_y[25:], some.test_x, some.test_y)
     options = {"noise": NOISE, "step_size": 0.02, "num_betas": 300, "seed": 0}
     _, levels = image_likelihood.measure(jax.random.key(0), gaussians(MEANS), None, few, **options)
     raised = LEVELS + levels

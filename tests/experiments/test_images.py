@@ -13,15 +13,8 @@ from absl import flags
 from PIL import Image
 
 import ebm_jax
-from experiments import (
-    data,
-    image_data,
-    image_model,
-    image_report,
-    image_samples,
-    image_training,
-    loss_table,
-)
+from experiments import image_model, image_report, image_samples, image_training, loss_table
+from experiments.data import image_sets, minibatches, splits
 from experiments.run.checkpoints import write_parameters
 
 QUICK = (
@@ -374,12 +367,14 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler
 
 def test_the_noise_of_a_batch_is_its_own():
     """Fresh at every number, the same when asked again, of the stated size, and not the order's."""
-    split = data.digits()
+    split = splits.digits()
     batch = image_training.batches(split, data_noise=0.5, seed=3)
     first, second = batch(0), batch(1)
     again = image_training.batches(split, data_noise=0.5, seed=3)(1)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, second))
-    clean = data.batches((split.train_x, split.train_y), batch_size=image_training.BATCH, seed=3)
+    clean = minibatches.batches(
+        (split.train_x, split.train_y), batch_size=image_training.BATCH, seed=3
+    )
     noise = []
     for number, found in enumerate((first, second)):
         x, y = clean(number)
@@ -398,7 +393,7 @@ def test_the_noise_of_a_batch_is_its_own():
 
 def test_flow_and_classifier_see_the_same_images():
     """Those of the flow are the first of the classifier's, without noise; all in new orders."""
-    split = data.digits()
+    split = splits.digits()
     batch = image_training.flow_batches(split, seed=3)
     found, again = batch(2), image_training.flow_batches(split, seed=3)(2)
     assert jax.tree.all(jax.tree.map(np.array_equal, found, again))
@@ -416,7 +411,7 @@ def test_flow_and_classifier_see_the_same_images():
 
 def test_chains_beside_the_flow_have_batches_of_both():
     """What only one takes is its own, and the classifier sees the larger one's images."""
-    split = data.digits()
+    split = splits.digits()
     found = image_training.refining_batches(split, 0.5, seed=3)(2)
     flow = image_training.flow_batches(split, seed=3)(2)
     noisy = image_training.batches(split, 0.5, seed=3)(2)
@@ -523,7 +518,7 @@ def finished_run(tmp_path):
 
 
 def run_model():
-    images = image_data.load("digits")
+    images = image_sets.load("digits")
     options = {"channels": (), "precision": "float32", "generative": "energy_matching"}
     model = image_model.prepare(images, -1, 8, 0.2, **options).model
     return model, model.init(jax.random.key(9))
@@ -558,7 +553,7 @@ def test_training_goes_on_from_a_finished_run(program, finished_run, tmp_path, m
 
 def test_more_steps_in_the_same_folder_are_another_run(program, finished_run):
     images = program("images", f"--workdir={finished_run}", "--steps=9")
-    with pytest.raises(image_data.UsageError, match=f"--init_from={finished_run} trains on from"):
+    with pytest.raises(image_sets.UsageError, match=f"--init_from={finished_run} trains on from"):
         images.main()
 
 
@@ -566,7 +561,7 @@ def test_more_steps_in_the_same_folder_are_another_run(program, finished_run):
 def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
     def refuses(message, *given):
         images = program("images", f"--{way}={finished_run}", f"--workdir={tmp_path / 'a'}", *given)
-        with pytest.raises(image_data.UsageError, match=message):
+        with pytest.raises(image_sets.UsageError, match=message):
             images.main()
 
     refuses("--hidden=9, but .*run has 8, which its weights belong to: leave", "--hidden=9")
@@ -640,7 +635,7 @@ def test_colours_without_classes_in_a_file(program, tmp_path, capsys):
 def test_the_pictures_show_the_ink():
     ink = np.zeros((2, 9))
     ink[1, 4] = 1
-    shown = image_data.Images(None, (3, 3), ["0"], ink=True).pictures(ink)[None]
+    shown = image_sets.Images(None, (3, 3), ["0"], ink=True).pictures(ink)[None]
     (picture,) = pictures(f'src="{image_report.embedded("png", image_report.plots.png(shown))}"')
     pixels = np.asarray(picture)
     assert pixels.shape == (5, 10)
@@ -681,7 +676,7 @@ def test_bad_flags_are_refused_before_any_work(program, given, message):
     ],
 )
 def test_what_the_data_do_not_allow_is_refused(program, tmp_path, given, message):
-    with pytest.raises(image_data.UsageError, match=message):
+    with pytest.raises(image_sets.UsageError, match=message):
         program("images", f"--workdir={tmp_path}", *given).main()
 
 
@@ -689,7 +684,7 @@ def test_images_narrower_than_a_convolution(program, tmp_path, capsys):
     """They get none, and who asks for one is told."""
     own = npz(tmp_path / "own.npz", np.random.default_rng(0).random((30, 9, 2)))
     given = (*QUICK, "--generative=pcd", f"--data={own}", f"--workdir={tmp_path / 'a'}")
-    with pytest.raises(image_data.UsageError, match=r"--channels=2 needs .* of shape \(9, 2\)"):
+    with pytest.raises(image_sets.UsageError, match=r"--channels=2 needs .* of shape \(9, 2\)"):
         program("images", *given, "--channels=2").main()
     program("images", *given, "--samples=8", "--betas=0").main()
     assert finished(capsys, tmp_path / "a")["frechet"] > 0

@@ -10,7 +10,7 @@ import pytest
 
 from ebm_jax.training import DivergedError, trainer
 from ebm_jax.types import Objective
-from experiments import data
+from experiments.data import minibatches
 from experiments.run import loop, work_directory
 
 
@@ -22,7 +22,7 @@ def noisy_square(params, state, batch, key):
 
 OBJECTIVE = Objective(lambda params, key: jnp.zeros(()), noisy_square)
 INIT_KEY, TRAIN_KEY = jax.random.split(jax.random.key(0))
-BATCH = data.batches(np.arange(7, dtype=np.float32), batch_size=3, seed=0)
+BATCH = minibatches.batches(np.arange(7, dtype=np.float32), batch_size=3, seed=0)
 TRAINER = trainer(OBJECTIVE, optax.adam(0.1))
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import densities, loss_table, names, objective_table
+from experiments import loss_table, names, objective_table
 from experiments.__main__ import programs
+from experiments.data import densities
 from experiments.run import command_line
 
 ROOT = Path(__file__).parents[2]

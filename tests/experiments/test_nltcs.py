@@ -10,7 +10,8 @@ import pytest
 from absl import flags
 
 from ebm_jax.partition import exact
-from experiments import datasets, nltcs_model
+from experiments import nltcs_model
+from experiments.data import datasets
 from experiments.run import errors
 
 

@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiments import data, image_data, image_report, image_samples, plots
+from experiments import image_report, image_samples, plots
+from experiments.data import image_sets, splits
 from experiments.run import work_directory
 
 NAMES = [
@@ -55,7 +56,7 @@ def results(**changes):
     rng = np.random.default_rng(0)
     count = len(NAMES)
     x, y = rng.random((4 * count, 4)).astype(np.float32), np.repeat(np.arange(count), 4)
-    images = image_data.Images(data.Split(x, y, x, y), (2, 2), list(NAMES), ink=False)
+    images = image_sets.Images(splits.Split(x, y, x, y), (2, 2), list(NAMES), ink=False)
     samples = image_samples.Samples(x[::4], y[::4], x[None, ::4], 10, 1.0, 1.0)
     inpainted = image_report.Inpainted(x[::4], np.arange(4) > 1, x[: 2 * count].reshape(-1, 2, 4))
     given = {

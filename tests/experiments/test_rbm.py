@@ -16,7 +16,8 @@ from absl import flags
 from ebm_jax import samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM
-from experiments import datasets, rbm_model
+from experiments import rbm_model
+from experiments.data import datasets
 from experiments.run import errors
 
 QUICK = ("--epochs=1", "--batch_size=500", "--chains=8", "--sample_steps=2", "--betas=4")
@@ -131,7 +132,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
     assert used["hidden"] == str(params.weights.shape[1])
     assert np.ndim(energy(params, np.zeros(64, bool))) == 0
     if exact:
-        found = module.exact(params, module.binary(module.data.digits()))
+        found = module.exact(params, module.binary(module.splits.digits()))
         np.testing.assert_allclose(found["test_log_likelihood"], summary["test_log_likelihood"])
 
 
@@ -195,7 +196,7 @@ loop.train = spied
 
 for mesh in ("1", "2"):
     flags.FLAGS(["rbm", *sys.argv[2:], "--mesh=" + mesh, f"--workdir={sys.argv[1]}/{mesh}"])
-    split = rbm.binary(rbm.data.digits())
+    split = rbm.binary(rbm.splits.digits())
     params = rbm.rbm_model.start(jax.random.key(0), split.train_x, 21, centered=True)
     rbm.fit(entry.start(), split, params, jax.random.key(1), steps=4)
 """

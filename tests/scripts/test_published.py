@@ -10,8 +10,8 @@ import pytest
 from absl import flags
 
 from ebm_jax.energies.boltzmann import RBM
-from experiments import datasets
-from experiments.data import Split
+from experiments.data import datasets
+from experiments.data.splits import Split
 from experiments.run import errors
 from scripts.results import ising_tables, published
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import i0e, ndtr
 
-from experiments import data
+from experiments.data import toy_points
 
 HALF_WIDTH = 4.5
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(256)
@@ -88,7 +88,7 @@ def _gaussians() -> Density:
 
 
 def _spirals(points: np.ndarray) -> np.ndarray:
-    """Return the log-density of ``data.two_spirals``: noise that is uniform plus normal."""
+    """Return the log-density of ``toy_points.two_spirals``: noise that is uniform plus normal."""
     angle = 3 * np.pi * NODES  # of density proportional to it
     start = np.stack([-np.cos(angle) * angle, np.sin(angle) * angle], 1) / 3
     width, scale, weights = 1 / 6, 0.1, np.exp(LOG_WEIGHTS) * 2 * NODES
@@ -189,7 +189,7 @@ def _cosine(t: np.ndarray) -> list[np.ndarray]:
 
 DENSITIES = {
     "8gaussians": _gaussians(),
-    "2spirals": Density(data.two_spirals, _in_blocks(_spirals)),
+    "2spirals": Density(toy_points.two_spirals, _in_blocks(_spirals)),
     "checkerboard": _checkerboard(),
     "pinwheel": _pinwheel(),
     "rings": _rings(),

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from experiments import data, datasets
+from experiments.data import datasets, splits
 from experiments.names import IMAGES as NAMED
 from experiments.run.errors import UsageError
 
@@ -33,7 +33,7 @@ GREY, COLOURED = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV
 class Images(NamedTuple):
     """Images (n, pixels) in [0, 1], what shape they have, and how they are shown."""
 
-    split: data.Split
+    split: splits.Split
     shape: tuple[int, ...]  # (height, width), or with 3 colours
     classes: list[str]
     ink: bool  # whether 1 is ink on paper, not light
@@ -47,7 +47,7 @@ class Images(NamedTuple):
 def load(which: str, data_dir: str | None = None) -> Images:
     """Return a data set by its name, or what is in a file or folder."""
     if which == "digits":
-        return Images(data.digits(), (8, 8), [str(d) for d in range(10)], ink=True)
+        return Images(splits.digits(), (8, 8), [str(d) for d in range(10)], ink=True)
     if which == "mnist":
         return Images(datasets.mnist(data_dir), (28, 28), [str(d) for d in range(10)], ink=True)
     if which == "notmnist":
@@ -58,7 +58,7 @@ def load(which: str, data_dir: str | None = None) -> Images:
     if found.tested is not None:
         kept = ~found.tested
         parts = (x[kept], found.y[kept], x[~kept], found.y[~kept])
-        return Images(data.Split(*parts), shape, found.classes, ink=False)
+        return Images(splits.Split(*parts), shape, found.classes, ink=False)
     for name, count in zip(found.classes, np.bincount(found.y), strict=True):
         if count < 2:
             raise UsageError(
@@ -95,7 +95,7 @@ def hold_out(images: Images, held_out: int) -> tuple[Images, dict[str, np.ndarra
             f"--hold_out_class={held_out}: the data have the classes 0 to {count - 1}, and one "
             "must be left."
         )
-    split, unseen = data.hold_out(images.split, held_out)
+    split, unseen = splits.hold_out(images.split, held_out)
     kept = [name for c, name in enumerate(images.classes) if c != held_out]
     return images._replace(split=split, classes=kept), {"held_out": unseen}
 
@@ -105,9 +105,9 @@ def name_of(which: str) -> str:
     return which if which in NAMED else Path(which).stem
 
 
-def _split(x: np.ndarray, y: np.ndarray) -> data.Split:
+def _split(x: np.ndarray, y: np.ndarray) -> splits.Split:
     tested = min(TESTED, max(len(x) // 5, y.max() + 1))
-    return data.stratified(x, y, tested)
+    return splits.stratified(x, y, tested)
 
 
 class _Found(NamedTuple):

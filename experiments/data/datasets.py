@@ -16,11 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ebm_jax.energies.boltzmann import RBM
-from experiments.data import Split
+from experiments.data.splits import Split
 from experiments.run.command_line import home_path
 from experiments.run.errors import UsageError
-
-DATA_DIR = "Folder of published data, EBM_JAX_DATA if unset; what is missing is downloaded into it."
 
 
 class Source(NamedTuple):
