@@ -49,7 +49,7 @@ from experiments import (
     image_model,
     image_report,
     image_samples,
-    loss_table,
+    losses_by_name,
     plots,
 )
 from experiments.data import image_sets, splits
@@ -72,7 +72,7 @@ def train(
 
     Returns the averaged parameters, the history of the last part, and the alarms of all parts.
     """
-    (images, _, model), loss = prepared, loss_table.named(FLAGS.loss, FLAGS.margin)
+    (images, _, model), loss = prepared, losses_by_name.named(FLAGS.loss, FLAGS.margin)
     split = images.split
     if FLAGS.init_from:
         params = image_model.parameters_of(Path(FLAGS.init_from), model)

@@ -37,13 +37,13 @@ from sklearn.cluster import KMeans
 
 from ebm_jax import objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import loss_table, plots
+from experiments import losses_by_name, plots
 from experiments.data import minibatches, toy_points
 from experiments.questions import plane
 from experiments.run import loop
 
 NO_MARGIN = ("energy", "perceptron", "lvq2")
-CONTRASTS = (*loss_table.NAMES, "likelihood")
+CONTRASTS = (*losses_by_name.NAMES, "likelihood")
 CENTRES = (1, 4, 16, 64, 256)
 WIDTHS = (0, 1, 2)
 SPARSITIES = (0.001, 0.01, 0.1, 0.3, 0.6, 1.0)

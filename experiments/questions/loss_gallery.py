@@ -35,7 +35,7 @@ from ebm_jax.energies import networks
 from ebm_jax.losses import gradients
 from ebm_jax.losses.margins import margin_condition
 from ebm_jax.types import Objective
-from experiments import evaluation, loss_table, plots
+from experiments import evaluation, losses_by_name, plots
 from experiments.data import minibatches, splits
 from experiments.run import loop
 
@@ -45,7 +45,7 @@ network = networks.JointMLP((64,), 10)
 
 def pairwise(name: str, margin: float):
     """Return any loss of the table as a function of (E+, E-): the only two answers there are."""
-    over_candidates = loss_table.named(name, margin)
+    over_candidates = losses_by_name.named(name, margin)
 
     @jit
     def loss(right, wrong):
@@ -132,7 +132,7 @@ def settings(names, margin: float, hard_margin: float) -> dict[str, tuple[str, f
     return soft | {
         f"{name}, hard margin": (name, hard_margin)
         for name in names
-        if name in loss_table.WITH_MARGIN
+        if name in losses_by_name.WITH_MARGIN
     }
 
 
@@ -145,7 +145,7 @@ def compare(
     noisy = mislabel(split.train_y, mislabelled, len(seeds), int(seeds[0]))
     labels = np.concatenate([clean, noisy]).astype(np.int32)
     for title, (name, margin) in chosen.items():
-        loss = loss_table.named(name, margin)
+        loss = losses_by_name.named(name, margin)
         found = train(run, title, loss, split, labels, np.tile(seeds, 2), steps)
         row, bad = (measure(part, split.test_y) for part in np.split(found, 2))
         rows[title] = row | {f"{key}_noisy": value for key, value in bad.items()}
@@ -253,7 +253,7 @@ def claim(table: dict[str, tuple], force: dict, rows: dict, margin: float) -> di
         "the_force_of_square_square_grows": force["square_square_force_at_10"] == 20,
         "three_losses_have_no_margin": without == {"energy", "perceptron", "lvq2"},
         "the_margin_is_the_one_asked_for": all(
-            table[name][1] == margin for name in loss_table.WITH_MARGIN
+            table[name][1] == margin for name in losses_by_name.WITH_MARGIN
         ),
         "the_energy_loss_learns_nothing": accuracy.get("energy", 0) < 0.2,
         "every_other_loss_classifies": all(
@@ -266,7 +266,7 @@ def main() -> None:
     """Check the margins and the forces, then train with every loss."""
     run = entry.start()
     seeds = FLAGS.seed + np.arange(FLAGS.seeds)
-    pairs = {name: pairwise(name, FLAGS.margin) for name in loss_table.NAMES}
+    pairs = {name: pairwise(name, FLAGS.margin) for name in losses_by_name.NAMES}
     table = {name: (loss, margin_condition(loss).margin) for name, loss in pairs.items()}
     chosen = settings(FLAGS.losses, FLAGS.margin, FLAGS.hard_margin)
     rows = compare(run, chosen, steps=FLAGS.steps, seeds=seeds, mislabelled=FLAGS.mislabelled)

@@ -15,7 +15,7 @@ from ebm_jax import diagnostics, gibbs, objectives
 from ebm_jax.energies.networks import MLP
 from ebm_jax.inference import sparse_coding
 from ebm_jax.types import Energy, Objective
-from experiments import loss_table
+from experiments import losses_by_name
 from experiments.data import minibatches
 from experiments.run import checkpoints, command_line, loop, work_directory
 
@@ -90,7 +90,9 @@ def uniform(key: jax.Array, count: int) -> jax.Array:
 
 def contrast(name: str) -> Objective:
     """Return a loss of the table for ``positive_energy``, of batches from ``against``."""
-    return objectives.discriminative(jax.vmap(positive_energy, (None, 0)), loss_table.named(name))
+    return objectives.discriminative(
+        jax.vmap(positive_energy, (None, 0)), losses_by_name.named(name)
+    )
 
 
 _PUSH_DOWN_CODE = objectives.push_down(sparse_energy)

@@ -36,7 +36,7 @@ import numpy as np
 import ebm_jax
 from ebm_jax import diagnostics, objectives
 from ebm_jax.energies.networks import MLP
-from experiments import loss_table, plots
+from experiments import losses_by_name, plots
 from experiments.data import minibatches
 from experiments.questions import plane
 from experiments.run import loop
@@ -112,7 +112,7 @@ def alternatives(run, params, exact, key, *, steps: int, seed: int):
     found = {}
     for name in MARGINS:
         objective = objectives.discriminative(
-            jax.vmap(NETWORK.apply, (None, 0)), loss_table.named(name)
+            jax.vmap(NETWORK.apply, (None, 0)), losses_by_name.named(name)
         )
         found[name] = train(run, name, objective, params, batch, next(keys), steps=steps)
     # The slope is held down everywhere, half of the points being near the curve's walls.

@@ -32,9 +32,17 @@ from ebm_jax.energies import networks
 from ebm_jax.inference import alignment
 from ebm_jax.inference.alignment import Word
 from ebm_jax.types import Objective
-from experiments import loss_table, plots
+from experiments import losses_by_name, plots
 from experiments.data import minibatches
-from experiments.lettering import ALPHABET, HEIGHT, STRIDE, WINDOW, Images, num_windows, render
+from experiments.questions.lettering import (
+    ALPHABET,
+    HEIGHT,
+    STRIDE,
+    WINDOW,
+    Images,
+    num_windows,
+    render,
+)
 from experiments.run import loop
 
 LENGTHS = (1, 2, 3, 4)
@@ -42,7 +50,7 @@ HARD, SOFT = np.inf, 1.0
 OVER_ALL_WORDS = ("nll", "mee")  # soft alone: their other answer is every other word
 TABLE = [
     (name, beta)
-    for name in loss_table.NAMES
+    for name in losses_by_name.NAMES
     for beta in (HARD, SOFT)
     if beta == SOFT or name not in OVER_ALL_WORDS
 ]
@@ -99,8 +107,8 @@ def any_loss(which, beta, energies, word: Word, windows):
     right, wrong = (free_energy(energies, w, windows, beta) for w in (word, rival))
     rest = alignment.words_free_energy(energies, beta=beta, num_windows=windows, without=word)
     table = [
-        loss_table.named(name)(jnp.stack([right, rest if name in OVER_ALL_WORDS else wrong]), 0)
-        for name in loss_table.NAMES
+        losses_by_name.named(name)(jnp.stack([right, rest if name in OVER_ALL_WORDS else wrong]), 0)
+        for name in losses_by_name.NAMES
     ]
     return jnp.stack(table)[which], wrong - right
 
@@ -131,7 +139,7 @@ def every_loss() -> Objective:
 
     Adam moves every number by itself, so that each is trained as if it were alone.
     """
-    which = jnp.array([loss_table.NAMES.index(name) for name, _ in TABLE])
+    which = jnp.array([losses_by_name.NAMES.index(name) for name, _ in TABLE])
     betas = jnp.array([beta for _, beta in TABLE])
 
     def one(params, which, beta, batch):
@@ -202,7 +210,7 @@ def show(axis, images: Images, index: int, letters, path) -> None:
 
 def table_bars(axis, table: dict[str, float], steps: int) -> None:
     """Draw how many words every loss of the table learnt to read."""
-    names = loss_table.NAMES
+    names = losses_by_name.NAMES
     for shift, kind in ((-0.2, "hard"), (0.2, "soft")):
         heights = [table.get(f"{name}/{kind}", 0) for name in names]
         axis.bar(np.arange(len(names)) + shift, heights, 0.4, label=f"{kind} alignment")

@@ -21,7 +21,7 @@ STEPS = 500  # a training, a sixth of the main job: what a run costs once weighs
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """Trainings of the main job at its default flags, kept as a run and kept nowhere."""
     del peers
-    from experiments import image_defaults, image_model, image_training, loss_table
+    from experiments import image_defaults, image_model, image_training, losses_by_name
     from experiments.data import image_sets
     from experiments.run import loop, work_directory
 
@@ -50,7 +50,7 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         restart_fraction=0.005,
         groups=1,
     )
-    terms |= image_model.discriminative(prepared.model, loss_table.named("nll"))
+    terms |= image_model.discriminative(prepared.model, losses_by_name.named("nll"))
     objective = image_model.trained(prepared.model, terms)
     trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)

@@ -10,10 +10,11 @@ import optax
 
 from ebm_jax.partition import exact
 from ebm_jax.types import Params
-from experiments import density2d_model, nltcs_model
 from experiments.data import datasets, minibatches
 from experiments.data.densities import DENSITIES
-from experiments.objective_table import BINARY, CONTINUOUS, Problem, Row
+from experiments.density2d import model as density2d_model
+from experiments.nltcs import model as nltcs_model
+from experiments.objectives_by_name import BINARY, CONTINUOUS, Problem, Row
 from experiments.run import loop
 
 NAMES = (*DENSITIES, "nltcs")

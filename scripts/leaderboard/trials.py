@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ebm_jax import training
-from experiments import objective_table
+from experiments import objectives_by_name
 from experiments.run import loop, work_directory
 from scripts.leaderboard import cost
 from scripts.leaderboard.problems import Trial, table, trial
@@ -51,7 +51,12 @@ class Trainable:
     """An objective with its options on a problem: what an update costs, how many there are."""
 
     def __init__(
-        self, name: str, row: objective_table.Row, options: dict[str, Any], of: Trial, folder: Path
+        self,
+        name: str,
+        row: objectives_by_name.Row,
+        options: dict[str, Any],
+        of: Trial,
+        folder: Path,
     ) -> None:
         """Make the objective; nothing is compiled."""
         self._name, self._row, self._of, self._folder = name, row, of, folder
@@ -72,7 +77,7 @@ class Trainable:
             batch = self._of.batch(0)
             energy = cost.multiplications(
                 self._of.problem.energy,
-                objective_table.energy_params(state.params),
+                objectives_by_name.energy_params(state.params),
                 self._of.problem.data[0],
             )
             update = cost.multiplications(trainer.step, state, batch(0), key)

@@ -19,8 +19,8 @@ from ebm_jax import distributions, jit
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.partition import annealed, estimates, exact, paths
-from experiments import rbm_model
 from experiments.data import datasets
+from experiments.rbm import model as rbm_model
 from experiments.run import errors
 from scripts.results import ising_tables
 

@@ -20,10 +20,11 @@ Setting = dict[str, str]
 
 # Run where the program is imported, so that its flags never meet the sweep's own.
 CHECK = """
-import importlib, json, sys
+import importlib.util, json, sys
 from absl import flags
 program, settings = json.load(sys.stdin)
-importlib.import_module(program)
+is_package = importlib.util.find_spec(program).submodule_search_locations
+importlib.import_module(f"{program}.__main__" if is_package else program)
 for setting in settings:
     for name in setting:
         if name not in flags.FLAGS:

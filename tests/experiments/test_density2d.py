@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments import density2d_model
 from experiments.data.densities import DENSITIES
+from experiments.density2d import model as density2d_model
 from experiments.run import errors
 
 QUICK = (

@@ -13,7 +13,7 @@ from absl import flags
 from PIL import Image
 
 import ebm_jax
-from experiments import image_model, image_report, image_samples, image_training, loss_table
+from experiments import image_model, image_report, image_samples, image_training, losses_by_name
 from experiments.data import image_sets, minibatches, splits
 from experiments.run.checkpoints import write_parameters
 
@@ -656,7 +656,7 @@ def test_the_pictures_show_the_ink():
         (["--betas=2"], "must be 0, or at least 3"),
         (["--generative=gan"], "gan.*<energy_matching.pcd.none>"),
         (["--channels=8,-1"], "must be integers >= 1, as in 32,64, or nothing"),
-        (["--loss=hing"], f"hing.*<{'.'.join(loss_table.NAMES)}>"),
+        (["--loss=hing"], f"hing.*<{'.'.join(losses_by_name.NAMES)}>"),
     ],
 )
 def test_bad_flags_are_refused_before_any_work(program, given, message):

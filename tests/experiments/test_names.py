@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import loss_table, names, objective_table
+from experiments import losses_by_name, names, objectives_by_name
 from experiments.__main__ import programs
 from experiments.data import densities
 from experiments.run import command_line
@@ -33,10 +33,10 @@ def start(program, *flags):
 
 
 def test_the_names_are_those_of_the_tables():
-    assert names.LOSSES == loss_table.NAMES
+    assert names.LOSSES == losses_by_name.NAMES
     assert tuple(densities.DENSITIES) == names.DENSITIES
-    assert tuple(objective_table.CONTINUOUS) == names.CONTINUOUS
-    assert tuple(objective_table.BINARY) == names.BINARY
+    assert tuple(objectives_by_name.CONTINUOUS) == names.CONTINUOUS
+    assert tuple(objectives_by_name.BINARY) == names.BINARY
 
 
 @pytest.mark.parametrize("program", [*programs(), *SCRIPTS])

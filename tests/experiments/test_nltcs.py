@@ -10,8 +10,8 @@ import pytest
 from absl import flags
 
 from ebm_jax.partition import exact
-from experiments import nltcs_model
 from experiments.data import datasets
+from experiments.nltcs import model as nltcs_model
 from experiments.run import errors
 
 

@@ -25,7 +25,7 @@ FEWER = {  # some of what a program goes through, where each costs a compilation
     },
     "sharp_edges": {"BETAS": (1.0,), "MARGINS": ("hinge",), "PENALTIES": (0.1,)},
     "loss_gallery": {
-        "loss_table.NAMES": ("energy", "hinge", "log", "simple", "square_square", "nll")
+        "losses_by_name.NAMES": ("energy", "hinge", "log", "simple", "square_square", "nll")
     },
 }
 FEW = {

@@ -16,8 +16,8 @@ from absl import flags
 from ebm_jax import samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM
-from experiments import rbm_model
 from experiments.data import datasets
+from experiments.rbm import model as rbm_model
 from experiments.run import errors
 
 QUICK = ("--epochs=1", "--batch_size=500", "--chains=8", "--sample_steps=2", "--betas=4")
@@ -177,7 +177,7 @@ OVER_A_MESH = """
 import sys
 import jax
 from absl import flags
-from experiments import rbm
+from experiments.rbm import __main__ as rbm
 from experiments.run import loop
 from experiments.run import entry
 from experiments.run import errors
@@ -197,7 +197,7 @@ loop.train = spied
 for mesh in ("1", "2"):
     flags.FLAGS(["rbm", *sys.argv[2:], "--mesh=" + mesh, f"--workdir={sys.argv[1]}/{mesh}"])
     split = rbm.binary(rbm.splits.digits())
-    params = rbm.rbm_model.start(jax.random.key(0), split.train_x, 21, centered=True)
+    params = rbm.model.start(jax.random.key(0), split.train_x, 21, centered=True)
     rbm.fit(entry.start(), split, params, jax.random.key(1), steps=4)
 """
 

@@ -126,7 +126,9 @@ def test_the_programs_are_listed_with_what_they_ask(capsys):
     lines = capsys.readouterr().out.splitlines()
     home = Path(listing.__file__).parent
     programs = [
-        ".".join(("experiments", *path.relative_to(home).with_suffix("").parts))
+        ".".join(("experiments", *path.relative_to(home).with_suffix("").parts)).removesuffix(
+            ".__main__"
+        )
         for path in home.rglob("*.py")
         if "    entry.main(main)" in path.read_text(encoding="utf-8")
     ]

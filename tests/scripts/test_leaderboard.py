@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import objective_table
-from experiments.objective_table import Problem
+from experiments import objectives_by_name
+from experiments.objectives_by_name import Problem
 from experiments.run import errors
 from scripts.leaderboard import cost, page, problems, trials
 
@@ -49,7 +49,7 @@ def bits():
     problem = Problem(linear, rows, states, num_chains=16)
 
     def measure(params):
-        p, q = rows.mean(0), jax.nn.sigmoid(-objective_table.energy_params(params))
+        p, q = rows.mean(0), jax.nn.sigmoid(-objectives_by_name.energy_params(params))
         divergence = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
         return {"gap": float(divergence.sum())}
 

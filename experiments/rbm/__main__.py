@@ -60,8 +60,9 @@ import numpy as np
 import optax
 
 from ebm_jax import training
-from experiments import plots, rbm_model
+from experiments import plots
 from experiments.data import datasets, minibatches, splits
+from experiments.rbm import model
 from experiments.run import devices, loop
 
 
@@ -90,8 +91,8 @@ def binary(split: splits.Split) -> splits.Split:
 
 def fit(run: work_directory.Run, split: splits.Split, params, key, *, steps: int):
     """Train as the flags say; return the averaged parameters and the history."""
-    rates = rbm_model.base_rates(split.train_x)
-    objective = rbm_model.make_objective(
+    rates = model.base_rates(split.train_x)
+    objective = model.make_objective(
         FLAGS.objective,
         rates,
         FLAGS.hidden,
@@ -122,9 +123,9 @@ def fit(run: work_directory.Run, split: splits.Split, params, key, *, steps: int
 
 def exact(params, split: splits.Split) -> dict[str, float]:
     """Return the mean log-likelihoods of training and test images, all states summed over."""
-    log_z = rbm_model.log_partition(params)
+    log_z = model.log_partition(params)
     return {
-        f"{name}_log_likelihood": float(-rbm_model.mean_energy(params, x) - log_z)
+        f"{name}_log_likelihood": float(-model.mean_energy(params, x) - log_z)
         for name, x in (("train", split.train_x), ("test", split.test_x))
     }
 
@@ -133,12 +134,12 @@ def bracketed(params, split: splits.Split, key) -> dict:
     """Return the test log-likelihood and its interval, by annealing up and down."""
     sample_key, anneal_key = jax.random.split(key)
     # Chains from the data forget it before they are annealed.
-    ends, _ = rbm_model.sample(
+    ends, _ = model.sample(
         sample_key, params, split.train_x[:ANNEALED], max(FLAGS.sample_steps, FLAGS.betas)
     )
-    rates = rbm_model.base_rates(split.train_x)
-    found = rbm_model.bracket(anneal_key, params, rates, ends, FLAGS.betas)
-    train, test = (float(rbm_model.mean_energy(params, x)) for x in (split.train_x, split.test_x))
+    rates = model.base_rates(split.train_x)
+    found = model.bracket(anneal_key, params, rates, ends, FLAGS.betas)
+    train, test = (float(model.mean_energy(params, x)) for x in (split.train_x, split.test_x))
     bounds, interval = ([-test - z for z in ends[::-1]] for ends in (found.bounds, found.interval))
     return {
         "train_log_likelihood": -train - found.log_z,
@@ -192,7 +193,7 @@ def main() -> None:
     split = binary(dataset.load(FLAGS.data_dir))
     start_key, fit_key, sample_key, bracket_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
     steps = -(-(FLAGS.epochs or dataset.epochs) * len(split.train_x) // FLAGS.batch_size)
-    params = rbm_model.start(start_key, split.train_x, FLAGS.hidden, centered=FLAGS.centered)
+    params = model.start(start_key, split.train_x, FLAGS.hidden, centered=FLAGS.centered)
     began = run.seconds()
     params, history = fit(run, split, params, fit_key, steps=steps)
     summary = {"updates": steps, "training_seconds": round(run.seconds() - began, 1)}
@@ -201,9 +202,9 @@ def main() -> None:
     else:
         summary |= {"exact": False} | bracketed(params, split, bracket_key)
     noise_key, run_key = jax.random.split(sample_key)
-    rates = jax.nn.sigmoid(rbm_model.base_rates(split.train_x))
+    rates = jax.nn.sigmoid(model.base_rates(split.train_x))
     noise = jax.random.bernoulli(noise_key, rates, (SHOWN * 8, len(rates)))
-    _, means = rbm_model.sample(run_key, params, noise, FLAGS.sample_steps)
+    _, means = model.sample(run_key, params, noise, FLAGS.sample_steps)
     draw(run, params, np.asarray(means), split, history)
     pictures = sorted(path.stem for path in run.workdir.glob("*.png"))
     run.write("report.md", report(summary, run.flag_text, pictures))

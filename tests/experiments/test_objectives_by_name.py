@@ -9,8 +9,8 @@ import pytest
 
 from ebm_jax import gibbs
 from ebm_jax.partition import exact
-from experiments import objective_table
-from experiments.objective_table import BINARY, CONTINUOUS, Problem
+from experiments import objectives_by_name
+from experiments.objectives_by_name import BINARY, CONTINUOUS, Problem
 from experiments.run import errors
 
 TABLES = {"points": CONTINUOUS, "bits": BINARY}
@@ -41,10 +41,10 @@ def test_every_row_gives_a_loss_and_a_gradient(kind, name):
     problem, params = problem_of(table)
     row = table[name]
     start = row.start(problem, params, key)
-    assert jax.tree.structure(objective_table.energy_params(start)) == jax.tree.structure(params)
+    assert jax.tree.structure(objectives_by_name.energy_params(start)) == jax.tree.structure(params)
     searched = [[f"{k}={v}"] for k, values in row.search.items() for v in values]
     for given in [[], *searched]:
-        objective = row.make(problem, **objective_table.options_of(table, name, given))
+        objective = row.make(problem, **objectives_by_name.options_of(table, name, given))
 
         def value_and_gradient(params, key, objective=objective):
             state = objective.init(params, key)
@@ -82,14 +82,14 @@ def test_the_first_value_to_try_is_the_default(kind, name):
 
 def test_options_are_read_as_the_defaults_are():
     given = ["steps=3", "step_size=1", "restart=5e-1"]
-    found = objective_table.options_of(CONTINUOUS, "pcd", given)
+    found = objectives_by_name.options_of(CONTINUOUS, "pcd", given)
     assert found == {"steps": 3, "step_size": 1.0, "restart": 0.5}
     assert type(found["step_size"]) is float
     for given in ("steps=2.5", "steps", "steps=[1]", "steps=__import__"):
         with pytest.raises(errors.UsageError, match="steps must be one int"):
-            objective_table.options_of(CONTINUOUS, "pcd", [given])
+            objectives_by_name.options_of(CONTINUOUS, "pcd", [given])
     with pytest.raises(errors.UsageError, match="the options of exact are none"):
-        objective_table.options_of(BINARY, "exact", ["steps=1"])
+        objectives_by_name.options_of(BINARY, "exact", ["steps=1"])
 
 
 def test_the_mixture_that_is_drawn_from_has_the_density_it_says():
@@ -97,7 +97,7 @@ def test_the_mixture_that_is_drawn_from_has_the_density_it_says():
     rng = np.random.default_rng(0)
     means, log_scales = rng.normal(size=(4, 2)), rng.normal(size=(4, 2)) / 3
     params = {"means": jnp.asarray(means), "log_scales": jnp.asarray(log_scales)}
-    draw = jax.jit(objective_table._draw_mixture, static_argnums=2)
+    draw = jax.jit(objectives_by_name._draw_mixture, static_argnums=2)
     x, log_q = map(np.asarray, draw(params, jax.random.key(0), 4000))
     scales = np.exp(log_scales)
     away = (x[:, None] - means) / scales

@@ -10,7 +10,7 @@ import ebm_jax
 from ebm_jax import gibbs
 from ebm_jax.energies.networks import MLP
 from ebm_jax.types import Array, Energy, Params
-from experiments import objective_table
+from experiments import objectives_by_name
 from experiments.data import densities
 from experiments.data.densities import HALF_WIDTH
 
@@ -64,7 +64,7 @@ class Exactly:
 
     def measure(self, params: Params) -> dict[str, float]:
         """Return test NLL, divergence and total variation of an energy's parameters."""
-        log_q, nll = self._evaluate(objective_table.energy_params(params))
+        log_q, nll = self._evaluate(objectives_by_name.energy_params(params))
         log_q = np.asarray(log_q, np.float64)
         self.seen.append(log_q)
         p = np.exp(self.log_truth)

@@ -31,11 +31,11 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments import objective_table, plots
+from experiments import objectives_by_name, plots
 from experiments.data import minibatches
 from experiments.data.densities import DENSITIES, HALF_WIDTH
-from experiments.density2d_model import FINE, Exactly, grid, make_energy
-from experiments.objective_table import CONTINUOUS, Problem
+from experiments.density2d.model import FINE, Exactly, grid, make_energy
+from experiments.objectives_by_name import CONTINUOUS, Problem
 from experiments.run import loop
 
 NUM_TEST = 20_000
@@ -84,7 +84,7 @@ def main() -> None:
     train = density.sample(FLAGS.num_train, int(train_seed))
     test = density.sample(NUM_TEST, int(test_seed))
     problem = Problem(energy, train, points, log_areas, FLAGS.batch_size)
-    objective, params = objective_table.prepare(
+    objective, params = objectives_by_name.prepare(
         CONTINUOUS, FLAGS.objective, problem, FLAGS.option, init(init_key), start_key
     )
     exactly, began = Exactly(density, energy, test, FINE), run.seconds()

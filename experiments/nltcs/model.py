@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 import ebm_jax
 from ebm_jax.energies.networks import MLP
 from ebm_jax.types import Array, Energy, Params
-from experiments import objective_table
+from experiments import objectives_by_name
 from experiments.data.datasets import Bits
 
 
@@ -70,7 +70,9 @@ def evaluator(energy: Energy, states: Array, bits: Bits) -> Callable[[Params], d
     on_states = ebm_jax.jit(jax.vmap(energy, (None, 0)))
 
     def evaluate(params: Params) -> dict[str, float]:
-        energies = np.asarray(on_states(objective_table.energy_params(params), states), np.float64)
+        energies = np.asarray(
+            on_states(objectives_by_name.energy_params(params), states), np.float64
+        )
         log_z = np.logaddexp.reduce(-energies)
         return {f"{name}_nll": float(energies[n].mean() + log_z) for name, n in numbers.items()}
 

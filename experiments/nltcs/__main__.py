@@ -44,11 +44,11 @@ import optax
 
 from ebm_jax import training
 from ebm_jax.partition import exact
-from experiments import objective_table, plots
+from experiments import objectives_by_name, plots
 from experiments.data import datasets, minibatches
 from experiments.data.datasets import Bits
-from experiments.nltcs_model import chow_liu, evaluator, independent_bits, make_energy
-from experiments.objective_table import BINARY, Problem
+from experiments.nltcs.model import chow_liu, evaluator, independent_bits, make_energy
+from experiments.objectives_by_name import BINARY, Problem
 from experiments.run import loop
 
 MOST_COLUMNS = 20
@@ -92,7 +92,7 @@ def fit(
     batch_size = rows if name == "exact" else min(FLAGS.batch_size, rows)
     _, init = make_energy(problem.data, FLAGS.hidden)
     init_key, start_key, chain_key, train_key = jax.random.split(key, 4)
-    objective, params = objective_table.prepare(
+    objective, params = objectives_by_name.prepare(
         BINARY, name, problem, options, init(init_key), start_key
     )
     rate = FLAGS.learning_rate or BINARY[name].learning_rate
