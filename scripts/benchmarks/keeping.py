@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import optax
 
-from ebm_jax import training
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
@@ -21,14 +20,16 @@ STEPS = 500  # a training, a sixth of the main job: what a run costs once weighs
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """Trainings of the main job at its default flags, kept as a run and kept nowhere."""
     del peers
-    from experiments import image_defaults, image_model, image_training, losses_by_name
+    from experiments import losses_by_name
     from experiments.data import image_sets
+    from experiments.images import chains, defaults, loading, objective_terms
+    from experiments.images import training as image_training
     from experiments.run import loop, work_directory
 
     found, noise = image_sets.load("digits"), 0.13
-    chosen = image_defaults.defaults(found.shape, False, "pcd")
+    chosen = defaults.defaults(found.shape, False, "pcd")
     steps, group = (4, 2) if quick else (STEPS, image_training.GROUP)
-    prepared = image_model.prepare(
+    prepared = loading.prepare(
         found,
         -1,
         chosen["hidden"],
@@ -38,20 +39,20 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
         generative="pcd",
     )
     split = prepared.images.split
-    labels = image_model.proportions(split.train_y, chosen["buffer_size"])
-    terms = image_model.likelihood(
+    labels = chains.proportions(split.train_y, chosen["buffer_size"])
+    terms = objective_terms.likelihood(
         prepared.model,
-        initial=image_model.from_noise(labels, split.train_x.shape[1], None),
+        initial=chains.from_noise(labels, split.train_x.shape[1], None),
         weight=chosen["generative_weight"],
-        chains=image_model.chains_of(chosen["sampler"], chosen["step_size"]),
+        make_sampler=chains.sampler_named(chosen["sampler"], chosen["step_size"]),
         langevin_steps=1 if quick else chosen["langevin_steps"],
         num_chains=chosen["chains"],
         buffer_size=chosen["buffer_size"],
         restart_fraction=0.005,
         groups=1,
     )
-    terms |= image_model.discriminative(prepared.model, losses_by_name.named("nll"))
-    objective = image_model.trained(prepared.model, terms)
+    terms |= objective_terms.discriminative(prepared.model, losses_by_name.named("nll"))
+    objective = objective_terms.trained(prepared.model, terms)
     trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
     start = trainer.init(prepared.model.init(network_key), init_key)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 import ebm_jax
-from ebm_jax import losses, objectives, training
+from ebm_jax import losses, objectives
 from ebm_jax.energies import networks
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
@@ -66,15 +66,16 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     A layer's products: three of the loss over classes, which has the larger batch; six of each of
     flow and score matching, which differentiate twice. A peer matches scores twice instead.
     """
-    from experiments import image_defaults, image_model, image_training
+    from experiments.images import defaults, flow, network, objective_terms
+    from experiments.images import training as image_training
 
     shape = (4, 4) if quick else (28, 28)
-    chosen = image_defaults.defaults((28, 28), True, "energy_matching")
+    chosen = defaults.defaults((28, 28), True, "energy_matching")
     pixels, hidden, updates = (16, 8, 2) if quick else (784, chosen["hidden"], 10)
     num, beside = image_training.FLOW_BATCH, image_training.BATCH_BESIDE_FLOW
     x, y = np.random.default_rng(0).random((beside, pixels), np.float32), np.zeros(beside, int)
-    model = image_model.make_model(x, shape, 10, hidden, 0.13, flows=True)
-    terms = image_model.discriminative(model, losses.nll) | image_model.matching(
+    model = network.make_model(x, shape, 10, hidden, 0.13, flows=True)
+    terms = objective_terms.discriminative(model, losses.nll) | objective_terms.matching(
         model,
         weight=chosen["flow_weight"],
         denoising_weight=chosen["denoising_weight"],
@@ -82,7 +83,7 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     )
     objective = objectives.weighted_sum(**terms)
     batch = {
-        "flow": image_model.flow_batch(x[:num], y[:num]),
+        "flow": flow.batch(x[:num], y[:num]),
         "clean": {"x": x[:num], "y": y[:num]},
         "labelled": (x, y),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.image_report import MEASURES, TARGETS, number
+from experiments.images.report import MEASURES, TARGETS, number
 from experiments.run import errors
 
 

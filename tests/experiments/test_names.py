@@ -51,7 +51,7 @@ def test_flags_are_read_before_anything_slow_is_imported(program):
 def test_help_has_every_flag_in_a_group_and_its_defaults(program):
     answer = start(program, "--help")
     assert answer.returncode == 0, answer.stderr
-    source = (ROOT / "experiments" / "image_flags.py").read_text(encoding="utf-8")
+    source = (ROOT / "experiments" / "images" / "flags.py").read_text(encoding="utf-8")
     flags = re.findall(r'(?:DEFINE_\w+|command_line\.define_\w+)\(\s*"(\w+)"', source)
     assert len(flags) > 30
     shown = re.findall(r"^  --(\w+)", answer.stdout, re.MULTILINE)

@@ -242,6 +242,7 @@ BAD = {
     "--size=1 --grid=size=1,2": "--size=1 fixes a flag",
     "--samples=3": '--grid="samples=3"',
     "--num_processes=2": "every run is one process",
+    "--program=experiments.rbm --hiden=3": "--hiden is no flag of experiments.rbm",
 }
 
 

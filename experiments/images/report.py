@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 from experiments import evaluation, plots
 from experiments.data import splits
 from experiments.data.image_sets import Images
-from experiments.image_samples import Samples
+from experiments.images.sampling import Samples
 from experiments.run import work_directory
 from experiments.run.progress import stage
 
@@ -257,7 +257,7 @@ def charts(folder: Path, results: Results, energies: dict[str, np.ndarray]) -> d
         "chains": (
             "fraction of chains",
             {
-                "proposals accepted": "generative/accepted",
+                "proposals accepted": "generative/acceptance_rate",
                 "restarted": "generative/chains_restarted",
                 "non-finite": "generative/chains_nonfinite",
             },

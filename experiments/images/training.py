@@ -8,8 +8,8 @@ import optax
 
 from ebm_jax import training
 from ebm_jax.types import Key, Objective, Params
-from experiments import image_model
 from experiments.data import minibatches, splits
+from experiments.images import flow
 from experiments.run import devices, loop, work_directory
 
 BATCH = 256
@@ -43,7 +43,7 @@ def flow_batches(split: splits.Split, seed: int) -> Callable[[int], dict]:
         x, y = plain(t)
         generator = minibatches.stream(seed, minibatches.FLOW, t)
         return {
-            "flow": image_model.flow_batch(x[:FLOW_BATCH], y[:FLOW_BATCH]),
+            "flow": flow.batch(x[:FLOW_BATCH], y[:FLOW_BATCH]),
             "clean": {"x": x[:FLOW_BATCH], "y": y[:FLOW_BATCH]},
             "labelled": (_roughened(generator, x), y),
         }

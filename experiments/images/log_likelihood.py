@@ -22,7 +22,7 @@ from ebm_jax import distributions, samplers
 from ebm_jax.partition import annealed, bridges, estimates, paths
 from ebm_jax.types import Array, Distribution, Key, Params
 from experiments.data import minibatches, splits
-from experiments.image_model import Model
+from experiments.images.network import Model
 from experiments.run.progress import stage
 
 START, EVALUATION = 3, 4  # streams of noise, none like those of training

@@ -5,7 +5,6 @@ others start in uniform noise and cool.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -17,11 +16,8 @@ from ebm_jax import inference, samplers
 from ebm_jax.energies.networks import free_energy
 from ebm_jax.samplers import schedules
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Params, Sampler
-from experiments import image_model
-from experiments.image_model import FLOW_NOISE, Model
-
-FLOW_STEPS = 100  # of descent, from noise to images
-FLOW_FRAMES = 20  # of them that a film shows
+from experiments.images import flow
+from experiments.images.network import Model
 
 
 def guided(model: Model, params: Params, guidance: float) -> Energy:
@@ -47,53 +43,17 @@ def guided(model: Model, params: Params, guidance: float) -> Energy:
     return energy
 
 
-def flow(
-    key: Key, energy: Callable, known: Array, hidden: Array, beside: Array
-) -> tuple[Array, Array]:
-    """Carry the hidden pixels from noise to images, one unit of time down the potential.
-
-        z <- z - h grad V(z),  x = 1/2 + FLOW_NOISE z
-
-    Known pixels go straight from noise to what they are.
-
-    Args:
-        key: of the noise.
-        energy: (x, what is beside it) -> ().
-        known: images (n, pixels).
-        hidden: (pixels,), true where a pixel is to be drawn.
-        beside: (n, ...), what the energy takes beside each image.
-
-    Returns:
-        images (n, pixels), and those on the way (FLOW_FRAMES + 1, n, pixels), noise first.
-    """
-    noise, end = jax.random.normal(key, known.shape, known.dtype), (known - 0.5) / FLOW_NOISE
-    pull = jax.vmap(jax.grad(image_model.potential(energy)))
-
-    def step(number, z):
-        t = (number + 1) / FLOW_STEPS
-        straight = (1 - t) * noise + t * end
-        return jnp.where(hidden, z - pull(z, beside) / FLOW_STEPS, straight)
-
-    def several(z, frame):
-        each = FLOW_STEPS // FLOW_FRAMES
-        z = jax.lax.fori_loop(frame * each, (frame + 1) * each, step, z)
-        return z, 0.5 + FLOW_NOISE * z
-
-    z, frames = jax.lax.scan(several, noise, jnp.arange(FLOW_FRAMES))
-    return 0.5 + FLOW_NOISE * z, jnp.concatenate([0.5 + FLOW_NOISE * noise[None], frames])
-
-
 def flow_to(
     key: Key, model: Model, params: Params, labels: np.ndarray, guidance: float
 ) -> tuple[Array, Array]:
-    """Return images of the classes given that ``flow`` finds, and those on the way."""
+    """Return images of the classes given that the flow finds, and those on the way."""
     energy = guided(model, params, guidance)
 
     def of_class(x, y):
         return energy({"x": x, "y": y})
 
     blank = jnp.zeros((len(labels), len(model.reference.mean)))
-    return flow(key, of_class, blank, jnp.ones(blank.shape[1], bool), jnp.asarray(labels))
+    return flow.carry(key, of_class, blank, jnp.ones(blank.shape[1], bool), jnp.asarray(labels))
 
 
 def starts(key: Key, model: Model, params: Params, labels: np.ndarray, noise: float) -> np.ndarray:
@@ -212,7 +172,7 @@ def inpaint(
 
         if model.flows:
             flow_key, noise_key = jax.random.split(start_key)
-            carried, _ = flow(flow_key, lambda x, _: of_x(params, x), clean, hidden, image)
+            carried, _ = flow.carry(flow_key, lambda x, _: of_x(params, x), clean, hidden, image)
             start = carried[:, free]
             start = start + noise * jax.random.normal(noise_key, start.shape)
         else:

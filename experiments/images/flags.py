@@ -7,7 +7,7 @@ import numpy as np
 from absl import flags
 
 from experiments import names
-from experiments.image_defaults import defaults
+from experiments.images.defaults import defaults
 from experiments.run import command_line
 
 command_line.define_path(

@@ -28,7 +28,7 @@ gives other batches than the first run had.
 
 from absl import flags
 
-from experiments import image_flags
+from experiments.images import flags as image_flags
 from experiments.run import command_line, entry, errors, work_directory
 
 flags.adopt_module_key_flags(image_flags)
@@ -43,20 +43,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import (
-    evaluation,
-    image_likelihood,
-    image_model,
-    image_report,
-    image_samples,
-    losses_by_name,
-    plots,
-)
+from experiments import evaluation, losses_by_name, plots
 from experiments.data import image_sets, splits
 from experiments.data.image_sets import Images
-from experiments.image_defaults import KERNEL, defaults
-from experiments.image_model import Model, Prepared, load, prepare
-from experiments.image_training import batches, fit, flow_batches, refining_batches
+from experiments.images import chains, loading, log_likelihood, objective_terms, report, sampling
+from experiments.images.defaults import KERNEL, defaults
+from experiments.images.loading import Prepared, load, prepare
+from experiments.images.network import Model
+from experiments.images.training import batches, fit, flow_batches, refining_batches
 from experiments.run import alarms
 from experiments.run.checkpoints import write_parameters
 from experiments.run.progress import stage
@@ -75,17 +69,17 @@ def train(
     (images, _, model), loss = prepared, losses_by_name.named(FLAGS.loss, FLAGS.margin)
     split = images.split
     if FLAGS.init_from:
-        params = image_model.parameters_of(Path(FLAGS.init_from), model)
+        params = loading.parameters_of(Path(FLAGS.init_from), model)
     else:
         params = model.init(network_key)
     flow_key, start_key, fit_key = jax.random.split(fit_key, 3)
-    labels = image_model.proportions(split.train_y, FLAGS.buffer_size)
-    initial = image_model.from_noise(labels, split.train_x.shape[1], run.mesh)
+    labels = chains.proportions(split.train_y, FLAGS.buffer_size)
+    initial = chains.from_noise(labels, split.train_x.shape[1], run.mesh)
     batch = batches(split, FLAGS.data_noise, FLAGS.seed)
-    terms, shown = image_model.discriminative(model, loss), "discriminative/loss"
+    terms, shown = objective_terms.discriminative(model, loss), "discriminative/loss"
     rung: list[str] = []
     if model.flows:
-        terms |= image_model.matching(
+        terms |= objective_terms.matching(
             model,
             weight=FLAGS.flow_weight,
             denoising_weight=FLAGS.denoising_weight,
@@ -96,7 +90,7 @@ def train(
             params, history = fit(
                 run,
                 name,
-                image_model.trained(model, terms),
+                objective_terms.trained(model, terms),
                 params,
                 flow_batches(split, FLAGS.seed),
                 flow_key,
@@ -108,15 +102,15 @@ def train(
             if not FLAGS.steps:
                 return params, history, rung
         dense = model.dense(params)
-        drawn = image_samples.starts(start_key, model, dense, labels, FLAGS.data_noise)
-        initial = image_model.from_images(labels, drawn, run.mesh)
+        drawn = sampling.starts(start_key, model, dense, labels, FLAGS.data_noise)
+        initial = chains.from_images(labels, drawn, run.mesh)
         batch = refining_batches(split, FLAGS.data_noise, FLAGS.seed)
     if FLAGS.generative != "none":
-        terms |= image_model.likelihood(
+        terms |= objective_terms.likelihood(
             model,
             initial=initial,
             weight=FLAGS.generative_weight,
-            chains=image_model.chains_of(FLAGS.sampler, FLAGS.step_size),
+            make_sampler=chains.sampler_named(FLAGS.sampler, FLAGS.step_size),
             langevin_steps=FLAGS.langevin_steps,
             num_chains=FLAGS.chains,
             buffer_size=FLAGS.buffer_size,
@@ -127,7 +121,7 @@ def train(
     params, history = fit(
         run,
         "",
-        image_model.trained(model, terms),
+        objective_terms.trained(model, terms),
         params,
         batch,
         fit_key,
@@ -140,14 +134,14 @@ def train(
     return params, history, rung + alarms.in_history("", history)
 
 
-def sample(key, prepared: Prepared, params, count: int) -> image_samples.Samples:
+def sample(key, prepared: Prepared, params, count: int) -> sampling.Samples:
     """Draw images from noise, the same number of every class, as the flags say."""
-    return image_samples.generate(
+    return sampling.generate(
         key,
         prepared.model,
         params,
         np.sort(np.arange(count) % len(prepared.images.classes)),
-        moves=image_model.chains_of(FLAGS.sampler, FLAGS.step_size),
+        moves=chains.sampler_named(FLAGS.sampler, FLAGS.step_size),
         num_steps=FLAGS.sample_steps,
         beta=FLAGS.sample_beta,
         guidance=FLAGS.guidance,
@@ -190,7 +184,7 @@ def draw_more(run: work_directory.Run, source: str) -> None:
         samples = sample(jax.random.key(FLAGS.seed), prepared, params, FLAGS.samples)
     np.savez(run.workdir / "samples.npz", images=samples.images, labels=samples.labels)
     columns = min(16, int(np.bincount(samples.labels).max()))
-    shown = image_report.rows(images, samples.images, samples.labels, columns)
+    shown = report.rows(images, samples.images, samples.labels, columns)
     names = images.classes[: len(shown)]
     plots.image_rows(run.workdir / "samples.png", {"samples": shown}, names)
     run.finish({"samples": len(samples.images), "picture": str(run.workdir / "samples.png")})
@@ -239,7 +233,7 @@ def main() -> None:
     others = {}
     for which in FLAGS.outliers if not FLAGS.sample_from else ():
         name = image_sets.name_of(which)
-        if name in others or name in (*splits.OUTLIERS, *image_report.SHOWN):
+        if name in others or name in (*splits.OUTLIERS, *report.SHOWN):
             raise errors.UsageError(f"--outliers={which}: there are others of the name {name}.")
         others[name] = image_sets.outliers(which, images.shape, FLAGS.data_dir)
     settle(images)
@@ -277,10 +271,10 @@ def main() -> None:
             samples = drawing.result()
         with stage("training the classifier that judges the samples"):
             judging = judge.result()
-    image_report.write(
+    report.write(
         run,
-        image_report.Results(
-            classes=image_report.by_parts(model.classes, params),
+        report.Results(
+            classes=report.by_parts(model.classes, params),
             images=images,
             outliers=splits.outliers(images.split.test_x, FLAGS.seed) | prepared.unseen | others,
             loss=FLAGS.loss,
@@ -294,7 +288,7 @@ def main() -> None:
             alarms=rung,
         ),
         image_sets.name_of(FLAGS.data),
-        image_report.TARGETS.get(FLAGS.data, {}),
+        report.TARGETS.get(FLAGS.data, {}),
     )
 
 
@@ -306,7 +300,7 @@ def measure(
     Returns parameters of classes as likely as their images, the likelihood, and alarms.
     """
     model = prepared.model
-    likelihood, levels = image_likelihood.measure(
+    likelihood, levels = log_likelihood.measure(
         key,
         model,
         model.dense(trained),
@@ -328,25 +322,25 @@ def measure(
     return trained, likelihood, rung
 
 
-def inpaint(key, model: Model, params, images: Images) -> image_report.Inpainted:
+def inpaint(key, model: Model, params, images: Images) -> report.Inpainted:
     """Complete the lower half of a test image of every class, several times."""
     split, shape = images.split, images.shape
     chosen = [np.flatnonzero(split.test_y == c)[0] for c in range(len(images.classes))]
     hidden = np.zeros(shape, bool)
     hidden[shape[0] // 2 :] = True
-    completed = image_samples.inpaint(
+    completed = sampling.inpaint(
         key,
         model,
         params,
         split.test_x[chosen],
         hidden.ravel(),
-        image_report.COMPLETIONS,
-        moves=image_model.chains_of(FLAGS.sampler, FLAGS.step_size),
+        report.COMPLETIONS,
+        moves=chains.sampler_named(FLAGS.sampler, FLAGS.step_size),
         num_steps=FLAGS.sample_steps,
         beta=FLAGS.sample_beta,
         noise=FLAGS.data_noise,
     )
-    return image_report.Inpainted(split.test_x[chosen], hidden.ravel(), completed)
+    return report.Inpainted(split.test_x[chosen], hidden.ravel(), completed)
 
 
 if __name__ == "__main__":
