@@ -1,6 +1,6 @@
 """A finished run of ``images``: its data, its model and its weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,41 +10,16 @@ import numpy as np
 from ebm_jax.types import Params
 from experiments.data import image_sets
 from experiments.data.image_sets import Images
-from experiments.images.network import Model, make_model
+from experiments.images.network import Model, model_of
 from experiments.run import checkpoints, command_line, errors, work_directory
 
 
 class Prepared(NamedTuple):
-    """What the flags of a run make of the data: its images, and an untrained model of them."""
+    """What a run was made of: its images, and an untrained model of them."""
 
     images: Images
     unseen: dict[str, np.ndarray]  # the images of the class held out, if any
     model: Model
-
-
-def prepare(
-    images: Images,
-    hold_out_class: int,
-    hidden: int,
-    noise: float,
-    *,
-    channels: Sequence[int],
-    precision: str,
-    generative: str,
-) -> Prepared:
-    """Return the data without the class held out (-1 for none), and the model of it."""
-    images, unseen = image_sets.hold_out(images, hold_out_class)
-    model = make_model(
-        images.split.train_x,
-        images.shape,
-        len(images.classes),
-        hidden,
-        noise,
-        channels=channels,
-        precision=precision,
-        flows=generative == "energy_matching",
-    )
-    return Prepared(images, unseen, model)
 
 
 def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
@@ -56,19 +31,20 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
     workdir = command_line.home_path(workdir)
     given = work_directory.flags_of(workdir)
     try:
-        prepared = prepare(
-            image_sets.load(given["data"], given.get("data_dir")),
-            int(given["hold_out_class"]),
-            int(given["hidden"]),
-            float(given["data_noise"]),
+        images = image_sets.load(given["data"], given.get("data_dir"))
+        images, unseen = image_sets.hold_out(images, int(given["hold_out_class"]))
+        model = model_of(
+            images,
+            hidden=int(given["hidden"]),
+            data_noise=float(given["data_noise"]),
             channels=[int(width) for width in given["channels"].split(",") if width],
             precision=given["precision"],
             generative=given["generative"],
         )
     except KeyError as error:
         raise errors.UsageError(f"{workdir} is no run of images: it has no flag {error}.") from None
-    model = prepared.model
-    return model.joint, model.dense(parameters_of(workdir, model)), prepared, given
+    params = model.dense(parameters_of(workdir, model))
+    return model.joint, params, Prepared(images, unseen, model), given
 
 
 def parameters_of(workdir: Path, model: Model) -> Params:

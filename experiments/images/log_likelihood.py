@@ -119,7 +119,7 @@ def measure(
     params: Params,
     split: splits.Split,
     *,
-    noise: float,
+    data_noise: float,
     step_size: float,
     num_betas: int,
     seed: int,
@@ -134,13 +134,13 @@ def measure(
     of the reference alone. Interval and size are those of log Z: the test images are given.
     """
     shares = np.bincount(split.train_y) / len(split.train_y)
-    start = starts(split, len(shares), CHAINS, noise, seed)
+    start = starts(split, len(shares), CHAINS, data_noise, seed)
     found = log_partitions(key, model, params, start, step_size=step_size, num_betas=num_betas)
     levels = found.best - np.log(shares)
     believed = np.isfinite(levels).all() and found.effective_sample_sizes.mean() >= BELIEVED
     levels = levels - levels.mean() if believed else np.zeros_like(shares)
     x, y = (np.repeat(a, DRAWS, axis=0) for a in (split.test_x, split.test_y))
-    x = noisy(x, noise, seed, EVALUATION)
+    x = noisy(x, data_noise, seed, EVALUATION)
     energies = np.asarray(_energies(model, params, x), np.float64) + levels
     mean = np.logaddexp.reduce(-energies, axis=1).mean()
     right = -energies[np.arange(len(x)), y]

@@ -12,6 +12,7 @@ import ebm_jax
 from ebm_jax.energies import Gaussian
 from ebm_jax.energies.networks import JointConv, JointMLP
 from ebm_jax.types import Array, Params
+from experiments.data.image_sets import Images
 from experiments.images import flow
 from experiments.images.defaults import KERNEL, SMALL
 
@@ -98,6 +99,28 @@ def make_model(
         return classes(params, configuration["x"])[configuration["y"]]
 
     return Model(reference, classes, joint, init, dense, raised, flows)
+
+
+def model_of(
+    images: Images,
+    *,
+    hidden: int,
+    data_noise: float,
+    channels: Sequence[int],
+    precision: str,
+    generative: str,
+) -> Model:
+    """Return the untrained model of a set of images."""
+    return make_model(
+        images.split.train_x,
+        images.shape,
+        len(images.classes),
+        hidden,
+        data_noise,
+        channels=channels,
+        precision=precision,
+        flows=generative == "energy_matching",
+    )
 
 
 def _with_layer(params: Params, name: str, layer: dict[str, Array]) -> Params:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from ebm_jax import objectives
-from ebm_jax.types import MakeSampler, Objective
-from experiments.images import flow
+from ebm_jax.types import Objective
+from experiments.images import chains, flow
 from experiments.images.network import Model
+from experiments.images.settings import Settings
 
 Terms = dict[str, tuple[float, Objective, Callable]]  # name: weight, objective, its batch
 
@@ -16,7 +17,9 @@ def discriminative(model: Model, loss: Callable) -> Terms:
     return {"discriminative": (1.0, term, lambda batch: batch["labelled"])}
 
 
-def matching(model: Model, *, weight: float, denoising_weight: float, noise: float) -> Terms:
+def matching(
+    model: Model, *, flow_weight: float, denoising_weight: float, data_noise: float
+) -> Terms:
     """Return flow matching, of ``batch["flow"]``, and denoising score matching, of "clean".
 
     Where noise is as large as that of the data modelled, both want nearly one field; the flow
@@ -24,39 +27,27 @@ def matching(model: Model, *, weight: float, denoising_weight: float, noise: flo
     distribution.
     """
     of_flow = objectives.flow_matching(flow.energy(model.joint))
-    terms: Terms = {"matching": (weight, of_flow, lambda batch: batch["flow"])}
+    terms: Terms = {"matching": (flow_weight, of_flow, lambda batch: batch["flow"])}
     if denoising_weight:  # or it would be differentiated for nothing
-        denoising = objectives.denoising_score_matching(model.joint, noise)
+        denoising = objectives.denoising_score_matching(model.joint, data_noise)
         terms["denoising"] = (denoising_weight, denoising, lambda batch: batch["clean"])
     return terms
 
 
-def likelihood(
-    model: Model,
-    *,
-    initial: Callable,
-    weight: float,
-    make_sampler: MakeSampler,
-    langevin_steps: int,
-    num_chains: int,
-    buffer_size: int,
-    restart_fraction: float,
-    groups: int,
-) -> Terms:
+def likelihood(model: Model, settings: Settings, initial: Callable) -> Terms:
     """Return the likelihood of ``batch["configuration"]``, {"x", "y"}, by persistent chains."""
-
     term = objectives.persistent(
         model.joint,
-        make_sampler,
-        num_steps=langevin_steps,
-        num_chains=num_chains,
-        buffer_size=buffer_size,
+        chains.sampler_named(settings.sampler, settings.step_size),
+        num_steps=settings.langevin_steps,
+        num_chains=settings.chains,
+        buffer_size=settings.buffer_size,
         initial=initial,
-        restart_fraction=restart_fraction,
+        restart_fraction=settings.restart,
         burn_in=25,
-        groups=groups,
+        groups=settings.groups,
     )
-    return {"generative": (weight, term, lambda batch: batch["configuration"])}
+    return {"generative": (settings.generative_weight, term, lambda batch: batch["configuration"])}
 
 
 def trained(model: Model, terms: Terms) -> Objective:

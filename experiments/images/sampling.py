@@ -74,8 +74,8 @@ class Samples(NamedTuple):
     images: np.ndarray
     labels: np.ndarray
     film: np.ndarray
-    num_steps: int
-    beta: float
+    sample_steps: int
+    sample_beta: float
     guidance: float
 
 
@@ -85,11 +85,11 @@ def generate(
     params: Params,
     labels: np.ndarray,
     *,
-    moves: MakeSampler,
-    num_steps: int,
-    beta: float,
+    make_sampler: MakeSampler,
+    sample_steps: int,
+    sample_beta: float,
     guidance: float,
-    noise: float,
+    data_noise: float,
 ) -> Samples:
     """Draw images of the given classes from noise: chains on F(., y), guided.
 
@@ -101,39 +101,46 @@ def generate(
         energy = guided(model, params, guidance)
 
         def denoise(position):
-            return jnp.clip(inference.denoise(energy, position, sigma=noise)["x"], 0, 1)
+            return jnp.clip(inference.denoise(energy, position, sigma=data_noise)["x"], 0, 1)
 
         start_key, run_key = jax.random.split(key)
         y = jnp.asarray(labels)
         if model.flows:
             flow_key, noise_key = jax.random.split(start_key)
             x, before = flow_to(flow_key, model, params, labels, guidance)
-            x, before = x + noise * jax.random.normal(noise_key, x.shape), jnp.clip(before, 0, 1)
+            x, before = (
+                x + data_noise * jax.random.normal(noise_key, x.shape),
+                jnp.clip(before, 0, 1),
+            )
         else:
             x = jax.random.uniform(start_key, (len(labels), len(model.reference.mean)))
             before = x[None]
-        sampler = _chains(model, moves, energy, num_steps, beta)
+        sampler = _chains(model, make_sampler, energy, sample_steps, sample_beta)
         state, film = samplers.run(
             run_key,
             sampler,
             sampler.init({"x": x, "y": y}),
-            num_steps,
+            sample_steps,
             collect=lambda state, info: denoise(state.position),
-            thin=num_steps // math.gcd(num_steps, 40),
+            thin=sample_steps // math.gcd(sample_steps, 40),
         )
         return denoise(state.position), jnp.concatenate([before, film])
 
     images, film = sample(key, params)
-    return Samples(np.asarray(images), labels, np.asarray(film), num_steps, beta, guidance)
+    return Samples(
+        np.asarray(images), labels, np.asarray(film), sample_steps, sample_beta, guidance
+    )
 
 
 def _chains(
-    model: Model, moves: MakeSampler, energy: Energy, num_steps: int, beta: float
+    model: Model, make_sampler: MakeSampler, energy: Energy, sample_steps: int, sample_beta: float
 ) -> Sampler:
     """Return how chains move; of those from noise, beta rises tenfold over half of the steps."""
     if model.flows:
-        return moves(energy, beta=beta)
-    return moves(energy, beta=schedules.geometric(0.1 * beta, beta, num_steps // 2))
+        return make_sampler(energy, beta=sample_beta)
+    return make_sampler(
+        energy, beta=schedules.geometric(0.1 * sample_beta, sample_beta, sample_steps // 2)
+    )
 
 
 def inpaint(
@@ -144,10 +151,10 @@ def inpaint(
     hidden: np.ndarray,
     repeats: int,
     *,
-    moves: MakeSampler,
-    num_steps: int,
-    beta: float,
-    noise: float,
+    make_sampler: MakeSampler,
+    sample_steps: int,
+    sample_beta: float,
+    data_noise: float,
 ) -> np.ndarray:
     """Return images (n, repeats, pixels) whose hidden pixels were drawn anew, of any class.
 
@@ -165,7 +172,7 @@ def inpaint(
     def draw(key, params):
         known_key, start_key, run_key = jax.random.split(key, 3)
         clean = jnp.asarray(x)[image]
-        known = jnp.asarray(x) + noise * jax.random.normal(known_key, x.shape)
+        known = jnp.asarray(x) + data_noise * jax.random.normal(known_key, x.shape)
 
         def energy(position):
             return of_x(params, known[position["image"]].at[free].set(position["free"]))
@@ -174,13 +181,13 @@ def inpaint(
             flow_key, noise_key = jax.random.split(start_key)
             carried, _ = flow.carry(flow_key, lambda x, _: of_x(params, x), clean, hidden, image)
             start = carried[:, free]
-            start = start + noise * jax.random.normal(noise_key, start.shape)
+            start = start + data_noise * jax.random.normal(noise_key, start.shape)
         else:
             start = jax.random.uniform(start_key, (len(image), len(free)))
-        sampler = _chains(model, moves, energy, num_steps, beta)
+        sampler = _chains(model, make_sampler, energy, sample_steps, sample_beta)
         position = {"free": start, "image": jnp.asarray(image)}
-        state, _ = samplers.run(run_key, sampler, sampler.init(position), num_steps)
-        drawn = inference.denoise(energy, state.position, sigma=noise)["free"]
+        state, _ = samplers.run(run_key, sampler, sampler.init(position), sample_steps)
+        drawn = inference.denoise(energy, state.position, sigma=data_noise)["free"]
         return clean.at[:, free].set(jnp.clip(drawn, 0, 1))
 
     return np.asarray(draw(key, params)).reshape(len(x), repeats, -1)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 
+from ebm_jax import losses, training
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
 from scripts.benchmarks.suite import Suite
@@ -20,43 +21,28 @@ STEPS = 500  # a training, a sixth of the main job: what a run costs once weighs
 def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """Trainings of the main job at its default flags, kept as a run and kept nowhere."""
     del peers
-    from experiments import losses_by_name
     from experiments.data import image_sets
-    from experiments.images import chains, defaults, loading, objective_terms
+    from experiments.images import objective_terms, pipeline
     from experiments.images import training as image_training
+    from experiments.images.settings import Settings, settle
     from experiments.run import loop, work_directory
 
-    found, noise = image_sets.load("digits"), 0.13
-    chosen = defaults.defaults(found.shape, False, "pcd")
+    images = image_sets.load("digits")
+    fixed = {"data": "digits", "generative": "pcd", "loss": "nll", "margin": 1.0, "groups": 1}
+    fixed |= {"data_noise": 0.13, "restart": 0.005, "precision": "float32", "outliers": []}
+    fixed |= {"langevin_steps": 1} if quick else {}
+    settings = settle(dict.fromkeys(Settings._fields) | fixed, images.shape)
     steps, group = (4, 2) if quick else (STEPS, image_training.GROUP)
-    prepared = loading.prepare(
-        found,
-        -1,
-        chosen["hidden"],
-        noise,
-        channels=chosen["channels"],
-        precision="float32",
-        generative="pcd",
-    )
-    split = prepared.images.split
-    labels = chains.proportions(split.train_y, chosen["buffer_size"])
-    terms = objective_terms.likelihood(
-        prepared.model,
-        initial=chains.from_noise(labels, split.train_x.shape[1], None),
-        weight=chosen["generative_weight"],
-        make_sampler=chains.sampler_named(chosen["sampler"], chosen["step_size"]),
-        langevin_steps=1 if quick else chosen["langevin_steps"],
-        num_chains=chosen["chains"],
-        buffer_size=chosen["buffer_size"],
-        restart_fraction=0.005,
-        groups=1,
-    )
-    terms |= objective_terms.discriminative(prepared.model, losses_by_name.named("nll"))
-    objective = objective_terms.trained(prepared.model, terms)
-    trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
+    model, split = pipeline.build(settings, images), images.split
     network_key, init_key, key = jax.random.split(jax.random.key(0), 3)
-    start = trainer.init(prepared.model.init(network_key), init_key)
-    batch = image_training.batches(split, noise, 0)
+    params = model.init(network_key)
+    initial = image_training.chain_starts(None, settings, split, model, params, key)
+    terms = objective_terms.likelihood(model, settings, initial)
+    terms |= objective_terms.discriminative(model, losses.nll)
+    objective = objective_terms.trained(model, terms)
+    trainer = training.trainer(objective, optax.adam(1e-3), average_decay=0.998)
+    start = trainer.init(params, init_key)
+    batch = image_training.batches(split, settings.data_noise, 0)
 
     def alone() -> float:
         began, state = time.perf_counter(), start

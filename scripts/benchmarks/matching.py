@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 import ebm_jax
-from ebm_jax import losses, objectives
+from ebm_jax import losses, objectives, training
 from ebm_jax.energies import networks
 from scripts.benchmarks import measure
 from scripts.benchmarks.peers import Peers
@@ -77,9 +77,9 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     model = network.make_model(x, shape, 10, hidden, 0.13, flows=True)
     terms = objective_terms.discriminative(model, losses.nll) | objective_terms.matching(
         model,
-        weight=chosen["flow_weight"],
+        flow_weight=chosen["flow_weight"],
         denoising_weight=chosen["denoising_weight"],
-        noise=0.13,
+        data_noise=0.13,
     )
     objective = objectives.weighted_sum(**terms)
     batch = {

@@ -45,7 +45,7 @@ def measured(means, num_betas):
         gaussians(means),
         None,
         split(means),
-        noise=NOISE,
+        data_noise=NOISE,
         step_size=0.02,
         num_betas=num_betas,
         seed=0,
@@ -86,7 +86,7 @@ def test_classes_are_as_heavy_as_they_are_many():
     """A third and two thirds: their Z are of this ratio, not equal."""
     some = split(MEANS)
     few = splits.Split(some.train_x[25:], some.train_y[25:], some.test_x, some.test_y)
-    options = {"noise": NOISE, "step_size": 0.02, "num_betas": 300, "seed": 0}
+    options = {"data_noise": NOISE, "step_size": 0.02, "num_betas": 300, "seed": 0}
     _, levels = log_likelihood.measure(jax.random.key(0), gaussians(MEANS), None, few, **options)
     raised = LEVELS + levels
     assert raised[0] - raised[1] == pytest.approx(np.log(2), abs=0.2)

@@ -19,6 +19,7 @@ from experiments.images import (
     chains,
     flow,
     loading,
+    measures,
     network,
     objective_terms,
     report,
@@ -148,7 +149,7 @@ def test_what_is_trained_is_the_weighted_sum_of_the_terms():
     x = jax.random.uniform(jax.random.key(1), (6, 64))
     y = np.array([0, 1, 2, 2, 1, 0])
     terms = objective_terms.discriminative(model, ebm_jax.losses.nll) | objective_terms.matching(
-        model, weight=0.3, denoising_weight=0.0, noise=0.1
+        model, flow_weight=0.3, denoising_weight=0.0, data_noise=0.1
     )
     objective = objective_terms.trained(model, terms)
     batch = {"labelled": (x, y), "flow": {"z": 2 * x - 1, "y": y}}
@@ -328,11 +329,11 @@ def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(sampler, flows
         model,
         jnp.float32(spread),
         labels,
-        moves=chains.sampler_named(sampler, 0.002),
-        num_steps=400,
-        beta=1.0,
+        make_sampler=chains.sampler_named(sampler, 0.002),
+        sample_steps=400,
+        sample_beta=1.0,
         guidance=1.0,
-        noise=noise,
+        data_noise=noise,
     )
     assert found.images.shape == (200, 64)
     assert found.film.shape == (40 + (flow.FRAMES if flows else 0) + 1, 200, 64)
@@ -360,8 +361,9 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler
 
     model = network.Model(None, classes, None, None, None, None, flows)
     x = np.repeat(np.array([[0.4], [0.6]], np.float32), 64, axis=1)
-    moves = chains.sampler_named(sampler, 0.005)
-    options = {"moves": moves, "num_steps": 200, "beta": 1.0, "noise": noise}
+    make_sampler = chains.sampler_named(sampler, 0.005)
+    options = {"make_sampler": make_sampler, "sample_steps": 200, "sample_beta": 1.0}
+    options["data_noise"] = noise
     hidden = np.arange(64) >= 32
     found = sampling.inpaint(jax.random.key(0), model, None, x, hidden, 200, **options)
     assert found.shape == (2, 200, 64)
@@ -450,8 +452,8 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     summary = finished(capsys, tmp_path)
     for name in ("accuracy", "auroc_noise", "auroc_shuffled", "auroc_inverted", "auroc_held_out"):
         assert 0 <= summary[name] <= 1
-    assert set(summary) == {*report.MEASURES, "alarms", "report"}
-    assert all(np.isfinite(summary[name]).all() for name in report.MEASURES)
+    assert set(summary) == {*measures.MEASURES, "alarms", "report"}
+    assert all(np.isfinite(summary[name]).all() for name in measures.MEASURES)
     low, high = summary["nats_interval"]
     assert low <= summary["nats"] <= high
     assert (tmp_path / "samples.png").stat().st_size > 5000
@@ -528,7 +530,7 @@ def finished_run(tmp_path):
 def run_model():
     images = image_sets.load("digits")
     options = {"channels": (), "precision": "float32", "generative": "energy_matching"}
-    model = loading.prepare(images, -1, 8, 0.2, **options).model
+    model = network.model_of(images, hidden=8, data_noise=0.2, **options)
     return model, model.init(jax.random.key(9))
 
 
@@ -541,12 +543,12 @@ def test_training_goes_on_from_a_finished_run(program, finished_run, tmp_path, m
         raise InterruptedError
 
     images = program("images", f"--init_from={finished_run}", f"--workdir={tmp_path / 'a'}")
-    monkeypatch.setattr(images, "fit", fit)
+    monkeypatch.setattr(images.pipeline.training, "fit", fit)
     with pytest.raises(InterruptedError):
         images.main()
     given = (f"--init_from={finished_run}", f"--workdir={tmp_path / 'b'}", "--steps=9")
     images = program("images", *given, "--flow_steps=0", "--learning_rate=0.125")
-    monkeypatch.setattr(images, "fit", fit)
+    monkeypatch.setattr(images.pipeline.training, "fit", fit)
     with pytest.raises(InterruptedError):
         images.main()
     _, weights = run_model()
@@ -585,21 +587,22 @@ def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
 def test_pictures_are_of_the_weights_that_are_saved(program, tmp_path, monkeypatch):
     """The classes' levels are set before anything is drawn: with guidance, they change samples."""
     images = program("digits", *QUICK, "--guidance=4", f"--workdir={tmp_path}").images
+    pipeline = images.pipeline
 
-    def untrained(run, prepared, network_key, fit_key):
-        return prepared.model.init(network_key), {}, []
+    def untrained(run, settings, split, model, network_key, fit_key):
+        return model.init(network_key), {}, []
 
     def noted(key, model, params, *_, **__):
         drawn.append(params["params"]["Dense_2"]["bias"])
 
-    monkeypatch.setattr(images, "train", untrained)
+    monkeypatch.setattr(pipeline.training, "train", untrained)
     levels = np.linspace(-3, 3, 10, dtype=np.float32)
-    monkeypatch.setattr(images.log_likelihood, "measure", lambda *_, **__: ({}, levels))
-    monkeypatch.setattr(images.evaluation, "judge", lambda x, y: (None, None))
+    monkeypatch.setattr(pipeline.log_likelihood, "measure", lambda *_, **__: ({}, levels))
+    monkeypatch.setattr(pipeline.evaluation, "judge", lambda x, y: (None, None))
     drawn, results = [], []
-    monkeypatch.setattr(images.sampling, "generate", noted)
-    monkeypatch.setattr(images.sampling, "inpaint", noted)
-    monkeypatch.setattr(images.report, "write", lambda run, *found: results.append(found))
+    monkeypatch.setattr(pipeline.sampling, "generate", noted)
+    monkeypatch.setattr(pipeline.sampling, "inpaint", noted)
+    monkeypatch.setattr(pipeline.report, "write", lambda run, *found: results.append(found))
     images.main()
     saved = np.load(tmp_path / "parameters.npz")
     assert np.ptp(saved["params/Dense_2/bias"]) > 1

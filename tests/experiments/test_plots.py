@@ -10,7 +10,7 @@ import pytest
 
 from experiments import plots
 from experiments.data import image_sets, splits
-from experiments.images import report, sampling
+from experiments.images import measures, report, sampling
 from experiments.run import work_directory
 
 NAMES = [
@@ -59,7 +59,7 @@ def results(**changes):
     x, y = rng.random((4 * count, 4)).astype(np.float32), np.repeat(np.arange(count), 4)
     images = image_sets.Images(splits.Split(x, y, x, y), (2, 2), list(NAMES), ink=False)
     samples = sampling.Samples(x[::4], y[::4], x[None, ::4], 10, 1.0, 1.0)
-    inpainted = report.Inpainted(x[::4], np.arange(4) > 1, x[: 2 * count].reshape(-1, 2, 4))
+    inpainted = measures.Inpainted(x[::4], np.arange(4) > 1, x[: 2 * count].reshape(-1, 2, 4))
     given = {
         "classes": lambda x: 3 * (x[:, :1] - np.linspace(0, 1, count)) ** 2,
         "images": images,
@@ -74,7 +74,7 @@ def results(**changes):
         "judge": (lambda x: np.zeros(len(x)), lambda x: x),
         "alarms": [],
     }
-    return report.Results(**given | changes)
+    return measures.Results(**given | changes)
 
 
 class Page(html.parser.HTMLParser):
@@ -104,7 +104,7 @@ def written(tmp_path, capsys):
     """Return (results, data set) -> the report as text, its page, what was said, the summary."""
 
     def write(found, which="digits"):
-        targets = report.TARGETS.get(which, {})
+        targets = measures.TARGETS.get(which, {})
         run = work_directory.Run(tmp_path / "$run", "--data=$data\n--loss=<b>\n")
         report.write(run, found, which, targets)
         page = (tmp_path / "$run" / "report.html").read_text(encoding="utf-8")
@@ -132,11 +132,11 @@ def test_the_report_marks_missed_targets_and_shows_alarms(written):
     assert "Alarm: stuck <chains>." in page.text
     assert "alarm: stuck <chains>." in said.err
     assert "hidden>" not in source
-    row = page.cells.index(report.MEASURES["label_agreement"])
+    row = page.cells.index(measures.MEASURES["label_agreement"])
     assert page.cells[row : row + 3] == [page.cells[row], "0.05556", ">= 0.95 missed"]
     assert "0.056of samples whose class an independent classifier confirms" in page.text
     assert "(18 samples)" in page.text
-    seconds = page.cells.index(report.MEASURES["seconds"])
+    seconds = page.cells.index(measures.MEASURES["seconds"])
     assert page.cells[seconds + 2] == "<= 45"
     assert "label_agreement │ 0.05556 │ >= 0.95 missed" in " ".join(said.err.split())
     assert said.out.splitlines()[-1].startswith("{")
@@ -150,4 +150,4 @@ def test_the_report_marks_missed_targets_and_shows_alarms(written):
     ],
 )
 def test_a_target_is_met_or_missed(value, target, met):
-    assert report.meets(value, target) == met
+    assert measures.meets(value, target) == met
