@@ -18,8 +18,8 @@ from ebm_jax import _noise
 from ebm_jax.energies import networks
 from ebm_jax.samplers import _discrete
 from scripts.accelerator.recorder import Recorder
-from scripts.benchmarks import discrete, measure, report, suites, workloads
-from scripts.benchmarks.peers import Peers
+from scripts.benchmark import discrete, measure, report, suites, workloads
+from scripts.benchmark.peers import Peers
 
 PRECISIONS = {"float32": "highest", "default": "default"}  # of the products of float32 numbers
 NO_PEERS = Peers([], "")

@@ -85,8 +85,6 @@ def nltcs(data_dir: str | None) -> Trial:
         Problem(energy, np.asarray(bits.train), states, num_chains=2000),
         init,
         lambda seed: minibatches.batches(bits.train, batch_size=2000, seed=seed),
-        lambda rate, steps: optax.adamw(
-            optax.cosine_decay_schedule(rate, steps), weight_decay=0.01
-        ),
+        optimizer,
         measure,
     )

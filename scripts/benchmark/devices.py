@@ -1,6 +1,6 @@
 """The same chains on one and on two host devices, in a process that has two.
 
-Run as ``python -m scripts.benchmarks.devices CHAINS STEPS REPETITIONS``; prints one line of JSON.
+Run as ``python -m scripts.benchmark.devices CHAINS STEPS REPETITIONS``; prints one line of JSON.
 """
 
 import json
@@ -16,7 +16,7 @@ def measure(chains: int, steps: int, repetitions: int) -> dict:
         [
             sys.executable,
             "-m",
-            "scripts.benchmarks.devices",
+            "scripts.benchmark.devices",
             *map(str, (chains, steps, repetitions)),
         ],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
@@ -37,7 +37,7 @@ def main(chains: int, steps: int, repetitions: int) -> None:
 
     import ebm_jax
     from ebm_jax import samplers
-    from scripts.benchmarks import measure, workloads
+    from scripts.benchmark import measure, workloads
 
     ula = functools.partial(samplers.ula, step_size=workloads.STEP_SIZE)
     run = ebm_jax.jit(workloads.ours(ula, lambda _, x: workloads.eight_gaussians(x), steps))

@@ -13,13 +13,13 @@ import optax
 import ebm_jax
 from ebm_jax import objectives, samplers, training
 from ebm_jax.energies import networks
-from scripts.benchmarks import devices, measure, workloads
-from scripts.benchmarks.discrete import run_discrete
-from scripts.benchmarks.efficiency import run_efficiency
-from scripts.benchmarks.keeping import run_keeping
-from scripts.benchmarks.matching import run_images, run_objectives
-from scripts.benchmarks.peers import Peers
-from scripts.benchmarks.suite import Suite
+from scripts.benchmark import devices, measure, workloads
+from scripts.benchmark.discrete import run_discrete
+from scripts.benchmark.efficiency import run_efficiency
+from scripts.benchmark.keeping import run_keeping
+from scripts.benchmark.matching import run_images, run_objectives
+from scripts.benchmark.peers import Peers
+from scripts.benchmark.suite import Suite
 
 ULA = functools.partial(samplers.ula, step_size=workloads.STEP_SIZE)
 MALA = functools.partial(samplers.mala, step_size=workloads.STEP_SIZE)

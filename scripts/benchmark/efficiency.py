@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import ebm_jax
 from ebm_jax import diagnostics, energies, samplers
 from ebm_jax.types import Energy, Sampler
-from scripts.benchmarks import measure
-from scripts.benchmarks.peers import Peers
-from scripts.benchmarks.suite import Suite
+from scripts.benchmark import measure
+from scripts.benchmark.peers import Peers
+from scripts.benchmark.suite import Suite
 
 TARGETS = {
     # Standard deviations from 0.1 to 1 in 50 dimensions.

@@ -18,9 +18,9 @@ from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising
 from ebm_jax.partition import annealed, paths
 from ebm_jax.samplers import _discrete
-from scripts.benchmarks import measure
-from scripts.benchmarks.peers import Peers
-from scripts.benchmarks.suite import Suite
+from scripts.benchmark import measure
+from scripts.benchmark.peers import Peers
+from scripts.benchmark.suite import Suite
 
 COUPLING = 0.44
 

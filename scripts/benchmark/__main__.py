@@ -62,8 +62,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"No positional arguments are taken, got {argv[1:]}.")
     logging.set_verbosity(logging.WARNING)  # JAX tells which backends are missing
-    from scripts.benchmarks import report, suites
-    from scripts.benchmarks.peers import Peers
+    from scripts.benchmark import report, suites
+    from scripts.benchmark.peers import Peers
 
     peers = Peers(_PEERS.value, _TORCH_PYTHON.value)
     for name, why in peers.skipped.items():

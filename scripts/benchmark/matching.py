@@ -8,9 +8,9 @@ import optax
 import ebm_jax
 from ebm_jax import losses, objectives, training
 from ebm_jax.energies import networks
-from scripts.benchmarks import measure
-from scripts.benchmarks.peers import Peers
-from scripts.benchmarks.suite import Suite
+from scripts.benchmark import measure
+from scripts.benchmark.peers import Peers
+from scripts.benchmark.suite import Suite
 
 
 def run_objectives(peers: Peers, repetitions: int, quick: bool) -> Suite:

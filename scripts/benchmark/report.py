@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks.suite import Suite
+from scripts.benchmark.suite import Suite
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 

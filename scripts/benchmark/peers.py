@@ -7,7 +7,7 @@ import os
 import pathlib
 import subprocess
 
-from scripts.benchmarks.measure import Case
+from scripts.benchmark.measure import Case
 
 
 class Peers:

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 
 from ebm_jax import losses, training
-from scripts.benchmarks import measure
-from scripts.benchmarks.peers import Peers
-from scripts.benchmarks.suite import Suite
+from scripts.benchmark import measure
+from scripts.benchmark.peers import Peers
+from scripts.benchmark.suite import Suite
 
 STEPS = 500  # a training, a sixth of the main job: what a run costs once weighs six times
 

@@ -37,7 +37,7 @@ import ebm_jax
 from ebm_jax import samplers
 from ebm_jax.energies import networks
 from experiments.run import devices
-from scripts.benchmarks import workloads
+from scripts.benchmark import workloads
 
 DEVICES = 256
 FLOPS = 100e12  # a second and device, what a matrix product reaches: an assumption
