@@ -270,7 +270,7 @@ def test_flow_and_images_have_one_scale():
     x = np.linspace(0, 1, 64, dtype=np.float32)[None]
     batch = flow.batch(x, np.array([1]))
     one = jax.tree.map(lambda leaf: leaf[0], batch)
-    found = flow.energy(model)(params, one)
+    found = flow.energy(model.joint)(params, one)
     expected = flow.SCALE * model.joint(params, {"x": x[0], "y": 1})
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
