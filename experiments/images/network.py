@@ -54,17 +54,7 @@ def make_model(
     scale = 1 / flow.SCALE if flows else 1.0
     dtype, pixels = jnp.dtype(precision), math.prod(shape)
     shared = len(channels) == 1 and pixels <= SMALL  # the weights of one convolution
-    if channels and not shared:
-        strides = [1] * (len(channels) - 2) + [2, 2]
-        network = JointConv(
-            channels, num_classes, strides[-len(channels) :], (hidden,), dtype=dtype
-        )
-        seen = (*shape[:2], pixels // math.prod(shape[:2]))
-    else:
-        first = (
-            channels[0] * math.prod(side - KERNEL + 1 for side in shape[:2]) if shared else hidden
-        )
-        network, seen = JointMLP((first, hidden), num_classes, dtype=dtype), (pixels,)
+    network, seen = _network(shape, num_classes, hidden, channels, shared, dtype)
 
     def init(key):
         params = network.init(key, jnp.zeros(seen))
@@ -99,6 +89,23 @@ def make_model(
         return classes(params, configuration["x"])[configuration["y"]]
 
     return Model(reference, classes, joint, init, dense, raised, flows)
+
+
+def _network(
+    shape: tuple[int, ...],
+    num_classes: int,
+    hidden: int,
+    channels: Sequence[int],
+    shared: bool,
+    dtype: jnp.dtype,
+) -> tuple[JointConv | JointMLP, tuple[int, ...]]:
+    """Return the network, and the shape in which it takes an image."""
+    if channels and not shared:
+        strides = [1] * (len(channels) - 2) + [2, 2]
+        layers = channels, num_classes, strides[-len(channels) :], (hidden,)
+        return JointConv(*layers, dtype=dtype), (*shape[:2], math.prod(shape[2:]))
+    first = channels[0] * math.prod(side - KERNEL + 1 for side in shape[:2]) if shared else hidden
+    return JointMLP((first, hidden), num_classes, dtype=dtype), (math.prod(shape),)
 
 
 def model_of(
