@@ -7,13 +7,14 @@ It is ``images`` on scikit-learn's 1,797 digits of 8x8 pixels, which need no dow
 
 from absl import flags
 
-from experiments import image_flags, runs
+from experiments.images import flags as image_flags
+from experiments.run import command_line, entry
 
 flags.adopt_module_key_flags(image_flags)
 
-runs.parse(__name__, image_flags.help_text)  # before JAX is imported, which takes seconds
+command_line.parse(__name__, image_flags.help_text)  # before JAX is imported, which takes seconds
 
-from experiments import images
+from experiments.images import __main__ as images
 
 
 def main() -> None:
@@ -22,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -11,7 +11,7 @@ fitted, those below the noise dropped, and the others fitted again.
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry, work_directory
 
 flags.DEFINE_integer("side", 16, "Rows, and columns, of the lattice; even.", lower_bound=2)
 flags.DEFINE_integer("chains", 64, "Independent chains.", lower_bound=2)
@@ -23,7 +23,7 @@ flags.DEFINE_integer("steps", 200, "Updates of each fit of couplings.", lower_bo
 flags.register_validator("side", lambda n: n % 2 == 0, "must be even: it is a checkerboard.")
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 from typing import NamedTuple
 
@@ -38,7 +38,8 @@ from ebm_jax.energies.boltzmann import BoltzmannMachine
 from ebm_jax.energies.lattice import Ising
 from ebm_jax.partition import exact
 from ebm_jax.types import Objective
-from experiments import loop, plots
+from experiments import plots
+from experiments.run import loop
 
 CRITICAL = np.log(1 + np.sqrt(2)) / 2
 COUPLINGS = CRITICAL + np.array(
@@ -171,7 +172,9 @@ def pseudo_likelihood(allowed: np.ndarray) -> Objective:
     return Objective(lambda params, key: (), loss)
 
 
-def recover(run: runs.Run, name: str, samples: np.ndarray, key, *, steps: int) -> np.ndarray:
+def recover(
+    run: work_directory.Run, name: str, samples: np.ndarray, key, *, steps: int
+) -> np.ndarray:
     """Return J, half the weights, fitted to samples: all pairs, then those above the noise.
 
     Of so many pairs without a bond the largest is sqrt(2 log pairs / samples), nearly.
@@ -238,7 +241,7 @@ def figure(path, found: dict, lattices: np.ndarray, recovered: np.ndarray) -> No
 
 def main() -> None:
     """Measure across the critical point, recover couplings, and compare."""
-    run, keys = runs.start(), jax.random.split(jax.random.key(FLAGS.seed), 2)
+    run, keys = entry.start(), jax.random.split(jax.random.key(FLAGS.seed), 2)
     observed = simulate(keys[0], FLAGS.side, FLAGS.chains, FLAGS.sweeps, tempered=FLAGS.tempered)
     truth, found = closed_form(FLAGS.side, COUPLINGS), estimates(observed)
     largest = {n: float(np.abs((found[n][0] - truth[n]) / found[n][1]).max()) for n in truth}
@@ -270,4 +273,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

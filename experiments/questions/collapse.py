@@ -21,13 +21,13 @@ of energies: the flat energy keeps some order, at 1/300 of the hinge's height.
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 400, "Updates of every network.", lower_bound=1)
 flags.DEFINE_integer("code_steps", 80, "Updates of every sparse code.", lower_bound=1)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import jax.numpy as jnp
@@ -37,11 +37,13 @@ from sklearn.cluster import KMeans
 
 from ebm_jax import objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, loop, loss_table, plots
+from experiments import losses_by_name, plots
+from experiments.data import minibatches, toy_points
 from experiments.questions import plane
+from experiments.run import loop
 
 NO_MARGIN = ("energy", "perceptron", "lvq2")
-CONTRASTS = (*loss_table.NAMES, "likelihood")
+CONTRASTS = (*losses_by_name.NAMES, "likelihood")
 CENTRES = (1, 4, 16, 64, 256)
 WIDTHS = (0, 1, 2)
 SPARSITIES = (0.001, 0.01, 0.1, 0.3, 0.6, 1.0)
@@ -68,7 +70,7 @@ def contrastive(run, train, record, key, *, steps: int, seed: int):
             objective = objectives.maximum_likelihood(energy, points, log_weights=log_volumes)
         else:
             examples, objective = candidates, plane.contrast(name)
-        batch = data.batches(examples, batch_size=128, seed=seed)
+        batch = minibatches.batches(examples, batch_size=128, seed=seed)
         fitted, history = loop.fit(
             run, name, objective, params, batch, fit_key, steps=steps, measure=spread
         )
@@ -99,7 +101,7 @@ def without_training(train, record, seed: int):
 
 def bottlenecks(run, train, record, key, *, steps: int, seed: int):
     """Train networks that can only be low where a narrow layer can lead."""
-    batch = data.batches(train, batch_size=256, seed=seed)
+    batch = minibatches.batches(train, batch_size=256, seed=seed)
     for width, width_key in zip(WIDTHS[1:], jax.random.split(key, len(WIDTHS) - 1), strict=True):
         encoder, decoder = (JointMLP((64, 64), n, jnp.sin) for n in (width, 2))
 
@@ -186,8 +188,8 @@ def summarise(volumes, spreads) -> tuple[dict, dict]:
 
 def main() -> None:
     """Answer the question."""
-    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
-    train, held_out = data.two_spirals(2000, seed), data.two_spirals(1000, seed + 1)
+    run, seed, steps = entry.start(), FLAGS.seed, FLAGS.steps
+    train, held_out = toy_points.two_spirals(2000, seed), toy_points.two_spirals(1000, seed + 1)
     points, _ = plane.grid()
     surfaces, volumes = {}, {}
 
@@ -200,11 +202,11 @@ def main() -> None:
     without_training(train, record, seed)
     bottlenecks(run, train, record, keys[1], steps=2 * steps, seed=seed)
     sparse_codes(run, train, record, keys[2], steps=FLAGS.code_steps, seed=seed)
-    least = plane.least_volume(data.two_spirals(1_000_000, seed + 2))
+    least = plane.least_volume(toy_points.two_spirals(1_000_000, seed + 2))
     draw(run.workdir / "collapse.png", surfaces, volumes, least, updates, spreads)
     measured, claims = summarise(volumes, spreads)
     run.finish({"least_volume": least} | measured, claims)
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

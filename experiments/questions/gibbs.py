@@ -12,13 +12,13 @@ training; only the shares of a mixture need the partition functions.
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 600, "Updates of the classifier, and of each energy.", lower_bound=2)
 flags.DEFINE_integer("langevin_steps", 3000, "MALA steps of every chain.", lower_bound=1)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 
@@ -29,8 +29,10 @@ import numpy as np
 
 from ebm_jax import energies, gibbs, jit, losses, objectives, samplers
 from ebm_jax.energies import networks
-from experiments import data, evaluation, loop, plots
+from experiments import evaluation, plots
+from experiments.data import minibatches, splits
 from experiments.questions import plane
+from experiments.run import loop
 
 BETAS = np.concatenate([[0.0], np.geomspace(0.03, 30, 25), [np.inf]])
 EXTENT, CELLS = 3.0, 60
@@ -40,7 +42,7 @@ COMMON = np.array([1.0, 0.0])
 
 def fit(run, name: str, objective, params, examples, key, *, steps: int, seed: int):
     """Train on batches of examples; return the parameters."""
-    batch = data.batches(examples, batch_size=128, seed=seed)
+    batch = minibatches.batches(examples, batch_size=128, seed=seed)
     return loop.fit(run, name, objective, params, batch, key, steps=steps, learning_rate=5e-3)[0]
 
 
@@ -49,7 +51,7 @@ def classifier(run, key, *, steps: int, seed: int) -> dict:
 
     ``allowed`` says which answers remain to someone told whether the digit is even.
     """
-    split, network = data.digits(), networks.JointMLP((128,), 10)
+    split, network = splits.digits(), networks.JointMLP((128,), 10)
     init_key, fit_key = jax.random.split(key)
     params = network.init(init_key, split.train_x[0])
     objective = objectives.discriminative(network.apply, losses.nll)
@@ -228,7 +230,7 @@ def summarise(digits: dict, rows: dict, composed: dict) -> tuple[dict, dict]:
 
 def main() -> None:
     """Measure the classifier over beta, and the composed energies."""
-    run, options = runs.start(), {"steps": FLAGS.steps, "seed": FLAGS.seed}
+    run, options = entry.start(), {"steps": FLAGS.steps, "seed": FLAGS.seed}
     keys = jax.random.split(jax.random.key(FLAGS.seed), 4)
     digits = classifier(run, keys[0], **options)
     rows = by_beta(digits["energies"], digits["labels"])
@@ -242,4 +244,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -10,19 +10,20 @@ and fades near its target, simple's is constant: a wrong label pulls harder on s
 
 from absl import flags
 
-from experiments import names, runs
+from experiments import names
+from experiments.run import command_line, entry
 
 flags.DEFINE_multi_enum(
     "losses", names.LOSSES, names.LOSSES, "The losses that train, one flag each."
 )
 flags.DEFINE_integer("steps", 400, "Updates of every classifier.", lower_bound=1)
 flags.DEFINE_integer("seeds", 4, "Classifiers of every loss, trained together.", lower_bound=2)
-runs.define_float("mislabelled", 0.1, "Share of wrong labels.", 0, 1)
-runs.define_float("margin", 1.0, "Margin of the losses that have one.", 0)
-runs.define_float("hard_margin", 10.0, "The larger margin they are compared at.", 0)
+command_line.define_float("mislabelled", 0.1, "Share of wrong labels.", 0, 1)
+command_line.define_float("margin", 1.0, "Margin of the losses that have one.", 0)
+command_line.define_float("hard_margin", 10.0, "The larger margin they are compared at.", 0)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,9 @@ from ebm_jax.energies import networks
 from ebm_jax.losses import gradients
 from ebm_jax.losses.margins import margin_condition
 from ebm_jax.types import Objective
-from experiments import data, evaluation, loop, loss_table, plots
+from experiments import evaluation, losses_by_name, plots
+from experiments.data import minibatches, splits
+from experiments.run import loop
 
 COLUMNS = 6
 network = networks.JointMLP((64,), 10)
@@ -42,7 +45,7 @@ network = networks.JointMLP((64,), 10)
 
 def pairwise(name: str, margin: float):
     """Return any loss of the table as a function of (E+, E-): the only two answers there are."""
-    over_candidates = loss_table.named(name, margin)
+    over_candidates = losses_by_name.named(name, margin)
 
     @jit
     def loss(right, wrong):
@@ -78,7 +81,7 @@ def together(objective: Objective) -> Objective:
 
 
 def train(
-    run, title: str, loss, split: data.Split, labels: np.ndarray, seeds: np.ndarray, steps: int
+    run, title: str, loss, split: splits.Split, labels: np.ndarray, seeds: np.ndarray, steps: int
 ) -> np.ndarray:
     """Train a classifier for every row of labels and its seed; return their energies of the test.
 
@@ -87,7 +90,7 @@ def train(
     init_keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 0))(seeds)
     params = jax.vmap(network.init, (0, None))(init_keys, split.train_x[0])
     rows = [
-        data.batches((split.train_x, y), batch_size=64, seed=int(seed))
+        minibatches.batches((split.train_x, y), batch_size=64, seed=int(seed))
         for y, seed in zip(labels, seeds, strict=True)
     ]
 
@@ -129,7 +132,7 @@ def settings(names, margin: float, hard_margin: float) -> dict[str, tuple[str, f
     return soft | {
         f"{name}, hard margin": (name, hard_margin)
         for name in names
-        if name in loss_table.WITH_MARGIN
+        if name in losses_by_name.WITH_MARGIN
     }
 
 
@@ -137,12 +140,12 @@ def compare(
     run, chosen: dict[str, tuple[str, float]], *, steps: int, seeds: np.ndarray, mislabelled: float
 ) -> dict[str, dict[str, np.ndarray]]:
     """Train with every loss on right labels and on noisy ones; return what each is worth."""
-    split, rows = data.digits(), {}
+    split, rows = splits.digits(), {}
     clean = np.tile(split.train_y, (len(seeds), 1))
     noisy = mislabel(split.train_y, mislabelled, len(seeds), int(seeds[0]))
     labels = np.concatenate([clean, noisy]).astype(np.int32)
     for title, (name, margin) in chosen.items():
-        loss = loss_table.named(name, margin)
+        loss = losses_by_name.named(name, margin)
         found = train(run, title, loss, split, labels, np.tile(seeds, 2), steps)
         row, bad = (measure(part, split.test_y) for part in np.split(found, 2))
         rows[title] = row | {f"{key}_noisy": value for key, value in bad.items()}
@@ -250,7 +253,7 @@ def claim(table: dict[str, tuple], force: dict, rows: dict, margin: float) -> di
         "the_force_of_square_square_grows": force["square_square_force_at_10"] == 20,
         "three_losses_have_no_margin": without == {"energy", "perceptron", "lvq2"},
         "the_margin_is_the_one_asked_for": all(
-            table[name][1] == margin for name in loss_table.WITH_MARGIN
+            table[name][1] == margin for name in losses_by_name.WITH_MARGIN
         ),
         "the_energy_loss_learns_nothing": accuracy.get("energy", 0) < 0.2,
         "every_other_loss_classifies": all(
@@ -261,9 +264,9 @@ def claim(table: dict[str, tuple], force: dict, rows: dict, margin: float) -> di
 
 def main() -> None:
     """Check the margins and the forces, then train with every loss."""
-    run = runs.start()
+    run = entry.start()
     seeds = FLAGS.seed + np.arange(FLAGS.seeds)
-    pairs = {name: pairwise(name, FLAGS.margin) for name in loss_table.NAMES}
+    pairs = {name: pairwise(name, FLAGS.margin) for name in losses_by_name.NAMES}
     table = {name: (loss, margin_condition(loss).margin) for name, loss in pairs.items()}
     chosen = settings(FLAGS.losses, FLAGS.margin, FLAGS.hard_margin)
     rows = compare(run, chosen, steps=FLAGS.steps, seeds=seeds, mislabelled=FLAGS.mislabelled)
@@ -277,4 +280,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

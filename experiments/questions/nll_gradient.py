@@ -15,7 +15,7 @@ chance adds, over repetitions; the exact expectation is a sum over 40,000 cells 
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 200, "Exact updates before the gradient is looked at.", lower_bound=1)
 flags.DEFINE_integer("samples", 100_000, "Samples of every kind.", lower_bound=100)
@@ -23,7 +23,7 @@ flags.DEFINE_integer("chain_steps", 30, "Langevin steps of a short run.", lower_
 flags.DEFINE_integer("max_bits", 18, "Enumerate states of up to so many bits.", lower_bound=3)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 import timeit
@@ -39,8 +39,10 @@ import ebm_jax
 from ebm_jax import gibbs, objectives, samplers, training
 from ebm_jax.energies.networks import MLP
 from ebm_jax.types import Objective
-from experiments import data, evaluation, loop, plots
+from experiments import evaluation, plots
+from experiments.data import minibatches, toy_points
 from experiments.questions import plane
+from experiments.run import loop
 
 NETWORK = MLP((16, 16))
 
@@ -78,7 +80,7 @@ def trained_with_chains(run, energy, params, train, count: int, key, *, steps: i
         "",
         trainer,
         trainer.init(params, init_key),
-        data.batches(train, batch_size=len(train), seed=seed),
+        minibatches.batches(train, batch_size=len(train), seed=seed),
         train_key,
         num_steps=steps,
         group=-(-steps // 20),
@@ -198,8 +200,8 @@ def summarise(found, sizes, scale: float) -> tuple[dict, dict]:
 
 def main() -> None:
     """Answer the question."""
-    run, seed, count = runs.start(), FLAGS.seed, FLAGS.samples
-    train, energy = data.two_spirals(2000, seed), NETWORK.apply
+    run, seed, count = entry.start(), FLAGS.seed, FLAGS.samples
+    train, energy = toy_points.two_spirals(2000, seed), NETWORK.apply
     init_key, train_key, *keys = jax.random.split(jax.random.key(seed), 5)
     params, persistent = trained_with_chains(
         run,
@@ -239,4 +241,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -17,13 +17,13 @@ warm, all z share alike and the curve shrinks towards the mean, the regression's
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 1500, "Updates of every network.", lower_bound=1)
 flags.DEFINE_integer("few", 48, "Training points of the comparison of temperatures.", lower_bound=2)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,10 @@ from scipy.special import ive
 import ebm_jax
 from ebm_jax import inference, objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, loop, plots
+from experiments import plots
+from experiments.data import minibatches, toy_points
 from experiments.questions import plane
+from experiments.run import loop
 
 BETAS = (0.01, 1.0, 10.0, 100.0, np.inf)
 REPETITIONS = 5  # sets of few points
@@ -103,7 +105,7 @@ def rms(squares) -> float:
 
 def off_ellipse(x: np.ndarray, y: np.ndarray) -> float:
     """Return how far y (n, 2) lie from the true ellipses of x (n,), root mean square."""
-    true = data.ellipse(x[:, None], FINE)
+    true = toy_points.ellipse(x[:, None], FINE)
     return rms(((true - y[:, None]) ** 2).sum(-1).min(1))
 
 
@@ -136,7 +138,7 @@ def draw(path, train, answers, params, betas, centre, scores, few):
     axes["a"].plot(*train[1][:400].T, ".", color="0.8", ms=3, label="data, all x")
     first = ["learned, x = 0, 0.5, 1", "_", "_"]
     axes["a"].plot(*np.transpose(curves(params, shown, FINE), (2, 1, 0)), color="C0", label=first)
-    true = np.transpose(data.ellipse(shown[:, None], FINE), (2, 1, 0))
+    true = np.transpose(toy_points.ellipse(shown[:, None], FINE), (2, 1, 0))
     axes["a"].plot(*true, ":", color="black", lw=1, label=["true ellipse", "_", "_"])
     axes["a"].plot(*answers(shown).T, "X", color="C1", label="regression")
     axes["a"].set(title="Many answers, or their mean", ylim=(-16, 24))
@@ -145,7 +147,7 @@ def draw(path, train, answers, params, betas, centre, scores, few):
     for letter, (title, free) in zip("bc", kinds.items(), strict=True):
         values = ebm_jax.jit(jax.vmap(free, (None, None, 0)))(params, jnp.zeros(()), points)
         image = plane.surface(axes[letter], np.asarray(values), f"F at x = 0, {title}", 3.5)
-        axes[letter].plot(*data.ellipse(0.0, FINE).T, ":", color="white", lw=1)
+        axes[letter].plot(*toy_points.ellipse(0.0, FINE).T, ":", color="white", lw=1)
         figure.colorbar(image, ax=axes[letter], shrink=0.8)
     for style, (name, values) in zip(("k-", "oC0", "xC1"), centre.items(), strict=True):
         axes["d"].semilogx(betas, values, style, mfc="none", label=name)
@@ -168,10 +170,10 @@ def by_temperature(run, test, key, *, few: int, steps: int, seed: int) -> dict[f
     They are means over several sets of points, each with a network of its own.
     """
     init_key, *keys = jax.random.split(key, 1 + len(BETAS))
-    sets = [data.ellipses(few, seed + 2 + r) for r in range(REPETITIONS)]
+    sets = [toy_points.ellipses(few, seed + 2 + r) for r in range(REPETITIONS)]
     start = jax.vmap(lambda k: plane.init(NETWORK, k, 3))(jax.random.split(init_key, REPETITIONS))
     pairs = tuple(np.stack(arrays, axis=1) for arrays in zip(*sets, strict=True))
-    batch = data.batches(pairs, batch_size=min(64, few), seed=seed)
+    batch = minibatches.batches(pairs, batch_size=min(64, few), seed=seed)
     scores = {}
     for beta, fit_key in zip(BETAS, keys, strict=True):
         fitted = fit(run, f"few points, beta {beta:g}", beta, start, batch, fit_key, steps=steps)
@@ -220,13 +222,16 @@ def summarise(answers, params, test, centre, scores) -> tuple[dict, dict]:
 
 def main() -> None:
     """Answer the question."""
-    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
-    train, test = data.ellipses(2000, seed), data.ellipses(1000, seed + 1)
+    run, seed, steps = entry.start(), FLAGS.seed, FLAGS.steps
+    train, test = toy_points.ellipses(2000, seed), toy_points.ellipses(1000, seed + 1)
     regression_key, init_key, fit_key, few_key = jax.random.split(jax.random.key(seed), 4)
-    batch = data.batches(train, batch_size=256, seed=seed)
+    batch = minibatches.batches(train, batch_size=256, seed=seed)
     answers = regression(run, batch, regression_key, steps=steps)
     alone = tuple(array[:, None] for array in train)  # one network
-    batch, start = data.batches(alone, batch_size=64, seed=seed), plane.init(NETWORK, init_key, 3)
+    batch, start = (
+        minibatches.batches(alone, batch_size=64, seed=seed),
+        plane.init(NETWORK, init_key, 3),
+    )
     start = jax.tree.map(lambda leaf: leaf[None], start)
     params = fit(run, "latent", 10.0, start, batch, fit_key, steps=steps)
     params = jax.tree.map(lambda leaf: leaf[0], params)
@@ -239,4 +244,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

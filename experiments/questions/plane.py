@@ -15,7 +15,9 @@ from ebm_jax import diagnostics, gibbs, objectives
 from ebm_jax.energies.networks import MLP
 from ebm_jax.inference import sparse_coding
 from ebm_jax.types import Energy, Objective
-from experiments import checkpoints, data, loop, loss_table, runs
+from experiments import losses_by_name
+from experiments.data import minibatches
+from experiments.run import checkpoints, command_line, loop, work_directory
 
 HALF_WIDTH = 4.0  # the spirals end at about 3.5
 CELLS = 60
@@ -88,14 +90,23 @@ def uniform(key: jax.Array, count: int) -> jax.Array:
 
 def contrast(name: str) -> Objective:
     """Return a loss of the table for ``positive_energy``, of batches from ``against``."""
-    return objectives.discriminative(jax.vmap(positive_energy, (None, 0)), loss_table.named(name))
+    return objectives.discriminative(
+        jax.vmap(positive_energy, (None, 0)), losses_by_name.named(name)
+    )
 
 
 _PUSH_DOWN_CODE = objectives.push_down(sparse_energy)
 
 
 def fit_code(
-    run: runs.Run, name: str, positives: np.ndarray, sparsity: float, key, *, steps: int, seed: int
+    run: work_directory.Run,
+    name: str,
+    positives: np.ndarray,
+    sparsity: float,
+    key,
+    *,
+    steps: int,
+    seed: int,
 ) -> Any:
     """Train the dictionary of ``sparse_energy`` on positives; return its parameters.
 
@@ -103,7 +114,7 @@ def fit_code(
     """
     start_key, fit_key = jax.random.split(key)
     start = jax.vmap(bumps)(uniform(start_key, len(BUMPS))).T, sparsity
-    batch = data.batches(positives, batch_size=128, seed=seed)
+    batch = minibatches.batches(positives, batch_size=128, seed=seed)
     fitted, _ = loop.fit(
         run, name, _PUSH_DOWN_CODE, start, batch, fit_key, steps=steps, learning_rate=3e-2
     )
@@ -116,7 +127,7 @@ def load(workdir: Path | str, training: str) -> tuple[Energy, Any]:
     energy(params, y (2,)) -> (), that of the code where the name begins with sparse, and otherwise
     of the network; ``training`` is the name of its file, without .npz.
     """
-    path = runs.home_path(workdir) / f"{training}.npz"
+    path = command_line.home_path(workdir) / f"{training}.npz"
     if training.startswith("sparse"):
         shapes = (len(BUMPS), len(BUMPS)), ()
         like = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)

@@ -17,14 +17,14 @@ It does not stop the growth within these updates: a bound is known for E = k d^2
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer(
     "steps", 1400, "Updates; half as many where the data have spread.", lower_bound=2
 )
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 
@@ -36,8 +36,10 @@ import numpy as np
 import ebm_jax
 from ebm_jax import diagnostics, objectives
 from ebm_jax.energies.networks import MLP
-from experiments import data, loop, loss_table, plots
+from experiments import losses_by_name, plots
+from experiments.data import minibatches
 from experiments.questions import plane
+from experiments.run import loop
 
 BETAS = (0.5, 1.0, 4.0)
 SPREADS = (0.2, 0.1, 0.05)  # sigma, across the unit circle
@@ -106,17 +108,17 @@ def alternatives(run, params, exact, key, *, steps: int, seed: int):
     wrong = points[abs(np.hypot(*points.T) - 1) > 0.2]
     candidates = plane.against(on_curve, wrong, 8, seed)
     keys = iter(jax.random.split(key, len(MARGINS) + len(PENALTIES)))
-    batch = data.batches(candidates, batch_size=256, seed=seed)
+    batch = minibatches.batches(candidates, batch_size=256, seed=seed)
     found = {}
     for name in MARGINS:
         objective = objectives.discriminative(
-            jax.vmap(NETWORK.apply, (None, 0)), loss_table.named(name)
+            jax.vmap(NETWORK.apply, (None, 0)), losses_by_name.named(name)
         )
         found[name] = train(run, name, objective, params, batch, next(keys), steps=steps)
     # The slope is held down everywhere, half of the points being near the curve's walls.
     even = np.random.default_rng(seed).uniform(-2, 2, (1000, 2)).astype(np.float32)
     around = np.concatenate([even, circle(1000, 0.1, seed)])
-    batch = data.batches({"data": on_curve, "around": around}, batch_size=256, seed=seed)
+    batch = minibatches.batches({"data": on_curve, "around": around}, batch_size=256, seed=seed)
     for weight in PENALTIES:
         slope = objectives.gradient_penalty(NETWORK.apply)
         objective = objectives.weighted_sum(
@@ -135,12 +137,12 @@ def by_likelihood(run, beta: float, params, exact, key, *, steps: int, seed: int
     rates, batch_size = {}, 256
     for spread, spread_key in zip(SPREADS, keys[1:], strict=True):
         points = circle(2000, spread, seed)
-        batch = data.batches(points, batch_size=batch_size, seed=seed)
+        batch = minibatches.batches(points, batch_size=batch_size, seed=seed)
         name = f"beta {beta:g} spread {spread:g}"
         history = train(run, name, exact, params, batch, spread_key, steps=steps // 2, decay=True)
         theory = float(1 / (beta * np.hypot(*points.T).var()))
         rates[beta, spread] = float(history["curvature"][-1]), theory
-    batch = data.batches(circle(2000, 0.0, seed), batch_size=batch_size, seed=seed)
+    batch = minibatches.batches(circle(2000, 0.0, seed), batch_size=batch_size, seed=seed)
     return rates, train(run, f"beta {beta:g} spread 0", exact, params, batch, keys[0], steps=steps)
 
 
@@ -204,7 +206,7 @@ def summarise(thin, rates, bounded) -> tuple[dict, dict]:
 
 def main() -> None:
     """Answer the question."""
-    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
+    run, seed, steps = entry.start(), FLAGS.seed, FLAGS.steps
     init_key, other_key, *keys = jax.random.split(jax.random.key(seed), 2 + len(BETAS))
     params = plane.init(NETWORK, init_key)
     points, log_areas = polar_grid()
@@ -222,4 +224,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

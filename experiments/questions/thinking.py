@@ -26,12 +26,12 @@ grows again as descent goes on.
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 1000, "Updates of every network.", lower_bound=1)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 import time
@@ -44,7 +44,9 @@ import numpy as np
 import ebm_jax
 from ebm_jax import inference, losses, objectives
 from ebm_jax.energies.networks import JointMLP
-from experiments import data, loop, plots
+from experiments import plots
+from experiments.data import minibatches
+from experiments.run import loop
 
 SIDE, BATCH, TESTS = 4, 128, 512
 SIZE = SIDE**2  # numbers of an answer
@@ -77,7 +79,7 @@ TASKS = {"addition": addition, "inverse": inverse}
 
 def problems(task, num: int, seed: int, number: int, *, harder: bool = False):
     """Return problems by their number, none like another."""
-    return task(data.stream(seed, data.NOISE, number), num, harder=harder)
+    return task(minibatches.stream(seed, minibatches.NOISE, number), num, harder=harder)
 
 
 def energy(params, x, y):
@@ -282,7 +284,7 @@ def summarise(results) -> tuple[dict, dict]:
 
 def main() -> None:
     """Answer the question."""
-    run, seed, steps = runs.start(), FLAGS.seed, FLAGS.steps
+    run, seed, steps = entry.start(), FLAGS.seed, FLAGS.steps
     keys = jax.random.split(jax.random.key(seed), len(TASKS))
     results = {
         name: study(run, name, key, steps=steps, seed=seed)
@@ -293,4 +295,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

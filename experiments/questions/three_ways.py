@@ -16,22 +16,24 @@ The plane holds the data too, so that the AUROC of held-out data against it cann
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 600, "Updates of the networks.", lower_bound=1)
 flags.DEFINE_integer("code_steps", 150, "Updates of the sparse code.", lower_bound=1)
-runs.define_float("sparsity", 0.01, "Weight of the L1 prior on the code.", 0)
+command_line.define_float("sparsity", 0.01, "Weight of the L1 prior on the code.", 0)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
 from ebm_jax import objectives
-from experiments import data, evaluation, loop, plots
+from experiments import evaluation, plots
+from experiments.data import minibatches, toy_points
 from experiments.questions import plane
+from experiments.run import loop
 
 
 def train(
@@ -42,14 +44,14 @@ def train(
     params = plane.init(plane.NETWORK, init_key)
     network, code = plane.evaluator(plane.positive_energy), plane.evaluator(plane.sparse_energy)
     objective = objectives.push_down(plane.positive_energy)
-    batch = data.batches(positives, batch_size=256, seed=seed)
+    batch = minibatches.batches(positives, batch_size=256, seed=seed)
     pushed, _ = loop.fit(run, "push down", objective, params, batch, push_key, steps=steps)
     coded = plane.fit_code(
         run, "sparse code", positives, sparsity, code_key, steps=code_steps, seed=seed
     )
     objective, wrong = plane.contrast("log"), plane.far_from(points, positives, 0.2)
     candidates = plane.against(positives, wrong, 16, seed)
-    batch = data.batches(candidates, batch_size=128, seed=seed)
+    batch = minibatches.batches(candidates, batch_size=128, seed=seed)
     contrasted, _ = loop.fit(run, "contrast", objective, params, batch, contrast_key, steps=steps)
     return {
         "push down": (network, pushed),
@@ -82,8 +84,8 @@ def draw(path, found, held_out, least: float):
 
 def main() -> None:
     """Answer the question."""
-    run, seed = runs.start(), FLAGS.seed
-    positives, held_out = data.two_spirals(2000, seed), data.two_spirals(1000, seed + 1)
+    run, seed = entry.start(), FLAGS.seed
+    positives, held_out = toy_points.two_spirals(2000, seed), toy_points.two_spirals(1000, seed + 1)
     points, _ = plane.grid()
     trained = train(
         run,
@@ -106,7 +108,7 @@ def main() -> None:
             "std_plane": float(on_plane.std()),
         }
         found[name] = (on_plane, on_data, scores)
-    least = plane.least_volume(data.two_spirals(1_000_000, seed + 2))
+    least = plane.least_volume(toy_points.two_spirals(1_000_000, seed + 2))
     draw(run.workdir / "three_ways.png", found, held_out, least)
     scores = {name: values[2] for name, values in found.items()}
     pushed, coded, contrasted = scores.values()
@@ -120,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

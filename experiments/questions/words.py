@@ -11,14 +11,14 @@ sum; the answer is argmin_y F(x, y) over all words, by the same recursion. Train
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry
 
 flags.DEFINE_integer("steps", 1200, "Updates of the reader of three fonts.", lower_bound=1)
 flags.DEFINE_integer("table_steps", 300, "Updates with every loss of the table.", lower_bound=1)
 flags.DEFINE_integer("test_words", 250, "Test words of every length.", lower_bound=12)
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
 
@@ -31,16 +31,27 @@ from ebm_jax import jit, losses
 from ebm_jax.energies import networks
 from ebm_jax.inference import alignment
 from ebm_jax.types import Objective
-from experiments import data, loop, loss_table, plots, word_reader
-from experiments.lettering import ALPHABET, HEIGHT, STRIDE, WINDOW, Images, num_windows, render
-from experiments.word_reader import Word
+from experiments import losses_by_name, plots
+from experiments.data import minibatches
+from experiments.questions import word_reader
+from experiments.questions.lettering import (
+    ALPHABET,
+    HEIGHT,
+    STRIDE,
+    WINDOW,
+    Images,
+    num_windows,
+    render,
+)
+from experiments.questions.word_reader import Word
+from experiments.run import loop
 
 LENGTHS = (1, 2, 3, 4)
 HARD, SOFT = np.inf, 1.0
 OVER_ALL_WORDS = ("nll", "mee")  # soft alone: their other answer is every other word
 TABLE = [
     (name, beta)
-    for name in loss_table.NAMES
+    for name in losses_by_name.NAMES
     for beta in (HARD, SOFT)
     if beta == SOFT or name not in OVER_ALL_WORDS
 ]
@@ -97,8 +108,8 @@ def any_loss(which, beta, energies, word: Word, windows):
     right, wrong = (free_energy(energies, w, windows, beta) for w in (word, rival))
     rest = word_reader.words_free_energy(energies, beta=beta, num_windows=windows, without=word)
     table = [
-        loss_table.named(name)(jnp.stack([right, rest if name in OVER_ALL_WORDS else wrong]), 0)
-        for name in loss_table.NAMES
+        losses_by_name.named(name)(jnp.stack([right, rest if name in OVER_ALL_WORDS else wrong]), 0)
+        for name in losses_by_name.NAMES
     ]
     return jnp.stack(table)[which], wrong - right
 
@@ -129,7 +140,7 @@ def every_loss() -> Objective:
 
     Adam moves every number by itself, so that each is trained as if it were alone.
     """
-    which = jnp.array([loss_table.NAMES.index(name) for name, _ in TABLE])
+    which = jnp.array([losses_by_name.NAMES.index(name) for name, _ in TABLE])
     betas = jnp.array([beta for _, beta in TABLE])
 
     def one(params, which, beta, batch):
@@ -150,7 +161,7 @@ def curriculum(rng, *, jitter: bool, num_steps: int, seed: int):
     def words(longest: int, steps: int):
         size = min(5000 * longest, BATCH * max(steps, 1))
         images = render(rng, rng.integers(1, longest + 1, size), longest=4, jitter=jitter)
-        return data.batches(images, batch_size=BATCH, seed=seed)
+        return minibatches.batches(images, batch_size=BATCH, seed=seed)
 
     early, late = words(2, first), words(4, num_steps - first)
     return lambda t: early(t) if t < first else late(t)
@@ -180,7 +191,7 @@ def compare(run, rng, key, *, steps: int, seed: int) -> dict[str, float]:
     params = network.init(init_key, jnp.zeros((HEIGHT, WINDOW)))
     # The same start for all.
     params = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(TABLE)), params)
-    batch = data.batches(images, batch_size=BATCH // 2, seed=seed)
+    batch = minibatches.batches(images, batch_size=BATCH // 2, seed=seed)
     options = {"steps": steps, "learning_rate": 5e-3, "decay": False}
     params, _ = loop.fit(run, "every loss", every_loss(), params, batch, fit_key, **options)
     letters, _ = jit(jax.vmap(read, (0, None)))(params, test)
@@ -200,7 +211,7 @@ def show(axis, images: Images, index: int, letters, path) -> None:
 
 def table_bars(axis, table: dict[str, float], steps: int) -> None:
     """Draw how many words every loss of the table learnt to read."""
-    names = loss_table.NAMES
+    names = losses_by_name.NAMES
     for shift, kind in ((-0.2, "hard"), (0.2, "soft")):
         heights = [table.get(f"{name}/{kind}", 0) for name in names]
         axis.bar(np.arange(len(names)) + shift, heights, 0.4, label=f"{kind} alignment")
@@ -236,7 +247,7 @@ def by_length(images: Images, letters) -> dict[int, float]:
 
 def main() -> None:
     """Train both readers and every loss; measure how many words are read exactly."""
-    run, seed = runs.start(), FLAGS.seed
+    run, seed = entry.start(), FLAGS.seed
     rng, steps = np.random.default_rng(seed), FLAGS.table_steps
     readers_key, table_key = jax.random.split(jax.random.key(seed))
     options = {"steps": FLAGS.steps, "test_words": FLAGS.test_words, "seed": seed}
@@ -256,4 +267,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

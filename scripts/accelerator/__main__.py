@@ -21,14 +21,16 @@ from typing import Any
 
 from absl import flags
 
-from experiments import runs
+from experiments.run import command_line, entry, errors, work_directory
 from scripts.accelerator import execution, parts, report
 
 flags.DEFINE_bool("tiny", False, "Tiny sizes: shows that everything runs, and measures nothing.")
 flags.DEFINE_integer("budget", 480, "Seconds that all parts may take together.", lower_bound=10)
 flags.DEFINE_list("parts", [], "Parts to run; all where none is named.")
 flags.DEFINE_bool("profile", False, "Name the kernels that our suites spend their time in.")
-runs.define_path("page", None, "File for the page of what was measured, docs/accelerators.md.")
+command_line.define_path(
+    "page", None, "File for the page of what was measured, docs/accelerators.md."
+)
 FLAGS = flags.FLAGS
 
 LEAST = 5  # seconds under which no part is begun
@@ -56,7 +58,7 @@ def chosen_parts(workdir: Path) -> list[parts.Part]:
     known = parts.every(workdir, tiny=FLAGS.tiny, profiled=FLAGS.profile)
     unknown = [name for name in FLAGS.parts if name not in known]
     if unknown:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"--parts={','.join(FLAGS.parts)} names {unknown[0]!r}, which is no part; allowed are "
             f"{', '.join(known)}."
         )
@@ -74,16 +76,16 @@ def keep(workdir: Path, results: dict[str, Any], name: str, result: dict[str, An
     results["machine"] |= result.pop("machine", {})
     results["parts"][name] = result
     report.complete(results)
-    with runs.whole(workdir / "accelerator.json") as path:
+    with work_directory.whole(workdir / "accelerator.json") as path:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Run the parts, one after another, until the budget is spent."""
     if not FLAGS.workdir:
-        raise runs.UsageError("--workdir is not set: name a folder for what the check writes.")
+        raise errors.UsageError("--workdir is not set: name a folder for what the check writes.")
     if FLAGS.page and FLAGS.tiny:
-        raise runs.UsageError("--page needs measured numbers: --tiny measures nothing.")
+        raise errors.UsageError("--page needs measured numbers: --tiny measures nothing.")
     workdir = Path(FLAGS.workdir).resolve()
     planned = chosen_parts(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -115,10 +117,10 @@ def main() -> None:
         report.show(results)
     print(report.last_line(results), flush=True)
     if stopped:
-        raise runs.StoppedError(f"stopped by a signal; what was measured is in {workdir}.")
+        raise errors.StoppedError(f"stopped by a signal; what was measured is in {workdir}.")
     if failed := report.named(results, "failed"):
-        raise runs.FalseClaimError(f"these parts failed: {', '.join(failed)}; see {workdir}.")
+        raise errors.FalseClaimError(f"these parts failed: {', '.join(failed)}; see {workdir}.")
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

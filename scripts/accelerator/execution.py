@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import runs
+from experiments.run import errors
 from scripts.accelerator.parts import Part
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def _news(line: str, result: dict[str, Any], read: Callable[[str], dict[str, Any
 def _status(part: Part, code: int | None, result: dict[str, Any]) -> str:
     if code is None:
         return "unfinished"
-    if part.optional and code == runs.USAGE:
+    if part.optional and code == errors.USAGE:
         return "missing"
     ours = [row for row in result["rows"] if row["case"].startswith("ours") and "error" in row]
     # Where products are rounded, a test may fail: the page names it.

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from scripts.benchmarks import measure
+from scripts.benchmark import measure
 
 SECONDS = 1.5  # that the repetitions of a group of cases may take, about
 

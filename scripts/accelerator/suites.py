@@ -17,8 +17,8 @@ from absl import logging
 from ebm_jax import _bits, _noise
 from ebm_jax.energies import networks
 from scripts.accelerator.recorder import Recorder
-from scripts.benchmarks import discrete, measure, report, suites, workloads
-from scripts.benchmarks.peers import Peers
+from scripts.benchmark import discrete, measure, report, suites, workloads
+from scripts.benchmark.peers import Peers
 
 PRECISIONS = {"float32": "highest", "default": "default"}  # of the products of float32 numbers
 NO_PEERS = Peers([], "")

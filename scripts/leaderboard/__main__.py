@@ -12,19 +12,20 @@ the last line is the ranking.
 
 from absl import flags
 
-from experiments import names, runs
+from experiments import names
+from experiments.run import command_line, entry, errors, work_directory
 
 flags.DEFINE_list("problems", ["2spirals", "nltcs"], "Problems, or all.")
 flags.DEFINE_list("objectives", None, "Objectives; all if unset.")
-runs.define_float("training_seconds", 20.0, "Seconds of training, on one core.", 0.01)
+command_line.define_float("training_seconds", 20.0, "Seconds of training, on one core.", 0.01)
 flags.DEFINE_integer("seeds", 3, "Trainings of each objective with its best options.", 1)
 flags.DEFINE_bool("search", True, "Try the options of each objective first.")
 flags.DEFINE_bool("quick", False, "Three seconds each and no search: minutes, not hours.")
-runs.define_path("data_dir", None, names.DATA_DIR)
-runs.define_path("docs", None, "Folder of the page; the workdir if unset.")
+command_line.define_path("data_dir", None, names.DATA_DIR)
+command_line.define_path("docs", None, "Folder of the page; the workdir if unset.")
 FLAGS = flags.FLAGS
 
-runs.parse(__name__)  # before JAX is imported, which takes seconds
+command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import json
 import multiprocessing
@@ -41,12 +42,14 @@ def jobs(budget: trials.Budget, workdir: Path) -> list[tuple]:
     """Return a job an objective of every problem, or refuse the names."""
     chosen = list(problems.NAMES) if FLAGS.problems == ["all"] else FLAGS.problems
     if unknown := [name for name in chosen if name not in problems.NAMES]:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"--problems={unknown[0]}: allowed are all, {', '.join(problems.NAMES)}."
         )
     known = {name for problem in chosen for name in problems.table(problem)}
     if unknown := [name for name in FLAGS.objectives or () if name not in known]:
-        raise runs.UsageError(f"--objectives={unknown[0]}: allowed are {', '.join(sorted(known))}.")
+        raise errors.UsageError(
+            f"--objectives={unknown[0]}: allowed are {', '.join(sorted(known))}."
+        )
     return [
         (problem, name, budget, workdir, FLAGS.data_dir)
         for problem in chosen
@@ -58,13 +61,13 @@ def jobs(budget: trials.Budget, workdir: Path) -> list[tuple]:
 def main() -> None:
     """Train all, and write the page."""
     if not FLAGS.workdir:
-        raise runs.UsageError("--workdir is not set: name a folder for the trainings.")
+        raise errors.UsageError("--workdir is not set: name a folder for the trainings.")
     began, workdir = time.perf_counter(), Path(FLAGS.workdir)
     budget = trials.Budget(FLAGS.training_seconds, FLAGS.seeds, FLAGS.search)
     if FLAGS.quick:
         budget = budget._replace(seconds=3.0, search=False)
     todo = jobs(budget, workdir)
-    runs.make_folder(workdir)
+    work_directory.make_folder(workdir)
     for problem in {job[0] for job in todo}:
         problems.trial(problem, FLAGS.data_dir)  # data that are missing are missed before any work
     context = multiprocessing.get_context("spawn")
@@ -95,4 +98,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONPATH", os.getcwd())
-    runs.main(main)
+    entry.main(main)

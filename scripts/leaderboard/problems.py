@@ -10,9 +10,12 @@ import optax
 
 from ebm_jax.partition import exact
 from ebm_jax.types import Params
-from experiments import data, datasets, density2d_model, loop, nltcs_model
-from experiments.densities import DENSITIES
-from experiments.objective_table import BINARY, CONTINUOUS, Problem, Row
+from experiments.data import datasets, minibatches
+from experiments.data.densities import DENSITIES
+from experiments.density2d import model as density2d_model
+from experiments.nltcs import model as nltcs_model
+from experiments.objectives_by_name import BINARY, CONTINUOUS, Problem, Row
+from experiments.run import loop
 
 NAMES = (*DENSITIES, "nltcs")
 
@@ -55,7 +58,7 @@ def plane(dataset: str) -> Trial:
     return Trial(
         Problem(energy, train, *density2d_model.grid(180), 1024),
         init,
-        lambda seed: data.batches(train, batch_size=1024, seed=seed),
+        lambda seed: minibatches.batches(train, batch_size=1024, seed=seed),
         lambda rate, steps: optax.adam(optax.cosine_decay_schedule(rate, steps)),
         measure,
     )
@@ -81,9 +84,7 @@ def nltcs(data_dir: str | None) -> Trial:
     return Trial(
         Problem(energy, np.asarray(bits.train), states, num_chains=2000),
         init,
-        lambda seed: data.batches(bits.train, batch_size=2000, seed=seed),
-        lambda rate, steps: optax.adamw(
-            optax.cosine_decay_schedule(rate, steps), weight_decay=0.01
-        ),
+        lambda seed: minibatches.batches(bits.train, batch_size=2000, seed=seed),
+        optimizer,
         measure,
     )

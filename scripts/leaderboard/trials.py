@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from ebm_jax import training
-from experiments import loop, objective_table, runs
+from experiments import objectives_by_name
+from experiments.run import loop, work_directory
 from scripts.leaderboard import cost
 from scripts.leaderboard.problems import Trial, table, trial
 
@@ -50,7 +51,12 @@ class Trainable:
     """An objective with its options on a problem: what an update costs, how many there are."""
 
     def __init__(
-        self, name: str, row: objective_table.Row, options: dict[str, Any], of: Trial, folder: Path
+        self,
+        name: str,
+        row: objectives_by_name.Row,
+        options: dict[str, Any],
+        of: Trial,
+        folder: Path,
     ) -> None:
         """Make the objective; nothing is compiled."""
         self._name, self._row, self._of, self._folder = name, row, of, folder
@@ -71,7 +77,7 @@ class Trainable:
             batch = self._of.batch(0)
             energy = cost.multiplications(
                 self._of.problem.energy,
-                objective_table.energy_params(state.params),
+                objectives_by_name.energy_params(state.params),
                 self._of.problem.data[0],
             )
             update = cost.multiplications(trainer.step, state, batch(0), key)
@@ -93,7 +99,7 @@ class Trainable:
         path = folder / "row.json"
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
-        run, trainer = runs.Run(folder), self._trainer(steps)
+        run, trainer = work_directory.Run(folder), self._trainer(steps)
         state, key = self._start(trainer, seed)
         began = time.perf_counter()
         try:

@@ -15,16 +15,17 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import datasets, runs
+from experiments import names
+from experiments.run import command_line, entry, errors, work_directory
 from scripts.results import digits, published
 
 flags.DEFINE_list("only", None, f"Rows, of digits, {', '.join(published.ROWS)}.")
-runs.define_path("data_dir", None, datasets.DATA_DIR)
+command_line.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_integer(
     "seeds", 3, "How many seeds of the digits example, from --seed on.", lower_bound=1
 )
 flags.DEFINE_bool("held_out", True, "Of it, also hold out each of the ten classes in turn.")
-runs.define_path("docs", "docs", "Folder of digits.md, results.md and figures/.")
+command_line.define_path("docs", "docs", "Folder of digits.md, results.md and figures/.")
 FLAGS = flags.FLAGS
 FLAGS.set_default("workdir", "runs/results")
 
@@ -43,9 +44,9 @@ def _known(names) -> bool:
 def main() -> None:
     """Measure the rows, write the pages, print what was found."""
     if not FLAGS.workdir:
-        raise runs.UsageError("--workdir is not set: name a folder for the runs.")
+        raise errors.UsageError("--workdir is not set: name a folder for the runs.")
     workdir, docs, found = Path(FLAGS.workdir).absolute(), Path(FLAGS.docs), {}
-    runs.make_folder(workdir)
+    work_directory.make_folder(workdir)
     for name in FLAGS.only or ["digits"]:
         if name == "digits":
             options = {"seed": FLAGS.seed, "num_seeds": FLAGS.seeds, "held_out": FLAGS.held_out}
@@ -59,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runs.main(main)
+    entry.main(main)

@@ -12,8 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments import runs
-from experiments.image_report import MEASURES, TARGETS, number
+from experiments.images.measures import MEASURES, TARGETS, meets, number
+from experiments.run import errors
 
 
 def run(workdir: Path, *options: str) -> dict[str, float]:
@@ -22,7 +22,7 @@ def run(workdir: Path, *options: str) -> dict[str, float]:
     if not summary.exists():
         command = [sys.executable, "-m", "experiments.digits", f"--workdir={workdir}", *options]
         if subprocess.run(command).returncode:
-            raise runs.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
+            raise errors.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
     return json.loads(summary.read_text(encoding="utf-8"))
 
 
@@ -35,12 +35,6 @@ def row(name: str, *cells: float | list[float] | str) -> str:
     """Return a row of a table."""
     shown = [cell if isinstance(cell, str) else number(cell) for cell in cells]
     return f"| {' | '.join([name, *shown])} |"
-
-
-def meets(value: float, target: str) -> bool:
-    """Return whether a value meets a target, ">= 0.9" or "<= 0.9"; NaN does not."""
-    sign, bound = target.replace(",", "").split()[:2]
-    return value >= float(bound) if sign == ">=" else value <= float(bound)
 
 
 def verdict(values: list[float], target: str) -> tuple[str, str]:

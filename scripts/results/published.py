@@ -19,7 +19,9 @@ from ebm_jax import distributions, jit
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.partition import annealed, estimates, exact, paths
-from experiments import datasets, rbm_model, runs
+from experiments.data import datasets
+from experiments.rbm import model as rbm_model
+from experiments.run import errors
 from scripts.results import ising_tables
 
 CONFIDENCE = 0.997  # of intervals: three standard errors each way
@@ -120,8 +122,8 @@ def program(name: str, *options: str, keep: tuple[str, ...]) -> Callable:
         if not summary.exists():
             module = f"experiments.{name}"
             command = [sys.executable, "-m", module, f"--workdir={workdir}", *given]
-            if subprocess.run(command).returncode not in (0, runs.FALSE_CLAIM):
-                raise runs.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
+            if subprocess.run(command).returncode not in (0, errors.FALSE_CLAIM):
+                raise errors.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
         found = json.loads(summary.read_text(encoding="utf-8"))
         return {key: found[key] for key in keep} | {"seconds": found["seconds"]}
 

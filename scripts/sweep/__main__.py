@@ -24,7 +24,7 @@ from types import MappingProxyType
 
 from absl import app, flags
 
-from experiments import runs
+from experiments.run import entry, errors, work_directory
 from scripts.sweep import comparison, execution
 from scripts.sweep.settings import Setting, check, label, parse, settings, split_flags
 
@@ -93,11 +93,11 @@ def plan(program: str, chosen: list[Setting], seeds: range, workdir: Path) -> li
 
 def take(workdir: Path, program: str) -> None:
     """Make the workdir, or refuse the one of another program's sweep."""
-    runs.make_folder(workdir)
+    work_directory.make_folder(workdir)
     note = workdir / "program.txt"
     if note.exists() and note.read_text(encoding="utf-8").strip() != program:
         there = note.read_text(encoding="utf-8").strip()
-        raise runs.UsageError(f"--workdir={workdir} holds a sweep of {there}.")
+        raise errors.UsageError(f"--workdir={workdir} holds a sweep of {there}.")
     note.write_text(f"{program}\n", encoding="utf-8")
 
 
@@ -106,7 +106,7 @@ def execute(waiting: list[execution.Run], workdir: Path) -> str:
     given = parse(FLAGS.cluster_options, "cluster_options")
     if FLAGS.cluster == "local":
         if given:
-            raise runs.UsageError("--cluster_options needs --cluster=slurm.")
+            raise errors.UsageError("--cluster_options needs --cluster=slurm.")
         return execution.run_here(waiting, FLAGS.max_parallel, FLAGS.timeout_min)
     at_work = [run for run in waiting if run.job]
     if at_work:
@@ -147,21 +147,21 @@ def collect(workdir: Path, planned: list[tuple]) -> None:
     if missing := metric_missing(finished):
         # The default is a guess: a program without it has a table and no best run.
         if FLAGS["metric"].present:
-            raise runs.UsageError(f"{missing} The tables are written, without a best run.")
+            raise errors.UsageError(f"{missing} The tables are written, without a best run.")
         print(f"No best run was chosen: {missing}", file=sys.stderr)
 
 
 def refuse_ignored() -> None:
     """Refuse flags that the sweep would ignore."""
     if FLAGS["samples"].present and not FLAGS.random:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"--samples={FLAGS.samples} is given without --random: the sweep draws --samples "
             "settings from --random; to fix a flag of the program of that name, write "
             f'--grid="samples={FLAGS.samples}".'
         )
     for name in ("coordinator", "num_processes", "process_id"):
         if FLAGS[name].present:
-            raise runs.UsageError(
+            raise errors.UsageError(
                 f"--{name} is not allowed in a sweep: every run is one process. Start a run of "
                 "several processes on its own."
             )
@@ -170,7 +170,7 @@ def refuse_ignored() -> None:
 def main(fixed: Mapping[str, str] = MappingProxyType({})) -> None:
     """Check everything, run everything, compare."""
     if not FLAGS.program or not FLAGS.workdir:
-        raise runs.UsageError("--program and --workdir must both be set.")
+        raise errors.UsageError("--program and --workdir must both be set.")
     refuse_ignored()
     chosen = settings(
         FLAGS.grid,
@@ -193,19 +193,19 @@ def main(fixed: Mapping[str, str] = MappingProxyType({})) -> None:
         if waiting and not FLAGS.collect:
             earlier = [execution.Run([], p.parent) for p in workdir.glob("*/summary.json")]
             if FLAGS["metric"].present and (missing := metric_missing(earlier)):
-                raise runs.UsageError(f"{missing} Nothing was started.")
+                raise errors.UsageError(f"{missing} Nothing was started.")
             stopped_by = execute(waiting, workdir)
         collect(workdir, planned)
     except OSError as error:
-        raise runs.UsageError(f"--workdir={workdir} cannot be written: {error}.") from error
+        raise errors.UsageError(f"--workdir={workdir} cannot be written: {error}.") from error
     if stopped_by:
-        raise runs.StoppedError(f"stopped by {stopped_by}; the same command goes on.")
+        raise errors.StoppedError(f"stopped by {stopped_by}; the same command goes on.")
 
 
 if __name__ == "__main__":
     app.define_help_flags()  # --help is the sweep's own
     try:
         sys.argv, given = split_flags(sys.argv, FLAGS)
-    except runs.UsageError as error:
+    except errors.UsageError as error:
         sys.exit(f"error: {error}")
-    runs.main(functools.partial(main, given))
+    entry.main(functools.partial(main, given))

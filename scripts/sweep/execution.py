@@ -17,7 +17,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.helpers import DelayedSubmission
 
-from experiments import runs
+from experiments.run import errors, progress
 
 GRACE = 60  # seconds that a run which was asked to stop has to save
 SHORTEST = 5  # minutes of a job: 2 to start, 3 from submitit's signal to its limit
@@ -52,7 +52,7 @@ class Run:
         except (OSError, ValueError):
             why = "    It did not begin, or runs, or was lost with its machine."
             return "unfinished", "\n".join([why, *self.said_of_job()])
-        if code == runs.STOPPED or -code in SIGNALS:
+        if code == errors.STOPPED or -code in SIGNALS:
             why = f"    It was stopped ({signal.Signals(-code).name if code < 0 else code})."
             return "unfinished", "\n".join([why, *self.said_of_job()])
         lines = (
@@ -180,7 +180,7 @@ def run_here(waiting: list[Run], max_parallel: int, timeout_min: int) -> str:
             signal.signal(which, lambda number, _: stopped.append(signal.Signals(number).name))
     waiting, active, done = list(waiting), [], 0
     environment = share_of_memory(max_parallel)
-    advance, close = runs.progress(max(len(waiting), 1), "runs")
+    advance, close = progress.bar(max(len(waiting), 1), "runs")
     try:
         while active or (waiting and not stopped):
             while waiting and len(active) < max_parallel and not stopped:
@@ -211,11 +211,11 @@ def submit(
     There is one array, unless the cluster allows only shorter ones.
     """
     if not (shutil.which("sbatch") and shutil.which("srun")):
-        raise runs.UsageError("--cluster=slurm needs sbatch and srun on the PATH.")
+        raise errors.UsageError("--cluster=slurm needs sbatch and srun on the PATH.")
     if "slurm_time" in options or "timeout_min" in options:
-        raise runs.UsageError("--cluster_options sets the time limit: use --timeout_min.")
+        raise errors.UsageError("--cluster_options sets the time limit: use --timeout_min.")
     if timeout_min < SHORTEST:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"--timeout_min={timeout_min} leaves no time to train: a job needs a minute or two to "
             f"start, and is asked to save up to 150 s before its limit; give at least {SHORTEST}."
         )
@@ -242,11 +242,11 @@ def submit(
             executor.update_parameters(slurm_dependency=f"{given},{after}" if given else after)
     except (NameError, TypeError, ValueError) as error:
         sentence = str(error).splitlines()[0]
-        raise runs.UsageError(f"--cluster_options is refused: {sentence}") from None
+        raise errors.UsageError(f"--cluster_options is refused: {sentence}") from None
     except FailedJobError as error:
         queued = f" (queued before it: job {', '.join(numbers)})" if numbers else ""
         sentence = f"sbatch refused the job array: {str(error).strip()}{queued}"
-        raise runs.UsageError(sentence) from None
+        raise errors.UsageError(sentence) from None
     return numbers
 
 

@@ -14,16 +14,17 @@ from urllib.parse import quote
 from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-from experiments import runs
+from experiments.run import errors
 
 Setting = dict[str, str]
 
 # Run where the program is imported, so that its flags never meet the sweep's own.
 CHECK = """
-import importlib, json, sys
+import importlib.util, json, sys
 from absl import flags
 program, settings = json.load(sys.stdin)
-importlib.import_module(program)
+is_package = importlib.util.find_spec(program).submodule_search_locations
+importlib.import_module(f"{program}.__main__" if is_package else program)
 for setting in settings:
     for name in setting:
         if name not in flags.FLAGS:
@@ -43,7 +44,9 @@ def _cells(text: str, delimiter: str, flag: str) -> list[str]:
         lines = csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True)
         return [cell.strip() for cell in next(lines, [])]
     except csv.Error as error:
-        raise runs.UsageError(f"--{flag} has {text!r}, which is no line of CSV: {error}.") from None
+        raise errors.UsageError(
+            f"--{flag} has {text!r}, which is no line of CSV: {error}."
+        ) from None
 
 
 def parse(text: str, flag: str) -> dict[str, list[str]]:
@@ -54,11 +57,11 @@ def parse(text: str, flag: str) -> dict[str, list[str]]:
         listed = _cells(values, ",", flag)
         name = name.strip().removeprefix("--")
         if not (equals and name and listed and all(listed)):
-            raise runs.UsageError(f"--{flag} has the part {part!r}; write name=value,value.")
+            raise errors.UsageError(f"--{flag} has the part {part!r}; write name=value,value.")
         if name in axes or len(set(listed)) < len(listed):
-            raise runs.UsageError(f"--{flag} names {name} twice, or a value of it twice.")
+            raise errors.UsageError(f"--{flag} names {name} twice, or a value of it twice.")
         if name in ("workdir", "seed"):
-            raise runs.UsageError(f"--{flag} sets {name}, which the sweep sets; use --seeds.")
+            raise errors.UsageError(f"--{flag} sets {name}, which the sweep sets; use --seeds.")
         axes[name] = listed
     return axes
 
@@ -75,7 +78,7 @@ def split_flags(argv: list[str], own: Container[str]) -> tuple[list[str], Settin
         if not argument.startswith("--") or not name or of_sweep:
             rest.append(argument)
         elif name in fixed:
-            raise runs.UsageError(
+            raise errors.UsageError(
                 f"--{name} is given twice, {fixed[name]!r} and {value!r}; to run both, write "
                 f'--grid="{name}={fixed[name]},{value}".'
             )
@@ -99,7 +102,7 @@ def distribution(values: list[str]) -> Any:
             return stats.randint(int(start), int(end) + 1)
     except (ValueError, OverflowError):
         pass
-    raise runs.UsageError(
+    raise errors.UsageError(
         f"--random has the range {values[0]!r}; write low:high, low:high:log (above 0) or "
         "low:high:int."
     )
@@ -123,15 +126,15 @@ def settings(
     named = [*crossed, *walked, *sampled]
     shared = [name for name in named if named.count(name) > 1]
     if shared:
-        raise runs.UsageError(f"{shared[0]} is in more than one of --grid, --zipped, --random.")
+        raise errors.UsageError(f"{shared[0]} is in more than one of --grid, --zipped, --random.")
     if both := [name for name in named if name in fixed]:
-        raise runs.UsageError(
+        raise errors.UsageError(
             f"--{both[0]}={fixed[both[0]]} fixes a flag that --grid, --zipped or --random varies; "
             "remove it from one of them."
         )
     if len({len(values) for values in walked.values()}) > 1:
         lengths = ", ".join(f"{n} {len(v)}" for n, v in walked.items())
-        raise runs.UsageError(f"--zipped needs lists of one length, got {lengths}.")
+        raise errors.UsageError(f"--zipped needs lists of one length, got {lengths}.")
     side_by_side = [dict(zip(walked, v, strict=True)) for v in zip(*walked.values(), strict=True)]
     ranges = {name: distribution(values) for name, values in sampled.items()}
     drawn = list(ParameterSampler(ranges, samples, random_state=seed)) if ranges else [{}]
@@ -152,7 +155,7 @@ def check(program: str, chosen: list[Setting]) -> None:
     except (ImportError, ValueError):
         found = None
     if not found:
-        raise runs.UsageError(f"--program={program} is no module that can be imported.")
+        raise errors.UsageError(f"--program={program} is no module that can be imported.")
     answer = subprocess.run(
         [sys.executable, "-c", CHECK],
         input=json.dumps([program, chosen]),
@@ -161,7 +164,7 @@ def check(program: str, chosen: list[Setting]) -> None:
     )
     if answer.returncode:
         lines = answer.stderr.strip().splitlines() or ["it ended without a word"]
-        raise runs.UsageError(f"{program} refuses the grid: {' '.join(lines[-2:])}")
+        raise errors.UsageError(f"{program} refuses the grid: {' '.join(lines[-2:])}")
 
 
 def label(setting: Setting) -> str:

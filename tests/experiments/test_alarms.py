@@ -10,7 +10,7 @@ import pytest
 
 from ebm_jax import objectives, samplers, training
 from ebm_jax.types import Objective
-from experiments import alarms, loop, runs
+from experiments.run import alarms, loop, work_directory
 
 
 def energy(params, x):
@@ -67,7 +67,9 @@ def test_what_is_sick_is_told_once_with_what_to_change(case, tmp_path, capsys):
         return np.random.default_rng(t).standard_normal((64, 2), np.float32) + 1
 
     options = {"num_steps": 40, "group": 4}
-    loop.train(runs.Run(tmp_path), "", trainer, state, batch, jax.random.key(1), **options)
+    loop.train(
+        work_directory.Run(tmp_path), "", trainer, state, batch, jax.random.key(1), **options
+    )
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("alarm: ")]
     if sentence is None:
         assert not told

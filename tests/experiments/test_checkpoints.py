@@ -17,8 +17,9 @@ import optax
 import pytest
 
 from ebm_jax import objectives, samplers, training
-from experiments import checkpoints, data, loop, runs
-from experiments.checkpoints import Checkpoints
+from experiments.data import minibatches
+from experiments.run import checkpoints, errors, loop, work_directory
+from experiments.run.checkpoints import Checkpoints
 
 
 def energy(params, x):
@@ -39,7 +40,7 @@ POINTS = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
 
 def train(run, num_steps=12, stop_after=None):
     """Train; a signal arrives while update ``stop_after`` gets its batch."""
-    plain = data.batches(POINTS, batch_size=16, seed=0)
+    plain = minibatches.batches(POINTS, batch_size=16, seed=0)
 
     def batch(t):
         if t == stop_after:
@@ -58,7 +59,7 @@ def make_run():
     before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
 
     def make(folder):
-        run = runs.Run(folder)
+        run = work_directory.Run(folder)
         for which in before:
             signal.signal(which, run.stop)
         return run
@@ -84,14 +85,14 @@ def assert_same(one, other):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    return *train(runs.Run(folder)), rows(folder)
+    return *train(work_directory.Run(folder)), rows(folder)
 
 
 @pytest.mark.parametrize("stops", [[0], [4], [4, 7], [1, 3, 11]])
 def test_a_stopped_run_goes_on_to_the_same_bits(stops, make_run, tmp_path, uninterrupted):
     expected, expected_history, expected_rows = uninterrupted
     for t in stops:
-        with pytest.raises(runs.StoppedError, match=r"SIGTERM after update \d+ of 12"):
+        with pytest.raises(errors.StoppedError, match=r"SIGTERM after update \d+ of 12"):
             train(make_run(tmp_path), stop_after=t)
     state, history = train(make_run(tmp_path))
     assert_same(state, expected)
@@ -103,7 +104,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(stops, make_run, tmp_path, unint
 
 def test_a_killed_run_repeats_updates_and_writes_no_row_twice(make_run, tmp_path, uninterrupted):
     """Killed between a row and its checkpoint, and in the middle of writing a row."""
-    with pytest.raises(runs.StoppedError):
+    with pytest.raises(errors.StoppedError):
         train(make_run(tmp_path), stop_after=7)
     with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(uninterrupted[2][2]) + "\n" + '{"step": 12, "toy/lo')
@@ -167,20 +168,20 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(damage, t
 )
 def test_a_state_of_another_shape_or_type_is_refused(change, message, tmp_path):
     state = states(tmp_path)
-    with pytest.raises(runs.UsageError, match=message):
+    with pytest.raises(errors.UsageError, match=message):
         Checkpoints(tmp_path).restore(state | change)
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(runs.UsageError, match=r"cannot be written .*choose another --workdir"):
+    with pytest.raises(errors.UsageError, match=r"cannot be written .*choose another --workdir"):
         Checkpoints(tmp_path / "file" / "checkpoints")
 
 
 def test_other_flags_are_refused_with_the_differences(tmp_path):
-    runs.Run(tmp_path, "--seed=0\n--steps=3\n")
-    with pytest.raises(runs.UsageError, match=r"it has --seed=0, this one --seed=1\."):
-        runs.Run(tmp_path, "--seed=1\n--steps=3\n")
+    work_directory.Run(tmp_path, "--seed=0\n--steps=3\n")
+    with pytest.raises(errors.UsageError, match=r"it has --seed=0, this one --seed=1\."):
+        work_directory.Run(tmp_path, "--seed=1\n--steps=3\n")
 
 
 def test_a_metric_that_is_not_finite_is_the_same_after_a_stop(make_run, tmp_path):
@@ -216,12 +217,12 @@ def test_a_metric_that_is_not_finite_is_the_same_after_a_stop(make_run, tmp_path
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     make_run, tmp_path, uninterrupted, monkeypatch
 ):
-    with pytest.raises(runs.StoppedError):
+    with pytest.raises(errors.StoppedError):
         train(make_run(tmp_path), stop_after=7)
     with monkeypatch.context() as full:
         full.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
         with pytest.raises(
-            runs.CannotWriteError,
+            errors.CannotWriteError,
             match=r"No space left on device.*the same command goes on from it",
         ):
             train(make_run(tmp_path))
@@ -249,10 +250,12 @@ def test_the_room_asked_for_is_what_a_checkpoint_takes(numbers, tmp_path):
 FULL = """
 import resource, signal, sys, time
 import jax.numpy as jnp, numpy as np
-from experiments import runs
-from experiments.checkpoints import Checkpoints
+from experiments.run import entry
+from experiments.run import errors
+from experiments.run import work_directory
+from experiments.run.checkpoints import Checkpoints
 def main():
-    saved = Checkpoints(runs.start().checkpoints)
+    saved = Checkpoints(entry.start().checkpoints)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     numbers = np.random.default_rng(0).normal(size=10**6)
@@ -261,7 +264,7 @@ def main():
         saved.due()
         time.sleep(0.05)
     print("all updates are made")
-runs.main(main)
+entry.main(main)
 """
 
 
@@ -273,7 +276,7 @@ def test_a_disk_that_fills_while_it_is_written_to_is_one_sentence_at_once(tmp_pa
         capture_output=True,
         text=True,
     )
-    assert done.returncode == runs.USAGE
+    assert done.returncode == errors.USAGE
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "cannot be written" in done.stderr
     assert "make room or choose another --workdir" in done.stderr

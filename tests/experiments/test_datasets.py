@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from experiments import datasets
-from experiments.runs import UsageError
+from experiments.data import datasets
+from experiments.run.errors import UsageError
 
 
 def idx(values: np.ndarray) -> bytes:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import densities
-from experiments.densities import DENSITIES, HALF_WIDTH
+from experiments.data import densities
+from experiments.data.densities import DENSITIES, HALF_WIDTH
 
 CELLS, COARSE = 180, 30
 

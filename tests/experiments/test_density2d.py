@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments import density2d_model, runs
-from experiments.densities import DENSITIES
+from experiments.data.densities import DENSITIES
+from experiments.density2d import model as density2d_model
+from experiments.run import errors
 
 QUICK = (
     "--steps=40",
@@ -92,7 +93,7 @@ def test_a_short_run_writes_everything(program, monkeypatch, tmp_path, capsys, g
     ],
 )
 def test_options_that_the_objective_has_not_are_refused(program, tmp_path, given, message):
-    with pytest.raises(runs.UsageError, match=message):
+    with pytest.raises(errors.UsageError, match=message):
         program("density2d", f"--workdir={tmp_path}", *QUICK, given).main()
 
 

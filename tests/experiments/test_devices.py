@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments import devices, runs
+from experiments.run import devices, errors, work_directory
 
 PROGRAM = """
 import functools, json, sys
@@ -21,13 +21,17 @@ import jax, jax.numpy as jnp, numpy as np, optax
 from pathlib import Path
 from ebm_jax import objectives, training
 from ebm_jax import samplers
-from experiments import devices, loop, runs
+from experiments.run import devices
+from experiments.run import loop
+from experiments.run import entry
+from experiments.run import errors
+from experiments.run import work_directory
 
 energy = lambda params, x: jnp.sum(params["a"] * (x - params["b"]) ** 2)
 
 def train(folder, steps, size):
     mesh = devices.make_mesh(size)
-    run = runs.Run(Path(folder), "", mesh, first=devices.is_first())
+    run = work_directory.Run(Path(folder), "", mesh, first=devices.is_first())
 
     def start(params, key, indices):
         return devices.spread(mesh, jax.random.normal(key, (len(indices), 2)))
@@ -121,7 +125,7 @@ def test_a_killed_process_ends_the_other_with_a_sentence_and_the_code_that_reque
     processes[killed].kill()
     _, errors = processes[1 - killed].communicate(timeout=60)  # heartbeats are waited for for 100 s
     processes[killed].communicate()
-    assert processes[1 - killed].returncode == runs.STOPPED, errors
+    assert processes[1 - killed].returncode == errors.STOPPED, errors
     assert "error: another process ended, or cannot be reached" in errors
     assert "run the same command again to resume" in errors
     assert "Traceback" not in errors
@@ -129,8 +133,8 @@ def test_a_killed_process_ends_the_other_with_a_sentence_and_the_code_that_reque
 
 def test_a_stopped_process_names_the_folder_of_the_user(tmp_path):
     for first in (True, False):
-        run = runs.Run(tmp_path, first=first)
-        with pytest.raises(runs.StoppedError, match=f"saved in {tmp_path}"):
+        run = work_directory.Run(tmp_path, first=first)
+        with pytest.raises(errors.StoppedError, match=f"saved in {tmp_path}"):
             run.stop(signal.SIGTERM, None)
 
 
@@ -143,20 +147,22 @@ def test_a_stopped_process_names_the_folder_of_the_user(tmp_path):
     ],
 )
 def test_what_is_not_there_is_refused_in_a_sentence(arguments, sentence, program, tmp_path):
-    with pytest.raises((flags.Error, runs.UsageError), match=sentence):
+    with pytest.raises((flags.Error, errors.UsageError), match=sentence):
         program("digits", f"--workdir={tmp_path}", *arguments).main()
 
 
 def test_a_mesh_divides_the_batch():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("devices",))
     batches = {"x": np.zeros((3, 4, 2)), "weight": np.zeros(3)}
-    with pytest.raises(runs.UsageError, match="--mesh=1 must divide the 1 examples"):
+    with pytest.raises(errors.UsageError, match="--mesh=1 must divide the 1 examples"):
         devices.place_batches(mesh, batches)
 
 
 STARTED = """
-from experiments import runs
-runs.main(runs.start)
+from experiments.run import entry
+from experiments.run import errors
+from experiments.run import work_directory
+entry.main(entry.start)
 """
 
 
@@ -178,6 +184,6 @@ def test_all_processes_leave_when_the_first_refuses_the_workdir(tmp_path):
     ]
     for process in processes:
         _, errors = process.communicate(timeout=300)
-        assert process.returncode == runs.USAGE, errors
+        assert process.returncode == errors.USAGE, errors
         assert "holds a run with other flags: it has --seed=5, this one --seed=0" in errors
         assert "Traceback" not in errors

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import image_data
-from experiments.runs import UsageError
+from experiments.data import image_sets
+from experiments.run.errors import UsageError
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (20, 4, 6)).astype(np.uint8)
@@ -33,7 +33,7 @@ def pictures(folder, *shapes, mode="L", suffix="png"):
 
 
 def test_a_file_of_bytes_with_classes(tmp_path):
-    found = image_data.load(npz(tmp_path, x=BYTES, y=LABELS))
+    found = image_sets.load(npz(tmp_path, x=BYTES, y=LABELS))
     assert found.shape == (4, 6)
     assert found.classes == ["0", "1"]
     split = found.split
@@ -49,7 +49,7 @@ def test_a_file_of_bytes_with_classes(tmp_path):
 
 def test_numbers_are_taken_as_they_are(tmp_path):
     x = RNG.random((10, 3, 3, 1))
-    found = image_data.load(npz(tmp_path, x=x))
+    found = image_sets.load(npz(tmp_path, x=x))
     assert found.shape == (3, 3)
     assert found.classes == ["0"]
     assert found.split.train_x.dtype == np.float32
@@ -58,7 +58,7 @@ def test_numbers_are_taken_as_they_are(tmp_path):
 
 
 def test_a_folder_of_classes_and_one_of_none(tmp_path):
-    found = image_data.load(pictures(tmp_path / "a", [(4, 6)] * 5, [(4, 6)] * 5))
+    found = image_sets.load(pictures(tmp_path / "a", [(4, 6)] * 5, [(4, 6)] * 5))
     assert found.shape == (4, 6)
     assert found.classes == ["class0", "class1"]
     levels = np.concatenate([found.split.train_x, found.split.test_x])[:, 0] * 255
@@ -68,33 +68,33 @@ def test_a_folder_of_classes_and_one_of_none(tmp_path):
         *((40 + i, 1) for i in range(5)),
     ]
     pictures(tmp_path / "b", [(4, 6)] * 5, mode="RGB", suffix="bmp")
-    plain = image_data.load(str(tmp_path / "b" / "class0"))
+    plain = image_sets.load(str(tmp_path / "b" / "class0"))
     assert plain.shape == (4, 6, 3)
     assert plain.classes == ["all"]
 
 
 def test_outliers_may_be_few_and_must_have_the_shape(tmp_path):
     folder = pictures(tmp_path / "a", [(4, 6)])
-    assert image_data.outliers(folder, (4, 6)).shape == (1, 24)
-    assert image_data.outliers("digits", (8, 8)).shape == (360, 64)
+    assert image_sets.outliers(folder, (4, 6)).shape == (1, 24)
+    assert image_sets.outliers("digits", (8, 8)).shape == (360, 64)
     with pytest.raises(
         UsageError, match=r"digits are of shape \(8, 8\), those modelled of \(4, 6\)"
     ):
-        image_data.outliers("digits", (4, 6))
-    assert image_data.name_of(folder) == "a"
-    assert image_data.name_of("notmnist") == "notmnist"
+        image_sets.outliers("digits", (4, 6))
+    assert image_sets.name_of(folder) == "a"
+    assert image_sets.name_of("notmnist") == "notmnist"
 
 
 def test_light_and_ink():
     """Ink is shown dark, light is shown light, and what is out of range is cut."""
     x = np.array([[0.0, 0.25, 1.0, 1.5]])
     for ink, expected in ((True, [1, 0.75, 0, 0]), (False, [0, 0.25, 1, 1])):
-        found = image_data.Images(None, (2, 2), [], ink).pictures(x)
+        found = image_sets.Images(None, (2, 2), [], ink).pictures(x)
         np.testing.assert_array_equal(found, np.reshape(expected, (1, 2, 2)))
 
 
 def test_booleans_are_black_and_white(tmp_path):
-    found = image_data.load(npz(tmp_path, x=BYTES > 99))
+    found = image_sets.load(npz(tmp_path, x=BYTES > 99))
     everything = np.concatenate([found.split.train_x, found.split.test_x])
     assert everything.dtype == np.float32
     assert everything.sum() == (BYTES > 99).sum()
@@ -202,7 +202,7 @@ def test_an_image_file_is_the_light_that_it_shows(tmp_path, capsys, name, turn):
         options["exif"][0x0112] = turn  # to be turned by 90 degrees, clockwise
     for i in range(2):
         image.save(tmp_path / f"{i}_{name}", **options)
-    found = image_data.load(str(tmp_path))
+    found = image_sets.load(str(tmp_path))
     assert found.shape == light.shape
     x = np.concatenate([found.split.train_x, found.split.test_x])
     assert x.dtype == np.float32
@@ -217,7 +217,7 @@ def test_grey_and_colours_in_one_folder(tmp_path):
     for name in ("deep.png", "grey_alpha.png", "colours.png"):
         image, options, _ = MODES[name]
         image.save(tmp_path / name, **options)
-    found = image_data.load(str(tmp_path))
+    found = image_sets.load(str(tmp_path))
     assert found.shape == (2, 3, 3)
     x = np.concatenate([found.split.train_x, found.split.test_x]).reshape(-1, 2, 3, 3)
     for name in ("deep.png", "grey_alpha.png", "colours.png"):
@@ -280,7 +280,7 @@ def test_image_files_that_are_refused_by_name(tmp_path, name, write, message):
     write(tmp_path / name)
     tracemalloc.start()
     with pytest.raises(UsageError, match=f"/{name} .*{message}"):
-        image_data.load(str(tmp_path))
+        image_sets.load(str(tmp_path))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 10_000_000
@@ -290,7 +290,7 @@ def test_a_cameras_preview_is_no_second_frame(tmp_path):
     for i in range(2):
         photo = Image.fromarray(COLOURS)
         photo.save(tmp_path / f"{i}.jpg", "MPO", save_all=True, append_images=[photo])
-    assert image_data.load(str(tmp_path)).shape == (2, 3, 3)
+    assert image_sets.load(str(tmp_path)).shape == (2, 3, 3)
 
 
 def test_folders_of_training_and_of_test_images(tmp_path):
@@ -302,28 +302,28 @@ def test_folders_of_training_and_of_test_images(tmp_path):
             for i in range(count):
                 grey = np.full((2, 3), first + 10 * c + i, np.uint8)
                 Image.fromarray(grey).save(folder / f"{i}.png")
-    found = image_data.load(str(tmp_path / "classes"))
+    found = image_sets.load(str(tmp_path / "classes"))
     assert found.classes == ["$a$", "_b"]
     levels = [np.round(x[:, 0] * 255).tolist() for x in (found.split.train_x, found.split.test_x)]
     assert levels == [[0, 1, 2, 10, 11, 12], [100, 110]]
     assert found.split.train_y.tolist() == [0, 0, 0, 1, 1, 1]
     assert found.split.test_y.tolist() == [0, 1]
-    outside = image_data.outliers(str(tmp_path / "classes"), (2, 3))
+    outside = image_sets.outliers(str(tmp_path / "classes"), (2, 3))
     assert np.round(outside[:, 0] * 255).tolist() == [100, 110]
     for part in ("train", "test"):
         plain = tmp_path / "plain" / part
         plain.mkdir(parents=True)
         GREYS.save(plain / "0.png")
-    found = image_data.load(str(tmp_path / "plain"))
+    found = image_sets.load(str(tmp_path / "plain"))
     assert found.classes == ["all"]
     assert (len(found.split.train_x), len(found.split.test_x)) == (1, 1)
     (tmp_path / "classes" / "val").mkdir()
     with pytest.raises(UsageError, match=r"val lies beside the folders train and test: .* alone"):
-        image_data.load(str(tmp_path / "classes"))
+        image_sets.load(str(tmp_path / "classes"))
     (tmp_path / "classes" / "val").rmdir()
     (tmp_path / "classes" / "test" / "_b").rename(tmp_path / "classes" / "test" / "c")
     with pytest.raises(UsageError, match=r"must have the same classes, .*: _b is in one of them"):
-        image_data.load(str(tmp_path / "classes"))
+        image_sets.load(str(tmp_path / "classes"))
 
 
 SKIPS = np.where(LABELS == 1, 2, 0)
@@ -359,13 +359,13 @@ BROKEN = np.where(np.arange(480).reshape(20, 4, 6) == 7, np.nan, 0.5)
 )
 def test_files_that_are_refused(tmp_path, arrays, message):
     with pytest.raises(UsageError, match=message):
-        image_data.load(npz(tmp_path, **arrays))
+        image_sets.load(npz(tmp_path, **arrays))
 
 
 def test_folders_that_are_refused(tmp_path):
     def refuses(folder, message):
         with pytest.raises(UsageError, match=message):
-            image_data.load(str(folder))
+            image_sets.load(str(folder))
 
     sizes = pictures(tmp_path / "sizes", [(4, 6), (4, 6)], [(4, 6), (5, 6)])
     refuses(sizes, "of one size: .*class0/0.png has 6x4 pixels, .*class1/1.png 6x5")

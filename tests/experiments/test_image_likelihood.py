@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ebm_jax.energies import Gaussian
-from experiments import data, image_likelihood, image_model
+from experiments.data import splits
+from experiments.images import log_likelihood, network
 
 NOISE = 0.1
 MEANS = np.array([[0.2, 0.7, 0.4], [0.6, 0.3, 0.5]])
@@ -21,7 +22,7 @@ def gaussians(means):
         return jnp.sum((x - jnp.asarray(means, jnp.float32)) ** 2, 1) / (2 * SCALE**2) + LEVELS
 
     reference = Gaussian(jnp.full(3, 0.5), jnp.full(3, 1 / 0.3**2))
-    return image_model.Model(
+    return network.Model(
         reference,
         classes,
         lambda params, c: classes(params, c["x"])[c["y"]],
@@ -35,16 +36,16 @@ def split(means):
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 50).astype(np.int32)
     x = (means[y] + 0.15 * rng.standard_normal((100, 3))).astype(np.float32)
-    return data.Split(x, y, x[::2], y[::2])
+    return splits.Split(x, y, x[::2], y[::2])
 
 
 def measured(means, num_betas):
-    return image_likelihood.measure(
+    return log_likelihood.measure(
         jax.random.key(0),
         gaussians(means),
         None,
         split(means),
-        noise=NOISE,
+        data_noise=NOISE,
         step_size=0.02,
         num_betas=num_betas,
         seed=0,
@@ -64,10 +65,10 @@ def test_it_is_that_of_a_known_density():
     """Fixed key; 25 chains each way err by 0.05 in log Z: 0.2 is four times that."""
     found, levels = measured(MEANS, 300)
     test = split(MEANS)
-    x = np.repeat(test.test_x, image_likelihood.DRAWS, axis=0)
-    noisy = image_likelihood.noisy(x, NOISE, 0, image_likelihood.EVALUATION)
+    x = np.repeat(test.test_x, log_likelihood.DRAWS, axis=0)
+    noisy = log_likelihood.noisy(x, NOISE, 0, log_likelihood.EVALUATION)
     assert (noisy - x).std() == pytest.approx(NOISE, rel=0.05)
-    y = np.repeat(test.test_y, image_likelihood.DRAWS)
+    y = np.repeat(test.test_y, log_likelihood.DRAWS)
     total, given, reference = log_density(MEANS, noisy.astype(np.float64), y)
     low, high = found["nats_interval"]
     assert low < total < high
@@ -84,9 +85,9 @@ def test_it_is_that_of_a_known_density():
 def test_classes_are_as_heavy_as_they_are_many():
     """A third and two thirds: their Z are of this ratio, not equal."""
     some = split(MEANS)
-    few = data.Split(some.train_x[25:], some.train_y[25:], some.test_x, some.test_y)
-    options = {"noise": NOISE, "step_size": 0.02, "num_betas": 300, "seed": 0}
-    _, levels = image_likelihood.measure(jax.random.key(0), gaussians(MEANS), None, few, **options)
+    few = splits.Split(some.train_x[25:], some.train_y[25:], some.test_x, some.test_y)
+    options = {"data_noise": NOISE, "step_size": 0.02, "num_betas": 300, "seed": 0}
+    _, levels = log_likelihood.measure(jax.random.key(0), gaussians(MEANS), None, few, **options)
     raised = LEVELS + levels
     assert raised[0] - raised[1] == pytest.approx(np.log(2), abs=0.2)
 
@@ -99,7 +100,7 @@ def test_what_cannot_be_believed_says_so():
 
 
 def test_chains_start_at_training_images_of_their_class():
-    start = image_likelihood.starts(split(MEANS), 2, 40, 1e-6, seed=1)
+    start = log_likelihood.starts(split(MEANS), 2, 40, 1e-6, seed=1)
     assert start["y"].tolist() == [0] * 40 + [1] * 40
     train = split(MEANS)
     gaps = np.abs(np.asarray(start["x"])[:, None] - train.train_x).max(2)

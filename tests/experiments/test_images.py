@@ -13,16 +13,20 @@ from absl import flags
 from PIL import Image
 
 import ebm_jax
-from experiments import (
-    data,
-    image_data,
-    image_model,
-    image_report,
-    image_samples,
-    image_training,
-    loss_table,
+from experiments import losses_by_name
+from experiments.data import image_sets, minibatches, splits
+from experiments.images import (
+    chains,
+    flow,
+    loading,
+    measures,
+    network,
+    objective_terms,
+    report,
+    sampling,
+    training,
 )
-from experiments.checkpoints import write_parameters
+from experiments.run.checkpoints import write_parameters
 
 QUICK = (
     "--steps=3",
@@ -38,9 +42,9 @@ QUICK = (
 
 
 def test_chains_keep_the_proportions_of_the_classes():
-    labels = image_model.proportions(np.repeat([2, 0, 1], [10, 60, 30]), 200)
+    labels = chains.proportions(np.repeat([2, 0, 1], [10, 60, 30]), 200)
     assert np.bincount(labels).tolist() == [120, 60, 20]
-    initial = image_model.from_noise(labels, 64, None)
+    initial = chains.from_noise(labels, 64, None)
     start = initial(None, jax.random.key(0), jnp.arange(200))
     np.testing.assert_array_equal(start["y"], labels)
     assert start["x"].shape == (200, 64)
@@ -50,7 +54,7 @@ def test_chains_keep_the_proportions_of_the_classes():
 
 def test_chains_start_at_the_images_of_their_slots():
     x = np.arange(12.0).reshape(4, 3)
-    start = image_model.from_images(np.arange(4), x, None)(None, jax.random.key(0), jnp.array([2]))
+    start = chains.from_images(np.arange(4), x, None)(None, jax.random.key(0), jnp.array([2]))
     assert start["x"].tolist() == [[6, 7, 8]]
     assert start["y"].tolist() == [2]
 
@@ -61,7 +65,7 @@ SAMPLERS = [("mala", False), ("mala", True), ("baoab", False)]  # with a flow be
 def small(noise=0.1, **options):
     """A model of 3 classes of 64 pixels, and parameters of it."""
     grey = np.full((3, 64), 0.5, np.float32)
-    model = image_model.make_model(grey, (8, 8), 3, 8, noise, **options)
+    model = network.make_model(grey, (8, 8), 3, 8, noise, **options)
     return model, model.init(jax.random.key(0))
 
 
@@ -71,7 +75,7 @@ def test_a_convolution_is_a_dense_layer_of_shared_weights(shape):
     rng = np.random.default_rng(0)
     x = rng.random((2, *shape)).astype(np.float32)
     flat = x.reshape(2, -1)
-    model = image_model.make_model(flat, shape, 2, 7, 1.0, channels=[3])
+    model = network.make_model(flat, shape, 2, 7, 1.0, channels=[3])
     params = model.init(jax.random.key(0))
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), params)
     layer, *rest = (params["params"][f"Dense_{i}"] for i in range(3))
@@ -144,10 +148,10 @@ def test_what_is_trained_is_the_weighted_sum_of_the_terms():
     model, params = small(channels=[3])
     x = jax.random.uniform(jax.random.key(1), (6, 64))
     y = np.array([0, 1, 2, 2, 1, 0])
-    terms = image_model.discriminative(model, ebm_jax.losses.nll) | image_model.matching(
-        model, weight=0.3, denoising_weight=0.0, noise=0.1
+    terms = objective_terms.discriminative(model, ebm_jax.losses.nll) | objective_terms.matching(
+        model, flow_weight=0.3, denoising_weight=0.0, data_noise=0.1
     )
-    objective = image_model.trained(model, terms)
+    objective = objective_terms.trained(model, terms)
     batch = {"labelled": (x, y), "flow": {"z": 2 * x - 1, "y": y}}
     state = objective.init(params, jax.random.key(2))
 
@@ -189,15 +193,15 @@ def test_a_lower_precision_is_that_of_the_products_alone(channels):
     x = jax.random.uniform(jax.random.key(1), (64,))
     exact, found = (m.classes(m.dense(params), x) for m in (model, rough))
     assert found.dtype == jnp.float32
-    network = exact - ebm_jax.energies.gaussian(model.reference, x)
-    assert 0 < np.abs(exact - found).max() < 2**-6 * np.abs(network).max()
+    of_network = exact - ebm_jax.energies.gaussian(model.reference, x)
+    assert 0 < np.abs(exact - found).max() < 2**-6 * np.abs(of_network).max()
 
 
 def test_several_convolutions_are_those_of_xla():
     """(height, width, colours), the last two of three halving the resolution; times the scale."""
     shape, widths = (20, 18, 3), [2, 3, 4]
     x = np.asarray(jax.random.uniform(jax.random.key(1), (2, 1080)))
-    model = image_model.make_model(x, shape, 5, 7, 0.5, channels=widths, flows=True)
+    model = network.make_model(x, shape, 5, 7, 0.5, channels=widths, flows=True)
     params = model.init(jax.random.key(0))
     layers = params["params"]
     assert layers["Dense_0"]["kernel"].shape == (5 * 5 * 4, 7)
@@ -215,9 +219,9 @@ def test_several_convolutions_are_those_of_xla():
         )
         image = jax.nn.silu(image + layer["bias"])
     hidden = jax.nn.silu(image.ravel() @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"])
-    network = hidden @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
+    of_network = hidden @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
     spread = ((x[0] - x.mean(0)) ** 2 / (x.var(0) + 0.25)).sum()
-    expected = network / image_model.FLOW_SCALE + spread / 2
+    expected = of_network / flow.SCALE + spread / 2
     np.testing.assert_allclose(model.classes(params, x[0]), expected, rtol=1e-5)
 
 
@@ -226,13 +230,13 @@ def test_the_flow_is_the_descent_of_its_potential():
     model, params = small(noise=0.5)
     params = jax.tree.map(jnp.zeros_like, params)
     labels = np.zeros(500, int)
-    x = image_samples.starts(jax.random.key(0), model, params, labels, 0.0)
-    pull = image_model.FLOW_SCALE * image_model.FLOW_NOISE**2 / 0.5**2
-    deviation = image_model.FLOW_NOISE * (1 - pull / image_samples.FLOW_STEPS) ** 100
+    x = sampling.starts(jax.random.key(0), model, params, labels, 0.0)
+    pull = flow.SCALE * flow.NOISE**2 / 0.5**2
+    deviation = flow.NOISE * (1 - pull / flow.STEPS) ** 100
     # 32,000 numbers: four standard errors of mean and deviation.
     assert abs(x.mean() - 0.5) < 4 * deviation / 32_000**0.5
     assert x.std() == pytest.approx(deviation, rel=4 / 64_000**0.5)
-    noisy = image_samples.starts(jax.random.key(0), model, params, labels, 0.3)
+    noisy = sampling.starts(jax.random.key(0), model, params, labels, 0.3)
     assert (noisy - x).std() == pytest.approx(0.3, rel=4 / 64_000**0.5)
 
 
@@ -244,14 +248,14 @@ def test_what_is_known_goes_straight_and_the_rest_follows_it():
 
     known, strength = np.array([[0.9, 7.0], [0.2, 7.0]], np.float32), np.array([30.0, 60.0])
     hidden = np.array([False, True])
-    x, frames = image_samples.flow(
+    x, frames = flow.carry(
         jax.random.key(0), energy, jnp.asarray(known), hidden, jnp.asarray(strength)
     )
-    assert frames.shape == (image_samples.FLOW_FRAMES + 1, 2, 2)
+    assert frames.shape == (flow.FRAMES + 1, 2, 2)
     np.testing.assert_array_equal(frames[-1], x)
     noise = np.asarray(frames[0], np.float64)
     assert noise.std() > 0.1
-    pull = image_model.FLOW_SCALE * image_model.FLOW_NOISE**2 * strength / 100
+    pull = flow.SCALE * flow.NOISE**2 * strength / 100
     at, moved = noise[:, 0], noise[:, 1]
     for t in np.arange(1, 101) / 100:
         at, moved = (1 - t) * noise[:, 0] + t * known[:, 0], moved - pull * (moved - at)
@@ -264,10 +268,10 @@ def test_flow_and_images_have_one_scale():
     """What the flow sees of images is what its potential takes for them."""
     model, params = small()
     x = np.linspace(0, 1, 64, dtype=np.float32)[None]
-    batch = image_model.flow_batch(x, np.array([1]))
+    batch = flow.batch(x, np.array([1]))
     one = jax.tree.map(lambda leaf: leaf[0], batch)
-    found = image_model.flow_energy(model)(params, one)
-    expected = image_model.FLOW_SCALE * model.joint(params, {"x": x[0], "y": 1})
+    found = flow.energy(model.joint)(params, one)
+    expected = flow.SCALE * model.joint(params, {"x": x[0], "y": 1})
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -280,7 +284,7 @@ def test_guidance_is_a_power_of_the_class_given_the_image():
     joint = np.exp(shift - energies)
     marginal = joint.sum(axis=1, keepdims=True)
     for power in (0.0, 1.0, 2.5):
-        at = image_samples.guided(model, params, power)
+        at = sampling.guided(model, params, power)
         found = [[at({"x": image, "y": y}) for y in range(3)] for image in jnp.asarray(x)]
         expected = shift - np.log(marginal * (joint / marginal) ** power)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
@@ -291,8 +295,8 @@ def test_guided_energies_may_be_infinite(guidance):
     """-log p(x) P(y | x)^w by its limit: 10^7 in place of inf, -2,000 of -inf."""
     inf = np.inf
     rows = [[0.0, inf, 1.0], [inf, inf, 1.0], [inf] * 3, [-inf, 0.0, 1.0], [-inf, -inf, inf]]
-    model = image_model.Model(*[None] * 6)._replace(classes=lambda params, x: x)
-    guided = image_samples.guided(model, None, guidance)
+    model = network.Model(*[None] * 6)._replace(classes=lambda params, x: x)
+    guided = sampling.guided(model, None, guidance)
     for row in np.array(rows, np.float32):
         found = np.array([guided({"x": jnp.asarray(row), "y": y}) for y in range(3)])
         finite = np.where(row == inf, 1e7, np.where(row == -inf, -2e3, row)).astype(np.float64)
@@ -318,21 +322,21 @@ def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(sampler, flows
         return classes(params, c["x"])[c["y"]]
 
     reference = ebm_jax.energies.Gaussian(jnp.zeros(64), jnp.ones(64))
-    model = image_model.Model(reference, classes, joint, None, None, None, flows)
+    model = network.Model(reference, classes, joint, None, None, None, flows)
     labels = np.repeat([0, 1], 100)
-    found = image_samples.generate(
+    found = sampling.generate(
         jax.random.key(0),
         model,
         jnp.float32(spread),
         labels,
-        moves=image_model.chains_of(sampler, 0.002),
-        num_steps=400,
-        beta=1.0,
+        make_sampler=chains.sampler_named(sampler, 0.002),
+        sample_steps=400,
+        sample_beta=1.0,
         guidance=1.0,
-        noise=noise,
+        data_noise=noise,
     )
     assert found.images.shape == (200, 64)
-    assert found.film.shape == (40 + (image_samples.FLOW_FRAMES if flows else 0) + 1, 200, 64)
+    assert found.film.shape == (40 + (flow.FRAMES if flows else 0) + 1, 200, 64)
     np.testing.assert_array_equal(found.film[-1], found.images)
     for label, level in enumerate(levels):
         drawn = found.images[labels == label]
@@ -355,12 +359,13 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler
         energy = jnp.sum((x[32:] - x[:32]) ** 2) / (2 * spread**2)
         return jnp.stack([energy, energy + 3])
 
-    model = image_model.Model(None, classes, None, None, None, None, flows)
+    model = network.Model(None, classes, None, None, None, None, flows)
     x = np.repeat(np.array([[0.4], [0.6]], np.float32), 64, axis=1)
-    moves = image_model.chains_of(sampler, 0.005)
-    options = {"moves": moves, "num_steps": 200, "beta": 1.0, "noise": noise}
+    make_sampler = chains.sampler_named(sampler, 0.005)
+    options = {"make_sampler": make_sampler, "sample_steps": 200, "sample_beta": 1.0}
+    options["data_noise"] = noise
     hidden = np.arange(64) >= 32
-    found = image_samples.inpaint(jax.random.key(0), model, None, x, hidden, 200, **options)
+    found = sampling.inpaint(jax.random.key(0), model, None, x, hidden, 200, **options)
     assert found.shape == (2, 200, 64)
     np.testing.assert_array_equal(found[:, :, :32], np.broadcast_to(x[:, None, :32], (2, 200, 32)))
     drawn = found[:, :, 32:]
@@ -374,19 +379,19 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler
 
 def test_the_noise_of_a_batch_is_its_own():
     """Fresh at every number, the same when asked again, of the stated size, and not the order's."""
-    split = data.digits()
-    batch = image_training.batches(split, data_noise=0.5, seed=3)
+    split = splits.digits()
+    batch = training.batches(split, data_noise=0.5, seed=3)
     first, second = batch(0), batch(1)
-    again = image_training.batches(split, data_noise=0.5, seed=3)(1)
+    again = training.batches(split, data_noise=0.5, seed=3)(1)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, second))
-    clean = data.batches((split.train_x, split.train_y), batch_size=image_training.BATCH, seed=3)
+    clean = minibatches.batches((split.train_x, split.train_y), batch_size=training.BATCH, seed=3)
     noise = []
     for number, found in enumerate((first, second)):
         x, y = clean(number)
         np.testing.assert_array_equal(found["configuration"]["y"], y)
         np.testing.assert_array_equal(found["labelled"][1], y)
         noise += [found["configuration"]["x"] - x, found["labelled"][0] - x]
-    most = image_training.CLASSIFIER_NOISE
+    most = training.CLASSIFIER_NOISE
     for values, size in zip(noise, (0.5, most / 3**0.5) * 2, strict=True):
         assert values.std() == pytest.approx(size, rel=0.1)
     amounts = noise[1].std(axis=1)  # an image's own
@@ -398,28 +403,28 @@ def test_the_noise_of_a_batch_is_its_own():
 
 def test_flow_and_classifier_see_the_same_images():
     """Those of the flow are the first of the classifier's, without noise; all in new orders."""
-    split = data.digits()
-    batch = image_training.flow_batches(split, seed=3)
-    found, again = batch(2), image_training.flow_batches(split, seed=3)(2)
+    split = splits.digits()
+    batch = training.flow_batches(split, seed=3)
+    found, again = batch(2), training.flow_batches(split, seed=3)(2)
     assert jax.tree.all(jax.tree.map(np.array_equal, found, again))
     clean, (x, y) = found["clean"], found["labelled"]
-    num = image_training.FLOW_BATCH
-    assert (len(clean["x"]), len(y)) == (num, image_training.BATCH_BESIDE_FLOW)
+    num = training.FLOW_BATCH
+    assert (len(clean["x"]), len(y)) == (num, training.BATCH_BESIDE_FLOW)
     np.testing.assert_array_equal(clean["y"], y[:num])
     np.testing.assert_array_equal(found["flow"]["y"], y[:num])
     z = found["flow"]["z"]
-    np.testing.assert_allclose(0.5 + image_model.FLOW_NOISE * z, clean["x"], atol=1e-6)
+    np.testing.assert_allclose(0.5 + flow.NOISE * z, clean["x"], atol=1e-6)
     real = {image.tobytes() for image in split.train_x}
     assert all(image.tobytes() in real for image in clean["x"])
-    assert 0 < np.abs(x[:num] - clean["x"]).max() < 6 * image_training.CLASSIFIER_NOISE
+    assert 0 < np.abs(x[:num] - clean["x"]).max() < 6 * training.CLASSIFIER_NOISE
 
 
 def test_chains_beside_the_flow_have_batches_of_both():
     """What only one takes is its own, and the classifier sees the larger one's images."""
-    split = data.digits()
-    found = image_training.refining_batches(split, 0.5, seed=3)(2)
-    flow = image_training.flow_batches(split, seed=3)(2)
-    noisy = image_training.batches(split, 0.5, seed=3)(2)
+    split = splits.digits()
+    found = training.refining_batches(split, 0.5, seed=3)(2)
+    flow = training.flow_batches(split, seed=3)(2)
+    noisy = training.batches(split, 0.5, seed=3)(2)
     assert set(found) == {"flow", "clean", "labelled", "configuration"}
     for name, parts in (("flow", flow), ("clean", flow), ("labelled", noisy)):
         assert jax.tree.all(jax.tree.map(np.array_equal, found[name], parts[name]))
@@ -447,8 +452,8 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     summary = finished(capsys, tmp_path)
     for name in ("accuracy", "auroc_noise", "auroc_shuffled", "auroc_inverted", "auroc_held_out"):
         assert 0 <= summary[name] <= 1
-    assert set(summary) == {*image_report.MEASURES, "alarms", "report"}
-    assert all(np.isfinite(summary[name]).all() for name in image_report.MEASURES)
+    assert set(summary) == {*measures.MEASURES, "alarms", "report"}
+    assert all(np.isfinite(summary[name]).all() for name in measures.MEASURES)
     low, high = summary["nats_interval"]
     assert low <= summary["nats"] <= high
     assert (tmp_path / "samples.png").stat().st_size > 5000
@@ -500,7 +505,7 @@ def test_without_chains_the_flow_leaves_the_weights_and_draws_more(program, tmp_
         "--sample_beta",
         "--seed",
     }
-    energy, params, prepared, _ = image_model.load(tmp_path / "a")
+    energy, params, prepared, _ = loading.load(tmp_path / "a")
     assert np.isfinite(energy(params, {"x": jnp.zeros(64), "y": 0}))
     assert prepared.images.classes == [str(d) for d in range(10)]
 
@@ -523,9 +528,9 @@ def finished_run(tmp_path):
 
 
 def run_model():
-    images = image_data.load("digits")
+    images = image_sets.load("digits")
     options = {"channels": (), "precision": "float32", "generative": "energy_matching"}
-    model = image_model.prepare(images, -1, 8, 0.2, **options).model
+    model = network.model_of(images, hidden=8, data_noise=0.2, **options)
     return model, model.init(jax.random.key(9))
 
 
@@ -538,12 +543,12 @@ def test_training_goes_on_from_a_finished_run(program, finished_run, tmp_path, m
         raise InterruptedError
 
     images = program("images", f"--init_from={finished_run}", f"--workdir={tmp_path / 'a'}")
-    monkeypatch.setattr(images, "fit", fit)
+    monkeypatch.setattr(images.pipeline.training, "fit", fit)
     with pytest.raises(InterruptedError):
         images.main()
     given = (f"--init_from={finished_run}", f"--workdir={tmp_path / 'b'}", "--steps=9")
     images = program("images", *given, "--flow_steps=0", "--learning_rate=0.125")
-    monkeypatch.setattr(images, "fit", fit)
+    monkeypatch.setattr(images.pipeline.training, "fit", fit)
     with pytest.raises(InterruptedError):
         images.main()
     _, weights = run_model()
@@ -558,7 +563,7 @@ def test_training_goes_on_from_a_finished_run(program, finished_run, tmp_path, m
 
 def test_more_steps_in_the_same_folder_are_another_run(program, finished_run):
     images = program("images", f"--workdir={finished_run}", "--steps=9")
-    with pytest.raises(image_data.UsageError, match=f"--init_from={finished_run} trains on from"):
+    with pytest.raises(image_sets.UsageError, match=f"--init_from={finished_run} trains on from"):
         images.main()
 
 
@@ -566,7 +571,7 @@ def test_more_steps_in_the_same_folder_are_another_run(program, finished_run):
 def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
     def refuses(message, *given):
         images = program("images", f"--{way}={finished_run}", f"--workdir={tmp_path / 'a'}", *given)
-        with pytest.raises(image_data.UsageError, match=message):
+        with pytest.raises(image_sets.UsageError, match=message):
             images.main()
 
     refuses("--hidden=9, but .*run has 8, which its weights belong to: leave", "--hidden=9")
@@ -582,21 +587,22 @@ def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
 def test_pictures_are_of_the_weights_that_are_saved(program, tmp_path, monkeypatch):
     """The classes' levels are set before anything is drawn: with guidance, they change samples."""
     images = program("digits", *QUICK, "--guidance=4", f"--workdir={tmp_path}").images
+    pipeline = images.pipeline
 
-    def untrained(run, prepared, network_key, fit_key):
-        return prepared.model.init(network_key), {}, []
+    def untrained(run, settings, split, model, network_key, fit_key):
+        return model.init(network_key), {}, []
 
     def noted(key, model, params, *_, **__):
         drawn.append(params["params"]["Dense_2"]["bias"])
 
-    monkeypatch.setattr(images, "train", untrained)
+    monkeypatch.setattr(pipeline.training, "train", untrained)
     levels = np.linspace(-3, 3, 10, dtype=np.float32)
-    monkeypatch.setattr(images.image_likelihood, "measure", lambda *_, **__: ({}, levels))
-    monkeypatch.setattr(images.evaluation, "judge", lambda x, y: (None, None))
+    monkeypatch.setattr(pipeline.log_likelihood, "measure", lambda *_, **__: ({}, levels))
+    monkeypatch.setattr(pipeline.evaluation, "judge", lambda x, y: (None, None))
     drawn, results = [], []
-    monkeypatch.setattr(images.image_samples, "generate", noted)
-    monkeypatch.setattr(images.image_samples, "inpaint", noted)
-    monkeypatch.setattr(images.image_report, "write", lambda run, *found: results.append(found))
+    monkeypatch.setattr(pipeline.sampling, "generate", noted)
+    monkeypatch.setattr(pipeline.sampling, "inpaint", noted)
+    monkeypatch.setattr(pipeline.report, "write", lambda run, *found: results.append(found))
     images.main()
     saved = np.load(tmp_path / "parameters.npz")
     assert np.ptp(saved["params/Dense_2/bias"]) > 1
@@ -604,7 +610,7 @@ def test_pictures_are_of_the_weights_that_are_saved(program, tmp_path, monkeypat
     for bias in drawn:
         np.testing.assert_array_equal(bias, saved["params/Dense_2/bias"])
     x, ((result, *_),) = np.full((1, 64), 0.5, np.float32), results
-    energy, params, *_ = image_model.load(tmp_path)
+    energy, params, *_ = loading.load(tmp_path)
     expected = [energy(params, {"x": x[0], "y": y}) for y in range(10)]
     np.testing.assert_allclose(result.classes(x)[0], expected, rtol=1e-5)
 
@@ -640,8 +646,8 @@ def test_colours_without_classes_in_a_file(program, tmp_path, capsys):
 def test_the_pictures_show_the_ink():
     ink = np.zeros((2, 9))
     ink[1, 4] = 1
-    shown = image_data.Images(None, (3, 3), ["0"], ink=True).pictures(ink)[None]
-    (picture,) = pictures(f'src="{image_report.embedded("png", image_report.plots.png(shown))}"')
+    shown = image_sets.Images(None, (3, 3), ["0"], ink=True).pictures(ink)[None]
+    (picture,) = pictures(f'src="{report.embedded("png", report.plots.png(shown))}"')
     pixels = np.asarray(picture)
     assert pixels.shape == (5, 10)
     assert pixels[2, 7] == 0
@@ -661,7 +667,7 @@ def test_the_pictures_show_the_ink():
         (["--betas=2"], "must be 0, or at least 3"),
         (["--generative=gan"], "gan.*<energy_matching.pcd.none>"),
         (["--channels=8,-1"], "must be integers >= 1, as in 32,64, or nothing"),
-        (["--loss=hing"], f"hing.*<{'.'.join(loss_table.NAMES)}>"),
+        (["--loss=hing"], f"hing.*<{'.'.join(losses_by_name.NAMES)}>"),
     ],
 )
 def test_bad_flags_are_refused_before_any_work(program, given, message):
@@ -681,7 +687,7 @@ def test_bad_flags_are_refused_before_any_work(program, given, message):
     ],
 )
 def test_what_the_data_do_not_allow_is_refused(program, tmp_path, given, message):
-    with pytest.raises(image_data.UsageError, match=message):
+    with pytest.raises(image_sets.UsageError, match=message):
         program("images", f"--workdir={tmp_path}", *given).main()
 
 
@@ -689,7 +695,7 @@ def test_images_narrower_than_a_convolution(program, tmp_path, capsys):
     """They get none, and who asks for one is told."""
     own = npz(tmp_path / "own.npz", np.random.default_rng(0).random((30, 9, 2)))
     given = (*QUICK, "--generative=pcd", f"--data={own}", f"--workdir={tmp_path / 'a'}")
-    with pytest.raises(image_data.UsageError, match=r"--channels=2 needs .* of shape \(9, 2\)"):
+    with pytest.raises(image_sets.UsageError, match=r"--channels=2 needs .* of shape \(9, 2\)"):
         program("images", *given, "--channels=2").main()
     program("images", *given, "--samples=8", "--betas=0").main()
     assert finished(capsys, tmp_path / "a")["frechet"] > 0

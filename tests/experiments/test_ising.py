@@ -11,7 +11,7 @@ from absl import flags
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import BoltzmannMachine
 from ebm_jax.partition import pseudo_log_likelihood
-from experiments import runs
+from experiments.run import errors
 
 QUICK = ("--side=4", "--chains=4", "--sweeps=10", "--samples=30", "--datasets=1", "--steps=2")
 
@@ -19,7 +19,7 @@ QUICK = ("--side=4", "--chains=4", "--sweeps=10", "--samples=30", "--datasets=1"
 @pytest.mark.parametrize("given", [[], ["--notempered"]], ids=["tempered", "apart"])
 def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
     ising = program("ising", f"--workdir={tmp_path}", *QUICK, *given)
-    with pytest.raises(runs.FalseClaimError, match="couplings come back"):
+    with pytest.raises(errors.FalseClaimError, match="couplings come back"):
         ising.main()  # two updates recover nothing
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments import lettering
+from experiments.questions import lettering
 
 
 @pytest.mark.parametrize("jitter", [False, True])

@@ -10,7 +10,8 @@ import pytest
 
 from ebm_jax.training import DivergedError, trainer
 from ebm_jax.types import Objective
-from experiments import data, loop, runs
+from experiments.data import minibatches
+from experiments.run import loop, work_directory
 
 
 def noisy_square(params, state, batch, key):
@@ -21,13 +22,13 @@ def noisy_square(params, state, batch, key):
 
 OBJECTIVE = Objective(lambda params, key: jnp.zeros(()), noisy_square)
 INIT_KEY, TRAIN_KEY = jax.random.split(jax.random.key(0))
-BATCH = data.batches(np.arange(7, dtype=np.float32), batch_size=3, seed=0)
+BATCH = minibatches.batches(np.arange(7, dtype=np.float32), batch_size=3, seed=0)
 TRAINER = trainer(OBJECTIVE, optax.adam(0.1))
 
 
 @pytest.fixture
 def run(tmp_path):
-    return runs.Run(tmp_path)
+    return work_directory.Run(tmp_path)
 
 
 def trained(run, state, num_steps, group=4, training=TRAINER):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import densities, loss_table, names, objective_table, runs
+from experiments import losses_by_name, names, objectives_by_name
 from experiments.__main__ import programs
+from experiments.data import densities
+from experiments.run import command_line
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("jax", "jaxlib", "flax", "optax", "orbax", "sklearn", "scipy", "matplotlib", "ebm_jax")
@@ -31,10 +33,10 @@ def start(program, *flags):
 
 
 def test_the_names_are_those_of_the_tables():
-    assert names.LOSSES == loss_table.NAMES
+    assert names.LOSSES == losses_by_name.NAMES
     assert tuple(densities.DENSITIES) == names.DENSITIES
-    assert tuple(objective_table.CONTINUOUS) == names.CONTINUOUS
-    assert tuple(objective_table.BINARY) == names.BINARY
+    assert tuple(objectives_by_name.CONTINUOUS) == names.CONTINUOUS
+    assert tuple(objectives_by_name.BINARY) == names.BINARY
 
 
 @pytest.mark.parametrize("program", [*programs(), *SCRIPTS])
@@ -49,11 +51,11 @@ def test_flags_are_read_before_anything_slow_is_imported(program):
 def test_help_has_every_flag_in_a_group_and_its_defaults(program):
     answer = start(program, "--help")
     assert answer.returncode == 0, answer.stderr
-    source = (ROOT / "experiments" / "image_flags.py").read_text(encoding="utf-8")
-    flags = re.findall(r'(?:DEFINE_\w+|runs\.define_\w+)\(\s*"(\w+)"', source)
+    source = (ROOT / "experiments" / "images" / "flags.py").read_text(encoding="utf-8")
+    flags = re.findall(r'(?:DEFINE_\w+|command_line\.define_\w+)\(\s*"(\w+)"', source)
     assert len(flags) > 30
     shown = re.findall(r"^  --(\w+)", answer.stdout, re.MULTILINE)
-    assert sorted(shown) == sorted([*flags, *runs.COMMON])
+    assert sorted(shown) == sorted([*flags, *command_line.COMMON])
     text = " ".join(answer.stdout.split())
     assert (
         "--steps Training updates, those of the flow not counted. [4500 (1500) / 600 (0)]" in text

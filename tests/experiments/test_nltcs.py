@@ -10,7 +10,9 @@ import pytest
 from absl import flags
 
 from ebm_jax.partition import exact
-from experiments import datasets, nltcs_model, runs
+from experiments.data import datasets
+from experiments.nltcs import model as nltcs_model
+from experiments.run import errors
 
 
 @pytest.fixture
@@ -145,12 +147,12 @@ def test_the_exact_reference_can_be_given(program, answers, tmp_path, capsys):
 def test_files_of_anything_else_are_refused(program, tmp_path, text, message):
     path = tmp_path / "data.csv"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(runs.UsageError, match=message):
+    with pytest.raises(errors.UsageError, match=message):
         program("nltcs").read_csv(str(path), 0)
 
 
 def test_a_file_that_is_not_there_is_refused(program, tmp_path):
-    with pytest.raises(runs.UsageError, match=r"cannot be read: .*No such file"):
+    with pytest.raises(errors.UsageError, match=r"cannot be read: .*No such file"):
         program("nltcs").read_csv(str(tmp_path / "missing.csv"), 0)
 
 
@@ -164,7 +166,7 @@ def test_a_file_that_is_not_there_is_refused(program, tmp_path):
 )
 def test_options_that_the_objective_has_not_are_refused(program, answers, tmp_path, given, message):
     common = f"--data={answers}", f"--workdir={tmp_path / 'run'}", "--steps=2"
-    with pytest.raises(runs.UsageError, match=message):
+    with pytest.raises(errors.UsageError, match=message):
         program("nltcs", *common, given).main()
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments.checkpoints import read_parameters, write_parameters
-from experiments.runs import UsageError
+from experiments.run.checkpoints import read_parameters, write_parameters
+from experiments.run.errors import UsageError
 
 # Also what np.savez, np.load and zip files read as something else.
 NAMES = st.sampled_from(

@@ -8,7 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiments import data, image_data, image_report, image_samples, plots, runs
+from experiments import plots
+from experiments.data import image_sets, splits
+from experiments.images import measures, report, sampling
+from experiments.run import work_directory
 
 NAMES = [
     *("$100%$", "$", "$x_1$", r"a\$b", r"$\frac$", "_hidden", "__", "a_b", "<b>&amp;</b>"),
@@ -54,9 +57,9 @@ def results(**changes):
     rng = np.random.default_rng(0)
     count = len(NAMES)
     x, y = rng.random((4 * count, 4)).astype(np.float32), np.repeat(np.arange(count), 4)
-    images = image_data.Images(data.Split(x, y, x, y), (2, 2), list(NAMES), ink=False)
-    samples = image_samples.Samples(x[::4], y[::4], x[None, ::4], 10, 1.0, 1.0)
-    inpainted = image_report.Inpainted(x[::4], np.arange(4) > 1, x[: 2 * count].reshape(-1, 2, 4))
+    images = image_sets.Images(splits.Split(x, y, x, y), (2, 2), list(NAMES), ink=False)
+    samples = sampling.Samples(x[::4], y[::4], x[None, ::4], 10, 1.0, 1.0)
+    inpainted = measures.Inpainted(x[::4], np.arange(4) > 1, x[: 2 * count].reshape(-1, 2, 4))
     given = {
         "classes": lambda x: 3 * (x[:, :1] - np.linspace(0, 1, count)) ** 2,
         "images": images,
@@ -71,7 +74,7 @@ def results(**changes):
         "judge": (lambda x: np.zeros(len(x)), lambda x: x),
         "alarms": [],
     }
-    return image_report.Results(**given | changes)
+    return measures.Results(**given | changes)
 
 
 class Page(html.parser.HTMLParser):
@@ -101,9 +104,9 @@ def written(tmp_path, capsys):
     """Return (results, data set) -> the report as text, its page, what was said, the summary."""
 
     def write(found, which="digits"):
-        targets = image_report.TARGETS.get(which, {})
-        run = runs.Run(tmp_path / "$run", "--data=$data\n--loss=<b>\n")
-        image_report.write(run, found, which, targets)
+        targets = measures.TARGETS.get(which, {})
+        run = work_directory.Run(tmp_path / "$run", "--data=$data\n--loss=<b>\n")
+        report.write(run, found, which, targets)
         page = (tmp_path / "$run" / "report.html").read_text(encoding="utf-8")
         return Page(page), page, capsys.readouterr()
 
@@ -129,11 +132,11 @@ def test_the_report_marks_missed_targets_and_shows_alarms(written):
     assert "Alarm: stuck <chains>." in page.text
     assert "alarm: stuck <chains>." in said.err
     assert "hidden>" not in source
-    row = page.cells.index(image_report.MEASURES["label_agreement"])
+    row = page.cells.index(measures.MEASURES["label_agreement"])
     assert page.cells[row : row + 3] == [page.cells[row], "0.05556", ">= 0.95 missed"]
     assert "0.056of samples whose class an independent classifier confirms" in page.text
     assert "(18 samples)" in page.text
-    seconds = page.cells.index(image_report.MEASURES["seconds"])
+    seconds = page.cells.index(measures.MEASURES["seconds"])
     assert page.cells[seconds + 2] == "<= 45"
     assert "label_agreement │ 0.05556 │ >= 0.95 missed" in " ".join(said.err.split())
     assert said.out.splitlines()[-1].startswith("{")
@@ -147,4 +150,4 @@ def test_the_report_marks_missed_targets_and_shows_alarms(written):
     ],
 )
 def test_a_target_is_met_or_missed(value, target, met):
-    assert image_report.meets(value, target) == met
+    assert measures.meets(value, target) == met

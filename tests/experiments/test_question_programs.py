@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from ebm_jax.types import Objective
-from experiments import runs
 from experiments.questions import plane
+from experiments.run import errors, work_directory
 
 FEWER = {  # some of what a program goes through, where each costs a compilation or a large sum
     "one_to_many": {"BETAS": (0.01, np.inf), "FINE": slice(None, None, 8), "REPETITIONS": 2},
@@ -25,7 +25,7 @@ FEWER = {  # some of what a program goes through, where each costs a compilation
     },
     "sharp_edges": {"BETAS": (1.0,), "MARGINS": ("hinge",), "PENALTIES": (0.1,)},
     "loss_gallery": {
-        "loss_table.NAMES": ("energy", "hinge", "log", "simple", "square_square", "nll")
+        "losses_by_name.NAMES": ("energy", "hinge", "log", "simple", "square_square", "nll")
     },
 }
 FEW = {
@@ -54,7 +54,7 @@ def test_few_steps(name, program, tmp_path, capsys, monkeypatch):
     try:
         module.main()
         said = None
-    except runs.FalseClaimError as error:
+    except errors.FalseClaimError as error:
         said = str(error)
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def test_trainings_together_are_the_trainings_apart(program, tmp_path):
     options = {"steps": 5, "learning_rate": 0.1, "decay": False}
 
     def fit(name, objective, params, batch):
-        run, key = runs.Run(tmp_path / name), jax.random.key(0)
+        run, key = work_directory.Run(tmp_path / name), jax.random.key(0)
         return gallery.loop.fit(run, name, objective, params, lambda t: batch, key, **options)[0]
 
     both = fit("both", gallery.together(objective), starts, targets)

@@ -16,7 +16,9 @@ from absl import flags
 from ebm_jax import samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM
-from experiments import datasets, rbm_model, runs
+from experiments.data import datasets
+from experiments.rbm import model as rbm_model
+from experiments.run import errors
 
 QUICK = ("--epochs=1", "--batch_size=500", "--chains=8", "--sample_steps=2", "--betas=4")
 
@@ -130,13 +132,13 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
     assert used["hidden"] == str(params.weights.shape[1])
     assert np.ndim(energy(params, np.zeros(64, bool))) == 0
     if exact:
-        found = module.exact(params, module.binary(module.data.digits()))
+        found = module.exact(params, module.binary(module.splits.digits()))
         np.testing.assert_allclose(found["test_log_likelihood"], summary["test_log_likelihood"])
 
 
 def test_weights_of_another_program_are_refused(tmp_path):
     (tmp_path / "flags.txt").write_text("--steps=3\n", encoding="utf-8")
-    with pytest.raises(runs.UsageError, match="is no run of rbm: it has no flag 'dataset'"):
+    with pytest.raises(errors.UsageError, match="is no run of rbm: it has no flag 'dataset'"):
         rbm_model.load(tmp_path)
 
 
@@ -167,7 +169,7 @@ def test_data_that_are_not_there_are_asked_for(program, tmp_path, monkeypatch):
     sources = {name: datasets.Source(None, s.sha256) for name, s in datasets.SOURCES.items()}
     monkeypatch.setattr(datasets, "SOURCES", sources)
     given = "--dataset=mnist", f"--data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}"
-    with pytest.raises(runs.UsageError, match=r"images-idx3-ubyte\.gz is missing"):
+    with pytest.raises(errors.UsageError, match=r"images-idx3-ubyte\.gz is missing"):
         program("rbm", *given).main()
 
 
@@ -175,7 +177,10 @@ OVER_A_MESH = """
 import sys
 import jax
 from absl import flags
-from experiments import loop, rbm, runs
+from experiments.rbm import __main__ as rbm
+from experiments.run import loop
+from experiments.run import entry
+from experiments.run import errors
 
 train = loop.train
 def spied(run, name, made, state, batch, key, **options):
@@ -191,9 +196,9 @@ loop.train = spied
 
 for mesh in ("1", "2"):
     flags.FLAGS(["rbm", *sys.argv[2:], "--mesh=" + mesh, f"--workdir={sys.argv[1]}/{mesh}"])
-    split = rbm.binary(rbm.data.digits())
-    params = rbm.rbm_model.start(jax.random.key(0), split.train_x, 21, centered=True)
-    rbm.fit(runs.start(), split, params, jax.random.key(1), steps=4)
+    split = rbm.binary(rbm.splits.digits())
+    params = rbm.model.start(jax.random.key(0), split.train_x, 21, centered=True)
+    rbm.fit(entry.start(), split, params, jax.random.key(1), steps=4)
 """
 
 

@@ -19,23 +19,26 @@ from absl.testing import flagsaver
 
 import ebm_jax
 from experiments import __main__ as listing
-from experiments import runs
+from experiments.run import command_line, errors, work_directory
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from absl import flags
-from experiments import runs
-runs.define_float("size", 1.0, "A size.", 0, 10)
-runs.define_path("input", None, "A file.")
-runs.define_paths("inputs", [], "Files.")
+from experiments.run import command_line
+from experiments.run import entry
+from experiments.run import errors
+from experiments.run import work_directory
+command_line.define_float("size", 1.0, "A size.", 0, 10)
+command_line.define_path("input", None, "A file.")
+command_line.define_paths("inputs", [], "Files.")
 def main():
-    run = runs.start()
+    run = entry.start()
     size = flags.FLAGS.size
     if size == 3:
         raise FloatingPointError("Training diverged.")
     run.finish({"size": size}, {"the_size_is_small": size < 5})
-runs.main(main)
+entry.main(main)
 """
 
 
@@ -54,16 +57,16 @@ def program(folder, *arguments, **environment):
     ("arguments", "code", "said"),
     [
         (["--workdir=out"], 0, ""),
-        (["--workdir=out", "--size=nan"], runs.USAGE, "error: flag --size=nan: must be a finite"),
-        (["--workdir=out", "--colour=red"], runs.USAGE, "Unknown command line flag 'colour'"),
-        (["--workdir=out", f"--seed={10**20}"], runs.USAGE, "not an integer in the range"),
-        (["--workdir=out", "red"], runs.USAGE, "error: unknown argument 'red'"),
-        ([], runs.USAGE, "error: --workdir is not set"),
-        (["--workdir=/proc/none"], runs.USAGE, "error: --workdir=/proc/none cannot be written"),
-        (["--workdir=out", "--size=3"], runs.DIVERGED, "error: Training diverged."),
+        (["--workdir=out", "--size=nan"], errors.USAGE, "error: flag --size=nan: must be a finite"),
+        (["--workdir=out", "--colour=red"], errors.USAGE, "Unknown command line flag 'colour'"),
+        (["--workdir=out", f"--seed={10**20}"], errors.USAGE, "not an integer in the range"),
+        (["--workdir=out", "red"], errors.USAGE, "error: unknown argument 'red'"),
+        ([], errors.USAGE, "error: --workdir is not set"),
+        (["--workdir=/proc/none"], errors.USAGE, "error: --workdir=/proc/none cannot be written"),
+        (["--workdir=out", "--size=3"], errors.DIVERGED, "error: Training diverged."),
         (
             ["--workdir=out", "--size=9"],
-            runs.FALSE_CLAIM,
+            errors.FALSE_CLAIM,
             "error: this does not hold: the size is small.",
         ),
         (["--help"], 0, ""),
@@ -74,7 +77,7 @@ def test_exit_codes_and_sentences(tmp_path, arguments, code, said):
     assert done.returncode == code, done.stderr
     assert len(done.stderr.splitlines()) == bool(code)
     assert said in done.stderr
-    assert (tmp_path / "out").exists() == (code != runs.USAGE and "--help" not in arguments)
+    assert (tmp_path / "out").exists() == (code != errors.USAGE and "--help" not in arguments)
     if "--help" in arguments:
         assert "--size" in done.stdout
         assert "--workdir" in done.stdout
@@ -82,21 +85,21 @@ def test_exit_codes_and_sentences(tmp_path, arguments, code, said):
 
 def test_the_summary_is_the_last_line_and_holds_the_claims(tmp_path, capsys):
     claims = {"water_is_wet": True, "fire_is_cold": False}
-    run = runs.Run(tmp_path)
-    with pytest.raises(runs.FalseClaimError, match=r"^this does not hold: fire is cold\.$"):
+    run = work_directory.Run(tmp_path)
+    with pytest.raises(errors.FalseClaimError, match=r"^this does not hold: fire is cold\.$"):
         run.finish({"found": 1.5}, claims)
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary["claims"] == claims
     assert summary["found"] == 1.5
-    assert runs.false_claims(summary) == ["fire is cold"]
+    assert work_directory.false_claims(summary) == ["fire is cold"]
 
 
 def test_a_folder_belongs_to_its_flags(tmp_path):
-    runs.Run(tmp_path, "--seed=1\n")
-    runs.Run(tmp_path, "--seed=1\n")
-    with pytest.raises(runs.UsageError, match="holds a run with other flags"):
-        runs.Run(tmp_path, "--seed=2\n")
+    work_directory.Run(tmp_path, "--seed=1\n")
+    work_directory.Run(tmp_path, "--seed=1\n")
+    with pytest.raises(errors.UsageError, match="holds a run with other flags"):
+        work_directory.Run(tmp_path, "--seed=2\n")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ def test_a_folder_belongs_to_its_flags(tmp_path):
 )
 def test_numbers_are_finite_and_in_range_unless_stated(high, good, bad):
     with flagsaver.flagsaver():
-        runs.define_float("length", 1.0, "A length.", 0, *([] if high is None else [high]))
+        command_line.define_float("length", 1.0, "A length.", 0, *([] if high is None else [high]))
         for value in good:
             flags.FLAGS(["test", f"--length={value}"])
             assert flags.FLAGS.length == float(value)
@@ -121,11 +124,13 @@ def test_numbers_are_finite_and_in_range_unless_stated(high, good, bad):
 def test_the_programs_are_listed_with_what_they_ask(capsys):
     listing.main()
     lines = capsys.readouterr().out.splitlines()
-    home = Path(runs.__file__).parent
+    home = Path(listing.__file__).parent
     programs = [
-        ".".join(("experiments", *path.relative_to(home).with_suffix("").parts))
+        ".".join(("experiments", *path.relative_to(home).with_suffix("").parts)).removesuffix(
+            ".__main__"
+        )
         for path in home.rglob("*.py")
-        if "    runs.main(main)" in path.read_text(encoding="utf-8")
+        if "    entry.main(main)" in path.read_text(encoding="utf-8")
     ]
     assert [line.split()[2] for line in lines] == sorted(programs)
     (digits,) = [line for line in lines if line.startswith("python -m experiments.digits ")]
@@ -135,12 +140,12 @@ def test_the_programs_are_listed_with_what_they_ask(capsys):
 
 def test_while_training_only_a_second_ctrl_c_ends_at_once(tmp_path):
     """SLURM's signal comes twice: to every process, and from the one that started the run."""
-    run = runs.Run(tmp_path)
+    run = work_directory.Run(tmp_path)
     with run.training():
         run.stop(signal.SIGUSR2, None)
         run.stop(signal.SIGUSR2, None)
         assert run.stopped_by == "SIGUSR2"
-        with pytest.raises(runs.StoppedError, match="stopped by SIGINT"):
+        with pytest.raises(errors.StoppedError, match="stopped by SIGINT"):
             run.stop(signal.SIGINT, None)
 
 
@@ -154,7 +159,7 @@ def strictly(text):
 
 
 def test_what_is_not_finite_is_null_in_the_files_and_nan_when_read_back(tmp_path, capsys):
-    run = runs.Run(tmp_path)
+    run = work_directory.Run(tmp_path)
     run.log(3, {"a": math.nan, "b": math.inf, "c": 0.5})
     run.finish({"low": -math.inf, "ends": [math.nan, 1.0], "by_name": {"x": math.inf}})
     line = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
@@ -164,7 +169,7 @@ def test_what_is_not_finite_is_null_in_the_files_and_nan_when_read_back(tmp_path
     assert summary["low"] is None
     assert summary["ends"] == [None, 1.0]
     assert summary["by_name"] == {"x": None}
-    again = runs.Run(tmp_path)
+    again = work_directory.Run(tmp_path)
     (row,) = again.rows("", 3)
     assert row["c"] == 0.5
     assert math.isnan(row["a"])
@@ -176,7 +181,7 @@ def test_what_is_not_finite_is_null_in_the_files_and_nan_when_read_back(tmp_path
 def test_the_flags_kept_are_those_of_the_program_and_of_runs(tmp_path):
     """orbax defines flags of its own."""
     orbax = (
-        "import experiments.loop\nfrom absl import flags\nassert 'orbax' in str(list(flags.FLAGS))"
+        "import experiments.run.loop\nfrom absl import flags\nassert 'orbax' in str([*flags.FLAGS])"
     )
     done = subprocess.run(
         [sys.executable, "-c", f"{orbax}\n{PROGRAM}", f"--workdir={tmp_path}", "--size=2"],
@@ -192,16 +197,19 @@ def test_the_flags_kept_are_those_of_the_program_and_of_runs(tmp_path):
 
 LIMITED = """
 import resource, signal, sys
-from experiments import runs
+from experiments.run import command_line
+from experiments.run import entry
+from experiments.run import errors
+from experiments.run import work_directory
 def main():
-    run = runs.start()
+    run = entry.start()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, resource.RLIM_INFINITY))
     for step in range(100):
         run.log(step, {"a_metric": step / 3})
     run.finish({})
 LIMIT = int(sys.argv.pop())
-runs.main(main)
+entry.main(main)
 """
 
 
@@ -218,7 +226,7 @@ def test_no_more_room_is_one_sentence_and_no_row_is_lost(tmp_path):
         )
 
     done = limited(1000)
-    assert done.returncode == runs.USAGE
+    assert done.returncode == errors.USAGE
     assert done.stderr.startswith("error: out cannot be written (File too large): make room or")
     assert len(done.stderr.splitlines()) == 1
     metrics = tmp_path / "out" / "metrics.jsonl"
@@ -232,11 +240,11 @@ def test_no_more_room_is_one_sentence_and_no_row_is_lost(tmp_path):
 
 def test_rows_of_one_training_are_not_those_of_another(tmp_path):
     """The second training has no name of its own, and steps that the first had too."""
-    run = runs.Run(tmp_path)
+    run = work_directory.Run(tmp_path)
     run.log(5, {"flow/loss": 1.0})
     run.log(5, {"loss": 2.0, "generative/gap": 3.0})
     run.close()
-    again = runs.Run(tmp_path)
+    again = work_directory.Run(tmp_path)
     assert again.rows("flow/", 10) == [{"step": 5, "loss": 1.0}]
     assert again.rows("", 10) == [{"step": 5, "loss": 2.0, "generative/gap": 3.0}]
 
@@ -247,7 +255,7 @@ def test_home_is_found_in_every_path(tmp_path):
     done = program(tmp_path, *given, HOME=str(tmp_path / "home"))
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
-    found = runs.flags_of(tmp_path / "home" / "out")
+    found = work_directory.flags_of(tmp_path / "home" / "out")
     home = tmp_path / "home"
     assert found["input"] == f"{home}/a"
     assert found["inputs"] == f"{home}/b,c,{home}/d e"
@@ -277,7 +285,7 @@ def test_an_ascii_locale_writes_and_reads_what_any_other_does(tmp_path):
     flag_file = tmp_path / "é雪" / "flags.txt"
     assert "--input=Bücher/$1\n--inputs=ñ\n" in flag_file.read_text(encoding="utf-8")
     refused = program(tmp_path, "--workdir=é雪", "--input=other", **ascii_only)
-    assert refused.returncode == runs.USAGE
+    assert refused.returncode == errors.USAGE
     assert "Traceback" not in refused.stderr
 
 
@@ -290,18 +298,21 @@ def test_a_file_in_the_place_of_the_workdir_is_one_sentence(below, tmp_path):
         file = tmp_path / "file"
         file.write_text("", encoding="utf-8")
         folder = file / below
-    with pytest.raises(runs.UsageError, match=rf"{file} is a file\. Choose another folder, or"):
-        runs.Run(folder)
+    with pytest.raises(errors.UsageError, match=rf"{file} is a file\. Choose another folder, or"):
+        work_directory.Run(folder)
 
 
 HOLDING = """
 import time
-from experiments import runs
+from experiments.run import command_line
+from experiments.run import entry
+from experiments.run import errors
+from experiments.run import work_directory
 def main():
-    runs.start()
+    entry.start()
     print("holds it", flush=True)
     time.sleep(600)
-runs.main(main)
+entry.main(main)
 """
 
 
@@ -315,13 +326,13 @@ def test_a_workdir_has_one_run_at_a_time_until_it_is_killed(tmp_path):
     assert first.stdout.readline() == b"holds it\n"
     before = (tmp_path / "out" / "flags.txt").read_bytes()
     second = program(tmp_path, "--workdir=out")
-    assert second.returncode == runs.USAGE
+    assert second.returncode == errors.USAGE
     assert second.stderr == (
         "error: --workdir=out is in use by another process: wait until it ends, or choose "
         "another folder.\n"
     )
     task = program(tmp_path, "--workdir=out", SLURM_STEP_NUM_TASKS="2")
-    assert task.returncode == runs.USAGE
+    assert task.returncode == errors.USAGE
     assert "srun started 2 processes" in task.stderr
     assert "--coordinator=auto --mesh=2" in task.stderr
     assert len(task.stderr.splitlines()) == 1
@@ -346,13 +357,13 @@ def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, cap
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    runs.Run(tmp_path).finish({})
+    work_directory.Run(tmp_path).finish({})
     assert "has no locks; start no second run there" in capsys.readouterr().err
 
 
 def test_versions_are_kept_and_a_change_is_said(tmp_path, monkeypatch, capsys):
     def start():
-        runs.Run(tmp_path).close()
+        work_directory.Run(tmp_path).close()
         return capsys.readouterr().err
 
     now = f"ebm_jax {ebm_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib.__version__}, "

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import runs
+from experiments.run import errors
 
 
 def test_few_steps(program, tmp_path, capsys, monkeypatch):
@@ -16,7 +16,7 @@ def test_few_steps(program, tmp_path, capsys, monkeypatch):
     try:
         module.main()
         said = None
-    except runs.FalseClaimError as error:
+    except errors.FalseClaimError as error:
         said = str(error)
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     claims = summary["claims"]

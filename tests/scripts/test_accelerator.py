@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.accelerator import execution, outputs, parts, recorder, report, suites
-from scripts.benchmarks import measure
+from scripts.benchmark import measure
 from scripts.sweep import execution as sweep
 
 ROW = {"suite": "toy", "size": "1 chain", "case": "ours", "seconds": 2.0}

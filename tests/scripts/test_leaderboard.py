@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import objective_table, runs
-from experiments.objective_table import Problem
+from experiments import objectives_by_name
+from experiments.objectives_by_name import Problem
+from experiments.run import errors
 from scripts.leaderboard import cost, page, problems, trials
 
 
@@ -48,7 +49,7 @@ def bits():
     problem = Problem(linear, rows, states, num_chains=16)
 
     def measure(params):
-        p, q = rows.mean(0), jax.nn.sigmoid(-objective_table.energy_params(params))
+        p, q = rows.mean(0), jax.nn.sigmoid(-objectives_by_name.energy_params(params))
         divergence = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
         return {"gap": float(divergence.sum())}
 
@@ -109,6 +110,6 @@ def test_the_page_ranks_by_the_median_and_tells_what_diverged(tmp_path):
 @pytest.mark.parametrize("flag", ["--problems=3spirals", "--objectives=maximum"])
 def test_names_that_are_none_are_refused(program, tmp_path, flag):
     main = program("leaderboard", f"--workdir={tmp_path}", flag).main
-    with pytest.raises(runs.UsageError, match=f"{flag}: allowed are "):
+    with pytest.raises(errors.UsageError, match=f"{flag}: allowed are "):
         main()
     assert not list(tmp_path.iterdir())

@@ -10,8 +10,9 @@ import pytest
 from absl import flags
 
 from ebm_jax.energies.boltzmann import RBM
-from experiments import datasets, runs
-from experiments.data import Split
+from experiments.data import datasets
+from experiments.data.splits import Split
+from experiments.run import errors
 from scripts.results import ising_tables, published
 
 VISIBLE, HIDDEN = 6, 4
@@ -177,5 +178,5 @@ def test_named_rows_are_printed_under_their_names(program, tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(program, tmp_path, given, message):
-    with pytest.raises((flags.IllegalFlagValueError, runs.UsageError), match=message):
+    with pytest.raises((flags.IllegalFlagValueError, errors.UsageError), match=message):
         program("results", f"--workdir={tmp_path}", *given).main()

@@ -67,7 +67,7 @@ if __name__ == "__main__":
 DRIVER = """
 import json, sys
 from absl import flags
-from experiments import runs
+from experiments.run import errors
 from scripts.sweep import __main__ as sweep
 from scripts.sweep.settings import split_flags
 for arguments in json.load(sys.stdin):
@@ -80,7 +80,7 @@ for arguments in json.load(sys.stdin):
         flags.FLAGS(argv)
         sweep.main(fixed)
         print("accepted")
-    except runs.UsageError as error:
+    except errors.UsageError as error:
         print(json.dumps(str(error)))
 """
 ROOT = Path(__file__).parents[2]
@@ -242,6 +242,7 @@ BAD = {
     "--size=1 --grid=size=1,2": "--size=1 fixes a flag",
     "--samples=3": '--grid="samples=3"',
     "--num_processes=2": "every run is one process",
+    "--program=experiments.rbm --hiden=3": "--hiden is no flag of experiments.rbm",
 }
 
 

@@ -1,0 +1,94 @@
+"""The pictures of a trained energy of images: samples, chains from noise, completions, charts."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments import plots
+from experiments.data.image_sets import Images
+from experiments.images.measures import Results
+from experiments.images.sampling import Samples
+
+CLASSES = 20  # rows of pictures at most
+
+
+def rows(images: Images, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` pictures of every class, (classes, count, height, width); white for none."""
+    pictures = images.pictures(x)
+    found = np.ones((min(len(images.classes), CLASSES), count, *images.shape), pictures.dtype)
+    for c, row in enumerate(found):
+        some = pictures[y == c][:count]
+        row[: len(some)] = some
+    return found
+
+
+def film(images: Images, samples: Samples, count: int) -> np.ndarray:
+    """Return the frames of ``count`` chains of every class, (frames, classes, count, ...)."""
+    return np.stack([rows(images, frame, samples.labels, count) for frame in samples.film])
+
+
+def completions(results: Results) -> np.ndarray:
+    """Return rows of pictures: an image, what was given of it, its completions."""
+    images, (given, hidden, completed) = results.images, results.inpainted
+    known = images.pictures(given).reshape(len(given), -1)
+    known[:, hidden] = 0.7  # grey where nothing is known
+    first = [images.pictures(given), known.reshape(-1, *images.shape)]
+    pictures = np.concatenate([np.stack(first, 1), images.pictures(completed)], axis=1)
+    return pictures[:CLASSES]
+
+
+def overview(path: Path, results: Results, energies: dict[str, np.ndarray]) -> None:
+    """Draw it all in one picture: chains from noise, samples, completions, outliers."""
+    images, samples = results.images, results.samples
+    frames = samples.film[np.linspace(0, len(samples.film) - 1, 7).astype(int)]
+    way = np.concatenate([rows(images, x, samples.labels, 1) for x in frames], axis=1)
+    panels = {
+        "one chain per class, from noise": way,
+        "samples": rows(images, samples.images, samples.labels, 10),
+        "an image, its upper half, completions": completions(results),
+    }
+    widths = [panel.shape[1] for panel in panels.values()]
+    names = images.classes[:CLASSES]
+    figure, axes = plots.plt.subplots(
+        1,
+        4,
+        figsize=(
+            0.36 * (sum(widths) + 12),
+            max(0.36 * len(names), 0.2 * len(energies)) + 0.8,
+        ),
+        width_ratios=[*widths, 9],
+    )
+    for axis, (title, pictures) in zip(axes, panels.items(), strict=False):
+        plots.show_rows(axis, title, pictures, names)
+    plots.show_histograms(axes[3], energies, "free energy F(x)")
+    axes[3].set_title("free energy of outliers", fontsize=10)
+    plots.save(figure, path)
+
+
+def charts(folder: Path, results: Results, energies: dict[str, np.ndarray]) -> dict[str, Path]:
+    """Draw what happened in training and the energies of outliers; return the files by name."""
+    h = results.history
+    panels = {
+        "loss": (f"{results.loss} loss over classes", {"loss": "discriminative/loss"}),
+        "energy": (
+            "energy",
+            {"data": "generative/energy_positive", "chains": "generative/energy_negative"},
+        ),
+        "chains": (
+            "fraction of chains",
+            {
+                "proposals accepted": "generative/acceptance_rate",
+                "restarted": "generative/chains_restarted",
+                "non-finite": "generative/chains_nonfinite",
+            },
+        ),
+    }
+    files = {}
+    for name, (title, lines) in panels.items():
+        shown = {label: h[metric] for label, metric in lines.items() if metric in h}
+        if shown:
+            files[name] = folder / f"training_{name}.png"
+            plots.curves(files[name], title, h["step"], shown)
+    files["outliers"] = folder / "outliers.png"
+    plots.histograms(files["outliers"], energies, "free energy F(x)")
+    return files

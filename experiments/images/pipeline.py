@@ -1,0 +1,172 @@
+"""The work of ``images``, one way: energy, training, likelihood, samples, measures, report."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import evaluation, plots
+from experiments.data import image_sets, splits
+from experiments.data.image_sets import Images
+from experiments.images import (
+    chains,
+    log_likelihood,
+    measures,
+    pictures,
+    report,
+    sampling,
+    training,
+)
+from experiments.images.loading import parameters_of
+from experiments.images.network import Model, model_of
+from experiments.images.settings import Settings
+from experiments.run import alarms
+from experiments.run.checkpoints import write_parameters
+from experiments.run.progress import stage
+from experiments.run.work_directory import Run
+
+COMPLETIONS = 6  # of an inpainted image
+
+
+def build(settings: Settings, images: Images) -> Model:
+    """Return the untrained model of the images."""
+    return model_of(
+        images,
+        hidden=settings.hidden,
+        data_noise=settings.data_noise,
+        channels=settings.channels,
+        precision=settings.precision,
+        generative=settings.generative,
+    )
+
+
+def train_and_report(
+    run: Run, settings: Settings, images: Images, outliers: dict[str, np.ndarray]
+) -> None:
+    """Train, draw samples, measure and report.
+
+    ``outliers`` are those beside the ones made of the test images, (n, pixels) each.
+    """
+    split, model = images.split, build(settings, images)
+    network_key, fit_key, sample_key, nats_key, paint_key = jax.random.split(
+        jax.random.key(settings.seed), 5
+    )
+    trained, history, rung = training.train(run, settings, split, model, network_key, fit_key)
+    likelihood = {}
+    with ThreadPoolExecutor() as pool:  # compiles and computes on another core
+        judge = pool.submit(evaluation.judge, split.train_x, split.train_y)
+        if settings.betas:
+            trained, likelihood, more = measure(run, nats_key, settings, split, model, trained)
+            rung += more
+        params = model.dense(trained)  # those that are saved
+        with stage(
+            f"drawing {settings.samples} samples and completing {len(images.classes)} images, "
+            f"{settings.sample_steps} steps each"
+        ):
+            drawing = pool.submit(sample, sample_key, settings, model, params, len(images.classes))
+            inpainted = inpaint(paint_key, settings, model, params, images)
+            samples = drawing.result()
+        with stage("training the classifier that judges the samples"):
+            judging = judge.result()
+    results = measures.Results(
+        classes=measures.by_parts(model.classes, params),
+        images=images,
+        outliers=splits.outliers(split.test_x, settings.seed) | outliers,
+        loss=settings.loss,
+        history=history,
+        samples=samples,
+        inpainted=inpainted,
+        likelihood=likelihood,
+        sampler=settings.sampler,
+        flows=model.flows,
+        judge=judging,
+        alarms=rung,
+    )
+    name, targets = image_sets.name_of(settings.data), measures.TARGETS.get(settings.data, {})
+    report.write(run, results, name, targets)
+
+
+def draw_more(run: Run, settings: Settings, images: Images) -> None:
+    """Draw from the weights of a finished run: samples.png and samples.npz."""
+    model = build(settings, images)
+    params = model.dense(parameters_of(Path(str(settings.sample_from)), model))
+    with stage(f"drawing {settings.samples} samples, {settings.sample_steps} steps each"):
+        key = jax.random.key(settings.seed)
+        samples = sample(key, settings, model, params, len(images.classes))
+    np.savez(run.workdir / "samples.npz", images=samples.images, labels=samples.labels)
+    columns = min(16, int(np.bincount(samples.labels).max()))
+    shown = pictures.rows(images, samples.images, samples.labels, columns)
+    names = images.classes[: len(shown)]
+    plots.image_rows(run.workdir / "samples.png", {"samples": shown}, names)
+    run.finish({"samples": len(samples.images), "picture": str(run.workdir / "samples.png")})
+
+
+def measure(
+    run: Run, key, settings: Settings, split: splits.Split, model: Model, trained: Any
+) -> tuple[Any, dict, list[str]]:
+    """Estimate the log-likelihood.
+
+    Returns parameters of classes as likely as their images, the likelihood, and alarms.
+    """
+    likelihood, levels = log_likelihood.measure(
+        key,
+        model,
+        model.dense(trained),
+        split,
+        data_noise=settings.data_noise,
+        step_size=settings.step_size,
+        num_betas=settings.betas,
+        seed=settings.seed,
+    )
+    rung = []
+    if not levels.any() and len(levels) > 1:
+        rung = [
+            "too few chains say how likely the classes are, so their energies stay as training "
+            "left them: raise --betas."
+        ]
+        alarms.tell(rung)
+    trained = model.raised(trained, levels)
+    write_parameters(run.workdir / "parameters.npz", trained)
+    return trained, likelihood, rung
+
+
+def sample(
+    key, settings: Settings, model: Model, params: Any, num_classes: int
+) -> sampling.Samples:
+    """Draw images from noise, the same number of every class."""
+    return sampling.generate(
+        key,
+        model,
+        params,
+        np.sort(np.arange(settings.samples) % num_classes),
+        make_sampler=chains.sampler_named(settings.sampler, settings.step_size),
+        sample_steps=settings.sample_steps,
+        sample_beta=settings.sample_beta,
+        guidance=settings.guidance,
+        data_noise=settings.data_noise,
+    )
+
+
+def inpaint(
+    key, settings: Settings, model: Model, params: Any, images: Images
+) -> measures.Inpainted:
+    """Complete the lower half of a test image of every class, several times."""
+    split, shape = images.split, images.shape
+    chosen = [np.flatnonzero(split.test_y == c)[0] for c in range(len(images.classes))]
+    hidden = np.zeros(shape, bool)
+    hidden[shape[0] // 2 :] = True
+    completed = sampling.inpaint(
+        key,
+        model,
+        params,
+        split.test_x[chosen],
+        hidden.ravel(),
+        COMPLETIONS,
+        make_sampler=chains.sampler_named(settings.sampler, settings.step_size),
+        sample_steps=settings.sample_steps,
+        sample_beta=settings.sample_beta,
+        data_noise=settings.data_noise,
+    )
+    return measures.Inpainted(split.test_x[chosen], hidden.ravel(), completed)

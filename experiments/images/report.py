@@ -1,0 +1,187 @@
+"""The page that shows a trained energy of images, and the table of its numbers."""
+
+import base64
+import html
+import string
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.table
+import rich.text
+
+from experiments import plots
+from experiments.data import splits
+from experiments.images import measures, pictures
+from experiments.images.measures import Results
+from experiments.run import work_directory
+from experiments.run.progress import stage
+
+DYNAMICS = {  # by --sampler
+    "mala": "the Metropolis-adjusted Langevin algorithm",
+    "baoab": "underdamped Langevin dynamics (BAOAB)",
+}
+SHOWN = ("test images", "samples")  # names in figures beside those of outliers
+
+
+def embedded(kind: str, content: bytes) -> str:
+    """Return a picture as a URI that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
+    """Return the rows of the table of numbers, in HTML."""
+    cells = ((name, measures.verdict(name, summary, targets)) for name in measures.ordered(summary))
+    return "\n".join(
+        f"<tr{' class=missed' if said.endswith('missed') else ''}>"
+        f"<td>{html.escape(measures.meaning(name))}</td><td>{measures.number(summary[name])}</td>"
+        f"<td>{html.escape(said)}</td></tr>"
+        for name, said in cells
+    )
+
+
+HEADLINES = {  # measure: in few words
+    "accuracy": "test accuracy",
+    "label_agreement": "of samples whose class an independent classifier confirms",
+    "one_nn": "1-nearest-neighbour test of samples, 0.5 is perfect",
+}
+
+
+def headlines(results: Results, summary: dict[str, float], targets: dict[str, str]) -> str:
+    """Return the few numbers at the top of the page, in HTML."""
+    hardest = "held_out" if "held_out" in results.outliers else list(results.outliers)[-1]
+    count = f"({len(results.samples.images)} samples)"
+    shown = HEADLINES | {f"auroc_{hardest}": f"AUROC against {outlier_name(hardest)} images"}
+    blocks = []
+    for name, words in shown.items():
+        if name not in summary:
+            continue
+        words += f" {count}" if name in ("label_agreement", "one_nn") else ""
+        said = measures.verdict(name, summary, targets)
+        missed = f"<em>target {html.escape(said)}</em>" if said.endswith("missed") else ""
+        blocks.append(
+            f"<div><b>{summary[name]:.3f}</b><small>{html.escape(words)}</small>{missed}</div>"
+        )
+    return "\n".join(blocks)
+
+
+def outlier_name(name: str) -> str:
+    """Return an outlier's name in prose; the user's own as it is."""
+    return name.replace("_", "-") if name in splits.OUTLIERS else name
+
+
+def warnings(results: Results, summary: dict[str, float], targets: dict[str, str]) -> list[str]:
+    """Return what a reader must know before any number: alarms, and targets that are missed."""
+    return [f"Alarm: {text}" for text in results.alarms] + [
+        f"Target missed: {measures.meaning(name)}: {measures.number(summary[name])}, "
+        f"target {targets[name]}."
+        for name in measures.ordered(summary)
+        if measures.verdict(name, summary, targets).endswith("missed")
+    ]
+
+
+def table(summary: dict[str, Any], targets: dict[str, str], alarms: list[str]) -> None:
+    """Print the chief numbers, their targets and the alarms on standard error, for people."""
+    chief = {*HEADLINES, *targets, "samples", "nats", "nats_interval", "seconds"}
+    shown = rich.table.Table("measure", "value", "target")
+    for name in measures.ordered(summary):
+        if name in chief or name.startswith("auroc_"):
+            said = measures.verdict(name, summary, targets)
+            cells = name, measures.number(summary[name]), said
+            style = "red" if said.endswith("missed") else ""
+            shown.add_row(*map(rich.text.Text, cells), style=style)
+    console = rich.console.Console(stderr=True)
+    console.print(shown)
+    for text in alarms:
+        console.print(rich.text.Text(f"alarm: {text}", style="red"))
+
+
+def figure(uri: str, alt: str, caption: str = "", kind: str = "") -> str:
+    """Return a picture of the page, in HTML."""
+    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    return f'<figure><img class="{kind}" src="{uri}" alt="{html.escape(alt)}">{below}</figure>'
+
+
+def report(
+    results: Results,
+    summary: dict[str, float],
+    files: dict[str, Path],
+    which: str,
+    targets: dict[str, str],
+    flags: str,
+) -> str:
+    """Return the page, everything inside it, of the data set ``which``."""
+    warned = warnings(results, summary, targets)
+    images, samples, split = results.images, results.samples, results.images.split
+    shown = {
+        "film": ("gif", plots.gif(pictures.film(images, samples, 16), milliseconds=120, last=3000)),
+        "samples": ("png", plots.png(pictures.rows(images, samples.images, samples.labels, 16))),
+        "test": ("png", plots.png(pictures.rows(images, split.test_x, split.test_y, 16))),
+        "completions": ("png", plots.png(pictures.completions(results))),
+        "outliers": ("png", files["outliers"].read_bytes()),
+    }
+    curves = [
+        figure(embedded("png", path.read_bytes()), f"{name}, by update")
+        for name, path in files.items()
+        if name != "outliers"
+    ]
+    text = {
+        "headlines": headlines(results, summary, targets),
+        "warnings": "\n".join(f"<li>{html.escape(text)}</li>" for text in warned),
+        "warned": "" if warned else "hidden",
+        "data": html.escape(which),
+        "size": "×".join(map(str, images.shape)),
+        "classes": html.escape(", ".join(images.classes[: pictures.CLASSES])),
+        "outlier_names": html.escape(", ".join(map(outlier_name, results.outliers))),
+        "sample_steps": f"{samples.sample_steps:,}",
+        "dynamics": DYNAMICS[results.sampler],
+        "start": f"They start {'where a flow carried noise to' if results.flows else 'in noise'}.",
+        "training": "\n".join(curves),
+        "numbers": number_rows(summary, targets),
+        "flags": html.escape(flags),
+    }
+    uris = {name: embedded(kind, content) for name, (kind, content) in shown.items()}
+    template = string.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
+    return template.substitute(uris | text)  # once: what is put in is text, dollars too
+
+
+def write(run: work_directory.Run, results: Results, which: str, targets: dict[str, str]) -> None:
+    """Measure everything, draw the figures, write the report and finish the run.
+
+    Args:
+        run: the run.
+        results: what was trained and drawn.
+        which: what the report calls the data set.
+        targets: the values to reach, beside those of every data set.
+    """
+    targets = measures.EVERY_TARGET | targets
+    images, samples, history = results.images, results.samples, results.history
+    with stage("measuring test images, outliers and samples"):
+        inside = measures.free_energies(results, images.split.test_x)
+        outside = {name: measures.free_energies(results, x) for name, x in results.outliers.items()}
+        summary = measures.all_of(results, inside, outside)
+    with stage("drawing the figures"):
+        drawn = pictures.rows(images, samples.images, samples.labels, 16)
+        plots.image_rows(
+            run.workdir / "samples.png",
+            {
+                "samples, from noise": drawn,
+                "test images": pictures.rows(images, images.split.test_x, images.split.test_y, 8),
+            },
+            images.classes[: pictures.CLASSES],
+        )
+        energies = {"test images": inside} | outside
+        files = pictures.charts(run.workdir, results, energies)
+        pictures.overview(run.workdir / "overview.png", results, energies)
+        histograms = energies | {"samples": measures.free_energies(results, samples.images)}
+        run.show(
+            int(history["step"][-1]),
+            {"samples": drawn.reshape(-1, *images.shape)},
+            {f"free_energy/{name}": values for name, values in histograms.items()},
+        )
+    shown = summary | {"seconds": run.seconds()}
+    run.write("report.html", report(results, shown, files, which, targets, run.flag_text))
+    if run.first:
+        table(shown, targets, results.alarms)
+    path = str(run.workdir / "report.html")
+    run.finish(summary | {"alarms": results.alarms, "report": path})

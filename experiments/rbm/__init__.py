@@ -1,0 +1,1 @@
+"""A restricted Boltzmann machine on binary images: the program and its model."""

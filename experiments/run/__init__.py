@@ -1,0 +1,1 @@
+"""What every program does around its mathematics: flags, work directory, training, exit codes."""

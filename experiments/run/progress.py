@@ -1,0 +1,69 @@
+"""What a program is doing, told on standard error: a bar of updates, or a stage without any."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from experiments.run import devices
+
+
+def bar(
+    total: int, describe: str, *, shown: bool = True
+) -> tuple[Callable[[int, str], None], Callable[[], None]]:
+    """Return (advance, close): a bar with ETA on a terminal, now and then a line elsewhere."""
+    if not shown:
+        return lambda done, note: None, lambda: None
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn(describe),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        shown_bar = Progress(*columns, console=console)
+        task = shown_bar.add_task(describe, total=total, note="")
+        shown_bar.start()
+        return lambda done, note: shown_bar.update(task, completed=done, note=note), shown_bar.stop
+    started = printed = time.perf_counter()
+
+    def advance(done: int, note: str) -> None:
+        nonlocal printed
+        now = time.perf_counter()
+        if now - printed > 5 or done == total:
+            printed = now
+            left = (now - started) * (total - done) / done
+            print(f"{describe} {done}/{total}, {left:.0f} s left, {note}", file=sys.stderr)
+
+    return advance, lambda: None
+
+
+@contextlib.contextmanager
+def stage(sentence: str) -> Iterator[None]:
+    """Tell on standard error that this work has begun: with its seconds on a terminal, else once.
+
+    Of several processes the first tells.
+    """
+    console = Console(stderr=True)
+    if not devices.is_first():
+        yield
+    elif console.is_terminal:
+        columns = SpinnerColumn(), TextColumn("{task.description}", markup=False)
+        with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+            task = progress.add_task(sentence, total=1)
+            yield
+            progress.update(task, completed=1)
+    else:
+        print(f"{sentence} ...", file=sys.stderr, flush=True)
+        yield

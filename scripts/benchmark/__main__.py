@@ -1,0 +1,90 @@
+"""Measure the samplers against their peers and their floors, in one run on this machine.
+
+    python -m scripts.benchmark --suite=langevin --peers=blackjax --json=runs/benchmark.json
+
+Prints a table a suite; the last line is a JSON object of the ratios. A peer that is not installed
+is skipped by name, and its ratios are null. The PyTorch peers run in their own process, under the
+interpreter of --torch_python (docs/benchmarks.md says how to make one).
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+from experiments.run import command_line
+
+SUITES = (
+    "langevin",
+    "mlp",
+    "conv",
+    "train",
+    "scaling",
+    "efficiency",
+    "discrete",
+    "keeping",
+    "objectives",
+    "images",
+)
+PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
+
+_SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
+_PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")
+_JSON = command_line.define_path("json", None, "File for everything measured.")
+_DOCS = command_line.define_path(
+    "docs", None, "File for the page with tables; its plot lies beside it."
+)
+_REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Times each case is run.", lower_bound=1)
+_QUICK = flags.DEFINE_bool("quick", False, "Tiny sizes: shows that everything runs, no more.")
+_TORCH_PYTHON = command_line.define_path(
+    "torch_python", sys.executable, "Interpreter that has PyTorch, torchebm and ebmkit."
+)
+
+
+def _refuse_unknown(flag: str, allowed: tuple[str, ...]) -> None:
+    @flags.validator(flag)
+    def known(values) -> bool:
+        unknown = [value for value in values if value not in allowed]
+        if unknown or (flag == "suite" and not values):
+            raise flags.ValidationError(
+                f"allowed are {', '.join(allowed)} (comma-separated); got {','.join(values)!r}"
+            )
+        return True
+
+
+_refuse_unknown("suite", SUITES)
+_refuse_unknown("peers", PEERS)
+
+
+def main(argv: list[str]) -> None:
+    """Run the suites and report."""
+    if len(argv) > 1:
+        raise app.UsageError(f"No positional arguments are taken, got {argv[1:]}.")
+    logging.set_verbosity(logging.WARNING)  # JAX tells which backends are missing
+    from scripts.benchmark import report, suites
+    from scripts.benchmark.peers import Peers
+
+    peers = Peers(_PEERS.value, _TORCH_PYTHON.value)
+    for name, why in peers.skipped.items():
+        print(f"Skipping {name}: {why}.")
+    try:
+        found = {
+            name: suites.SUITES[name](peers, _REPETITIONS.value, _QUICK.value)
+            for name in _SUITE.value
+        }
+    finally:
+        peers.close()
+    report.show(found)
+    everything = report.everything(found, peers.versions, peers.skipped)
+    if _JSON.value:
+        path = pathlib.Path(_JSON.value)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+    if _DOCS.value:
+        report.write_docs(pathlib.Path(_DOCS.value), everything, found)
+    print(report.last_line(found))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,187 @@
+"""The report: a table on the terminal, a JSON file, and the page in docs with its plot."""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import textwrap
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from scripts.benchmark.suite import Suite
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the numbers depend on: processor, cores, Python, versions, date."""
+    from importlib import metadata
+
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "backend": jax.default_backend(),
+    } | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def rows(suite: Suite) -> list[tuple[str, ...]]:
+    """Return a row per case: median, fastest and first call, chain-steps a second."""
+    found = []
+    for name, seconds in suite.times.items():
+        median = statistics.median(seconds)
+        rate = f"{suite.chain_steps / median / 1e6:.2f}" if suite.chain_steps else ""
+        first = suite.first.get(name)
+        found.append(
+            (
+                name,
+                f"{median * 1e3:.2f}",
+                f"{min(seconds) * 1e3:.2f}",
+                "" if first is None else f"{first:.2f}",
+                rate,
+            )
+        )
+    return found
+
+
+COLUMNS = ("case", "median ms", "fastest ms", "first call s", "M chain-steps/s")
+
+
+def show(suites: dict[str, Suite]) -> None:
+    """Print a table a suite, then its ratios."""
+    console = Console(width=110)
+    for name, suite in suites.items():
+        table = Table(title=f"{name}: {suite.work}", title_justify="left")
+        for column in COLUMNS:
+            table.add_column(column, justify="left" if column == "case" else "right")
+        for row in rows(suite):
+            table.add_row(*row)
+        console.print(table)
+        for key, value in (suite.ratios | suite.peers | suite.facts).items():
+            text = f"{value:.3g}" if isinstance(value, float) else value
+            console.print(f"  {key}: {text}", highlight=False)
+
+
+def everything(suites: dict[str, Suite], versions: dict, skipped: dict) -> dict:
+    """Return all there is to know, for the JSON file."""
+    return {
+        "machine": machine(),
+        "peers": versions,
+        "skipped": skipped,
+        "suites": {name: suite._asdict() for name, suite in suites.items()},
+    }
+
+
+def last_line(suites: dict[str, Suite]) -> str:
+    """Return the JSON of the named ratios, to four digits."""
+    ratios = {key: value for suite in suites.values() for key, value in suite.ratios.items()}
+    rounded = {k: None if v is None else float(f"{v:.4g}") for k, v in ratios.items()}
+    return json.dumps(rounded)
+
+
+def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> None:
+    """Write the page and, beside it, the plot of every peer's time over ours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = path.with_suffix(".svg")
+    _plot(figure, suites)
+    known = ", ".join(f"{k} {v}" for k, v in (found["machine"] | found["peers"]).items())
+    repetitions = {len(times) for suite in suites.values() for times in suite.times.values()}
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `python -m scripts.benchmark --docs={path.as_posix()} "
+        f"--repetitions={max(repetitions)}`: {known}.",
+        "Medians of interleaved repetitions, each in an order of its own, every case right after "
+        "an untimed run of itself; a PyTorch peer has a process of its own. Speed ratios are their "
+        "time / ours (above 1 ours is faster); `..._over_...` is our time / that time. A JAX peer "
+        "is compiled by `jax.jit` where it says default flags, and otherwise by `ebm_jax.jit`, "
+        "with the options that ours has. A PyTorch peer runs eagerly, without `torch.compile`. "
+        f"The numbers are those of this machine and of the backend {found['machine']['backend']}: "
+        "they do not carry over to others.",
+        "",
+        "The PyTorch peers need an interpreter of their own, with the CPU build of PyTorch "
+        "installed first:",
+        "",
+        "```sh",
+        "python3.11 -m venv torch_env",
+        "torch_env/bin/pip install torch   # the CPU build",
+        "torch_env/bin/pip install ebmkit torchebm",
+        "python -m scripts.benchmark --torch_python=torch_env/bin/python",
+        "```",
+        "",
+        f"![How many times faster than each peer]({figure.name})",
+    ]
+    for name, suite in suites.items():
+        lines += ["", f"## {name}", "", f"{suite.work}.", ""]
+        lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows(suite)]
+        lines += ["", "| ratio | value |", "|---|---|"]
+        ratios = (suite.ratios | suite.peers | suite.facts).items()
+        lines += [f"| {k} | {v:.3g} |" for k, v in ratios if isinstance(v, float)]
+        lines += [f"| {k} | {v} |" for k, v in ratios if isinstance(v, bool)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    groups = [
+        (suite.work, {case: ratio for case, ratio in suite.peers.items() if ratio is not None})
+        for suite in suites.values()
+    ]
+    groups = [(work, ratios) for work, ratios in groups if ratios] or [("no peer was measured", {})]
+    counts = [len(ratios) for _, ratios in groups]
+    figure, axes = plt.subplots(
+        len(groups),
+        sharex=True,
+        squeeze=False,
+        figsize=(8, 0.8 + 0.5 * len(groups) + 0.22 * sum(counts)),
+        height_ratios=[count + 0.5 for count in counts],
+        layout="constrained",
+    )
+    for row, (work, ratios) in zip(axes[:, 0], groups, strict=True):
+        _draw(row, work, ratios)
+    found = [value for _, ratios in groups for value in ratios.values()]
+    ticks = [0.5, 1, 2, 5, 10, 20, 50]
+    last = axes[-1, 0]
+    last.set(xscale="log", xlabel="times faster than the peer (1: as fast)")
+    last.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    last.minorticks_off()
+    last.set_xlim(0.9 * min([0.8, *found]), 1.5 * max([2, *found]))
+    with plt.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _draw(axes, work: str, ratios: dict[str, float]) -> None:
+    heights, values = np.arange(len(ratios)), list(ratios.values())
+    axes.axvline(1, color="black", linewidth=1)
+    axes.hlines(heights, 1, values, color="tab:blue", linewidth=3)
+    axes.plot(values, heights, "o", color="tab:blue")
+    for height, value in zip(heights, values, strict=True):
+        axes.annotate(
+            f"{value:.3g}",
+            (max(value, 1), height),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+        )
+    axes.set_title(textwrap.fill(work, 75), loc="left", fontsize="small")
+    axes.set_yticks(heights, list(ratios), fontsize="small")
+    axes.set_ylim(len(ratios) - 0.4, -0.6)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)

@@ -1,0 +1,1 @@
+"""The programs of experiments/questions, and the page of their answers."""

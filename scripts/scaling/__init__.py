@@ -1,0 +1,1 @@
+"""One process against two, and when communication costs more than computing."""

@@ -1,0 +1,1 @@
+"""A program killed at random moments, and where it ends."""
