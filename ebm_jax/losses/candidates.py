@@ -254,4 +254,6 @@ def over_candidates(loss: Callable[..., Array], **options) -> Callable[[Array, A
             f"which is one over candidates already: write {bare.__name__}(energies, label)."
         )
     loss = functools.partial(loss, **options)
-    return lambda energies, label: loss(*most_offending(energies, label))
+    return lambda energies, label: _checks.floating(
+        "What loss returns", loss(*most_offending(energies, label))
+    )

@@ -1,0 +1,204 @@
+"""Energies: closed forms, combinators, lattices, Boltzmann machines, networks; distributions."""
+
+import jax.numpy as jnp
+import rules as r
+from rules import INF, KEY, NAN, each, example, examples, only, plus, result
+
+from ebm_jax import distributions
+from ebm_jax.energies import boltzmann, combinators, lattice, networks
+from ebm_jax.energies import closed_forms as forms
+
+ONE, TWO, THREE, BATCH = jnp.ones(1), jnp.ones(2), jnp.ones(3), jnp.ones((5, 2))
+INTEGERS = (TWO.astype(int), TWO > 0, 1j * TWO)
+POINT = plus(TWO, 1.0, BATCH, *INTEGERS, named="one configuration|x must")
+OF_TWO = POINT._replace(bad=(*POINT.bad, THREE))
+BETA = only(1.0, *r.NUMBERS, -1.0, NAN, 0.0, INF)
+
+GAUSSIAN = plus(forms.Gaussian(TWO, TWO), forms.Gaussian(1.0, 1.0))
+CENTRES = forms.GaussianMixture(jnp.zeros((3, 2)), THREE, 1.0)
+MIXTURE = plus(CENTRES, CENTRES._replace(sigma=0.0), CENTRES._replace(sigma=NAN))
+WELL, VALLEY = forms.DoubleWell(1.0, 0.0), forms.Rosenbrock(1.0, 1.0)
+FUNNEL = plus(forms.Funnel(3.0), forms.Funnel(0.0), forms.Funnel(INF))
+MIXTURES = "gaussian_mixture log_partition_gaussian_mixture"
+OF_MORE = POINT._replace(bad=(*POINT.bad, ONE))
+WALL, INSIDE_OUT = forms.Rosenbrock(1.0, 0.0), (forms.Ring(1.0, 0.0), forms.Ring(-1.0, 0.5))
+RING = plus(forms.Ring(1.0, 0.5), forms.Ring(1.0, 0.0))
+
+SPINS, COLOURS = jnp.ones((4, 4), jnp.int8), jnp.zeros((4, 4), jnp.int8)
+
+
+def shape_of(params):
+    """Return the shape of a field, which has any number of colours."""
+    return getattr(getattr(params, "field", None), "shape", None)
+
+
+ISING, POTTS = lattice.Ising(1.0, 0.0), lattice.Potts(1.0, THREE)
+POTTS = only(POTTS, *(p for p in r.of_tuple(POTTS, True) if shape_of(p) != (5,)))
+POTTS = POTTS._replace(bad=(*POTTS.bad, lattice.Potts(1.0, 0.0)))
+SITES = plus(SPINS, SPINS > 0, SPINS[0], SPINS[None])
+KINDS = plus(COLOURS, COLOURS > 0, COLOURS[0], COLOURS[None], 1.0 * COLOURS)
+
+W, V, H = jnp.ones((3, 2)), THREE, TWO
+FULL = plus(boltzmann.BoltzmannMachine(jnp.ones((3, 3)), V), boltzmann.BoltzmannMachine(W, V))
+PLAIN = plus(boltzmann.RBM(W, V, H), boltzmann.RBM(W.T, V, H), boltzmann.RBM(W, V, None))
+CENTERED = boltzmann.CenteredRBM(W, V, H, V, H)
+NORMAL = boltzmann.GaussianRBM(W, V, H, 1.0)
+NORMAL = plus(NORMAL, NORMAL._replace(weights=W.T), NORMAL._replace(sigma=0.0))
+RBMS = "rbm_energy rbm_free_energy rbm_hidden_logits rbm_visible_logits"
+GAUSSIAN_RBMS = "gaussian_rbm_energy gaussian_rbm_free_energy gaussian_rbm_hidden_logits"
+GAUSSIAN_RBMS += " gaussian_rbm_visible_mean"
+OF_V, OF_H = plus(V, H, V[None], 1.0), plus(H, V, H[None], 1.0)
+
+IMAGE = jnp.ones((8, 8, 1))
+# A network keeps its functions and types until Flax calls them.
+FLAX = {"features": (4,), "activation": only(jnp.tanh, *r.FUNCTIONS)}
+CONVOLUTION = only(*r.FUNCTIONS)
+
+
+def init(x=TWO):
+    return lambda network: network.init(KEY, x)
+
+
+def joint_conv(stride, features=(4,)):
+    return networks.JointConv(features, 3, (stride,))
+
+
+def on_a_batch(network, x, batch):
+    return lambda: network.apply(network.init(KEY, x), batch)
+
+
+MEAN, NAN_EYE = jnp.zeros(2), NAN * jnp.eye(2)
+NOT_DEFINITE = (jnp.ones((2, 2)), jnp.array([[1.0, 2.0], [-2.0, 1.0]]), -jnp.eye(2), NAN_EYE)
+INFINITE = (jnp.array([0.0, INF]), jnp.array([0.0, NAN]))
+STANDARD = distributions.gaussian(MEAN, 1.0)
+REAL_OR_POSITIVE = (*BETA.bad, THREE, jnp.ones((1, 2)))
+
+
+def of_covariance(covariance, mean=MEAN):
+    return distributions.gaussian(mean, covariance=covariance)
+
+
+def combined(function):
+    return [
+        (function, "at least one of the energies"),
+        *each(lambda f: function(jnp.sum, f), (3, None), "energies of .* must be a function"),
+        (lambda: function(jnp.cos)(TWO), r"a scalar \(\), it returned \(2,\)"),
+    ]
+
+
+ROWS = [
+    *examples(forms, "gaussian log_partition_gaussian", params=GAUSSIAN, x=OF_TWO, beta=BETA),
+    *examples(forms, MIXTURES, params=MIXTURE, x=OF_TWO),
+    example(forms.double_well, params=WELL, x=POINT),
+    example(forms.rosenbrock, params=VALLEY, x=OF_TWO),
+    example(forms.log_partition_rosenbrock, params=plus(VALLEY, WALL), beta=BETA),
+    *examples(forms, "funnel log_partition_funnel", params=FUNNEL, x=OF_MORE, beta=BETA),
+    example(forms.ring, params=RING, x=OF_TWO),
+    example(forms.log_partition_ring, params=plus(*RING[:1], *INSIDE_OUT), beta=BETA),
+    example(
+        combinators.product,
+        jnp.sum,
+        also=[
+            *combined(combinators.product),
+            (lambda: combinators.product(jnp.sum)(1), "floating"),
+        ],
+    ),
+    example(
+        combinators.mixture,
+        jnp.sum,
+        also=combined(combinators.mixture),
+        log_weights=plus(None, 1.0, TWO),
+    ),
+    example(combinators.temper, use=lambda e: e(TWO), beta=plus(1.0, INF)),
+    example(combinators.condition, energy=only(jnp.sum, *r.FUNCTIONS), x=only(TWO)),
+    *examples(lattice, "ising ising_logits", params=ISING, spins=SITES),
+    *examples(lattice, "potts potts_logits", params=POTTS, colours=KINDS),
+    *examples(boltzmann, "boltzmann_machine boltzmann_machine_logits", params=FULL, x=OF_V),
+    *examples(boltzmann, RBMS, params=PLAIN, v=OF_V, h=OF_H),
+    example(boltzmann.centered, params=PLAIN, visible_offset=OF_V, hidden_offset=OF_H),
+    example(boltzmann.uncentered, params=CENTERED),
+    *examples(boltzmann, GAUSSIAN_RBMS, params=NORMAL, v=OF_V, h=OF_H),
+    example(
+        networks.MLP,
+        **FLAX,
+        use=init(),
+        also=[(on_a_batch(networks.MLP((4,)), TWO, BATCH), r"MLP takes one x.*\(5, 2\): vmap")],
+    ),
+    example(
+        networks.JointMLP,
+        **FLAX,
+        use=init(),
+        dtype=jnp.bfloat16,
+        also=[
+            (on_a_batch(networks.JointMLP((4,), 3), TWO, BATCH), r"JointMLP takes one x.*\(5, 2\)"),
+            (lambda: networks.JointMLP((4,), 3).init(KEY, "x"), "x must be an array of numbers"),
+        ],
+    ),
+    example(
+        networks.ConvEnergy,
+        **FLAX,
+        use=init(IMAGE),
+        convolution=CONVOLUTION,
+        also=[
+            (lambda: networks.ConvEnergy().init(KEY, IMAGE[None]), r"one image.*\(1, 8, 8, 1\)"),
+            (on_a_batch(networks.ConvEnergy((4,)), IMAGE, IMAGE[:4]), "takes one x"),
+            (lambda: networks.ConvEnergy().init(KEY, None), "x must be an array of numbers"),
+        ],
+    ),
+    example(
+        networks.JointConv,
+        **FLAX,
+        use=init(IMAGE),
+        strides=(1,),
+        hidden=(4,),
+        convolution=CONVOLUTION,
+        dtype=jnp.bfloat16,
+        also=[
+            (lambda: joint_conv(1).init(KEY, IMAGE[None]), r"JointConv takes one image.*\(1, 8, 8"),
+            (lambda: joint_conv(1, (4, 4)).init(KEY, IMAGE), r"as many as .*, 2, got \[1\]"),
+            (lambda: joint_conv(0).init(KEY, IMAGE), "strides must be at least 1, got 0"),
+            (on_a_batch(joint_conv(1), IMAGE, IMAGE[:4]), "JointConv takes one x"),
+        ],
+    ),
+    example(
+        networks.free_energy,
+        use=lambda marginal: marginal(None, TWO),
+        joint=plus(lambda p, x: x, *map(result, (1.0, jnp.ones((2, 2)), jnp.ones(2, int)))),
+    ),
+    example(
+        distributions.gaussian,
+        also=[
+            (lambda: distributions.gaussian(MEAN), "sigma and covariance must be given, got nei"),
+            *each(of_covariance, ("three", object(), 1j, [[1.0], []]), r"\bcovariance\b"),
+            *each(of_covariance, NOT_DEFINITE, "covariance must be sym"),
+            *each(of_covariance, (1.0, jnp.ones(2), jnp.eye(3)), r"be \(d, d\)"),
+            (lambda: of_covariance(jnp.eye(2), jnp.zeros((1, 2))), r"covariance must be \(d, d\)"),
+        ],
+        mean=plus(MEAN, NAN * MEAN, INF),
+        sigma=only(1.0, *REAL_OR_POSITIVE),
+        covariance=only(None, jnp.eye(2)),
+    ),
+    example(
+        distributions.uniform,
+        low=plus(MEAN, NAN, -INF, 1.0, 2.0, jnp.array([0.0, 1.0]), jnp.zeros(3)),
+        high=plus(jnp.ones(2), NAN, INF, 0.0, -1.0, jnp.array([1.0, 0.0]), jnp.ones(3)),
+    ),
+    example(distributions.bernoulli, logits=plus(MEAN, *INFINITE)),
+    example(
+        distributions.categorical,
+        logits=plus(
+            jnp.zeros((2, 2)), *INFINITE, 1.0, *(jnp.zeros(s) for s in ((2, 3), (2, 0), (4, 3)))
+        ),
+        values=plus((0, 1), (0, 1, 2)),
+    ),
+    example(
+        distributions.mixture,
+        components=only(
+            [STANDARD] * 2, None, 1.0, STANDARD, [], [STANDARD, None], [STANDARD.sample]
+        ),
+        weights=only(
+            jnp.ones(2), *r.NUMBERS[1:], -1.0, NAN, INF, 0.0, 1.0, THREE, jnp.array([1.0, 0])
+        ),
+    ),
+    example(distributions.energy, use=lambda e: e(MEAN), distribution=STANDARD),
+]

@@ -1,0 +1,227 @@
+"""Objectives: by chains, without chains, of pairs and of discrete data; training."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import rules as r
+from rules import INF, KEY, NAN, X, each, energy, example, examples, only, plus, result, value
+
+from ebm_jax import distributions, losses, objectives, training
+from ebm_jax.compilation import jit
+from ebm_jax.types import Objective
+
+BITS, LABELS, PARAMS = jnp.zeros((4, 3), int), jnp.zeros(4, int), jnp.array(1.0)
+PAIRS = (X, jnp.zeros((4, 2)))
+
+
+def noise(params, key, indices):
+    return jax.random.normal(key, (len(indices), 2))
+
+
+def draw(scale, key, n):
+    return scale * jax.random.normal(key, (n, 2)), jnp.zeros(n) - scale
+
+
+def proposed(propose):
+    return propose(1.0, KEY, *PAIRS)
+
+
+INITIAL = plus(noise, result(1.0), result(X[:1]), result("noise"))
+PERTURB = objectives.gaussian_perturbation(0.1)
+FLIP, TWOS = objectives.bernoulli_perturbation(0.1), BITS + 2
+UNLIKE = (X[:2], {"a": X}, X.astype(int))
+SIGMAS = (jnp.ones((2, 2)), jnp.zeros(0), jnp.array([1.0, 0.0]))
+COUPLE = plus(None, lambda a, b: a[:1])
+JOINT = only(lambda p, x: p * x, *r.FUNCTIONS, *map(result, (None, 1.0, jnp.ones(2, int))))
+
+NOISE = distributions.gaussian(jnp.zeros(2), 1.0)
+SAMPLES = [lambda key, n: jnp.zeros((n, 3)), lambda key, n: jnp.zeros((n + 1, 2))]
+SAMPLES += [lambda key, n: (jnp.zeros((n, 2)),), lambda key, n: jnp.zeros((n, 2), int)]
+NOISES = plus(
+    NOISE,
+    *("noise", NOISE.sample, distributions.gaussian),
+    # Pairs that are none, and functions of them that return what they should not.
+    *(NOISE._replace(log_prob=f) for f in (None, lambda x: x, result(1), result(None))),
+    *(NOISE._replace(sample=f) for f in (None, result(None), *SAMPLES)),
+    named="noise|log_prob|Negatives",
+)
+
+SQUARE = Objective(lambda p, k: (), lambda p, s, b, k: (p * jnp.sum(b), (s, {})))
+OPTIMIZER = optax.sgd(0.1)
+TRAINER = training.trainer(SQUARE, OPTIMIZER)
+TRAINED = TRAINER.init(PARAMS, KEY)
+STACKED = (1.0, (), X[:0], {"a": X, "b": X[:3]})
+NO_PARAMS = ("p", {"f": jax.nn.relu, "w": PARAMS}, object())
+METRICS = {"skipped_in_row": jnp.array([0, 1]), "step": jnp.array([0, 1])}
+TERM = only(
+    (1.0, SQUARE, lambda b: b),
+    *(None, 1.0, SQUARE, (1.0, SQUARE), "abc", (1.0, energy, lambda b: b), (1.0, SQUARE, None)),
+)
+
+
+def persistent(**options):
+    given = {"num_steps": 1, "num_chains": 2, "initial": noise, "buffer_size": 4} | options
+    return objectives.persistent(energy, r.make_sampler, **given)
+
+
+def of_weight(weight):
+    return objectives.weighted_sum(a=(weight, SQUARE, lambda b: b))
+
+
+def fit(objective=SQUARE, batch_size=2, **options):
+    return training.fit(
+        KEY, objective, OPTIMIZER, PARAMS, X, batch_size=batch_size, num_updates=3, **options
+    )
+
+
+class Unhashable(list):
+    def __call__(self, *args):
+        return args
+
+
+def with_params(params):
+    return value(X, params)(objectives.amortized(energy, draw, num_samples=2))
+
+
+def with_scales(energy):
+    return value(X)(objectives.denoising_score_matching(energy, jnp.ones(2)))
+
+
+ON_X = "contrastive_divergence recovery_likelihood gradient_penalty score_matching"
+ON_X += " hutchinson_score_matching sliced_score_matching short_run binary_nce ranking_nce"
+ON_BITS = "pseudo_likelihood ratio_matching minimum_probability_flow"
+
+ROWS = [
+    *examples(objectives, ON_X, initial=INITIAL, noise=NOISES),
+    *examples(objectives, ON_BITS, at=BITS, wrong=[X]),
+    example(
+        objectives.persistent,
+        buffer_size=4,
+        initial=INITIAL,
+        also=[
+            (lambda: persistent(num_chains=5), r"\[1, buffer_size=4\], got 5"),
+            (lambda: persistent(restart_fraction=1.0, burn_in=1), r"=1\.0 and burn_in=1 leave 0"),
+        ],
+    ),
+    example(objectives.improved_contrastive_divergence, last_steps=plus(1, 3)),
+    example(
+        objectives.discriminative,
+        at=(X, LABELS),
+        wrong=[(X, LABELS + 0.5), (X, jnp.full(4, 2))],
+        joint=JOINT,
+        loss=plus(losses.nll, result(1.0)),
+    ),
+    example(
+        objectives.maximum_likelihood,
+        integers=True,
+        beta=plus(1.0, 0.0, INF, jnp.ones(4)),
+        log_weights=plus(None, jnp.zeros(3), jnp.zeros((4, 1))),
+    ),
+    example(objectives.push_down, integers=True),
+    example(
+        objectives.weighted_sum,
+        use=lambda objective: objective,
+        a=TERM,
+        also=[
+            (objectives.weighted_sum, "at least one term"),
+            *each(of_weight, (*r.NUMBERS, -1.0, NAN, INF, jnp.ones(2)), "weight of a must be"),
+        ],
+    ),
+    example(objectives.flow_matching, couple=COUPLE),
+    example(objectives.equilibrium_matching, plateau=plus(0.8, 1.0), couple=COUPLE),
+    example(objectives.energy_matching, lowest=plus(None, jnp.ones(2), NAN), couple=COUPLE),
+    example(
+        objectives.optimal_coupling,
+        noise=plus(X, *UNLIKE, X[:, :1], named="noise|[Pp]ositions"),
+        data=plus(X, *UNLIKE, named="data|[Pp]ositions"),
+    ),
+    example(
+        objectives.gaussian_perturbation,
+        use=lambda f: f(KEY, X),
+        also=[(lambda: PERTURB(KEY, BITS), "[Pp]ositions")],
+    ),
+    example(
+        objectives.bernoulli_perturbation,
+        use=lambda f: f(KEY, BITS),
+        also=[(lambda: FLIP(KEY, X), "[Pp]ositions"), (lambda: FLIP(KEY, TWOS), "one of the val")],
+    ),
+    example(
+        objectives.grid_perturbation,
+        use=lambda f: f(KEY, BITS),
+        also=[(lambda: objectives.grid_perturbation()(KEY, X), "[Pp]ositions")],
+    ),
+    example(objectives.energy_discrepancy, perturb=plus(PERTURB, lambda k, x: x[:1], result(1.0))),
+    example(
+        objectives.contrastive,
+        at=PAIRS,
+        loss=plus(losses.hinge, result(1.0)),
+        propose=plus(lambda params, key, x, y: y + 1.0, result(1.0), result(X[:1])),
+    ),
+    example(objectives.most_offending_among, use=proposed, candidates=plus(X, {"a": X})),
+    example(objectives.by_sampling, use=proposed),
+    example(
+        objectives.through_inference,
+        at=PAIRS,
+        infer=only(lambda params, x, key: params * x, *r.FUNCTIONS),
+        loss=plus(lambda y, right: jnp.sum((y - right) ** 2), *map(result, (1, X, 1j))),
+    ),
+    example(
+        objectives.amortized,
+        trained=objectives.AmortizedParams(1.0, 1.0),
+        also=each(with_params, (None, 1.0, (1.0, 1.0), {"energy": 1.0, "sampler": 1.0}), "params"),
+        draw=plus(draw, *map(result, (X, (X, jnp.zeros(3)), (X[:2], LABELS[:2]), (X[:1], X[0])))),
+    ),
+    example(objectives.nearest_neighbor_entropy, positions=plus(X, X[:1], X.astype(int))),
+    example(
+        objectives.denoising_score_matching,
+        sigma=only(0.1, *(p for p in r.POSITIVE if getattr(p, "shape", ()) != (2,)), *SIGMAS),
+        also=each(with_scales, (lambda p, x, sigma: x, result(1)), "energy"),
+    ),
+    example(objectives.kernelized_stein_discrepancy, length=1.0, wrong=[X[:1]]),
+    example(
+        objectives.conditional_nce,
+        perturb=plus(
+            PERTURB,
+            *(lambda key, x: x[:1], lambda key, x: (x, x), lambda key, x: x > 0),
+            named="perturb|Negatives|noise",
+        ),
+    ),
+    example(
+        training.trainer,
+        use=lambda trainer: trainer.update(trainer.init(PARAMS, KEY), X, KEY),
+        also=[
+            *each(lambda k: TRAINER.init(PARAMS, k), r.KEYS, r"\bkey\b"),
+            *each(lambda k: TRAINER.step(TRAINED, X, k), r.KEYS, r"\bkey\b"),
+            *each(lambda k: TRAINER.update(TRAINED, X, k), r.KEYS, r"\bkey\b"),
+            *each(
+                lambda b: TRAINER.update(TRAINED, b, KEY), STACKED, "batches, stacked, must have"
+            ),
+            *each(lambda p: TRAINER.init(p, KEY), NO_PARAMS, "arrays, got"),
+            *each(lambda s: TRAINER.update(s, X, KEY), (None, PARAMS, "state"), "state"),
+            *each(lambda s: TRAINER.step(s, X, KEY), (None, PARAMS, "state"), "state"),
+        ],
+        objective=SQUARE,
+        optimizer=OPTIMIZER,
+    ),
+    example(
+        training.fit,
+        also=[
+            (lambda: fit(batch_size=5), "batch_size must be at most the 4 examples of data, got 5"),
+            (lambda: fit(callback_every=2), "callback_every=2 needs a callback"),
+            *each(lambda c: fit(callback=c), (3, "f", X), "callback"),
+            (lambda: fit(objective=Objective([].append, Unhashable())), "objective must be hash"),
+        ],
+        objective=SQUARE,
+        optimizer=OPTIMIZER,
+        params=only(PARAMS, "p", object(), {"p": jnp.sum}, named="[Pp]arameters"),
+        batch_size=only(2, *r.COUNTS[1:]),  # None is all data
+        num_updates=3,
+        callback=only(None),
+        callback_every=only(None),
+    ),
+    example(
+        training.raise_if_diverged,
+        metrics=only(METRICS, None, "m", {}, {"skipped_in_row": "a"}, jnp.zeros(3)),
+    ),
+    example(jit, fun=only(jnp.sum, *r.FUNCTIONS)),
+]
