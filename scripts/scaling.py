@@ -66,7 +66,7 @@ def child() -> None:
 
 
 def seconds(num_processes: int) -> float:
-    """Return the seconds that `num` processes take, each pinned to a core."""
+    """Return the seconds that num_processes processes take, each pinned to a core."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
