@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ebm_jax.inference import alignment
-from experiments import word_reader
-from experiments.word_reader import NO_WORD, Word
+from experiments.questions import word_reader
+from experiments.questions.word_reader import NO_WORD, Word
 
 
 def paths(windows, labels):
