@@ -166,6 +166,12 @@ def kind(params, wanted: type) -> None:
         raise TypeError(f"params must be a {wanted.__name__}, got {params!r}.")
 
 
+def state(name: str, value, wanted: type) -> None:
+    """Raise TypeError where a state is not the NamedTuple that it should be."""
+    if not isinstance(value, wanted):
+        raise TypeError(f"{name} must be an {wanted.__name__}, got {type(value).__name__}.")
+
+
 def _functions(name: str, value, what: str, *parts: str):
     if not all(callable(getattr(value, part, None)) for part in parts):
         raise TypeError(f"{name} must be {what}, with {' and '.join(parts)}, got {value!r}.")

@@ -37,7 +37,7 @@ class Variables(NamedTuple):
 def variables(position: Position, values: np.ndarray) -> Variables:
     """Return the variables of positions, or refuse positions without any."""
     chains = check_chains(position)
-    leaves, treedef = jax.tree.flatten(position)
+    leaves = jax.tree.leaves(position)
     moving = [leaf for leaf in leaves if moves(leaf)]
     if not moving:
         raise TypeError(
@@ -48,19 +48,17 @@ def variables(position: Position, values: np.ndarray) -> Variables:
 
     def fill(numbers: Array, fixed: list) -> Position:
         parts, rest = iter(jnp.split(numbers, ends[:-1])), iter(fixed)
-        return treedef.unflatten(
-            [
-                next(parts).reshape(leaf.shape[1:] + numbers.shape[1:])
-                if moves(leaf)
-                else next(rest)
-                for leaf in leaves
-            ]
-        )
+
+        def one(leaf: Array) -> Array:
+            if not moves(leaf):
+                return next(rest)
+            return next(parts).reshape(leaf.shape[1:] + numbers.shape[1:])
+
+        return jax.tree.map(one, position)
 
     def restore(x: Array, fixed: list) -> Position:
-        new = jax.tree.leaves(fill(decode(x, values), fixed))
-        typed = [a.astype(b.dtype) if moves(b) else a for a, b in zip(new, leaves, strict=True)]
-        return treedef.unflatten(typed)
+        new = fill(decode(x, values), fixed)
+        return jax.tree.map(lambda a, b: a.astype(b.dtype) if moves(b) else a, new, position)
 
     x = [encode(leaf, values).reshape(chains, -1) for leaf in moving]
     fixed = [leaf for leaf in leaves if not moves(leaf)]

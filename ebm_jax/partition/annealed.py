@@ -109,13 +109,7 @@ def _bind(path: Path, make_sampler: MakeSampler, beta: Array) -> Sampler:
 
 def _check(path: Path, state: AnnealedState) -> None:
     _checks.function("path", path)
-    _check_state("state", state)
-
-
-def _check_state(name: str, state: AnnealedState) -> None:
-    """Refuse what is no state of annealed chains."""
-    if not isinstance(state, AnnealedState):
-        raise TypeError(f"{name} must be an AnnealedState, got {type(state).__name__}.")
+    _checks.state("state", state, AnnealedState)
 
 
 def _energies(path: Path, beta: Array, positions: Position) -> Array:

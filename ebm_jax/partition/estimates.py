@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks
-from ebm_jax.partition.annealed import AnnealedState, _check_state
+from ebm_jax.partition.annealed import AnnealedState
 from ebm_jax.types import Array, Key
 
 
@@ -71,7 +71,7 @@ def log_partition(
     (0.0, 0.0, 4.0)
     """
     _checks.one_key(key)
-    _check_state("state", state)
+    _checks.state("state", state, AnnealedState)
     _checks.inside("confidence", confidence)
     resamples = _checks.count("resamples", resamples)
     num, highest = state.log_weights.shape[0], jnp.max(state.log_weights)
@@ -141,7 +141,7 @@ def bracket(
     """
     _checks.one_key(key)
     for name, state in (("forward", forward), ("back", back)):
-        _check_state(name, state)
+        _checks.state(name, state, AnnealedState)
     forward_key, back_key = jax.random.split(key)
     lower = log_partition(forward_key, forward, confidence=confidence)
     upper = log_partition(back_key, back, confidence=confidence)

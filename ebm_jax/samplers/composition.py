@@ -53,8 +53,9 @@ def alternate(*samplers: Sampler) -> Sampler:
 
     Args:
         samplers: two or more, of positions of one structure, whose states have a field
-            ``position``: all of ours but ``replica_exchange`` and ``checkerboard_gibbs``, which hold
-            more than one position or another layout of it. ``replica_exchange`` may run this one.
+            ``position``: all of ours but ``replica_exchange`` and ``checkerboard_gibbs``, which
+            hold more than one position or another layout of it. ``replica_exchange`` may run this
+            one.
 
     Returns:
         A ``Sampler`` with ``AlternateState`` and ``AlternateInfo``.
