@@ -9,20 +9,13 @@ from rules import INF, KEY, X, energy, example, examples, only, plus, result
 
 from ebm_jax import diagnostics
 from ebm_jax.inference import alignment, denoising, differentiable, latent, minimum, sparse_coding
-from ebm_jax.inference.alignment import Word
 
 W, Y, TABLE = jnp.eye(2), jnp.ones(2), jnp.zeros((4, 3))
 
 
 CANDIDATES = plus(X, named="^candidates must have")
 OF_WINDOWS = plus(TABLE, 1.0, jnp.zeros(3), TABLE[None], TABLE[:0])
-OF_CLASSES = plus(TABLE, 1.0, jnp.zeros(3), TABLE[None], TABLE[:0], TABLE[:, :1])
 COUNTED = {"num_windows": plus(None, 5), "num_labels": plus(None, 4)}
-# Words that are none: letters and lengths of other types and shapes, or out of range.
-WORDS = [("ab", 2), ([0.5], 1), ([0], 0.5), ([0, 2], 2), ([-1, 0], 2), ([0, 1], 3), ([0, 1], -1)]
-WORDS += [([[0, 1]], 2), (0, 2), ([0, 1], [1, 2]), ([True], 1), (None, 1)]
-WORDS = (None, "ab", ([0, 1], 2), *(Word(*word) for word in WORDS))
-REST = {"without": only(None, *WORDS), "beta": plus(1.0, 0.0)}
 
 OF_Y = plus(Y, 1.0, X, jnp.ones(3))
 DICTIONARY = plus(W, 1.0, Y, jnp.ones((3, 2)))
@@ -55,8 +48,6 @@ ROWS = [
     ),
     example(denoising.denoise, sigma=only(0.1, *r.WEIGHT), beta=plus(1.0, 0.0, INF)),
     *examples(alignment, "free_energy best_path", energies=OF_WINDOWS, **COUNTED),
-    *examples(alignment, "words_free_energy best_word", energies=OF_CLASSES, **COUNTED, **REST),
-    example(alignment.spell, energies=OF_CLASSES, word=plus(Word(jnp.arange(2), 2), *WORDS)),
     *examples(sparse_coding, "energy infer free_energy", **CODE, z=OF_Y),
     example(sparse_coding.shrink, z=jnp.ones(3), threshold=plus(0.1, jnp.ones(5))),
     example(sparse_coding.unit_columns, dictionary=plus(W, 1.0, Y, W[None])),

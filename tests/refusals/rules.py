@@ -171,7 +171,7 @@ def rule(name: str, annotation, valid, more: tuple) -> tuple:
     parts = [part for part in parts if part is not types.NoneType]
     called = any(Callable in (part, typing.get_origin(part)) for part in parts)
     if isinstance(valid, tuple) and hasattr(valid, "_fields") and name != "state":
-        return of_tuple(valid, name in ("params", "word"))
+        return of_tuple(valid, name == "params")
     if parts == [bool]:
         return FLAGS
     if called and jax.Array in parts:
@@ -195,7 +195,7 @@ def rule(name: str, annotation, valid, more: tuple) -> tuple:
 
 def pattern(name: str, valid) -> str:
     """Return the pattern that an error about an argument must match."""
-    if hasattr(valid, "_fields") and name in ("params", "word"):
+    if hasattr(valid, "_fields") and name == "params":
         return "|".join((name, *(rf"\b{field}\b" for field in valid._fields)))
     return PATTERNS.get(name, rf"\b{name}\b")
 
