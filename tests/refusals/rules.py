@@ -143,19 +143,8 @@ def of_tuple(valid, fields: bool) -> tuple:
 
 def of_label(label) -> tuple:
     label = jnp.asarray(label)
-    shapes = label[:-1], label[..., None]
-    return (
-        None,
-        "a",
-        ["a"] * 4,
-        object(),
-        1j,
-        1.0 * label,
-        label > 0,
-        label + 99,
-        label - 1,
-        *shapes,
-    )
+    other = (1.0 * label, label > 0, label + 99, label - 1, label[:-1], label[..., None])
+    return (None, "a", ["a"] * 4, object(), 1j, *other)
 
 
 def of_schedule(bad: Sequence) -> tuple:
