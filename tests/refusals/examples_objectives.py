@@ -1,5 +1,7 @@
 """Objectives: by chains, without chains, of pairs and of discrete data; training."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -59,32 +61,17 @@ TERM = only(
 )
 
 
-def persistent(**options):
-    given = {"num_steps": 1, "num_chains": 2, "initial": noise, "buffer_size": 4} | options
-    return objectives.persistent(energy, r.make_sampler, **given)
+AMORTIZED = objectives.amortized(energy, draw, num_samples=2)
+UNHASHABLE = type("Unhashable", (list,), {"__call__": lambda *args: args})()
+SETTINGS = {"num_steps": 1, "num_chains": 2, "initial": noise, "buffer_size": 4}
+persistent = functools.partial(objectives.persistent, energy, r.make_sampler)
+FIT = {"optimizer": OPTIMIZER, "params": PARAMS, "data": X, "batch_size": 2, "num_updates": 3}
+fit = functools.partial(training.fit, KEY)
 
 
-def of_weight(weight):
-    return objectives.weighted_sum(a=(weight, SQUARE, lambda b: b))
-
-
-def fit(objective=SQUARE, batch_size=2, **options):
-    return training.fit(
-        KEY, objective, OPTIMIZER, PARAMS, X, batch_size=batch_size, num_updates=3, **options
-    )
-
-
-class Unhashable(list):
-    def __call__(self, *args):
-        return args
-
-
-def with_params(params):
-    return value(X, params)(objectives.amortized(energy, draw, num_samples=2))
-
-
-def with_scales(energy):
-    return value(X)(objectives.denoising_score_matching(energy, jnp.ones(2)))
+def perturbed(perturb, at, *bad):
+    refused = each(lambda x: perturb(KEY, x), bad, "[Pp]ositions|one of the values")
+    return {"use": lambda f: f(KEY, at), "also": refused}
 
 
 ON_X = "contrastive_divergence recovery_likelihood gradient_penalty score_matching"
@@ -99,8 +86,11 @@ ROWS = [
         buffer_size=4,
         initial=INITIAL,
         also=[
-            (lambda: persistent(num_chains=5), r"\[1, buffer_size=4\], got 5"),
-            (lambda: persistent(restart_fraction=1.0, burn_in=1), r"=1\.0 and burn_in=1 leave 0"),
+            (lambda: persistent(**SETTINGS | {"num_chains": 5}), r"\[1, buffer_size=4\], got 5"),
+            (
+                lambda: persistent(**SETTINGS, restart_fraction=1.0, burn_in=1),
+                r"=1\.0 and burn_in=1 leave 0",
+            ),
         ],
     ),
     example(objectives.improved_contrastive_divergence, last_steps=plus(1, 3)),
@@ -124,7 +114,11 @@ ROWS = [
         a=TERM,
         also=[
             (objectives.weighted_sum, "at least one term"),
-            *each(of_weight, (*r.NUMBERS, -1.0, NAN, INF, jnp.ones(2)), "weight of a must be"),
+            *each(
+                lambda w: objectives.weighted_sum(a=(w, SQUARE, lambda b: b)),
+                (*r.NUMBERS, -1.0, NAN, INF, jnp.ones(2)),
+                "weight of a must be",
+            ),
         ],
     ),
     example(objectives.flow_matching, couple=COUPLE),
@@ -135,21 +129,9 @@ ROWS = [
         noise=plus(X, *UNLIKE, X[:, :1], named="noise|[Pp]ositions"),
         data=plus(X, *UNLIKE, named="data|[Pp]ositions"),
     ),
-    example(
-        objectives.gaussian_perturbation,
-        use=lambda f: f(KEY, X),
-        also=[(lambda: PERTURB(KEY, BITS), "[Pp]ositions")],
-    ),
-    example(
-        objectives.bernoulli_perturbation,
-        use=lambda f: f(KEY, BITS),
-        also=[(lambda: FLIP(KEY, X), "[Pp]ositions"), (lambda: FLIP(KEY, TWOS), "one of the val")],
-    ),
-    example(
-        objectives.grid_perturbation,
-        use=lambda f: f(KEY, BITS),
-        also=[(lambda: objectives.grid_perturbation()(KEY, X), "[Pp]ositions")],
-    ),
+    example(objectives.gaussian_perturbation, **perturbed(PERTURB, X, BITS)),
+    example(objectives.bernoulli_perturbation, **perturbed(FLIP, BITS, X, TWOS)),
+    example(objectives.grid_perturbation, **perturbed(objectives.grid_perturbation(), BITS, X)),
     example(objectives.energy_discrepancy, perturb=plus(PERTURB, lambda k, x: x[:1], result(1.0))),
     example(
         objectives.contrastive,
@@ -168,14 +150,22 @@ ROWS = [
     example(
         objectives.amortized,
         trained=objectives.AmortizedParams(1.0, 1.0),
-        also=each(with_params, (None, 1.0, (1.0, 1.0), {"energy": 1.0, "sampler": 1.0}), "params"),
+        also=each(
+            lambda p: value(X, p)(AMORTIZED),
+            (None, 1.0, (1.0, 1.0), {"energy": 1.0, "sampler": 1.0}),
+            "params",
+        ),
         draw=plus(draw, *map(result, (X, (X, jnp.zeros(3)), (X[:2], LABELS[:2]), (X[:1], X[0])))),
     ),
     example(objectives.nearest_neighbor_entropy, positions=plus(X, X[:1], X.astype(int))),
     example(
         objectives.denoising_score_matching,
         sigma=only(0.1, *(p for p in r.POSITIVE if getattr(p, "shape", ()) != (2,)), *SIGMAS),
-        also=each(with_scales, (lambda p, x, sigma: x, result(1)), "energy"),
+        also=each(
+            lambda e: value(X)(objectives.denoising_score_matching(e, X[0])),
+            (lambda p, x, sigma: x, result(1)),
+            "energy",
+        ),
     ),
     example(objectives.kernelized_stein_discrepancy, length=1.0, wrong=[X[:1]]),
     example(
@@ -206,10 +196,13 @@ ROWS = [
     example(
         training.fit,
         also=[
-            (lambda: fit(batch_size=5), "batch_size must be at most the 4 examples of data, got 5"),
-            (lambda: fit(callback_every=2), "callback_every=2 needs a callback"),
-            *each(lambda c: fit(callback=c), (3, "f", X), "callback"),
-            (lambda: fit(objective=Objective([].append, Unhashable())), "objective must be hash"),
+            (
+                lambda: fit(SQUARE, **FIT | {"batch_size": 5}),
+                "batch_size must be at most the 4 examples of data, got 5",
+            ),
+            (lambda: fit(SQUARE, **FIT, callback_every=2), "callback_every=2 needs a callback"),
+            *each(lambda c: fit(SQUARE, **FIT, callback=c), (3, "f", X), "callback"),
+            (lambda: fit(Objective([].append, UNHASHABLE), **FIT), "objective must be hash"),
         ],
         objective=SQUARE,
         optimizer=OPTIMIZER,

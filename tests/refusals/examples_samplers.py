@@ -70,10 +70,8 @@ ROWS = [
         r.MALA,
         r.MALA,
         also=[
-            (samplers.alternate, "two samplers or more, got 0"),
-            (lambda: samplers.alternate(r.MALA), "two samplers or more, got 1"),
-            (lambda: samplers.alternate(r.MALA, energy), "Sampler"),
-            (lambda: samplers.alternate(r.MALA, None), "Sampler"),
+            *each(lambda s: samplers.alternate(*s), ((), (r.MALA,)), "two samplers or more, got"),
+            *each(lambda s: samplers.alternate(r.MALA, s), (energy, None), "Sampler"),
         ],
     ),
     example(samplers.replica_exchange, betas=LADDER),

@@ -143,19 +143,8 @@ def of_tuple(valid, fields: bool) -> tuple:
 
 def of_label(label) -> tuple:
     label = jnp.asarray(label)
-    shapes = label[:-1], label[..., None]
-    return (
-        None,
-        "a",
-        ["a"] * 4,
-        object(),
-        1j,
-        1.0 * label,
-        label > 0,
-        label + 99,
-        label - 1,
-        *shapes,
-    )
+    other = (1.0 * label, label > 0, label + 99, label - 1, label[:-1], label[..., None])
+    return (None, "a", ["a"] * 4, object(), 1j, *other)
 
 
 def of_schedule(bad: Sequence) -> tuple:
@@ -171,7 +160,7 @@ def rule(name: str, annotation, valid, more: tuple) -> tuple:
     parts = [part for part in parts if part is not types.NoneType]
     called = any(Callable in (part, typing.get_origin(part)) for part in parts)
     if isinstance(valid, tuple) and hasattr(valid, "_fields") and name != "state":
-        return of_tuple(valid, name in ("params", "word"))
+        return of_tuple(valid, name == "params")
     if parts == [bool]:
         return FLAGS
     if called and jax.Array in parts:
@@ -195,7 +184,7 @@ def rule(name: str, annotation, valid, more: tuple) -> tuple:
 
 def pattern(name: str, valid) -> str:
     """Return the pattern that an error about an argument must match."""
-    if hasattr(valid, "_fields") and name in ("params", "word"):
+    if hasattr(valid, "_fields") and name == "params":
         return "|".join((name, *(rf"\b{field}\b" for field in valid._fields)))
     return PATTERNS.get(name, rf"\b{name}\b")
 

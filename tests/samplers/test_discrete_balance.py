@@ -1,11 +1,12 @@
-"""Full transition matrices of the discrete samplers, every outcome of their randomness enumerated.
+"""Full transition matrices of the discrete samplers, against those of the published kernels.
 
-The functions that draw are replaced: they note the probabilities they are given, and return what
-the test wants, every outcome from every state at once, a chain each. What a step then does, and
-with what probability, is exact.
+The expected matrices are NumPy's, from the formulas, and keep the target exactly. The samplers run
+as users run them: one step from every state, by many chains, and the counts of where they went are
+compared by chi-square. A false alarm has a probability of 1e-6 a test; a matrix of an inverse
+temperature 20 % higher must be refused by the same counts. Where a sampler reports its acceptance
+rate, that of every pair of states is compared to all digits.
 """
 
-import itertools
 from typing import NamedTuple
 
 import jax
@@ -13,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from scipy import stats
 
-from ebm_jax import _bits, _draws, gibbs, samplers
+from ebm_jax import samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.partition import exact
 from ebm_jax.samplers import gibbs_sampling
@@ -44,15 +46,17 @@ def ordinal(x):
 
 
 class Space(NamedTuple):
-    """All states (S, ...), and their probabilities at BETA."""
+    """All states (S, ...), their energies, and their probabilities at an inverse temperature."""
 
     states: np.ndarray
+    energies: np.ndarray
     pi: np.ndarray
 
 
-def space(energy, shape, values):
+def space(energy, shape, values, beta=BETA):
     states = np.asarray(exact.states(shape, values))
-    return Space(states, oracles.probabilities(jax.jit(jax.vmap(energy))(states), BETA))
+    energies = np.asarray(jax.jit(jax.vmap(energy))(states))
+    return Space(states, energies, oracles.probabilities(energies, beta))
 
 
 def number(states, values):
@@ -61,132 +65,111 @@ def number(states, values):
     return digits @ len(values) ** np.arange(digits.shape[1] - 1, -1, -1)
 
 
-def assert_balanced(matrix, pi):
-    flow = pi[:, None] * matrix
-    np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-12)
-    np.testing.assert_allclose(flow, flow.T, atol=1e-12)
-    assert (matrix > 0).sum() > len(pi)  # something moves
+class Steps(NamedTuple):
+    """Where chains went: the numbers of their states, what was reported, and counts (S, S)."""
+
+    start: np.ndarray
+    end: np.ndarray
+    info: NamedTuple
+    counts: np.ndarray
 
 
-def assert_stationary(matrix, pi):
+def steps(sampler, where, values, chains=4000, seed=0):
+    """Make one step from every state, by as many chains each."""
+    states = where.states
+    start = np.repeat(np.arange(len(states)), chains)
+    go = jax.jit(lambda key, x: sampler.step(key, sampler.init(x)))
+    state, info = jax.tree.map(np.asarray, go(jax.random.key(seed), jnp.asarray(states[start])))
+    end = number(state.position, values)
+    np.testing.assert_array_equal(state.position, states[end])
+    np.testing.assert_allclose(info.energy, where.energies[end], atol=1e-12)
+    counts = np.zeros((len(states), len(states)))
+    np.add.at(counts, (start, end), 1)
+    return Steps(start, end, info, counts)
+
+
+def pvalue(counts, matrix):
+    """Return that of the chi-square of all rows; outcomes expected less than 10 times are one."""
+    assert (counts[matrix == 0] == 0).all()
+    statistic, freedom = 0.0, 0
+    for found, row in zip(counts, matrix, strict=True):
+        expected = found.sum() * row
+        often = expected >= 10
+        found = np.append(found[often], found[~often].sum())
+        expected = np.append(expected[often], expected[~often].sum())
+        seen = expected >= 1
+        statistic += ((found - expected)[seen] ** 2 / expected[seen]).sum()
+        freedom += seen.sum() - 1
+    return stats.chi2.sf(statistic, freedom)
+
+
+def assert_follows(counts, matrix, pi, hotter):
+    """The matrix keeps pi, the counts are its, and they are not those of another one."""
     np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-12)
     np.testing.assert_allclose(pi @ matrix, pi, atol=1e-12)
+    assert pvalue(counts, matrix) > 1e-6
+    assert pvalue(counts, hotter) < 1e-6
 
 
-class Script:
-    """Stands in for functions that draw: returns the wanted outcomes and keeps their log-odds."""
-
-    def __init__(self, *wanted):
-        self.wanted, self.given = list(wanted), []
-
-    def __call__(self, _, logits, *fraction, **options):
-        del fraction, options
-        self.given.append(jnp.stack(logits, axis=-1) if isinstance(logits, list) else logits)
-        return jnp.asarray(self.wanted[len(self.given) - 1])
+def assert_balanced(matrix, pi):
+    flow = pi[:, None] * matrix
+    np.testing.assert_allclose(flow, flow.T, atol=1e-12)
 
 
-def accept_all(monkeypatch):
-    monkeypatch.setattr(_draws, "bernoulli", lambda _, log_p: jnp.ones(log_p.shape, bool))
+def resampling(where, sites):
+    """Draw these sites anew given the others: the exact conditionals of enumerated states."""
+    flat = where.states.reshape(len(where.states), -1)
+    others = np.delete(flat, sites, axis=1)
+    same = (others[:, None] == others[None]).all(-1)
+    matrix = same * where.pi
+    return matrix / matrix.sum(1, keepdims=True)
 
 
-def log_bernoulli(logits, bits):
-    return -np.logaddexp(0, np.where(bits, -logits, logits)).reshape(len(bits), -1).sum(1)
-
-
-def log_categorical(logits, x):
-    logits = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-    chosen = np.take_along_axis(logits, np.asarray(x)[..., None], axis=-1)
-    return chosen.reshape(len(x), -1).sum(1)
-
-
-def collect(size, start, end, log_p):
-    matrix = np.zeros((size, size))
-    np.add.at(matrix, (start, end), np.exp(log_p))
-    return matrix
-
-
-def pairs(*spaces):
-    """Every combination of the rows of several arrays, a chain each."""
-    index = np.array(list(itertools.product(*(range(len(s)) for s in spaces))))
-    return [s[index[:, i]] for i, s in enumerate(spaces)]
-
-
-def step_once(sampler, start, script):
-    """Return (state, info) after a step, and what the script was given, as arrays."""
-
-    @jax.jit
-    def go(x):
-        state, info = sampler.step(jax.random.key(0), sampler.init(x))
-        return state.position, info, list(script.given)
-
-    return jax.tree.map(np.asarray, go(jnp.asarray(start)))
-
-
-def test_rbm_is_reversible(x64, monkeypatch):
+def rbm_matrix(beta):
+    """P(h | v) P(v' | h), and the distribution of v."""
     visible, hidden = (np.asarray(exact.states(n)) for n in (4, 3))
-    v, h, w = pairs(visible, hidden, visible)
-    script = Script(h == 1, w == 1)
-    monkeypatch.setattr(_bits, "units", script)
-    found, info, (first, second) = step_once(samplers.rbm_gibbs(RBM, beta=BETA), v, script)
-    np.testing.assert_array_equal(found, w)
-    log_p = log_bernoulli(first, h == 1) + log_bernoulli(second, w == 1)
-    matrix = collect(16, number(v, (0, 1)), number(w, (0, 1)), log_p)
-    joint = -BETA * (
-        -(visible @ RBM.weights @ hidden.T)
-        - (visible @ RBM.visible_bias)[:, None]
-        - hidden @ RBM.hidden_bias
-    )
-    pi = np.exp(joint - np.logaddexp.reduce(joint.ravel())).sum(1)
+    joint = visible @ RBM.weights @ hidden.T + (visible @ RBM.visible_bias)[:, None]
+    weight = np.exp(beta * (joint + hidden @ RBM.hidden_bias))
+    matrix = weight / weight.sum(1, keepdims=True) @ (weight / weight.sum(0)).T
+    return visible, hidden, weight / weight.sum(), matrix
+
+
+def test_rbm_is_reversible(x64):
+    visible, hidden, joint, matrix = rbm_matrix(BETA)
+    pi = joint.sum(1)
+    sampler = samplers.rbm_gibbs(RBM, beta=BETA)
+    start = np.repeat(np.arange(16), 4000)
+    go = jax.jit(lambda key, x: sampler.step(key, sampler.init(x)))
+    state, info = jax.tree.map(np.asarray, go(jax.random.key(0), jnp.asarray(visible[start])))
+    counts = np.zeros((16, 16))
+    np.add.at(counts, (start, number(state.position, (0, 1))), 1)
+    assert_follows(counts, matrix, pi, rbm_matrix(1.2 * BETA)[-1])
     assert_balanced(matrix, pi)
-    np.testing.assert_allclose(info.visible_mean, 1 / (1 + np.exp(-second)), rtol=1e-12)
+    # The means that a step reports are those of one of the hidden states, and never of another.
+    means = 1 / (1 + np.exp(-BETA * (hidden @ RBM.weights.T + RBM.visible_bias)))
+    distance = np.abs(info.visible_mean[:, None] - means).max(-1)
+    assert distance.min(1).max() < 1e-12
 
 
-def drawn(x):
-    """Return what a sweep to lattices draws: even sites, upper half and lower, then odd ones."""
-    boards = gibbs_sampling._checkerboard.split(jnp.asarray(x))
-    return [half for board in map(np.asarray, boards) for half in np.split(board, 2)]
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("spins", (2, 2)), ("spins", (2, 4)), ("spins", (4, 2)), ("colours", (2, 2))],
+)
+def test_checkerboard(kind, shape, x64):
+    """Even sites first, odd ones given them: two draws from exact conditionals."""
+    values = (-1, 1) if kind == "spins" else (0, 1, 2)
+    params = ISING if kind == "spins" else POTTS
+    energy = {"spins": lattice.ising, "colours": lattice.potts}[kind]
+    even = np.flatnonzero(np.indices(shape).sum(0).ravel() % 2 == 0)
+    odd = np.setdiff1d(np.arange(np.prod(shape)), even)
 
+    def matrix(beta):
+        where = space(lambda x: energy(params, x), shape, values, beta)
+        return where, resampling(where, even) @ resampling(where, odd)
 
-@pytest.mark.parametrize("shape", [(2, 2), (2, 4), (4, 2)])
-def test_checkerboard_of_spins(shape, x64, monkeypatch):
-    """From every lattice to every other: the even sites first, the odd ones given them."""
-    values = (-1, 1)
-    states, pi = space(lambda s: lattice.ising(ISING, s), shape, values)
-    start, end = pairs(states, states)
-    up = [half == 1 for half in drawn(end)]
-    script = Script(*up)
-    monkeypatch.setattr(_bits, "threshold", lambda logits, _: jax.nn.sigmoid(logits))
-    monkeypatch.setattr(_bits, "below", script)
-    sampler = samplers.checkerboard_gibbs(ISING, beta=BETA)
-    found, info, given = step_once(sampler, start, script)
-    np.testing.assert_array_equal(found, end)
-    np.testing.assert_allclose(
-        info.energy, jax.jit(jax.vmap(lambda s: lattice.ising(ISING, s)))(end), atol=1e-12
-    )
-    chances = [np.where(u, p, 1 - p) for u, p in zip(up, given, strict=True)]
-    log_p = sum(np.log(p).sum((0, 1)) for p in chances)
-    matrix = collect(len(pi), number(start, values), number(end, values), log_p)
-    assert_stationary(matrix, pi)
-
-
-def test_checkerboard_of_colours(x64, monkeypatch):
-    states, pi = space(lambda x: lattice.potts(POTTS, x), (2, 2), range(3))
-    start, end = pairs(states, states)
-    to = drawn(end)
-    script = Script(*to)
-    monkeypatch.setattr(_bits, "categorical", script)
-    sampler = samplers.checkerboard_gibbs(POTTS, beta=BETA)
-    found, info, given = step_once(sampler, start, script)
-    np.testing.assert_array_equal(found, end)
-    np.testing.assert_allclose(
-        info.energy, jax.jit(jax.vmap(lambda x: lattice.potts(POTTS, x)))(end), atol=1e-12
-    )
-    log_p = sum(
-        log_categorical(np.moveaxis(logits, 2, 0), np.moveaxis(np.asarray(t), 2, 0))
-        for logits, t in zip(given, to, strict=True)
-    )
-    matrix = collect(len(pi), number(start, range(3)), number(end, range(3)), log_p)
-    assert_stationary(matrix, pi)
+    where, expected = matrix(BETA)
+    taken = steps(samplers.checkerboard_gibbs(params, beta=BETA), where, values, 1000)
+    assert_follows(taken.counts, expected, where.pi, matrix(1.2 * BETA)[1])
 
 
 def test_the_checkerboard_knows_who_is_whose_neighbour():
@@ -211,35 +194,23 @@ SCANS = {
 }
 
 
-def python_loop(low, high, body, value):
-    for i in range(low, high):
-        value = body(i, value)
-    return value
-
-
 @pytest.mark.parametrize("case", SCANS)
-def test_systematic_scan_block_by_block(case, x64, monkeypatch):
-    """The sweep's matrix is the product of its blocks': each is reversible."""
+def test_systematic_scan_block_by_block(case, x64):
+    """The sweep's matrix is the product of those of its blocks, each an exact conditional."""
     energy, n, values, size = SCANS[case]
-    states, pi = space(energy, n, values)
+
+    def matrix(beta):
+        where, product = space(energy, n, values, beta), np.eye(len(values) ** n)
+        for low in range(0, n, size):  # the last block may overlap the one before
+            product = product @ resampling(where, min(low, n - size) + np.arange(size))
+        return where, product
+
+    where, expected = matrix(BETA)
     sampler = samplers.systematic_scan_gibbs(energy, values=values, block_size=size, beta=BETA)
-    choices = np.asarray(exact.states(size, range(len(values))))
-    blocks = -(-n // size)
-    # A choice of every block in turn, from every state: as many chains.
-    start, *wanted = pairs(states, *[np.arange(len(choices))] * blocks)
-    script = Script(*wanted)
-    monkeypatch.setattr(gibbs, "sample", script)
-    monkeypatch.setattr(jax.lax, "fori_loop", python_loop)  # what is drawn in it can leave it
-    end, info, given = step_once(sampler, start, script)
-    log_p = np.zeros(len(start))
-    for energies, chosen in zip(given, wanted, strict=True):
-        log_p += log_categorical(-BETA * energies, chosen)
-    matrix = collect(len(pi), number(start, values), number(end, values), log_p)
-    assert_stationary(matrix, pi)
-    np.testing.assert_allclose(info.energy, jax.jit(jax.vmap(energy))(end), atol=1e-12)
-    np.testing.assert_allclose(info.changed, (end != start).mean(1), atol=1e-7)
-    if blocks == 1:  # drawn at once from the target
-        np.testing.assert_allclose(matrix, np.tile(pi, (len(pi), 1)), atol=1e-12)
+    taken = steps(sampler, where, values)
+    assert_follows(taken.counts, expected, where.pi, matrix(1.2 * BETA)[1])
+    changed = (where.states[taken.start] != where.states[taken.end]).mean(1)
+    np.testing.assert_allclose(taken.info.changed, changed, atol=1e-7)
 
 
 INFORMED = {
@@ -250,98 +221,86 @@ INFORMED = {
 }
 
 
-@pytest.mark.parametrize("case", INFORMED)
-def test_gibbs_with_gradients_is_reversible(case, x64, monkeypatch):
+def slopes(energy, states, values, one_hot):
+    """Return states as coordinates (S, n, c), and the gradient of the energy at each."""
+    x = np.eye(len(values))[np.searchsorted(values, states)] if one_hot else states[..., None]
+    x = x.astype(float)
+    slope = jax.vmap(jax.grad(energy))(jnp.asarray(x if one_hot else x[..., 0]))
+    return x, np.asarray(slope).reshape(x.shape)
+
+
+def one_change(case, beta):
+    """Gibbs with gradients: exp(-beta grad (x' - x) / 2) over all states that differ in one place.
+
+    Source: Grathwohl et al. (2021), equations 6 to 8.
+    """
     energy, n, values, one_hot = INFORMED[case]
-    states, pi = space(energy, n, values)
-    q = len(values)
-    start, chosen = pairs(states, np.arange(n * q))
-    site, k = chosen // q, chosen % q
-    moves = np.searchsorted(values, start)[np.arange(len(start)), site] != k
-    start, chosen, site, k = start[moves], chosen[moves], site[moves], k[moves]
-    script = Script(chosen)
-    monkeypatch.setattr(_draws, "categorical", script)
-    accept_all(monkeypatch)
-    sampler = samplers.gibbs_with_gradients(energy, values=values, one_hot=one_hot, beta=BETA)
-    found, info, (log_q,) = step_once(sampler, start, script)
-    end = start.copy()
-    end[np.arange(len(start)), site] = np.asarray(values)[k]
-    np.testing.assert_array_equal(found, end)
-    np.testing.assert_allclose(info.energy, jax.jit(jax.vmap(energy))(end), atol=1e-12)
-    np.testing.assert_allclose(np.exp(log_q).sum(1), 1, atol=1e-12)
-    log_q = np.take_along_axis(log_q, chosen[:, None], axis=1)[:, 0]
-    assert np.ptp(log_q) > 0.1  # the gradient tells the moves apart
-    log_p = log_q + np.log(info.acceptance_rate)
-    matrix = collect(len(pi), number(start, values), number(end, values), log_p)
-    matrix += np.diag(1 - matrix.sum(1))  # refused
-    assert_balanced(matrix, pi)
+    states = space(energy, n, values).states
+    x, slope = slopes(energy, states, values, one_hot)
+    rise = (slope[:, None] * (x[None] - x[:, None])).sum((2, 3))
+    weight = np.exp(-beta / 2 * rise) * ((states[:, None] != states[None]).sum(2) == 1)
+    return weight / weight.sum(1, keepdims=True)
 
 
-def langevin_matrix(energy, n, values, one_hot, make, monkeypatch):
-    """The transition matrix of dula or dmala, and the proposals' logarithms by hand."""
-    states, pi = space(energy, n, values)
-    start, end = pairs(states, states)
-    to = np.searchsorted(values, end)
-    half = -(-n // 2)
-    second = np.pad(to[:, half:], ((0, 0), (0, 2 * half - n)))
-    script = Script(to[:, :half], second)
-    monkeypatch.setattr(_bits, "categorical", script)
-    accept_all(monkeypatch)
-    sampler = make(energy, values=values, one_hot=one_hot, beta=BETA)
-    found, info, given = step_once(sampler, start, script)
-    log_q = np.concatenate(given, axis=1)[:, :n]
-    np.testing.assert_array_equal(found, end)
-    np.testing.assert_allclose(info.energy, jax.jit(jax.vmap(energy))(end), atol=1e-12)
-    log_p = log_categorical(log_q, to)
-    accepted = np.asarray(getattr(info, "acceptance_rate", np.ones(len(start))))
-    where = number(start, values), number(end, values)
-    size = len(pi)
-    return collect(size, *where, log_p), collect(size, *where, log_p + np.log(accepted)), pi
+def all_changes(case, beta, alpha=0.5):
+    """Equation 4 of Zhang et al. (2022): softmax of -grad (k - x) / 2 - (k - x)^2 / (2 alpha)."""
+    energy, n, values, one_hot = INFORMED[case]
+    states = space(energy, n, values).states
+    x, slope = slopes(energy, states, values, one_hot)
+    step = x[None] - x[:, None]  # from, to, variable, coordinate
+    logits = -beta / 2 * (slope[:, None] * step).sum(3) - (step**2).sum(3) / (2 * alpha)
+    weight = np.exp(logits.sum(2))  # the variables are independent: one normaliser each
+    return weight / weight.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("case", INFORMED)
-def test_dmala_is_reversible(case, x64, monkeypatch):
-    def make(energy, **options):
-        return samplers.dmala(energy, step_size=0.5, **options)
-
-    _, matrix, pi = langevin_matrix(*INFORMED[case], make, monkeypatch)
+def metropolis(proposal, pi):
+    """Return the acceptance probabilities of a proposal, and the matrix with its refusals."""
+    flow = pi[:, None] * proposal
+    ratio = np.divide(flow.T, flow, out=np.zeros_like(flow), where=flow > 0)
+    accepted = np.minimum(1, ratio)
+    matrix = proposal * accepted
     np.fill_diagonal(matrix, 0)
-    matrix += np.diag(1 - matrix.sum(1))
-    assert_balanced(matrix, pi)
+    return accepted, matrix + np.diag(1 - matrix.sum(1))
 
 
 @pytest.mark.parametrize("case", INFORMED)
-def test_dula_proposes_as_published(case, x64, monkeypatch):
-    """Equation 4 of Zhang et al.: softmax of -grad (k - x) / 2 - (k - x)^2 / (2 alpha)."""
+@pytest.mark.parametrize("name", ["gibbs_with_gradients", "dmala"])
+def test_informed_proposals_are_reversible(name, case, x64):
     energy, n, values, one_hot = INFORMED[case]
-    alpha = 0.5
-
-    def make(energy, **options):
-        return samplers.dula(energy, step_size=alpha, **options)
-
-    found, _, _ = langevin_matrix(energy, n, values, one_hot, make, monkeypatch)
-    states = np.asarray(exact.states(n, values))
-    shown = np.eye(len(values))[np.searchsorted(values, states)] if one_hot else states[..., None]
-    shown = shown.astype(float)
-    slope = jax.vmap(jax.grad(energy))(jnp.asarray(shown if one_hot else shown[..., 0]))
-    slope = np.asarray(slope).reshape(shown.shape)
-    step = shown[None] - shown[:, None]  # from, to, variable, coordinate
-    logits = -BETA / 2 * (slope[:, None] * step).sum(3) - (step**2).sum(3) / (2 * alpha)
-    expected = np.exp(logits.sum(2))  # the variables are independent: one normaliser each
-    np.testing.assert_allclose(
-        found, expected / expected.sum(1, keepdims=True), rtol=1e-10, atol=1e-14
-    )
+    propose = {"gibbs_with_gradients": one_change, "dmala": all_changes}[name]
+    options = {"step_size": 0.5} if name == "dmala" else {}
+    where, hotter = space(energy, n, values), space(energy, n, values, 1.2 * BETA)
+    accepted, expected = metropolis(propose(case, BETA), where.pi)
+    make = getattr(samplers, name)
+    sampler = make(energy, values=values, one_hot=one_hot, beta=BETA, **options)
+    taken = steps(sampler, where, values, chains=5000)
+    other = metropolis(propose(case, 1.2 * BETA), hotter.pi)[1]
+    assert_follows(taken.counts, expected, where.pi, other)
+    assert_balanced(expected, where.pi)
+    moved = taken.start != taken.end
+    assert moved.sum() > len(where.pi)
+    rate = accepted[taken.start, taken.end]
+    np.testing.assert_allclose(taken.info.acceptance_rate[moved], rate[moved], rtol=1e-9)
 
 
-def test_the_bias_of_dula_falls_with_its_step(x64, monkeypatch):
-    bias = []
+@pytest.mark.parametrize("case", INFORMED)
+def test_dula_proposes_as_published(case, x64):
+    energy, n, values, one_hot = INFORMED[case]
+    where = space(energy, n, values)
+    sampler = samplers.dula(energy, step_size=0.5, values=values, one_hot=one_hot, beta=BETA)
+    counts = steps(sampler, where, values, chains=5000).counts
+    assert pvalue(counts, all_changes(case, BETA)) > 1e-6
+    assert pvalue(counts, all_changes(case, 1.2 * BETA)) < 1e-6
+
+
+def test_the_bias_of_dula_falls_with_its_step(x64):
+    """Of the published matrices, which are those of the sampler at every step size."""
+    bias, where = [], space(machine, 4, (0, 1))
     for alpha in (0.8, 0.4, 0.2):
-
-        def make(energy, alpha=alpha, **options):
-            return samplers.dula(energy, step_size=alpha, **options)
-
-        matrix, _, pi = langevin_matrix(machine, 4, (0, 1), False, make, monkeypatch)
+        matrix = all_changes("units", BETA, alpha)
+        sampler = samplers.dula(machine, step_size=alpha, beta=BETA)
+        assert pvalue(steps(sampler, where, (0, 1)).counts, matrix) > 1e-6
         stationary = np.linalg.matrix_power(matrix, 2**14)[0]
-        bias.append(np.abs(stationary - pi).sum())
+        bias.append(np.abs(stationary - where.pi).sum())
     assert bias[0] > 0.05  # it is biased
     assert bias[0] > 1.5 * bias[1] > 2.25 * bias[2]
