@@ -1,12 +1,12 @@
 r"""Training an objective with an optax optimiser: many updates in one compiled loop.
 
-``fit`` trains on arrays in memory::
+``fit`` trains on arrays in memory:
 
     state, metrics = fit(
         key, objective, optax.adam(1e-3), params, data, batch_size=128, num_updates=10_000
     )
 
-``trainer`` has the parts, for batches that come from elsewhere::
+``trainer`` has the parts, for batches that come from elsewhere:
 
     training = trainer(objective, optax.adam(1e-3))
     state = training.init(params, init_key)

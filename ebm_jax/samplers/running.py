@@ -43,7 +43,7 @@ def sample(
     r"""Run a sampler from the positions, and return the samples of every chain.
 
     All chains make ``warmup`` steps, which are dropped, and then ``num_samples * thin`` steps, of
-    which every ``thin``-th is kept. This is the composition ::
+    which every ``thin``-th is kept. This is the composition
 
         warmup_key, run_key = jax.random.split(key)
         state, _ = run(warmup_key, sampler, sampler.init(positions), warmup)
