@@ -25,7 +25,7 @@ class Word(NamedTuple):
     length: Array
 
 
-NO_WORD = Word(np.zeros(1, np.int32), np.int32(0))
+NO_WORD = Word(np.zeros(1, np.int32), np.int32(0))  # pyright: ignore[reportArgumentType]
 
 
 def spell(energies, word: Word) -> Array:
