@@ -111,6 +111,11 @@ def values(given, least: int = 1) -> np.ndarray:
             f"values must be integers that fit {dtype}, JAX's type for them, got {given!r}: number "
             "them from 0, or enable jax_enable_x64."
         )
+    if len(np.unique(known.astype(dtype))) != known.size:
+        raise ValueError(
+            f"values must differ in {dtype}, JAX's type for them, got {given!r}: enable "
+            "jax_enable_x64."
+        )
     return known
 
 

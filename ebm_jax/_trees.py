@@ -59,12 +59,20 @@ def check_energy(energy: Energy, position: Position) -> None:
         raise TypeError(f"The energy must be floating point, it returned {found.dtype}.")
 
 
+def strong(x: Array) -> Array:
+    """Return an array of the same type that is not weak: a loop can carry it."""
+    return jax.lax.convert_element_type(x, x.dtype)
+
+
 def value_and_gradient(energy: Energy, position: Position) -> tuple[Array, list]:
     """Return E (chains,) and its gradient for the moving leaves; refuse one that is no scalar."""
     moving, fixed, merge = partition(position)
     check_energy(energy, position)
     with explicit_mesh(moving):
-        return jax.vmap(jax.value_and_grad(lambda m, f: energy(merge(m, f))))(moving, fixed)
+        values, gradient = jax.vmap(jax.value_and_grad(lambda m, f: energy(merge(m, f))))(
+            moving, fixed
+        )
+    return strong(values), gradient
 
 
 def explicit_mesh(tree: PyTree) -> contextlib.AbstractContextManager:
@@ -125,7 +133,7 @@ def difference_products(a: Array, b: Array) -> Array:
 
     @jax.checkpoint
     def row(pair: tuple[Array, Array]) -> Array:
-        return jnp.sum((pair[0] - a) * (pair[1] - b), axis=-1)
+        return jnp.sum((pair[0][None] - a) * (pair[1][None] - b), axis=-1)
 
     return jax.lax.map(row, (a, b), batch_size=8)
 

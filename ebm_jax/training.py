@@ -403,7 +403,7 @@ def _advance(state: TrainingState, new: Any, objective: Any, finite: Array) -> T
     old = (state.params, state.average, state.optimizer)
     params, average, optimizer = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     in_row = jnp.where(finite, 0, state.skipped.in_row + 1)
-    skipped = Skipped(in_row, state.skipped.total + ~finite)
+    skipped = Skipped(in_row, state.skipped.total + (~finite).astype(jnp.int32))
     return TrainingState(params, average, optimizer, objective, skipped, state.step + 1)
 
 

@@ -137,7 +137,7 @@ def potts(params: Potts, colours) -> Array:
     -16.0
     """
     x, (coupling, field) = _colours(colours), _parameters.lattice(params, Potts, 1)
-    same = (x == jnp.roll(x, 1, 0)).astype(field.dtype) + (x == jnp.roll(x, 1, 1))
+    same = sum((x == jnp.roll(x, 1, axis)).astype(field.dtype) for axis in (0, 1))
     return -(coupling * jnp.sum(same) + jnp.sum(field[x]))
 
 

@@ -59,7 +59,7 @@ def contrast(
     positive, negative = energies("batch", positives), energies("chains", stand_in)
 
     def mean_negative(values):
-        return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.sum(counted)
+        return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.sum(counted, dtype=values.dtype)
 
     gap = mean_negative(negative) - jnp.mean(positive)
     value = -gap

@@ -291,7 +291,10 @@ def optimal_coupling(noise: Position, data: Position) -> Position:
     (x0, fixed, merge), (x1, given, _) = partition(noise), partition(data)
 
     # Of the squared distances only the products depend on the order, and no shift changes that.
-    a, b = (x - jnp.mean(x, axis=0) for x in jax.lax.stop_gradient((matrix(x0), matrix(x1))))
+    a, b = (
+        x - jnp.mean(x, axis=0, keepdims=True)
+        for x in jax.lax.stop_gradient((matrix(x0), matrix(x1)))
+    )
     costs = -jnp.matmul(b, a.T, precision="highest")
     unlike = jnp.zeros((num, num), bool)
     for of_noise, of_data in zip(fixed, given, strict=True):

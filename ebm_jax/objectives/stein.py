@@ -79,7 +79,7 @@ def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None
         batch = jax.tree.map(jnp.asarray, batch)
         x = matrix(partition(batch)[0])
         slope = matrix(value_and_gradient(lambda one: energy(params, one), batch)[1])
-        x = x - jnp.mean(x, axis=0)  # or x / l would round away the differences
+        x = x - jnp.mean(x, axis=0, keepdims=True)  # or x / l would round away the differences
         itself = jnp.eye(num, dtype=bool)
         if length is None:
             scale = _median_distance(jax.lax.stop_gradient(x), itself)

@@ -267,11 +267,11 @@ def _resample(key: Key, path, make_sampler, state: AnnealedState, chosen: Array)
     log_weights = state.log_weights.reshape(len(chosen), -1)
     groups, size = log_weights.shape
     shares = jnp.cumsum(jax.nn.softmax(log_weights), axis=1)
-    points = (jnp.arange(size) + jax.random.uniform(key, (groups, 1))) / size
-    # The last share is 1 but for rounding.
-    shares, points = shares / shares[:, -1:], points.astype(shares.dtype)
+    offset = jax.random.uniform(key, (groups, 1), shares.dtype)
+    points = (jnp.arange(size, dtype=shares.dtype)[None] + offset) / size
+    shares = shares / shares[:, -1:]  # the last share is 1 but for rounding
     drawn = jnp.minimum(jax.vmap(jnp.searchsorted)(shares, points), size - 1)
-    index = jnp.where(chosen[:, None], drawn, jnp.arange(size))
+    index = jnp.where(chosen[:, None], drawn, jnp.arange(size, dtype=drawn.dtype)[None])
     index = (index + size * jnp.arange(groups)[:, None]).reshape(-1)
     axes = chain_axes(lambda x: _bind(path, make_sampler, state.beta).init(x), state.position)
     mean = jax.nn.logsumexp(log_weights, axis=1, keepdims=True) - jnp.log(size)
@@ -320,7 +320,8 @@ def choose_betas(
 
     Returns:
         The betas, (max_betas,), from the first after 0 to 1, then 1 again; and how many there
-        are, (). Take ``betas[:num]``. Where max_betas are too few the last step jumps to 1.
+        are, (). Take ``betas[:num]``. Where max_betas are too few the last step jumps to 1. A beta
+        is NaN where the energy of a chain is, and is the last.
 
     Raises:
         ValueError: a fraction outside (0, 1), max_betas or num_steps < 1.
@@ -360,11 +361,13 @@ def choose_betas(
         one = jnp.ones_like(state.beta)
         low, high = jax.lax.fori_loop(0, 24, halve, (state.beta, one))
         # At least the next number: a step of nothing would never end.
-        return jnp.where(enough(one), one, jnp.where(low > state.beta, low, high))
+        found = jnp.where(enough(one), one, jnp.where(low > state.beta, low, high))
+        return jnp.where(jnp.any(jnp.isnan(old)), jnp.nan, found)  # which ends the loop
 
     def body(carry: tuple) -> tuple:
         state, betas, num = carry
-        beta = jnp.where(num == max_betas - 1, 1.0, next_beta(state))
+        found = next_beta(state)
+        beta = jnp.where((num == max_betas - 1) & ~jnp.isnan(found), 1.0, found)
         state, _ = anneal(key, path, make_sampler, state, beta[None], num_steps=num_steps)
         return state, betas.at[num].set(beta), num + 1
 

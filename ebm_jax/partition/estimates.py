@@ -84,9 +84,10 @@ def log_partition(
         )
     shift = jnp.where(jnp.isfinite(highest), highest, 0.0)
     units = jax.ops.segment_sum(jnp.exp(state.log_weights - shift), state.groups, num)
-    n = jnp.max(state.groups) + 1  # units; the rest are empty
-    units = units * (n / num).astype(units.dtype)  # the groups' means
-    inside = jnp.arange(num) < n
+    count = jnp.max(state.groups) + 1  # of units; the rest are empty
+    n = count.astype(units.dtype)
+    units = units * (n / num)  # the groups' means
+    inside = jnp.arange(num) < count
 
     def summary(units: Array) -> tuple[Array, Array]:
         """Return the mean and its relative standard error."""
@@ -97,7 +98,7 @@ def log_partition(
     mean, error = summary(units)
 
     def once(key: Key) -> Array:
-        drawn, spread = summary(units[jax.random.randint(key, (num,), 0, n)])
+        drawn, spread = summary(units[jax.random.randint(key, (num,), 0, count)])
         excess = jnp.log(drawn / mean)
         return jnp.where(spread > 0, excess / spread, jnp.sign(excess) * jnp.inf)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax._trees import check_chains, has_nan
+from ebm_jax._trees import check_chains, finite_chains, has_nan
 from ebm_jax.samplers import running
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Position
 
@@ -96,7 +96,7 @@ def adapt_step_size(
         sampler = make_sampler(energy, step_size=initial * jnp.exp(log_factor))
         state, info = sampler.step(jax.random.fold_in(key, t.astype(jnp.int32)), state)
         rates = _acceptance_rate(info)
-        sound = ~has_nan(state, axes, num)
+        sound = finite_chains(state.position) & ~has_nan(state, axes, num)
         accepted = jnp.mean(rates, where=sound if rates.shape == sound.shape else None)
         t = t + 1
         error = error + target - jnp.where(jnp.isnan(accepted), 0.0, accepted)

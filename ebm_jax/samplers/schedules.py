@@ -115,9 +115,12 @@ def warming(step_size: ArrayLike, temperature: ArrayLike, *, onset: ArrayLike = 
 
     def beta(step: Array) -> Array:
         # Rounded: 10 steps of 0.1 are a whole.
+        step = jnp.asarray(step).astype(jnp.float32)
         time = jnp.round(step * jnp.asarray(step_size, jnp.float32), 5)
         rest = 1 - jnp.asarray(onset, jnp.float32)
-        risen = jnp.where(rest > 0, (time - onset) / jnp.where(rest > 0, rest, 1), time >= 1)
+        risen = jnp.where(
+            rest > 0, (time - onset) / jnp.where(rest > 0, rest, 1), (time >= 1).astype(time.dtype)
+        )
         return 1 / (jnp.asarray(temperature) * jnp.clip(risen, 0, 1))
 
     return beta
