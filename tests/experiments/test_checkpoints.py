@@ -251,8 +251,6 @@ FULL = """
 import resource, signal, sys, time
 import jax.numpy as jnp, numpy as np
 from experiments.run import entry
-from experiments.run import errors
-from experiments.run import work_directory
 from experiments.run.checkpoints import Checkpoints
 def main():
     saved = Checkpoints(entry.start().checkpoints)

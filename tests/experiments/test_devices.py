@@ -23,8 +23,6 @@ from ebm_jax import objectives, training
 from ebm_jax import samplers
 from experiments.run import devices
 from experiments.run import loop
-from experiments.run import entry
-from experiments.run import errors
 from experiments.run import work_directory
 
 energy = lambda params, x: jnp.sum(params["a"] * (x - params["b"]) ** 2)
@@ -160,8 +158,6 @@ def test_a_mesh_divides_the_batch():
 
 STARTED = """
 from experiments.run import entry
-from experiments.run import errors
-from experiments.run import work_directory
 entry.main(entry.start)
 """
 

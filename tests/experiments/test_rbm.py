@@ -180,7 +180,6 @@ from absl import flags
 from experiments.rbm import __main__ as rbm
 from experiments.run import loop
 from experiments.run import entry
-from experiments.run import errors
 
 train = loop.train
 def spied(run, name, made, state, batch, key, **options):

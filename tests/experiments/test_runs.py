@@ -27,8 +27,6 @@ import sys
 from absl import flags
 from experiments.run import command_line
 from experiments.run import entry
-from experiments.run import errors
-from experiments.run import work_directory
 command_line.define_float("size", 1.0, "A size.", 0, 10)
 command_line.define_path("input", None, "A file.")
 command_line.define_paths("inputs", [], "Files.")
@@ -197,10 +195,7 @@ def test_the_flags_kept_are_those_of_the_program_and_of_runs(tmp_path):
 
 LIMITED = """
 import resource, signal, sys
-from experiments.run import command_line
 from experiments.run import entry
-from experiments.run import errors
-from experiments.run import work_directory
 def main():
     run = entry.start()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -304,10 +299,7 @@ def test_a_file_in_the_place_of_the_workdir_is_one_sentence(below, tmp_path):
 
 HOLDING = """
 import time
-from experiments.run import command_line
 from experiments.run import entry
-from experiments.run import errors
-from experiments.run import work_directory
 def main():
     entry.start()
     print("holds it", flush=True)

@@ -231,7 +231,7 @@ def test_every_suite_has_a_part_and_the_limits_are_measured(capsys, tmp_path):
 )
 def test_flags_that_cannot_be_are_refused(given, sentence, program, tmp_path):
     module = program("accelerator", f"--workdir={tmp_path}", *given)
-    with pytest.raises(module.runs.UsageError, match=sentence):
+    with pytest.raises(module.errors.UsageError, match=sentence):
         module.main()
 
 

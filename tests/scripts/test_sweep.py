@@ -470,7 +470,7 @@ def test_what_was_queued_before_a_refusal_is_named_and_not_queued_again(
     write_tool(tools / "squeue", "#!/bin/sh\nprintf '77\\n101_0\\n101_1\\n'\n")
     planned = [execution.Run(["true"], folder / "out" / str(i)) for i in range(3)]
     with pytest.raises(
-        execution.runs.UsageError, match=r"QOSMaxSubmitJobLimit.*before it: job 101"
+        execution.errors.UsageError, match=r"QOSMaxSubmitJobLimit.*before it: job 101"
     ):
         execution.submit(planned, folder / "out" / "submitit", 3, 60, {})
     again = [execution.Run(["true"], folder / "out" / str(i)) for i in range(3)]
@@ -507,7 +507,7 @@ def test_a_time_limit_without_time_to_train_is_refused(
 ):
     monkeypatch.setenv("PATH", str(tools), prepend=":")
     run = execution.Run(["true"], folder / "out" / "0")
-    with pytest.raises(execution.runs.UsageError, match=said):
+    with pytest.raises(execution.errors.UsageError, match=said):
         execution.submit([run], folder / "out" / "submitit", 3, minutes, options)
     assert not (tools / "submitted").exists()
 
