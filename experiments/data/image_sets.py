@@ -184,14 +184,21 @@ def _refuse_large(what: object, width: int, height: int) -> None:
 
 def _unit_interval(what: str, x: np.ndarray) -> np.ndarray:
     """Return grey levels in [0, 1] of bytes, booleans or such numbers, or refuse others."""
+    if x.dtype == bool or (x.dtype == np.uint8 and x.max() <= 1):  # bits, or their bytes
+        return x.astype(np.float32)
     if x.dtype == np.uint8:
         return x / np.float32(255)
-    if x.dtype == bool:
-        return x.astype(np.float32)
     if x.dtype.kind != "f":
+        remedy = ""
+        if x.dtype.kind in "iu":
+            white = 65535 if x.dtype == np.uint16 else "the level of white"
+            remedy = (
+                f". If its levels are from 0 to 255, save x.astype(np.uint8); otherwise save x / "
+                f"{white}"
+            )
         raise UsageError(
-            f"{what} must be bytes (uint8), booleans or floating, it is {x.dtype}: divide it by "
-            "its white, which is 65535 of 16 bits."
+            f"{what} must be bytes (uint8), booleans, or floating-point numbers from 0 to 1; it is "
+            f"{x.dtype}{remedy}."
         )
     if not np.isfinite(x).all():
         raise UsageError(f"{what} has {np.sum(~np.isfinite(x))} pixels that are not finite.")
@@ -306,8 +313,19 @@ def _open(file: Path) -> tuple[np.ndarray, bool]:
                     f"{file} is animated or has several pages, {frames} images in one: save the "
                     "one that you want as a file of its own."
                 )
+            if _is_scrambled(picture):
+                raise UsageError(
+                    f"{file} is an uncompressed TIFF that is stored lying on its side, which "
+                    "Pillow reads wrongly: save it upright, or compressed."
+                )
+            stored = _stored_mode(picture)
             picture.load()
-            return _light(file, picture)
+            if stored in GREY_LEVELS and "transparency" in picture.info:  # a level as stored
+                picture.info["transparency"] *= GREY_LEVELS[stored]
+            light, transparent = _light(file, picture)
+            if stored == "LA;16B":  # grey with alpha, which Pillow opens as colours
+                light = light[..., 0]
+            return light, transparent
     except UsageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -317,6 +335,21 @@ def _open(file: Path) -> tuple[np.ndarray, bool]:
         ) from error
     except Exception as error:  # a damaged file raises what its parts raise
         raise UsageError(f"{file} cannot be read: {error}.") from error
+
+
+GREY_LEVELS = {"L;2": 85, "L;4": 17}  # one step of levels of few bits, in levels of 8
+
+
+def _stored_mode(picture: Image.Image) -> str:
+    """Return how the pixels of a picture that is not loaded yet are stored, in Pillow's terms."""
+    arguments = picture.tile[0][3] if picture.tile else ""
+    return arguments if isinstance(arguments, str) else str((*(arguments or ("",)),)[0])
+
+
+def _is_scrambled(picture: Image.Image) -> bool:
+    """Whether a picture is of the kind that Pillow decodes with height and width exchanged."""
+    orientation = getattr(picture, "tag_v2", {}).get(274, 1)
+    return orientation in (5, 6, 7, 8) and picture.info.get("compression") == "raw"
 
 
 def _light(file: Path, picture: Image.Image) -> tuple[np.ndarray, bool]:

@@ -30,6 +30,14 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         """Open the folder, made if missing."""
         self._folder = folder.absolute()
+        try:
+            str(self._folder).encode()
+        except UnicodeEncodeError as error:  # Orbax would find out after the training
+            raise UsageError(
+                f"--workdir={os.fsencode(folder)!r} has characters that are not ASCII, which "
+                "checkpoints cannot have in the locale of this terminal: set PYTHONUTF8=1, or "
+                "LC_ALL=C.UTF-8."
+            ) from error
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, cleanup_tmp_directories=True)
         try:
             self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -217,4 +225,11 @@ def read_parameters(path: Path, like: PyTree) -> PyTree:
                 f"{path} has values of {name} that {array.dtype} cannot hold: use the parameters "
                 "in the type they were trained in."
             )
-    return structure.unflatten([jax.numpy.asarray(array) for array in read])
+    made = [jax.numpy.asarray(array) for array in read]
+    for name, array, stored in zip(wanted, made, read, strict=True):
+        if array.dtype != stored.dtype:
+            raise UsageError(
+                f"{path} has {name} in {stored.dtype}, which JAX would read as {array.dtype}: set "
+                "JAX_ENABLE_X64=1."
+            )
+    return structure.unflatten(made)

@@ -20,6 +20,7 @@ from ebm_jax import objectives, samplers, training
 from experiments.data import minibatches
 from experiments.run import checkpoints, errors, loop, work_directory
 from experiments.run.checkpoints import Checkpoints
+from experiments.run.errors import UsageError
 
 
 def energy(params, x):
@@ -252,6 +253,7 @@ import resource, signal, sys, time
 import jax.numpy as jnp, numpy as np
 from experiments.run import entry
 from experiments.run.checkpoints import Checkpoints
+from experiments.run.errors import UsageError
 def main():
     saved = Checkpoints(entry.start().checkpoints)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -295,3 +297,17 @@ def test_weights_that_cannot_be_written_leave_those_before(tmp_path, monkeypatch
     found = checkpoints.read_parameters(path, {"a": jnp.zeros(2)})
     assert found["a"].tolist() == [1, 1]
     assert [p.name for p in tmp_path.iterdir()] == ["parameters.npz"]
+
+
+def test_a_folder_that_orbax_cannot_name_is_refused_before_training(tmp_path):
+    """As in a locale of ASCII: the bytes of the name come as surrogates."""
+    folder = tmp_path / os.fsdecode(b"l\xe4ufe")
+    with pytest.raises(UsageError, match=r"PYTHONUTF8=1"):
+        Checkpoints(folder)
+
+
+def test_integers_that_jax_would_cut_are_refused(tmp_path):
+    """Without double precision JAX makes int32 of int64: 2^40 would be read as 0."""
+    checkpoints.write_parameters(tmp_path / "p.npz", {"n": np.array([2**40])})
+    with pytest.raises(UsageError, match=r"n in int64, which JAX would read as int32.*X64"):
+        checkpoints.read_parameters(tmp_path / "p.npz", {"n": np.zeros(1, np.int64)})

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from experiments.data import image_sets
 from experiments.run.errors import UsageError
@@ -286,6 +286,55 @@ def test_image_files_that_are_refused_by_name(tmp_path, name, write, message):
     assert most < 10_000_000
 
 
+def png(path, width, bits, kind, row, *chunks):
+    """Write a PNG of one row, byte by byte: Pillow writes neither kind."""
+
+    def chunk(name, data):
+        checksum = zlib.crc32(name + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + name + data + checksum
+
+    head = width.to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([bits, kind, 0, 0, 0])
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+def test_a_transparent_level_of_two_bits(tmp_path):
+    """Levels 0, 1, 2, 3 of which 1 is transparent: black, white for it, 2/3 and white."""
+    png(tmp_path / "a.png", 4, 2, 0, bytes([0b00011011]), (b"tRNS", bytes([0, 1])))
+    light, transparent = image_sets._open(tmp_path / "a.png")
+    np.testing.assert_allclose(light, [[0, 1, 2 / 3, 1]], atol=1e-6)
+    assert transparent
+
+
+def test_grey_of_sixteen_bits_with_alpha_is_one_channel(tmp_path):
+    """A grey of 30,000, and black that is transparent: within a level of 8 bits."""
+    levels = np.array([30_000, 65_535, 0, 0], ">u2").tobytes()
+    png(tmp_path / "a.png", 2, 16, 4, levels)
+    light, _ = image_sets._open(tmp_path / "a.png")
+    np.testing.assert_allclose(light, [[30_000 / 65_535, 1]], atol=1 / 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_uncompressed_tiff_is_upright_or_refused(tmp_path, orientation):
+    levels = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[274] = orientation
+    Image.fromarray(levels).save(tmp_path / "a.tif", tiffinfo=tags)
+    turned = [levels, levels[:, ::-1], levels[::-1, ::-1], levels[::-1]]
+    if orientation > 4:
+        with pytest.raises(UsageError, match=r"a\.tif is an uncompressed TIFF .* upright"):
+            image_sets._open(tmp_path / "a.tif")
+    else:
+        light, _ = image_sets._open(tmp_path / "a.tif")
+        np.testing.assert_allclose(light, turned[orientation - 1] / 255, atol=1e-6)
+
+
+def test_bytes_of_bits_are_black_and_white(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2, (20, 4, 4)).astype(np.uint8)
+    images = image_sets.load(npz(tmp_path, x=bits))
+    assert set(np.unique(images.split.train_x)) == {0.0, 1.0}
+
+
 def test_a_cameras_preview_is_no_second_frame(tmp_path):
     for i in range(2):
         photo = Image.fromarray(COLOURS)
@@ -342,8 +391,11 @@ BROKEN = np.where(np.arange(480).reshape(20, 4, 6) == 7, np.nan, 0.5)
         ({"x": BYTES / 127.5 - 1}, r"from -1 to 1: of levels in \[-1, 1\] save \(x \+ 1\) / 2"),
         ({"x": BYTES * 100.0}, "from 0 to 25500: divide it by its white, 65535"),
         ({"x": BYTES - 100.0}, r"from -100 to 155: save \(x - black\) / \(white - black\)"),
-        ({"x": BYTES.astype(np.int32)}, "must be bytes .uint8., booleans or floating, it is int32"),
-        ({"x": BYTES.astype(np.uint16)}, "it is uint16: divide it by its white, which is 65535"),
+        (
+            {"x": BYTES.astype(np.int32)},
+            "must be bytes .uint8., booleans, or floating.* it is int32.*the level of white",
+        ),
+        ({"x": BYTES.astype(np.uint16)}, "it is uint16. .*save x / 65535"),
         ({"x": BYTES, "y": LABELS[:3]}, r"must be 20 integers, one an image; it is int64 \(3,\)"),
         ({"x": BYTES, "y": LABELS.astype(float)}, "must be 20 integers.* it is float64"),
         ({"x": BYTES, "y": SKIPS}, "none skipped; it goes from 0 to 2 without 1"),
