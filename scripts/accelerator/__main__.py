@@ -88,7 +88,7 @@ def main() -> None:
         raise errors.UsageError("--page needs measured numbers: --tiny measures nothing.")
     workdir = Path(FLAGS.workdir).resolve()
     planned = chosen_parts(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    work_directory.make_folder(workdir)
     began = time.monotonic()
     results: dict[str, Any] = {"tiny": FLAGS.tiny, "machine": driver(), "parts": {}}
     signal.signal(signal.SIGTERM, stop)
