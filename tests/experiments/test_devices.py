@@ -81,8 +81,8 @@ def two(folder, steps):
 
 def wait(*processes):
     for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+        _, told = process.communicate(timeout=300)
+        assert process.returncode == 0, told
 
 
 def curve(folder):
@@ -121,12 +121,12 @@ def test_a_killed_process_ends_the_other_with_a_sentence_and_the_code_that_reque
         assert [process.poll() for process in processes] == [None, None]
         time.sleep(0.05)
     processes[killed].kill()
-    _, errors = processes[1 - killed].communicate(timeout=60)  # heartbeats are waited for for 100 s
+    _, told = processes[1 - killed].communicate(timeout=60)  # heartbeats are waited for for 100 s
     processes[killed].communicate()
-    assert processes[1 - killed].returncode == errors.STOPPED, errors
-    assert "error: another process ended, or cannot be reached" in errors
-    assert "run the same command again to resume" in errors
-    assert "Traceback" not in errors
+    assert processes[1 - killed].returncode == errors.STOPPED, told
+    assert "error: another process ended, or cannot be reached" in told
+    assert "run the same command again to resume" in told
+    assert "Traceback" not in told
 
 
 def test_a_stopped_process_names_the_folder_of_the_user(tmp_path):
@@ -179,7 +179,7 @@ def test_all_processes_leave_when_the_first_refuses_the_workdir(tmp_path):
         for number in (0, 1)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == errors.USAGE, errors
-        assert "holds a run with other flags: it has --seed=5, this one --seed=0" in errors
-        assert "Traceback" not in errors
+        _, told = process.communicate(timeout=300)
+        assert process.returncode == errors.USAGE, told
+        assert "holds a run with other flags: it has --seed=5, this one --seed=0" in told
+        assert "Traceback" not in told
