@@ -42,6 +42,22 @@ def missing(asked: list[str]) -> tuple[list[str], dict[str, str]]:
     return [name for name in asked if name in peers], peers.skipped
 
 
+def _generators(numbers: int) -> dict[str, tuple[Callable, str | None]]:
+    """Return, by name, key -> one word made of many random ones, and the key's implementation."""
+
+    def combined(bits):
+        return jax.lax.reduce(bits.ravel(), np.uint32(0), jax.lax.bitwise_xor, (0,))
+
+    def ours(key):
+        first, second = _bits.words(key, 1, numbers // 2)
+        return combined(first ^ second)
+
+    return {"ours": (ours, None)} | {
+        f"jax.random.bits, {name}": (lambda key: combined(jax.random.bits(key, (numbers,))), name)
+        for name in ("threefry2x32", "rbg")
+    }
+
+
 def roofs(record: Recorder) -> None:
     """Measure the limits of the card: matrix products, memory, random bits."""
     side, calls, numbers = (64, 2, 2**12) if record.tiny else (8192, 10, 2**28)
@@ -81,18 +97,7 @@ def roofs(record: Recorder) -> None:
         "bytes/s",
     )
 
-    def combined(bits):
-        return jax.lax.reduce(bits.ravel(), np.uint32(0), jax.lax.bitwise_xor, (0,))
-
-    def ours(key):
-        first, second = _bits.words(key, 1, numbers // 2)
-        return combined(first ^ second)
-
-    generators = {"ours": (ours, None)} | {
-        f"jax.random.bits, {name}": (lambda key: combined(jax.random.bits(key, (numbers,))), name)
-        for name in ("threefry2x32", "rbg")
-    }
-    for name, (generate, implementation) in generators.items():
+    for name, (generate, implementation) in _generators(numbers).items():
 
         def draws(key, generate=generate):
             def one(t, total):
