@@ -212,7 +212,7 @@ def bracket(
 
     up, down = anneal(up_key, down_key, base.sample(start_key, len(ends)), ends)
     lower, upper = estimates.bracket(key, up, down)
-    best = bridges.bennett(up.log_weights, down.log_weights)
+    best = bridges.bennett(up, down)
     bounds = float(lower.log_z), float(upper.log_z)
     interval = float(lower.interval[0]), float(upper.interval[1])
     sizes = float(lower.effective_sample_size), float(upper.effective_sample_size)
