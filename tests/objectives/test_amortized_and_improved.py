@@ -88,7 +88,7 @@ def test_the_gradient_through_the_last_steps(num_steps, last_steps):
     x = jnp.asarray(np.random.default_rng(1).normal(size=(32, 2)), jnp.float32)
     objective = objectives.improved_contrastive_divergence(
         bowl,
-        lambda k: samplers.ula(functools.partial(bowl, k), step_size=h, beta=jnp.inf),
+        functools.partial(samplers.ula, step_size=h, beta=jnp.inf),
         num_steps=num_steps,
         last_steps=last_steps,
         entropy_weight=weight,

@@ -138,9 +138,7 @@ def test_improved_contrastive_divergence(num_steps, last_steps, x64):
     h, weight, penalty = 0.1, 0.6, 0.05
     x = np.random.default_rng(0).normal(size=(24, 2))
 
-    def make_sampler(theta):
-        return samplers.ula(functools.partial(energy, theta), step_size=h)
-
+    make_sampler = functools.partial(samplers.ula, step_size=h)
     first, last = jax.random.split(KEY)
     flat = samplers.ula(lambda x: 0 * jnp.sum(x), step_size=h)
     noise, at = [], flat.init(jnp.asarray(x))
