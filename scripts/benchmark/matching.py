@@ -103,7 +103,7 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
         return jax.lax.fori_loop(0, updates, once, jnp.zeros(()))
 
     cases = {
-        "ours": measure.case(trainer.update, state, batches, jax.random.key(2), updates),
+        "ours": measure.case(trainer.update, state, batches, jax.random.key(2)),
         "matrix products only": measure.case(products, layers),
     }
     torch = peers.torch_cases(

@@ -204,7 +204,7 @@ def train_cases(chains: int, steps: int, buffer_size: int, updates: int) -> dict
     run, gradient = workloads.ours(ULA, network.apply, steps), jax.grad(contrast)
     descent = workloads.loop(workloads.gradient_step(network.apply), steps)
     return {
-        "ours": measure.case(trainer.update, state, data, key, updates),
+        "ours": measure.case(trainer.update, state, data, key),
         "its chains": measure.case(ebm_jax.jit(run), params, key, data[0], calls=updates),
         "its gradients": measure.case(ebm_jax.jit(descent), params, key, data[0], calls=updates),
         "its gradient": measure.case(
