@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ebm_jax.samplers.sampling import Samples
 
 import ebm_jax
 from ebm_jax import samplers
@@ -75,7 +74,7 @@ def by_hand(key, sampler, positions, num_samples, warmup, thin):
 def assert_same_bits(key, name, num_samples, warmup, thin):
     sampler, x = MAKERS[name](), start(name)
     found = ebm_jax.sample(key, sampler, x, num_samples, warmup=warmup, thin=thin)
-    assert isinstance(found, Samples)
+    assert isinstance(found, samplers.Samples)
     expected = by_hand(key, sampler, x, num_samples, warmup, thin)
     jax.tree.map(np.testing.assert_array_equal, tuple(found), expected)
     assert found.position.shape == (num_samples, *x.shape)
