@@ -49,7 +49,9 @@ def bernoulli(key: Key, log_probability: Array, shape: tuple[int, ...] | None = 
 def metropolis(key: Key, log_ratio: Array) -> tuple[Array, Array]:
     """Return which proposals are accepted, and min(1, exp(log_ratio)): 0 for NaN."""
     log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)
-    return bernoulli(key, log_ratio), jnp.exp(jnp.minimum(log_ratio, 0.0))
+    # Without the barrier XLA would run the generator again in each array that this selects.
+    accepted = jax.lax.optimization_barrier(bernoulli(key, log_ratio))
+    return accepted, jnp.exp(jnp.minimum(log_ratio, 0.0))
 
 
 def categorical(key: Key, logits: Array, shape: tuple[int, ...] = ()) -> Array:
