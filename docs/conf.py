@@ -79,7 +79,7 @@ _ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")  # the eight types that i
 
 
 def _signature(app, what, name, obj, options, signature, returns):
-    """Say ArrayLike; leave out what Flax adds, and the ~ before a default that is no code."""
+    """Say ArrayLike; leave out what Flax adds, and the ~ before a default that is not code."""
     del app, what, name, obj, options
     own, flax, _ = (signature or "").partition(", parent: ")
     own = own.replace(_ARRAY_LIKE, "ArrayLike")

@@ -43,7 +43,7 @@ def _real(name: str, value) -> np.ndarray | None:
         return None
     try:
         known = np.asarray(value)
-        # bfloat16 is no number to NumPy; float64 holds every float there is.
+        # NumPy does not treat bfloat16 as a number; float64 holds every smaller float type.
         if not jnp.issubdtype(known.dtype, jnp.complexfloating):
             return known.astype(np.float64)
     except (TypeError, ValueError):
@@ -95,7 +95,7 @@ def inside(name: str, value) -> None:
 
 
 def values(given, least: int = 1) -> np.ndarray:
-    """Return the values that a variable may take, (q,), or refuse them."""
+    """Validate and return the values that a variable may take, (q,)."""
     try:
         known = np.asarray(given)
         fine = known.ndim == 1 and known.size >= least and bool(np.isfinite(known).all())
@@ -120,7 +120,7 @@ def values(given, least: int = 1) -> np.ndarray:
 
 
 def shape(value) -> tuple[int, ...]:
-    """Return the shape of a configuration, a number of variables or a tuple, or refuse it."""
+    """Validate and return the shape of a configuration, a number of variables or a tuple."""
     sides = (value,) if isinstance(value, int | np.integer) else value
     if not isinstance(sides, tuple | list):
         raise TypeError(f"shape must be an integer or a tuple of them, got {value!r}.")
@@ -215,7 +215,7 @@ def hashable(name: str, value) -> None:
 
 
 def leading_axis(name: str, batch) -> int:
-    """Return the length of the leading axis, or refuse leaves without a common one."""
+    """Return the length of the leading axis; raise an error for leaves without a common one."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
     if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
         raise ValueError(
@@ -233,14 +233,14 @@ def alike(name: str, given, like) -> None:
 
     try:
         same = kinds(given) == kinds(like)
-    except (TypeError, ValueError):  # what is no array
+    except (TypeError, ValueError):  # not an array
         same = False
     if not same:
         raise ValueError(f"{name} must be like {kinds(like)}, got {given!r}.")
 
 
 def pair(batch) -> tuple:
-    """Return a batch (x, y) of as many of each, or refuse it."""
+    """Validate and return a batch (x, y) whose parts have equal length."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise TypeError(f"batches must be pairs (x, y), got {type(batch).__name__}.")
     for part in (*batch, tuple(batch)):
@@ -249,7 +249,7 @@ def pair(batch) -> tuple:
 
 
 def energies(energy, batch, name: str) -> Array:
-    """Return the energy of every configuration of a batch, (n,), or refuse the one or the other."""
+    """Validate and return the energy of every configuration of a batch, (n,)."""
     function("energy", energy)
     leading_axis(name, batch)
     values = floating("energy", jax.vmap(energy)(batch))
@@ -293,7 +293,7 @@ def labels(label, energies: Array) -> Array:
 
 
 def one_key(key) -> None:
-    """Refuse anything but one key: a batch of keys would make a batch of everything."""
+    """Reject anything but a single key."""
     typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     shape = getattr(key, "shape", None)
     raw = hasattr(key, "dtype") and key.dtype == jnp.uint32 and shape in ((2,), (4,))
@@ -304,7 +304,7 @@ def one_key(key) -> None:
 
 
 def count(name: str, value, least: int = 1) -> int:
-    """Return an integer that is known when traced and at least ``least``, or refuse it."""
+    """Validate and return an integer that is known when traced and at least ``least``."""
     if isinstance(value, Tracer):
         raise TypeError(f"{name} must be known when traced (it sets a loop's length), got {value}.")
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -315,7 +315,7 @@ def count(name: str, value, least: int = 1) -> int:
 
 
 def groups(given: int, num: int, buffer_size: int) -> None:
-    """Refuse groups that do not divide the chains drawn and the slots equally."""
+    """Reject groups that do not divide the chains drawn and the slots equally."""
     if num % count("groups", given) or buffer_size % given:
         raise ValueError(
             f"groups={given} must divide the {num} chains drawn and the {buffer_size} slots."

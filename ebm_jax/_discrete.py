@@ -35,7 +35,7 @@ class Variables(NamedTuple):
 
 
 def variables(position: Position, values: np.ndarray) -> Variables:
-    """Return the variables of positions, or refuse positions without any."""
+    """Return the variables of positions; raise an error for positions without any."""
     chains = check_chains(position)
     leaves = jax.tree.leaves(position)
     moving = [leaf for leaf in leaves if moves(leaf)]
@@ -66,12 +66,12 @@ def variables(position: Position, values: np.ndarray) -> Variables:
 
 
 def check_values(values) -> np.ndarray:
-    """Return the values a variable may take, (q,), or refuse them."""
+    """Validate and return the values a variable may take, (q,)."""
     return _checks.values(values, least=2)
 
 
 def check_position(position: Position, values: np.ndarray) -> None:
-    """Refuse variables of a type that cannot hold the values, or known to be none of them."""
+    """Reject variables of a type that cannot hold the values, or known to be none of them."""
     for leaf in jax.tree.leaves(position):
         if not moves(leaf):
             continue
@@ -83,7 +83,7 @@ def check_position(position: Position, values: np.ndarray) -> None:
 
 
 def _check_type(dtype, values: np.ndarray) -> None:
-    """Refuse a type, integer or boolean, that turns one of the values into another number."""
+    """Reject a type, integer or boolean, that turns one of the values into another number."""
     with np.errstate(invalid="ignore"):  # what a float too large for the type becomes
         held = values.astype(dtype)
     for value, own in zip(values.tolist(), held, strict=True):

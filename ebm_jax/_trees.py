@@ -14,7 +14,7 @@ from ebm_jax.types import Array, Energy, Metrics, Position, PyTree
 
 
 def check_chains(position: Position) -> int:
-    """Return the number of chains, or refuse positions without a common leading axis."""
+    """Return the number of chains; raise an error for positions without a common leading axis."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(position)]
     if not shapes or any(not s or s[0] != shapes[0][0] or s[0] == 0 for s in shapes):
         raise ValueError(
@@ -46,7 +46,7 @@ def partition(position: Position) -> tuple[list, list, Callable[[list, list], Po
 
 
 def check_energy(energy: Energy, position: Position) -> None:
-    """Refuse an energy that is not one floating number for one configuration."""
+    """Reject an energy that is not one floating number for one configuration."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), position)
     found = jax.eval_shape(energy, one)
     shape = jax.tree.map(lambda out: out.shape, found)
@@ -65,7 +65,7 @@ def strong(x: Array) -> Array:
 
 
 def value_and_gradient(energy: Energy, position: Position) -> tuple[Array, list]:
-    """Return E (chains,) and its gradient for the moving leaves; refuse one that is no scalar."""
+    """Return E (chains,), which must be scalar per chain, and its gradient."""
     moving, fixed, merge = partition(position)
     check_energy(energy, position)
     with explicit_mesh(moving):

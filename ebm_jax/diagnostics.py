@@ -36,8 +36,8 @@ def energy_gap(energy: Energy, params: Params, positives: Position, negatives: P
         ``energy_positive``, ``energy_negative``, ``energy_gap`` and ``energy_spread``, each ().
 
     Raises:
-        ValueError: an energy that is no scalar, data without a common leading axis. TypeError: an
-            integer energy, what is no function.
+        ValueError: an energy that is not a scalar, data without a common leading axis. TypeError:
+            an integer energy, a non-callable argument.
 
     >>> import jax.numpy as jnp
     >>> found = energy_gap(lambda p, x: x, None, jnp.zeros(3), jnp.ones(3))
@@ -71,8 +71,8 @@ def gradient_norms(energy: Energy, position: Position) -> Array:
         (chains,), in energy per unit of x.
 
     Raises:
-        ValueError: an energy that is no scalar, a position without chains. TypeError: an integer
-            energy, positions without a floating leaf, what is no function.
+        ValueError: an energy that is not a scalar, a position without chains. TypeError: an integer
+            energy, positions without a floating leaf, a non-callable argument.
 
     >>> import jax.numpy as jnp
     >>> gradient_norms(lambda x: jnp.sum(x**2) / 2, jnp.array([[3.0, 4.0]])).tolist()
@@ -143,7 +143,7 @@ def _array_stats() -> Any:
 
 
 def _numbers(name: str, given) -> np.ndarray:
-    """Return real numbers in double precision, or refuse what holds none."""
+    """Return real numbers in double precision; raise an error for other types."""
     try:
         values = np.asarray(given)
         values = None if np.iscomplexobj(values) else values.astype(np.float64)

@@ -23,7 +23,7 @@ Conventions:
 * A NaN energy or weight that is not masked is returned as NaN, never hidden, and so are the
   derivatives of its row: a training loop cannot miss it. So is a beta that is negative or NaN
   where that was not known when traced.
-* Refused: TypeError for energies that are not floating point and for what is no array of
+* Refused: TypeError for energies that are not floating point and for anything but an array of
   numbers; ValueError for a negative or NaN beta and for shapes that do not broadcast.
 """
 
@@ -290,8 +290,8 @@ def grid(
         ``points`` (n, d), the last coordinate changing fastest, and ``log_volumes`` (n,).
 
     Raises:
-        TypeError: corners that are not floating point. ValueError: corners that are no vectors of
-            one length, low >= high, cells that are no integers >= 1.
+        TypeError: corners that are not floating point. ValueError: corners that are not vectors of
+            one length, low >= high, cells that are not integers >= 1.
 
     >>> points, log_volumes = grid([0.0], [1.0], 4)
     >>> points[:, 0].tolist()

@@ -352,7 +352,7 @@ def _check_state(state: TrainingState) -> None:
 
 
 def _refuse_explicit(batch: PyTree) -> None:
-    """Refuse batches over Explicit axes: how a gradient sums over them is not JAX's to guess."""
+    """Reject batches over Explicit axes: JAX cannot know how to sum gradients over them."""
     if axes := explicit_axes(batch):
         raise ValueError(
             f"The batches are sharded over Explicit mesh axes {sorted(axes)}: training needs Auto "

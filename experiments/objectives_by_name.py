@@ -66,7 +66,7 @@ def options_of(table: dict[str, Row], name: str, given: list[str]) -> dict[str, 
 def prepare(
     table: dict[str, Row], name: str, problem: Problem, given: list[str], params: Params, key: Key
 ) -> tuple[Objective, Params]:
-    """Return the objective of a name with its options, or refuse these, and what is trained."""
+    """Validate and return the objective with a name, with its options, and what it trains."""
     options, row = options_of(table, name, given), table[name]
     try:
         objective, params = row.make(problem, **options), row.start(problem, params, key)

@@ -7,7 +7,7 @@ from ebm_jax.types import Array
 
 
 def check_machine(params, wanted: type) -> None:
-    """Refuse parameters of another kind of machine, or whose shapes do not fit together."""
+    """Reject parameters of another kind of machine, or whose shapes do not fit together."""
     _checks.kind(params, wanted)
     shapes = {name: _checks.array(name, v).shape for name, v in params._asdict().items()}
     rows, columns = shapes["weights"][:1], shapes["weights"][1:]
@@ -25,7 +25,7 @@ def check_machine(params, wanted: type) -> None:
 
 
 def lattice(params, wanted: type, field_ndim: int) -> tuple[Array, Array]:
-    """Return coupling and field, at least in float32, or refuse them."""
+    """Validate and return coupling and field, at least in float32."""
     _checks.kind(params, wanted)
     coupling, field = (_checks.array(name, v) for name, v in params._asdict().items())
     if coupling.ndim or field.ndim != field_ndim:

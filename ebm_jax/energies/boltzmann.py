@@ -58,7 +58,7 @@ _BIAS |= {"visible_offset": "visible_bias", "hidden_offset": "hidden_bias"}
 
 
 def _units(params, wanted: type, name: str, x) -> Array:
-    """Return units as numbers of the parameters' type (at least float32), or refuse either."""
+    """Validate and return units as numbers of the parameters' type (at least float32)."""
     _parameters.check_machine(params, wanted)
     x, shape = _checks.array(name, x), jnp.shape(getattr(params, _BIAS[name]))
     if x.shape != shape:

@@ -71,7 +71,7 @@ def _vector(name: str, x, size: int | None = None, least: int = 1) -> Array:
 
 
 def _numbers(params, kind: type, *positive: str) -> None:
-    """Refuse parameters that are not of their kind, or one that is not one number (> 0)."""
+    """Reject parameters that are not of their kind, or one that is not one number (> 0)."""
     _checks.kind(params, kind)
     for name, value in params._asdict().items():
         _checks.scalar(name, _checks.array(name, value))

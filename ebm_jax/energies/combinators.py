@@ -17,7 +17,7 @@ def _several(name: str, energies: tuple[Energy, ...]) -> None:
 
 
 def _value(name: str, energy: Energy, args: tuple) -> Array:
-    """Return the energy of one configuration, or refuse what is no scalar."""
+    """Return the energy of one configuration; raise an error for a value that is not a scalar."""
     value = _checks.floating("energy", energy(*args))
     if value.ndim:
         raise ValueError(
@@ -41,7 +41,8 @@ def product(*energies: Energy) -> Energy:
         An energy of those arguments.
 
     Raises:
-        ValueError: no energy given, or one that is no scalar. TypeError: what is no function.
+        ValueError: no energy given, or one that is not a scalar. TypeError: a non-callable
+            argument.
 
     >>> float(product(lambda x: x**2, lambda x: 3 * x)(2.0))
     10.0
@@ -70,8 +71,8 @@ def mixture(*energies: Energy, log_weights=None) -> Energy:
         An energy of those arguments.
 
     Raises:
-        ValueError: no energy given, one that is no scalar, or log-weights of another shape.
-            TypeError: what is no function.
+        ValueError: no energy given, one that is not a scalar, or log-weights of another shape.
+            TypeError: a non-callable argument.
 
     >>> round(float(mixture(lambda x: x, lambda x: x)(0.0)), 4)  # -log 2
     -0.6931
@@ -102,7 +103,7 @@ def temper(energy: Energy, beta) -> Energy:
         An energy of the same arguments.
 
     Raises:
-        ValueError: a negative or infinite beta, several. TypeError: what is no function.
+        ValueError: a negative or infinite beta, several. TypeError: a non-callable argument.
 
     >>> float(temper(lambda x: x**2, 0.5)(2.0))
     2.0
@@ -130,7 +131,7 @@ def condition(energy: Energy, x) -> Energy:
         An energy of the remaining arguments.
 
     Raises:
-        TypeError: what is no function.
+        TypeError: a non-callable argument.
 
     >>> float(condition(lambda x, y: (y - x) ** 2, 1.0)(3.0))
     4.0

@@ -130,7 +130,7 @@ def potts(params: Potts, colours) -> Array:
         (), in nats at beta = 1.
 
     Raises:
-        TypeError: colours that are no integers. ValueError: a batch instead of one lattice.
+        TypeError: colours that are not integers. ValueError: a batch instead of one lattice.
 
     >>> import jax.numpy as jnp
     >>> float(potts(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8)))
@@ -154,7 +154,7 @@ def potts_logits(params: Potts, colours) -> Array:
         (rows, columns, q).
 
     Raises:
-        TypeError: colours that are no integers. ValueError: a batch instead of one lattice.
+        TypeError: colours that are not integers. ValueError: a batch instead of one lattice.
 
     >>> import jax.numpy as jnp
     >>> potts_logits(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8))[0, 0].tolist()

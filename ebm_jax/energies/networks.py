@@ -31,14 +31,14 @@ def _one_configuration(name: str, x: Array) -> Iterator[None]:
 
 
 def _counts(name: str, given) -> list[int]:
-    """Return a sequence of integers >= 1, one a layer, or refuse others."""
+    """Validate and return a sequence of integers >= 1, one a layer."""
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise TypeError(f"{name} must be a sequence of integers, got {given!r}.")
     return [_checks.count(name, one) for one in given]
 
 
 def _floating_dtype(dtype: DTypeLike | None) -> jnp.dtype | None:
-    """Return a floating type, None for None, or refuse others."""
+    """Validate and return a floating type, None for None."""
     if dtype is None:
         return None
     try:
@@ -257,7 +257,7 @@ def free_energy(joint: Callable[..., Array], *, beta=1.0) -> Energy:
         energy(params, x) -> ().
 
     Raises:
-        TypeError: what is no function. ValueError: a negative beta, several.
+        TypeError: a non-callable argument. ValueError: a negative beta, several.
 
     >>> import jax.numpy as jnp
     >>> float(free_energy(lambda params, x: params * x)(0.0, jnp.zeros(1)))

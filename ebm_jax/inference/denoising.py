@@ -31,8 +31,8 @@ def denoise(
 
     Raises:
         ValueError: a sigma that is negative or infinite, beta <= 0, several of either, positions
-            without a common leading axis, an energy that is no scalar. TypeError: positions
-            without a floating leaf, what is no function.
+            without a common leading axis, an energy that is not a scalar. TypeError: positions
+            without a floating leaf, a non-callable argument.
 
     >>> import jax.numpy as jnp
     >>> noisy = lambda x: x**2 / (2 * (1 + 0.25))  # data N(0, 1), noise 0.5

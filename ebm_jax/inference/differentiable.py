@@ -44,7 +44,7 @@ class ImplicitMinimum(NamedTuple):
 
 
 def _one(start: Position, energy: Energy) -> Position:
-    """Return the start as arrays, or refuse it or the energy."""
+    """Validate and return the start as arrays."""
     _checks.function("energy", energy)
     start = jax.tree.map(lambda leaf: _checks.floating("start", leaf), start)
     if not jax.tree.leaves(start):
@@ -86,8 +86,8 @@ def unroll(
         A ``Descent``.
 
     Raises:
-        ValueError: options out of range, noise without a key, an energy that is no scalar.
-            TypeError: a start that is not floating, an integer energy, what is no function.
+        ValueError: options out of range, noise without a key, an energy that is not a scalar.
+            TypeError: a start that is not floating, an integer energy, a non-callable argument.
 
     >>> import jax
     >>> def answer(f):
@@ -159,8 +159,8 @@ def implicit_minimum(
         An ``ImplicitMinimum``.
 
     Raises:
-        ValueError: num_iterations < 1, a tolerance <= 0, an energy that is no scalar, a y* unlike
-            the start. TypeError: a start that is not floating, what is no function.
+        ValueError: num_iterations < 1, a tolerance <= 0, an energy that is not a scalar, a y*
+            unlike the start. TypeError: a start that is not floating, a non-callable argument.
 
     >>> import jax
     >>> def answer(f):

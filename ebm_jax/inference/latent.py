@@ -41,8 +41,9 @@ def minimize_over(
         An energy of the remaining arguments.
 
     Raises:
-        ValueError: candidates without a common leading axis, an energy that is no scalar,
-            num_steps < 1. TypeError: an integer energy, what is no function or no optimizer.
+        ValueError: candidates without a common leading axis, an energy that is not a scalar,
+            num_steps < 1. TypeError: an integer energy, a non-callable argument, an invalid
+            optimizer.
 
     >>> import jax, jax.numpy as jnp
     >>> F = minimize_over(lambda y, z: (y - z) ** 2, jnp.array([-1.0, 1.0]))
@@ -95,9 +96,9 @@ def marginalize_over(
         An energy of the remaining arguments.
 
     Raises:
-        ValueError: candidates without a common leading axis, an energy that is no scalar, a
-            negative beta, log-weights of another shape. TypeError: an integer energy, what is no
-            function.
+        ValueError: candidates without a common leading axis, an energy that is not a scalar, a
+            negative beta, log-weights of another shape. TypeError: an integer energy, a
+            non-callable argument.
 
     >>> import jax.numpy as jnp
     >>> F = marginalize_over(lambda y, z: y * z, jnp.array([0.0, 2.0]), beta=0.0, mean=True)

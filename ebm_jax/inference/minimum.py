@@ -49,8 +49,8 @@ def argmin_over(energy: Energy, candidates: Position) -> tuple[Position, Array]:
         The candidate of lowest energy (the first of ties) and its energy, ().
 
     Raises:
-        ValueError: candidates without a common leading axis, an energy that is no scalar.
-            TypeError: an integer energy, what is no function.
+        ValueError: candidates without a common leading axis, an energy that is not a scalar.
+            TypeError: an integer energy, a non-callable argument.
 
     >>> import jax.numpy as jnp
     >>> y, f = argmin_over(lambda y: (y - 1.2) ** 2, jnp.arange(4.0))
@@ -89,9 +89,9 @@ def minimize(
         A ``Minimum``.
 
     Raises:
-        ValueError: starts without a common leading axis, an energy that is no scalar,
-            num_steps < 1, a tolerance <= 0. TypeError: an integer energy or start, what is no
-            function or no optimizer.
+        ValueError: starts without a common leading axis, an energy that is not a scalar,
+            num_steps < 1, a tolerance <= 0. TypeError: an integer energy or start, a
+            non-callable argument, an invalid optimizer.
 
     >>> import jax.numpy as jnp, optax
     >>> found = minimize(lambda y: (y - 3.0) ** 2, jnp.array([0.0, 9.0]), optimizer=optax.sgd(0.1))

@@ -177,7 +177,7 @@ def unit_columns(dictionary) -> Array:
         (d, k); NaN for a column that is zero.
 
     Raises:
-        TypeError: integers. ValueError: what is no matrix.
+        TypeError: integers. ValueError: an argument that is not a matrix.
 
     >>> import jax.numpy as jnp
     >>> unit_columns(jnp.array([[3.0], [4.0]])).ravel().tolist()

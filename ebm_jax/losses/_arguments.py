@@ -7,7 +7,7 @@ from ebm_jax.types import Array
 
 
 def check_pair(positive, negative) -> tuple[Array, Array]:
-    """Return the energies of right and wrong answers, or refuse them."""
+    """Validate and return the energies of right and wrong answers."""
     positive = _checks.floating("positive", positive)
     known = _checks.array("negative", negative)
     if jnp.issubdtype(known.dtype, jnp.integer):
@@ -30,7 +30,7 @@ def check_margin(name: str, value, *energies: Array) -> Array:
 
 
 def check_candidates(energies, label) -> tuple[Array, Array]:
-    """Return the energies of all candidates and the label, or refuse them."""
+    """Validate and return the energies of all candidates and the label."""
     energies = _checks.floating("energies", energies)
     return energies, _checks.labels(label, energies)
 

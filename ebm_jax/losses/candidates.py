@@ -239,7 +239,7 @@ def over_candidates(loss: Callable[..., Array], **options) -> Callable[[Array, A
     Returns:
         (energies (..., n), label (...)) -> loss (...).
     Raises:
-        TypeError: a loss that is no function, or is one over candidates already.
+        TypeError: a loss that is not callable, or is over candidates already.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax.losses import hinge

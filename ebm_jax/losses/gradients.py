@@ -241,7 +241,7 @@ def chain(derivative: ArrayLike, jacobian: PyTree) -> PyTree:
         The pytree of the parameters.
 
     Raises:
-        TypeError: a derivative that is not floating point. ValueError: one that is no vector, a
+        TypeError: a derivative that is not floating point. ValueError: one that is not a vector, a
             jacobian that has not its candidates on the leading axis.
 
     >>> import jax.numpy as jnp

@@ -55,7 +55,7 @@ def margin_condition(
     Raises:
         ValueError: a limit or spacing that is not positive, fewer than 8 points to the limit, a
             lowest that is not below the limit, a loss that is not elementwise or is NaN
-            somewhere. TypeError: what is no function or no number.
+            somewhere. TypeError: a non-callable argument or one that is not a number.
 
     >>> import functools
     >>> from ebm_jax import losses

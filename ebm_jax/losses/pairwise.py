@@ -14,7 +14,7 @@ What they share:
 * ``positive``: E+, floating, any shape; ``negative``: E-, floating, broadcasting.
 * ``margin``, ``ceiling``, ``gamma``: >= 0, broadcasting: an array is one a pair, m(y, y').
 * The result has the broadcast shape of all of these; in units of energy if nothing else is said.
-* Refused: TypeError for energies that are not floating point and for what is no array of real
+* Refused: TypeError for energies that are not floating point and for anything but an array of real
   numbers; ValueError for an option that is negative or NaN, and for shapes that do not broadcast.
 """
 

@@ -77,7 +77,7 @@ def contrast(
 
 
 def _same_kinds(batch: Position, chains: Position) -> None:
-    """Refuse batches that are no configurations like the chains: integers where these are floats.
+    """Reject batches that are not configurations like the chains: integers where these are floats.
 
     An energy of both would be of another scale for the data than for the chains.
     """
@@ -97,7 +97,7 @@ def _same_kinds(batch: Position, chains: Position) -> None:
 
 
 def check(energy: Energy, make_sampler: MakeSampler, num_steps: int, penalty: float) -> None:
-    """Refuse what the three objectives share."""
+    """Reject what the three objectives share."""
     _checks.function("energy", energy)
     _checks.function("make_sampler", make_sampler)
     _checks.count("num_steps", num_steps)
@@ -117,7 +117,7 @@ def means(positive: Array, negative: Array) -> Metrics:
 
 
 def perturbed(perturb: Perturbation, key: Key, positions: Position) -> Position:
-    """Return perturbed positions, constants, or refuse what is none."""
+    """Validate and return perturbed positions, constants."""
     found = perturb(key, positions)
     _checks.alike("What perturb returns", found, positions)
     return jax.lax.stop_gradient(found)

@@ -49,7 +49,7 @@ def amortized(energy: Energy, draw: Draw, *, num_samples: int) -> Objective:
 
     Raises:
         ValueError: num_samples < 1, log-densities that are not (n,). TypeError: parameters that
-            are no ``AmortizedParams``, draws that are no pair, what is no function.
+            are not ``AmortizedParams``, draws that are not a pair, a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> def draw(log_scale, key, n):

@@ -39,9 +39,9 @@ def contrastive(
         ``energy_negative`` and ``energy_gap``.
 
     Raises:
-        TypeError: batches that are no pairs, what is no function. ValueError: batches without a
-            common leading axis, proposals unlike y, an energy that is no scalar, a loss that is
-            not elementwise.
+        TypeError: batches that are not pairs, a non-callable argument. ValueError: batches without
+            a common leading axis, proposals unlike y, an energy that is not a scalar, a loss that
+            is not elementwise.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import losses
@@ -144,8 +144,8 @@ def by_sampling(energy: Energy, make_sampler: MakeSampler, *, num_steps: int) ->
         (params, key, x, y) -> y'.
 
     Raises:
-        ValueError: num_steps < 1. TypeError: answers without a floating leaf, what is no function
-            or makes no sampler.
+        ValueError: num_steps < 1. TypeError: answers without a floating leaf, a non-callable
+            argument, one that makes no sampler.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers

@@ -8,9 +8,10 @@ What they share:
 * batches x, on the leading axis: integer and boolean leaves are the variables, floating ones are
   given.
 
-Refused: TypeError for batches without an integer or boolean leaf, integer energies, what is no
-function; ValueError for batches without a common leading axis, an energy that is no scalar, and a
-variable that is none of its values. Where that is not known when traced, the loss is NaN.
+Refused: TypeError for batches without an integer or boolean leaf, integer energies, a
+non-callable argument; ValueError for batches without a common leading axis, an energy that is not a
+scalar, and a variable that is none of its values. Where that is not known when
+traced, the loss is NaN.
 """
 
 from collections.abc import Callable

@@ -49,7 +49,7 @@ def energy_discrepancy(
 
     Raises:
         ValueError: num_negatives < 1, a negative stabiliser, batches without a common leading
-            axis, a perturbation of another structure. TypeError: what is no function.
+            axis, a perturbation of another structure. TypeError: a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.objectives import gaussian_perturbation

@@ -3,7 +3,7 @@ r"""Matching a field: the gradient of the energy regresses on the straight way f
     x_t = (1 - t) x_0 + t x_1,   t ~ U[0, 1],   x_0 ~ N(0, I),   x_1 data
 
 The energy does not know the time t. Descending it carries noise to data; it is not yet the
-energy of a Gibbs distribution of the data, so that its values are no likelihoods:
+energy of a Gibbs distribution of the data, so that its values are not likelihoods:
 ``energy_matching`` makes it one near the data.
 
 What they share:
@@ -15,8 +15,8 @@ What they share:
 * batches x, on the leading axis; floating leaves are matched, the others (a class) given. Metric
   ``loss``, and ``loss_field``, the regression alone.
 
-Refused: TypeError for batches without a floating leaf, integer energies, what is no function;
-ValueError for batches without a common leading axis, an energy that is no scalar.
+Refused: TypeError for batches without a floating leaf, integer energies, a non-callable argument;
+ValueError for batches without a common leading axis, an energy that is not a scalar.
 """
 
 from collections.abc import Callable
@@ -195,7 +195,8 @@ def energy_matching(
         negatives (``energy_gap``, ``chains_nonfinite`` and so on).
 
     Raises:
-        ValueError: options out of range, batches of one example. TypeError: what is no number.
+        ValueError: options out of range, batches of one example. TypeError: an argument that is not
+            a number.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = energy_matching(lambda params, x: params * jnp.sum(x**2) / 2,

@@ -24,8 +24,8 @@ def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], A
         ``energy_right`` and ``energy_gap``, the most offending wrong energy minus the right one.
 
     Raises:
-        TypeError: integer energies, batches that are no pairs, labels that are no integers, what
-            is no function. ValueError: other shapes, labels out of range.
+        TypeError: integer energies, batches that are not pairs, labels that are not integers, a
+            non-callable argument. ValueError: other shapes, labels out of range.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import losses
@@ -58,7 +58,7 @@ def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], A
 
 
 def _joint_energies(joint: Callable[[Array], Array], batch) -> tuple[Array, Array]:
-    """Return the energies (batch, n) and the labels of a batch, or refuse it."""
+    """Validate and return the energies (batch, n) and the labels of a batch."""
     x, label = _checks.pair(batch)
     energies = _checks.floating("What joint returns", jax.vmap(joint)(x))
     if energies.ndim != 2:
@@ -90,8 +90,8 @@ def maximum_likelihood(
 
     Raises:
         ValueError: a beta that is not finite and > 0, log-weights of another shape, states or
-            batches without a common leading axis, an energy that is no scalar. TypeError: an
-            integer energy, what is no function.
+            batches without a common leading axis, an energy that is not a scalar. TypeError: an
+            integer energy, a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = maximum_likelihood(lambda params, x: params * x, jnp.array([0.0, 1.0]))
@@ -143,8 +143,8 @@ def push_down(energy: Energy) -> Objective:
         An ``Objective`` without state, of batches x; metric ``loss``.
 
     Raises:
-        ValueError: batches without a common leading axis, an energy that is no scalar. TypeError:
-            an integer energy, what is no function.
+        ValueError: batches without a common leading axis, an energy that is not a scalar.
+            TypeError: an integer energy, a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = push_down(lambda params, x: params * x)

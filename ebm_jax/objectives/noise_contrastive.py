@@ -11,7 +11,7 @@ What the forms share:
 
 Refused: ValueError for num_negatives < 1, batches without a common leading axis, negatives of
 other shapes; TypeError for a noise without sample or log_prob, batches of integers where the noise
-is floating point, integer energies, what is no function.
+is floating point, integer energies, a non-callable argument.
 """
 
 import jax
@@ -25,7 +25,7 @@ from ebm_jax.types import Array, Distribution, Energy, Key, Metrics, Objective, 
 
 
 def _like(batch: Position, negatives: Position, num: int) -> Position:
-    """Return negatives as constants in the types of the batch, or refuse them."""
+    """Validate and return negatives as constants in the types of the batch."""
 
     def kinds(tree: Position, axis: tuple) -> list:
         return [(axis + jnp.shape(x)[1:], str(jnp.result_type(x))) for x in jax.tree.leaves(tree)]

@@ -26,8 +26,8 @@ def gradient_penalty(energy: Energy) -> Objective:
         An ``Objective`` without state, of batches x on the leading axis; metric ``loss``.
 
     Raises:
-        ValueError: batches without a common leading axis, an energy that is no scalar. TypeError:
-            batches without a floating leaf, an integer energy, what is no function.
+        ValueError: batches without a common leading axis, an energy that is not a scalar.
+            TypeError: batches without a floating leaf, an integer energy, a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = gradient_penalty(lambda params, x: params * jnp.sum(x**2) / 2)

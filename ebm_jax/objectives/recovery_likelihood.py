@@ -42,7 +42,7 @@ def recovery_likelihood(
 
     Raises:
         ValueError: a sigma that is not finite and > 0, num_steps < 1. TypeError: batches without a
-            floating leaf, what is no function or makes no sampler.
+            floating leaf, a non-callable argument, one that makes no sampler.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers

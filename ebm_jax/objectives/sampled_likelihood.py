@@ -23,8 +23,8 @@ A chain that turns non-finite is left out of the loss and counted; a persistent 
 next time it is drawn. When none is left the loss is NaN, which training skips and counts.
 
 Refused: TypeError for integers where the chains are floats (images that are to be scaled), an
-integer energy, what is no function or makes no sampler; ValueError for batches without a common
-leading axis or of another structure than the chains, an energy that is no scalar.
+integer energy, a non-callable argument, one that makes no sampler; ValueError for batches without a
+common leading axis or of another structure than the chains, an energy that is not a scalar.
 """
 
 import functools
@@ -76,7 +76,7 @@ def _check_initial(initial: Distribution | Initial) -> None:
 
 
 def _initial(initial: Distribution | Initial, params: Params, key: Key, indices: Array) -> Position:
-    """Return the positions that chains start from, or refuse another number of them."""
+    """Return the positions that chains start from; raise an error for another number of them."""
     num = len(indices)
     if isinstance(initial, Distribution):
         start = initial.sample(key, num)
@@ -299,7 +299,7 @@ def persistent(
 
 
 def _check_restarts(num_chains: int, restart_fraction: float, burn_in: int) -> None:
-    """Refuse restarts so frequent that no chain gets to count."""
+    """Reject restarts so frequent that no chain gets to count."""
     _checks.fraction("restart_fraction", restart_fraction)
     _checks.scalar("restart_fraction", restart_fraction)
     _checks.count("burn_in", burn_in, 0)

@@ -14,8 +14,8 @@ What the forms share:
   number, only its variance.
 * batches x, on the leading axis; gradients are by floating leaves, others (a class) are given.
 
-Refused: TypeError for batches without a floating leaf, integer energies, what is no function;
-ValueError for batches without a common leading axis, an energy that is no scalar.
+Refused: TypeError for batches without a floating leaf, integer energies, a non-callable argument;
+ValueError for batches without a common leading axis, an energy that is not a scalar.
 """
 
 from collections.abc import Callable
@@ -136,8 +136,8 @@ def hutchinson_score_matching(energy: Energy, *, num_probes: int = 1) -> Objecti
 
         J(params) = mean_i |grad E(x_i)|^2 / 2 - mean_j v_ij^T Hess E(x_i) v_ij,   v = +-1
 
-    Its mean over the signs is ``score_matching``, at one Hessian-vector product a probe. Only what
-    the Hessian has off its diagonal adds variance.
+    Its mean over the signs is ``score_matching``; each probe costs one Hessian-vector product. Only
+    the Hessian's off-diagonal entries add variance.
     Source: Hutchinson (1990), A stochastic estimator of the trace of the influence matrix.
 
     Args:

@@ -56,8 +56,8 @@ def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None
 
     Raises:
         ValueError: a length that is not finite and > 0, batches of one, or without a common
-            leading axis, an energy that is no scalar. TypeError: batches without a floating leaf,
-            an integer energy, what is no function.
+            leading axis, an energy that is not a scalar. TypeError: batches without a floating
+            leaf, an integer energy, a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = kernelized_stein_discrepancy(lambda mu, x: jnp.sum((x - mu)**2) / 2, 1.0)

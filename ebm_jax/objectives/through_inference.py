@@ -17,7 +17,7 @@ def through_inference(
 
         L = mean_i loss(y*(params, x_i), y_i),   y* = argmin_y E(params, x_i, y), or near it
 
-    The energy is shaped only where descent passes: its values are no likelihoods. Source: Belanger
+    The energy is shaped only where descent passes: its values are not likelihoods. Source: Belanger
     et al. (2017), End-to-end learning for structured prediction energy networks; Du et al.
     (2022), Learning iterative reasoning through energy minimization.
 
@@ -31,8 +31,8 @@ def through_inference(
         An ``Objective`` without state, of batches (x, y); metric ``loss``.
 
     Raises:
-        TypeError: batches that are no pairs, what is no function. ValueError: batches without a
-            common leading axis, a loss that is no scalar.
+        TypeError: batches that are not pairs, a non-callable argument. ValueError: batches without
+            a common leading axis, a loss that is not a scalar.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import inference

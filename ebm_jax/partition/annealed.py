@@ -205,7 +205,7 @@ def anneal(
         The state at the last beta, and ``AnnealedInfo``, (n,) each.
 
     Raises:
-        ValueError: betas that are no vector, num_steps < 1, a fraction outside [0, 1], groups
+        ValueError: betas that are not a vector, num_steps < 1, a fraction outside [0, 1], groups
             that do not divide the chains equally.
 
     >>> import functools, jax, jax.numpy as jnp

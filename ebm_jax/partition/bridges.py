@@ -45,7 +45,7 @@ def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState)
         Carlo data, J. Comp. Phys. 22; Shirts and Chodera (2008) for the error.
 
     Raises:
-        ValueError: log-weights that are no vectors; chains that were resampled.
+        ValueError: log-weights that are not vectors; chains that were resampled.
 
     >>> import jax.numpy as jnp
     >>> found = bennett(jnp.array([1.0, 1.0, 1.0]), jnp.array([-1.0, -1.0]))
@@ -97,7 +97,7 @@ def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState)
 
 
 def _independent(name: str, side: ArrayLike | AnnealedState) -> ArrayLike:
-    """Return the log-weights of a side, or refuse resampled chains; NaN where traced."""
+    """Return the log-weights of a side; raise an error for resampled chains; NaN where traced."""
     if not isinstance(side, AnnealedState):
         return side
     resampled = jnp.any(side.groups != jnp.arange(side.groups.shape[0]))

@@ -45,7 +45,7 @@ def states(shape: int | tuple[int, ...], values=(0, 1)) -> Array:
 
 
 def _space(shape: tuple[int, ...], values) -> tuple[Array, int]:
-    """Return the values as an array, and the number of configurations, or refuse too many."""
+    """Return the values as an array and the number of configurations, at most 2^30."""
     values = jnp.asarray(_checks.values(values))
     num = values.shape[0] ** math.prod(shape)
     if num > _MOST_STATES:
@@ -84,7 +84,7 @@ def log_partition(
         (). Its gradient is minus beta times the expected gradient of the energy.
 
     Raises:
-        ValueError: more than 2^30 configurations, a negative beta, an energy that is no scalar.
+        ValueError: more than 2^30 configurations, a negative beta, an energy that is not a scalar.
 
     >>> import jax.numpy as jnp
     >>> round(float(log_partition(lambda x: -1.0 * jnp.sum(x), 10)), 4)  # 10 log(1 + e)

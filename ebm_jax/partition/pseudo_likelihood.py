@@ -14,7 +14,7 @@ def pseudo_log_likelihood(energy: Energy, x: Position, *, values=(0, 1), beta=1.
         log PL(x) = sum_i log P(x_i | all other x_j)
 
     of the Gibbs distribution of the energy. It needs n q energies. Its mean over data is highest
-    at the distribution of the data, as the likelihood's is; it is no likelihood of the model.
+    at the distribution of the data, as the likelihood's is; it is not a likelihood of the model.
     Source: J. Besag (1975), Statistical analysis of non-lattice data, The Statistician 24(3).
 
     Args:

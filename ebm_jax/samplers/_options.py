@@ -55,7 +55,7 @@ _RANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 def _value(name: str, value, step) -> Array:
-    """Return an option at a step, or refuse one that is no real number and no array of them."""
+    """Return an option at a step; raise an error for anything but real numbers."""
     value = value(step) if callable(value) else value
     array = _checks.array(name, value)
     if array.dtype == bool:
@@ -71,7 +71,7 @@ def _known(name: str, value) -> np.ndarray | None:
 
 
 def check(name: str, value) -> None:
-    """Refuse a value that is known not to be allowed; a schedule's value at step 0."""
+    """Reject a value that is known not to be allowed; a schedule's value at step 0."""
     known = _known(name, value)
     allowed, words = _RANGES[name]
     if known is not None and not np.all(allowed(known)):
@@ -80,7 +80,7 @@ def check(name: str, value) -> None:
 
 
 def check_all(options: Options) -> None:
-    """Refuse options that are known not to be allowed."""
+    """Reject options that are known not to be allowed."""
     if options.beta is not None and options.noise_sigma is not None:
         raise ValueError(
             f"Give beta ({options.beta}) or noise_sigma ({options.noise_sigma}), not both: "
@@ -98,7 +98,7 @@ def check_all(options: Options) -> None:
 
 
 def one_number(reason: str, options: Options) -> None:
-    """Refuse a step size or a noise that is an array."""
+    """Reject a step size or a noise that is an array."""
     first = jnp.zeros((), jnp.int32)
     shapes = [jnp.shape(_value("step_size", options.step_size, first))]
     shapes += [jnp.shape(_value("noise_sigma", options.noise_sigma, first))]

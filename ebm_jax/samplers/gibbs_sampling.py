@@ -86,7 +86,7 @@ class LatticeInfo(NamedTuple):
 
 
 def _start(position: Position, values: np.ndarray) -> Position:
-    """Return positions as arrays, or refuse them."""
+    """Validate and return positions as arrays."""
     check_chains(position)
     _discrete.check_position(position, values)
     return jax.tree.map(jnp.asarray, position)
@@ -186,7 +186,7 @@ def checkerboard_gibbs(
         ``LatticeState`` and ``LatticeInfo``; int8 takes the least memory.
 
     Raises:
-        TypeError: positions that are no integers, or of a type that cannot hold the values.
+        TypeError: positions that are not integers, or of a type that cannot hold the values.
             ValueError: an odd side, a negative beta, a site that is none of the values.
 
     >>> import jax, jax.numpy as jnp

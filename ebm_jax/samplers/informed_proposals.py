@@ -83,7 +83,7 @@ class _Target(NamedTuple):
 
 
 def _target(energy: Energy, values, one_hot: bool, beta, clamp: PyTree) -> _Target:
-    """Return the target of the options, or refuse them."""
+    """Validate and return the target of the options."""
     _checks.function("energy", energy)
     _checks.flag("one_hot", one_hot)
     _checks.nonnegative("beta", beta)

@@ -18,9 +18,9 @@ The options, the same for all three, are numbers or schedules, step () -> number
   they are.
 * ``bounds``: (low, high), numbers or arrays of one configuration: where chains may be.
 
-Anything else is refused: ValueError for a value out of range or a shape, TypeError for what is no
-number; positions need a common leading axis and a floating leaf, the energy must return a scalar.
-A schedule's later values that are out of range turn all chains NaN.
+Anything else is refused: ValueError for a value out of range or a shape, TypeError for options
+that are not numbers; positions need a common leading axis and a floating leaf, the energy must
+return a scalar. A schedule's later values that are out of range turn all chains NaN.
 """
 
 from collections.abc import Callable

@@ -141,7 +141,7 @@ def _leading(chains: PyTree) -> PyTree:
 
 
 def _num_chains(chains: PyTree, where: PyTree) -> int:
-    """Return the number of chains, or refuse leaves that disagree."""
+    """Return the number of chains; raise an error for leaves that disagree."""
     integers = all(isinstance(axis, int | np.integer) for axis in jax.tree.leaves(where))
     if not integers or jax.tree.structure(where) != jax.tree.structure(chains):
         raise ValueError(f"axes must have one integer for every leaf of the chains, got {where}.")
@@ -156,7 +156,7 @@ def _num_chains(chains: PyTree, where: PyTree) -> int:
 
 
 def _same_chains(name: str, given: PyTree, chains: PyTree, where: PyTree, num: int) -> None:
-    """Refuse chains of another structure, or of other shapes than ``num`` of these have."""
+    """Reject chains of another structure, or of other shapes than ``num`` of these have."""
 
     def wanted(axis: int, leaf: Array) -> tuple[int, ...]:
         shape = jnp.shape(leaf)

@@ -191,7 +191,7 @@ def run(
 
 
 def _check_state(sampler: Sampler, key: Key, state: Any) -> None:
-    """Refuse what is no state of the sampler: positions, most likely."""
+    """Reject anything that is not a state of the sampler; most likely it is positions."""
     try:
         jax.eval_shape(sampler.step, key, state)
     except (AttributeError, TypeError) as error:

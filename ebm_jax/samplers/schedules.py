@@ -101,7 +101,8 @@ def warming(step_size: ArrayLike, temperature: ArrayLike, *, onset: ArrayLike = 
         step () -> beta (), inf before the onset.
 
     Raises:
-        ValueError: values out of range, or several of them. TypeError: what is no number.
+        ValueError: values out of range, or several of them. TypeError: an argument that is not a
+            number.
 
     >>> beta = warming(0.1, 0.01, onset=0.5)
     >>> [round(float(beta(s)), 4) for s in (0, 5, 10, 100)]

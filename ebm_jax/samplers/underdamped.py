@@ -88,9 +88,9 @@ def baoab(
         A ``Sampler`` with ``UnderdampedState`` and ``UnderdampedInfo``; chains start at rest.
 
     Raises:
-        ValueError: step_size, mass or beta <= 0 or NaN, friction < 0, a step size that is no
-            scalar, an empty bounds, positions without a common leading axis, an energy that is
-            not scalar.
+        ValueError: step_size, mass or beta <= 0 or NaN, friction < 0, a step size that is not
+            a scalar, an empty bounds, positions without a common leading axis, an energy that is
+            not a scalar.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = baoab(lambda x: jnp.sum(x**2) / 2, step_size=0.5, friction=1.0)

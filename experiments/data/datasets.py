@@ -101,7 +101,7 @@ def read(name: str, data_dir: str | None) -> bytes:
 
 
 def _checked(path: Path, name: str) -> bytes:
-    """Return the unpacked bytes of a file that is there, or refuse it."""
+    """Validate and return the unpacked bytes of a file that is there."""
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content

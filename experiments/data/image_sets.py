@@ -126,8 +126,8 @@ def _read(which: str) -> _Found:
     if path.suffix == ".npz" and path.is_file():
         return _npz(path)
     raise UsageError(
-        f"{which!r} is no data set: allowed are {', '.join(NAMED)}, a file .npz that is there, and "
-        "a folder of images."
+        f"{which!r} is not a data set: allowed are {', '.join(NAMED)}, an existing "
+        ".npz file, and a folder of images."
     )
 
 
@@ -183,7 +183,7 @@ def _refuse_large(what: object, width: int, height: int) -> None:
 
 
 def _unit_interval(what: str, x: np.ndarray) -> np.ndarray:
-    """Return grey levels in [0, 1] of bytes, booleans or such numbers, or refuse others."""
+    """Validate and return grey levels in [0, 1] of bytes, booleans or such numbers."""
     if x.dtype == bool or (x.dtype == np.uint8 and x.max() <= 1):  # bits, or their bytes
         return x.astype(np.float32)
     if x.dtype == np.uint8:
@@ -300,7 +300,7 @@ def _open(file: Path) -> tuple[np.ndarray, bool]:
             "FOLDER/IMAGE, and either of them in FOLDER/train and FOLDER/test."
         )
     if file.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{file} is no image of the kinds allowed: {', '.join(SUFFIXES)}.")
+        raise UsageError(f"{file} is not an image of the kinds allowed: {', '.join(SUFFIXES)}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -353,7 +353,7 @@ def _is_scrambled(picture: Image.Image) -> bool:
 
 
 def _light(file: Path, picture: Image.Image) -> tuple[np.ndarray, bool]:
-    """Return the grey levels or colours of a picture in [0, 1], by its mode; or refuse it."""
+    """Validate and return the grey levels or colours of a picture in [0, 1], by its mode."""
     mode, upright = picture.mode, ImageOps.exif_transpose(picture)
     if mode == "F":
         return _unit_interval(str(file), np.asarray(upright)), False

@@ -45,7 +45,7 @@ OUTLIERS = ("noise", "shuffled", "inverted", "held_out")  # names of what is alw
 
 
 def outliers(test_x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Return what is no digit: uniform noise, every image with its pixels shuffled, inverted."""
+    """Return images that are not digits: uniform noise, shuffled pixels and inverted images."""
     rng = np.random.default_rng(seed)
     return {
         "noise": rng.random(test_x.shape, dtype=np.float32),

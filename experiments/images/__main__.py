@@ -80,7 +80,7 @@ def adopted(source: str) -> dict[str, Any]:
 def outlier_sets(
     outliers: list[str], shape: tuple[int, ...], data_dir: str | None
 ) -> dict[str, np.ndarray]:
-    """Return the user's outliers by name, or refuse a name that others have."""
+    """Return the user's outliers by name; raise an error for a name that others have."""
     found = {}
     for which in outliers:
         name = image_sets.name_of(which)

@@ -42,7 +42,8 @@ def load(workdir: Path | str) -> tuple[Callable, Any, Prepared, dict[str, str]]:
             generative=given["generative"],
         )
     except KeyError as error:
-        raise errors.UsageError(f"{workdir} is no run of images: it has no flag {error}.") from None
+        message = f"{workdir} is not a run of images: it has no flag {error}."
+        raise errors.UsageError(message) from None
     params = model.dense(parameters_of(workdir, model))
     return model.joint, params, Prepared(images, unseen, model), given
 

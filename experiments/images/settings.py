@@ -82,7 +82,7 @@ def settle(values: dict[str, Any], shape: tuple[int, ...], *, mesh: int = 1) -> 
 
 
 def _refuse(settings: Settings, shape: tuple[int, ...], mesh: int) -> None:
-    """Refuse settings that do not fit the images or one another."""
+    """Reject settings that do not fit the images or one another."""
     if settings.channels and min(shape[:2]) < KERNEL:
         raise errors.UsageError(
             f"--channels={','.join(map(str, settings.channels))} needs images of {KERNEL} pixels "

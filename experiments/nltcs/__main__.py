@@ -55,7 +55,7 @@ MOST_COLUMNS = 20
 
 
 def read_csv(path: str, seed: int) -> Bits:
-    """Return 7 tenths of a file's rows to train on, 1 to validate and 2 to test, or refuse it.
+    """Split a file's rows: 7 tenths to train on, 1 to validate and 2 to test.
 
     A first line of anything but numbers is taken for the columns' names.
     """

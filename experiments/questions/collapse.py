@@ -92,7 +92,7 @@ def without_training(train, record, seed: int):
     axes = np.linalg.svd(train - mean, full_matrices=False)[2]
     for rank in WIDTHS:
         kept = axes[:rank].T @ axes[:rank]
-        # The rounding of a perfect reconstruction is no energy.
+        # The rounding of a perfect reconstruction is not an energy.
         record(
             f"PCA {rank}",
             lambda y, kept=kept: ((y - mean - (y - mean) @ kept) ** 2).sum(1).round(6),

@@ -1,7 +1,7 @@
 r"""Reading words: the alignment of windows with a word, minimised or summed over all words.
 
 A word is spelt letter, separator, letter, separator, ...; so every sequence of window classes
-belongs to one word, and a repeated letter is no ambiguity. Over all words, or all but one, the
+belongs to one word, and a repeated letter is not an ambiguity. Over all words, or all but one, the
 recursion of ``ebm_jax.inference.alignment`` gives the exact minimum and the exact sum.
 
 Arrays have ONE example; vmap a batch. Energies are finite or +inf; padding is never read.

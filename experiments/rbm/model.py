@@ -49,7 +49,7 @@ def load(workdir: Path | str) -> tuple[Callable, CenteredRBM, dict[str, str]]:
     try:
         sizes = VISIBLE[given["dataset"]], int(given["hidden"])
     except KeyError as error:
-        raise errors.UsageError(f"{workdir} is no run of rbm: it has no flag {error}.") from None
+        raise errors.UsageError(f"{workdir} is not a run of rbm: it has no flag {error}.") from None
     shapes = sizes, sizes[:1], sizes[1:], sizes[:1], sizes[1:]
     like = CenteredRBM(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
     return energy, checkpoints.read_parameters(workdir / "parameters.npz", like), given

@@ -57,7 +57,7 @@ def flags_of(workdir: Path) -> dict[str, str]:
 
 
 def _refuse_other_flags(workdir: Path, theirs: str, ours: str) -> None:
-    """Refuse the workdir of a run with other flags, with the differences."""
+    """Reject the workdir of a run with other flags, with the differences."""
     there, here = (set(text.splitlines()) for text in (theirs, ours))
     if there != here:
         differences = f"it has {' '.join(sorted(there - here)) or 'no more'}"
@@ -111,11 +111,11 @@ def _identity(row: dict[str, float]) -> tuple:
 
 
 def _locked(workdir: Path, several: bool) -> filelock.FileLock:
-    """Return a lock held on a folder, or refuse the folder that another process writes to.
+    """Return a lock held on a folder; raise an error for the folder that another process writes to.
 
     The kernel releases it when the process ends, by kill -9 as well.
     """
-    # A process may open a run again: it is no other run.
+    # A process may open its own run again.
     lock = filelock.FileLock(workdir / ".lock", is_singleton=True, fallback_to_soft=False)
     try:
         try:

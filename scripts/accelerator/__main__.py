@@ -54,13 +54,13 @@ def driver() -> dict[str, str]:
 
 
 def chosen_parts(workdir: Path) -> list[parts.Part]:
-    """Return the parts that the flags name, or refuse an unknown name."""
+    """Return the parts that the flags name; raise an error for an unknown name."""
     known = parts.every(workdir, tiny=FLAGS.tiny, profiled=FLAGS.profile)
     unknown = [name for name in FLAGS.parts if name not in known]
     if unknown:
         raise errors.UsageError(
-            f"--parts={','.join(FLAGS.parts)} names {unknown[0]!r}, which is no part; allowed are "
-            f"{', '.join(known)}."
+            f"--parts={','.join(FLAGS.parts)} names {unknown[0]!r}, which is not a part; "
+            f"allowed are {', '.join(known)}."
         )
     return [part for name, part in known.items() if not FLAGS.parts or name in FLAGS.parts]
 

@@ -39,7 +39,7 @@ from scripts.leaderboard import page, problems, trials
 
 
 def jobs(budget: trials.Budget, workdir: Path) -> list[tuple]:
-    """Return a job an objective of every problem, or refuse the names."""
+    """Validate the names and return one job for each objective and problem."""
     chosen = list(problems.NAMES) if FLAGS.problems == ["all"] else FLAGS.problems
     if unknown := [name for name in chosen if name not in problems.NAMES]:
         raise errors.UsageError(

@@ -152,7 +152,7 @@ def collect(workdir: Path, planned: list[tuple]) -> None:
 
 
 def refuse_ignored() -> None:
-    """Refuse flags that the sweep would ignore."""
+    """Reject flags that the sweep would ignore."""
     if FLAGS["samples"].present and not FLAGS.random:
         raise errors.UsageError(
             f"--samples={FLAGS.samples} is given without --random: the sweep draws --samples "

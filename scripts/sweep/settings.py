@@ -30,7 +30,7 @@ for setting in settings:
         if name not in flags.FLAGS:
             negated = name.startswith("no") and name[2:] in flags.FLAGS
             hint = f"; write --{name[2:]}=false" if negated else ""
-            sys.exit(f"--{name} is no flag of {program}, nor of scripts.sweep{hint}.")
+            sys.exit(f"--{name} is not a flag of {program}, nor of scripts.sweep{hint}.")
     try:
         flags.FLAGS([program] + [f"--{name}={value}" for name, value in setting.items()])
     except flags.Error as error:
@@ -45,7 +45,7 @@ def _cells(text: str, delimiter: str, flag: str) -> list[str]:
         return [cell.strip() for cell in next(lines, [])]
     except csv.Error as error:
         raise errors.UsageError(
-            f"--{flag} has {text!r}, which is no line of CSV: {error}."
+            f"--{flag} has {text!r}, which is not a line of CSV: {error}."
         ) from None
 
 
@@ -149,13 +149,13 @@ def settings(
 
 
 def check(program: str, chosen: list[Setting]) -> None:
-    """Refuse a program that is not there, and any flag or value it would refuse."""
+    """Reject a program that is not there, and any flag or value it would refuse."""
     try:
         found = importlib.util.find_spec(program)
     except (ImportError, ValueError):
         found = None
     if not found:
-        raise errors.UsageError(f"--program={program} is no module that can be imported.")
+        raise errors.UsageError(f"--program={program} is not a module that can be imported.")
     answer = subprocess.run(
         [sys.executable, "-c", CHECK],
         input=json.dumps([program, chosen]),

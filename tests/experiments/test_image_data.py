@@ -425,7 +425,7 @@ def test_folders_that_are_refused(tmp_path):
     pictures(empty, [(4, 6)] * 2, [])
     refuses(empty, "class1 holds no image")
     eps = pictures(tmp_path / "eps", [(4, 6)] * 2, suffix="eps")
-    refuses(eps, "class0/0.eps is no image of the kinds allowed: .png, .jpg")
+    refuses(eps, "class0/0.eps is not an image of the kinds allowed: .png, .jpg")
     refuses(tmp_path, "class0 is a folder in a folder of images: allowed are FOLDER/CLASS/IMAGE")
     beside = tmp_path / "beside"
     pictures(beside, [(4, 6)] * 2)
@@ -438,6 +438,6 @@ def test_folders_that_are_refused(tmp_path):
     refuses(damaged, "1.png cannot be read")
     file.write_bytes(b"no picture")
     refuses(damaged, "1.png cannot be read")
-    refuses(tmp_path / "nowhere", "nowhere' is no data set")
+    refuses(tmp_path / "nowhere", "nowhere' is not a data set")
     (tmp_path / "torn.npz").write_bytes(io.BytesIO(b"PK\x03\x04torn").getvalue())
     refuses(tmp_path / "torn.npz", "torn.npz cannot be read")

@@ -683,7 +683,7 @@ def test_bad_flags_are_refused_before_any_work(program, given, message):
         (["--chains=99", "--buffer_size=300", "--groups=2"], "--groups=2 must divide --chains=99"),
         (["--generative=pcd", "--steps=0"], "--generative=pcd needs --steps >= 1, got 0"),
         (["--outliers=digits,digits"], "--outliers=digits: there are others of the name digits"),
-        (["--data=mnits"], "'mnits' is no data set: allowed are digits, mnist, notmnist, a file"),
+        (["--data=mnits"], "'mnits' is not a data set: allowed are digits, mnist, notmnist, a"),
     ],
 )
 def test_what_the_data_do_not_allow_is_refused(program, tmp_path, given, message):

@@ -138,7 +138,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
 
 def test_weights_of_another_program_are_refused(tmp_path):
     (tmp_path / "flags.txt").write_text("--steps=3\n", encoding="utf-8")
-    with pytest.raises(errors.UsageError, match="is no run of rbm: it has no flag 'dataset'"):
+    with pytest.raises(errors.UsageError, match="is not a run of rbm: it has no flag 'dataset'"):
         rbm_model.load(tmp_path)
 
 

@@ -205,7 +205,7 @@ def used(distribution):
 
 
 def refused_by_sampler(make, at, wrong):
-    """Return the refusals of every sampler: of what are no positions, and of what is no key."""
+    """Return the refusals of every sampler: of invalid positions and of invalid keys."""
     whole = jnp.issubdtype(at.dtype, jnp.integer)
     bad = (*BATCHES, *((at + 2, 1.0 * at, 0.5 * at) if whole else (at.astype(int),)), *wrong)
     refused = each(lambda x: steps(x)(make()), bad, "Positions|Units|Sites|variable")

@@ -132,7 +132,7 @@ def test_integer_leaves_travel_with_their_chain():
 
 
 def test_what_only_has_the_size_of_the_chains_stays_where_it_is():
-    """As many dimensions as chains: a leaf per dimension is no leaf per chain."""
+    """As many dimensions as chains: a leaf per dimension is not a leaf per chain."""
     n = 4
 
     def make_sampler(energy, beta):

@@ -225,7 +225,7 @@ def test_every_suite_has_a_part_and_the_limits_are_measured(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["--parts=roofs,nope"], "'nope', which is no part; allowed are roofs, ula"),
+        (["--parts=roofs,nope"], "'nope', which is not a part; allowed are roofs, ula"),
         (["--tiny", "--page=x.md"], "--page needs measured numbers"),
     ],
 )

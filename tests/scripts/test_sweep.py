@@ -220,29 +220,29 @@ def test_ctrl_c_lets_the_runs_save_and_leaves_none_behind(folder):
 
 
 BAD = {
-    "--grid=colour=red": "--colour is no flag of toy",
+    "--grid=colour=red": "--colour is not a flag of toy",
     "--grid=shape=round,square": "should be one of",
     "--grid=size=1,-1": "flag --size=-1",
     "--grid=size": "write name=value,value",
-    '--grid=size="1,2': "no line of CSV",
+    '--grid=size="1,2': "not a line of CSV",
     "--grid=size=1,1": "a value of it twice",
     "--grid=seed=1": "use --seeds",
     "--grid=size=1 --zipped=size=2": "more than one of",
     "--zipped=size=1,2;pause=1,2,3": "size 2, pause 3",
     "--random=size=5:1": "write low:high",
     "--random=size=0:1:log": "(above 0)",
-    "--program=no.such": "no module",
+    "--program=no.such": "not a module",
     "--workdir=": "must both be set",
     "--cluster=slurm": "needs sbatch and srun",
     "--cluster_options=colour=red": "needs --cluster=slurm",
-    "--colour=red": "--colour is no flag of toy, nor of scripts.sweep",
+    "--colour=red": "--colour is not a flag of toy, nor of scripts.sweep",
     "--shape=square": "should be one of",
     "--noperishable": "write --perishable=false",
     "--size=1 --size=2": '--grid="size=1,2"',
     "--size=1 --grid=size=1,2": "--size=1 fixes a flag",
     "--samples=3": '--grid="samples=3"',
     "--num_processes=2": "every run is one process",
-    "--program=experiments.rbm --hiden=3": "--hiden is no flag of experiments.rbm",
+    "--program=experiments.rbm --hiden=3": "--hiden is not a flag of experiments.rbm",
 }
 
 
@@ -311,7 +311,7 @@ def test_a_metric_that_no_run_has_is_told_and_nothing_is_lost(folder):
     assert counts(last) == (3, 0, 0)
     assert errors.count("warning: no finished run has the number --metric=acuracy") == 1
     assert errors.strip().splitlines()[-1].startswith("error: no finished run has the number")
-    assert "their numbers are: accuracy, size." in errors  # the name of a run is no number
+    assert "their numbers are: accuracy, size." in errors  # the name of a run is not a number
     # A wider sweep knows it before it starts anything.
     code, _, errors = sweep(folder, "--grid=size=1,2,3,4", wrong)
     assert code == 1
