@@ -1,5 +1,6 @@
 """Independent answers: NumPy enumeration, quadrature and finite differences in float64."""
 
+import itertools
 import math
 
 import numpy as np
@@ -38,3 +39,22 @@ def finite_difference(function, x, step=1e-6):
         bump[i] = step
         gradient[i] = (float(function(x + bump)) - float(function(x - bump))) / (2 * step)
     return gradient
+
+
+def alignments(windows, labels):
+    """Enumerate every monotone onto path, (C(L-1, T-1), L)."""
+    steps = itertools.combinations(range(1, windows), labels - 1)
+    return np.array([[sum(s <= i for s in cut) for i in range(windows)] for cut in steps])
+
+
+def alignment_energies(energies, num_labels=None):
+    """Return every path, and its energy, the sum over its cells."""
+    z = alignments(len(energies), num_labels or energies.shape[1])
+    return z, energies[np.arange(len(energies)), z].sum(axis=1)
+
+
+def soft_minimum(values, beta):
+    """-log(sum exp(-beta E)) / beta, and the least at beta = inf."""
+    values = np.asarray(values, np.float64)
+    low = values.min()
+    return low if beta == np.inf else low - np.log(np.exp(-beta * (values - low)).sum()) / beta

@@ -5,28 +5,12 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from ebm_jax.inference import alignment
 from experiments.questions import word_reader
 from experiments.questions.word_reader import NO_WORD, Word
-
-
-def paths(windows, labels):
-    """Enumerate every monotone onto path, (C(L-1, T-1), L)."""
-    steps = itertools.combinations(range(1, windows), labels - 1)
-    return np.array([[sum(s <= i for s in cut) for i in range(windows)] for cut in steps])
-
-
-def path_energies(energies, num_labels=None):
-    z = paths(len(energies), num_labels or energies.shape[1])
-    return z, energies[np.arange(len(energies)), z].sum(axis=1)
-
-
-def soft_minimum(values, beta):
-    values = np.asarray(values, np.float64)
-    low = values.min()
-    return low if beta == np.inf else low - np.log(np.exp(-beta * (values - low)).sum()) / beta
 
 
 def random_energies(*shape, seed=0):
@@ -59,7 +43,7 @@ def over_all_words(energies, beta, *without):
 def word_energies(energies, words, beta):
     separator = energies.shape[1] - 1
     spelt = [energies[:, [c for letter in w for c in (letter, separator)]] for w in words]
-    return np.array([soft_minimum(path_energies(e)[1], beta) for e in spelt])
+    return np.array([oracles.soft_minimum(oracles.alignment_energies(e)[1], beta) for e in spelt])
 
 
 @pytest.mark.parametrize("beta", [0.6, 3.0, np.inf])
@@ -69,8 +53,8 @@ def test_free_energy_over_all_words_is_that_of_enumeration(beta):
         words = all_words(6, 2)
         each = word_energies(energies, words, beta)
         found, without = over_all_words(energies, beta, *(padded_words(words, n) for n in (3, 5)))
-        np.testing.assert_allclose(found, soft_minimum(each, beta), rtol=1e-12)
-        rest = [soft_minimum(np.delete(each, i), beta) for i in range(len(words))]
+        np.testing.assert_allclose(found, oracles.soft_minimum(each, beta), rtol=1e-12)
+        rest = [oracles.soft_minimum(np.delete(each, i), beta) for i in range(len(words))]
         for found in without:
             np.testing.assert_allclose(found, rest, rtol=1e-12)
 

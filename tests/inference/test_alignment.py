@@ -1,33 +1,16 @@
 import functools
-import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from ebm_jax.inference import alignment
 
 SIZES = [(1, 1), (4, 1), (3, 3), (8, 4)]
 BETAS = [1e-6, 0.3, 1.0, 40.0]
-
-
-def paths(windows, labels):
-    """Enumerate every monotone onto path, (C(L-1, T-1), L)."""
-    steps = itertools.combinations(range(1, windows), labels - 1)
-    return np.array([[sum(s <= i for s in cut) for i in range(windows)] for cut in steps])
-
-
-def path_energies(energies, num_labels=None):
-    z = paths(len(energies), num_labels or energies.shape[1])
-    return z, energies[np.arange(len(energies)), z].sum(axis=1)
-
-
-def soft_minimum(values, beta):
-    values = np.asarray(values, np.float64)
-    low = values.min()
-    return low if beta == np.inf else low - np.log(np.exp(-beta * (values - low)).sum()) / beta
 
 
 def random_energies(*shape, seed=0):
@@ -47,7 +30,7 @@ best_path = jax.jit(alignment.best_path)
 @pytest.mark.parametrize("size", SIZES)
 def test_there_are_binomially_many_paths(size):
     windows, labels = size
-    assert len(paths(*size)) == math.comb(windows - 1, labels - 1)
+    assert len(oracles.alignments(*size)) == math.comb(windows - 1, labels - 1)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -55,13 +38,13 @@ def test_there_are_binomially_many_paths(size):
 def test_free_energy_and_its_gradient_are_those_of_enumeration(size, beta):
     with jax.enable_x64(True):
         energies = random_energies(*size)
-        z, of_path = path_energies(energies)
+        z, of_path = oracles.alignment_energies(energies)
         value, gradient = value_and_gradient(energies, beta)
-        np.testing.assert_allclose(value, soft_minimum(of_path, beta), rtol=1e-12)
+        np.testing.assert_allclose(value, oracles.soft_minimum(of_path, beta), rtol=1e-12)
         if beta == np.inf:
             p = of_path == of_path.min()
         else:
-            p = np.exp(-beta * (of_path - soft_minimum(of_path, beta)))
+            p = np.exp(-beta * (of_path - oracles.soft_minimum(of_path, beta)))
         posterior = np.einsum("p,plt->lt", p, np.eye(size[1])[z])
         np.testing.assert_allclose(gradient, posterior, atol=1e-10)
 
@@ -86,7 +69,7 @@ def test_gradient_is_that_of_finite_differences(beta, mean):
 @pytest.mark.parametrize("beta", [0.0, 1e-30, 1e-6, 1e-2, 1.0, np.inf])
 def test_mean_form_is_accurate_in_single_precision_down_to_beta_zero(beta):
     energies = random_energies(9, 4, seed=2).astype(np.float32)
-    _, of_path = path_energies(energies.astype(np.float64))
+    _, of_path = oracles.alignment_energies(energies.astype(np.float64))
     low, gaps = of_path.min(), of_path - of_path.min()
     if beta in (0.0, np.inf):
         exact = of_path.mean() if beta == 0 else low
@@ -107,7 +90,7 @@ def test_sum_form_at_beta_zero_diverges_unless_there_is_one_path():
 def test_best_path_is_the_lowest_of_all(size):
     with jax.enable_x64(True):
         energies = random_energies(*size, seed=3)
-        z, of_path = path_energies(energies)
+        z, of_path = oracles.alignment_energies(energies)
         path, energy = best_path(energies)
         assert path.tolist() == z[of_path.argmin()].tolist()
         np.testing.assert_allclose(energy, of_path.min(), rtol=1e-12)
@@ -142,8 +125,8 @@ def test_padding_is_never_read_even_under_jit_and_vmap(beta):
         np.asarray, aligned(padded, *np.array(counts).T, beta)
     )
     for i, (n, t) in enumerate(counts[:-1]):
-        z, of_path = path_energies(energies[:n, :t].astype(np.float64))
-        np.testing.assert_allclose(found[i], soft_minimum(of_path, beta), rtol=1e-5)
+        z, of_path = oracles.alignment_energies(energies[:n, :t].astype(np.float64))
+        np.testing.assert_allclose(found[i], oracles.soft_minimum(of_path, beta), rtol=1e-5)
         np.testing.assert_allclose(lowest[i], of_path.min(), rtol=1e-5)
         assert found_paths[i].tolist() == [*z[of_path.argmin()], *[-1] * (7 - n)]
         np.testing.assert_allclose(gradients[i].sum(), n, rtol=1e-5)
@@ -158,10 +141,10 @@ def test_padding_is_never_read_even_under_jit_and_vmap(beta):
 def test_an_infinite_energy_forbids_and_has_no_gradient(beta):
     energies = random_energies(6, 3, seed=5).astype(np.float32)
     energies[2, 1] = energies[4, 2] = np.inf
-    _, of_path = path_energies(energies.astype(np.float64))
+    _, of_path = oracles.alignment_energies(energies.astype(np.float64))
     finite = of_path[np.isfinite(of_path)]
     value, gradient = value_and_gradient(energies, beta)
-    np.testing.assert_allclose(value, soft_minimum(finite, beta), rtol=1e-5)
+    np.testing.assert_allclose(value, oracles.soft_minimum(finite, beta), rtol=1e-5)
     assert np.isfinite(gradient).all()
     assert gradient[2, 1] == gradient[4, 2] == 0
     nothing = free_energy(np.full((3, 2), np.inf, np.float32), beta)
