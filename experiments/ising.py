@@ -61,7 +61,7 @@ def closed_form(side: int, couplings: np.ndarray) -> dict[str, np.ndarray]:
     with jax.enable_x64(True):
 
         def log_z(coupling):
-            return exact.log_partition_ising(coupling, (side, side))
+            return exact.log_partition(Ising(coupling), (side, side))
 
         slope, curvature = jax.grad(log_z), jax.grad(jax.grad(log_z))
         both = jit(jax.vmap(lambda k: (-slope(k), k**2 * curvature(k))))

@@ -1,4 +1,4 @@
-"""Checks of the parameters of Boltzmann machines and of lattices."""
+"""Checks of the parameters of closed forms, Boltzmann machines and lattices."""
 
 import jax.numpy as jnp
 
@@ -35,3 +35,39 @@ def lattice(params, wanted: type, field_ndim: int) -> tuple[Array, Array]:
         )
     dtype = jnp.promote_types(jnp.result_type(*params), jnp.float32)
     return coupling.astype(dtype), field.astype(dtype)
+
+
+def numbers(params, wanted: type, *positive: str) -> None:
+    """Reject parameters that are not of their kind, or one that is not one number (> 0)."""
+    _checks.kind(params, wanted)
+    for name, value in params._asdict().items():
+        _checks.scalar(name, _checks.array(name, value))
+        if name in positive:
+            _checks.positive(name, value)
+
+
+def gaussian(params, wanted: type) -> tuple[Array, Array]:
+    """Validate and return mean and precision."""
+    _checks.kind(params, wanted)
+    mean = _checks.array("mean", params.mean)
+    precision = _checks.array("precision", params.precision)
+    if mean.ndim != 1 or precision.shape not in (mean.shape, 2 * mean.shape):
+        raise ValueError(
+            "A Gaussian has a mean (d,) and a precision (d, d) or (d,), got "
+            f"{mean.shape} and {precision.shape}."
+        )
+    return mean, precision
+
+
+def mixture(params, wanted: type) -> tuple[Array, Array, Array]:
+    """Validate and return means, log-weights and sigma."""
+    _checks.kind(params, wanted)
+    means, weights = (_checks.array(n, getattr(params, n)) for n in ("means", "log_weights"))
+    sigma = _checks.array("sigma", params.sigma)
+    _checks.positive("sigma", params.sigma)
+    if means.ndim != 2 or weights.shape != means.shape[:1] or sigma.ndim:
+        raise ValueError(
+            "A GaussianMixture has means (k, d), log_weights (k,) and one sigma (), got "
+            f"{means.shape}, {weights.shape} and {sigma.shape}."
+        )
+    return means, weights, sigma

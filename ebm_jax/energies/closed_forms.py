@@ -1,9 +1,8 @@
 r"""Energies in closed form, energy(params, x) -> ().
 
 Each takes its parameters first, a NamedTuple, so that ``jax.grad`` reaches them and
-``functools.partial(gaussian, params)`` is the energy of x alone that samplers take. Where the
-partition function Z(beta) = int exp(-beta E(x)) dx is known, ``log_partition_...`` gives it, for
-finite beta > 0 (one number, or an array of them): it diverges at 0.
+``functools.partial(gaussian, params)`` is the energy of x alone that samplers take.
+``partition.exact.log_partition`` takes the same parameters where the partition function is known.
 
 Parameters of another kind raise TypeError, of another shape ValueError; so does, where it is known
 when traced, a sigma or a width that is not finite and > 0.
@@ -11,10 +10,10 @@ when traced, a sigma or a width that is not finite and > 0.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks, gibbs
+from ebm_jax.energies import _parameters
 from ebm_jax.types import Array
 
 
@@ -70,40 +69,6 @@ def _vector(name: str, x, size: int | None = None, least: int = 1) -> Array:
     return x
 
 
-def _numbers(params, kind: type, *positive: str) -> None:
-    """Reject parameters that are not of their kind, or one that is not one number (> 0)."""
-    _checks.kind(params, kind)
-    for name, value in params._asdict().items():
-        _checks.scalar(name, _checks.array(name, value))
-        if name in positive:
-            _checks.positive(name, value)
-
-
-def _gaussian(params: Gaussian) -> tuple[Array, Array]:
-    _checks.kind(params, Gaussian)
-    mean = _checks.array("mean", params.mean)
-    precision = _checks.array("precision", params.precision)
-    if mean.ndim != 1 or precision.shape not in (mean.shape, 2 * mean.shape):
-        raise ValueError(
-            "A Gaussian has a mean (d,) and a precision (d, d) or (d,), got "
-            f"{mean.shape} and {precision.shape}."
-        )
-    return mean, precision
-
-
-def _mixture(params: GaussianMixture) -> tuple[Array, Array, Array]:
-    _checks.kind(params, GaussianMixture)
-    means, weights = (_checks.array(n, getattr(params, n)) for n in ("means", "log_weights"))
-    sigma = _checks.array("sigma", params.sigma)
-    _checks.positive("sigma", params.sigma)
-    if means.ndim != 2 or weights.shape != means.shape[:1] or sigma.ndim:
-        raise ValueError(
-            "A GaussianMixture has means (k, d), log_weights (k,) and one sigma (), got "
-            f"{means.shape}, {weights.shape} and {sigma.shape}."
-        )
-    return means, weights, sigma
-
-
 def gaussian(params: Gaussian, x) -> Array:
     r"""Return the quadratic energy of a Gaussian.
 
@@ -123,30 +88,9 @@ def gaussian(params: Gaussian, x) -> Array:
     >>> float(gaussian(Gaussian(jnp.zeros(2), jnp.ones(2)), jnp.array([3.0, 4.0])))
     12.5
     """
-    mean, precision = _gaussian(params)
+    mean, precision = _parameters.gaussian(params, Gaussian)
     d = _vector("gaussian", x, mean.shape[0]) - mean
     return 0.5 * jnp.dot(d, precision @ d if precision.ndim == 2 else precision * d)
-
-
-def log_partition_gaussian(params: Gaussian, *, beta=1.0) -> Array:
-    r"""Return log Z = d/2 log(2 pi / beta) - 1/2 log det Lambda.
-
-    NaN where the precision is not positive definite.
-
-    >>> import jax.numpy as jnp
-    >>> round(float(log_partition_gaussian(Gaussian(jnp.zeros(2), jnp.ones(2)))), 4)  # log 2 pi
-    1.8379
-    """
-    _checks.positive("beta", beta)
-    _, precision = _gaussian(params)
-    if precision.ndim == 2:
-        wide = precision.astype(jnp.promote_types(precision.dtype, jnp.float32))
-        # Of a matrix that is not symmetric the energy, too, sees the symmetric part.
-        root = jnp.diagonal(jnp.linalg.cholesky(wide))
-        log_det = 2 * jnp.log(root).sum().astype(precision.dtype)
-    else:
-        log_det = jnp.log(precision).sum()
-    return 0.5 * (precision.shape[0] * jnp.log(2 * jnp.pi / beta) - log_det)
 
 
 def gaussian_mixture(params: GaussianMixture, x) -> Array:
@@ -169,23 +113,12 @@ def gaussian_mixture(params: GaussianMixture, x) -> Array:
     >>> round(float(gaussian_mixture(params, jnp.zeros(1))), 4)  # log(2 pi) / 2
     0.9189
     """
-    means, weights, sigma = _mixture(params)
+    means, weights, sigma = _parameters.mixture(params, GaussianMixture)
     x = _vector("gaussian_mixture", x, means.shape[1])
     squares = jnp.sum((x - means) ** 2, axis=-1)
     normaliser = means.shape[1] * (jnp.log(sigma) + 0.5 * jnp.log(2 * jnp.pi))
     components = 0.5 * squares / sigma**2 + normaliser
     return gibbs.free_energy(components, log_weights=weights)
-
-
-def log_partition_gaussian_mixture(params: GaussianMixture) -> Array:
-    r"""Return log Z = log sum_k w_k, at beta = 1 alone: other temperatures have no closed form.
-
-    >>> import jax.numpy as jnp
-    >>> params = GaussianMixture(jnp.zeros((2, 1)), jnp.log(jnp.array([0.25, 0.75])), 1.0)
-    >>> abs(float(log_partition_gaussian_mixture(params))) < 1e-6
-    True
-    """
-    return jax.nn.logsumexp(_mixture(params)[1])
 
 
 def double_well(params: DoubleWell, x) -> Array:
@@ -208,7 +141,7 @@ def double_well(params: DoubleWell, x) -> Array:
     >>> float(double_well(well, jnp.array([0.0]))), float(double_well(well, jnp.array([1.0])))
     (2.0, 0.0)
     """
-    _numbers(params, DoubleWell)
+    _parameters.numbers(params, DoubleWell)
     x = _vector("double_well", x)
     well = params.barrier * (x[0] ** 2 - 1) ** 2 + params.tilt * x[0]
     return well + 0.5 * jnp.sum(x[1:] ** 2)
@@ -235,20 +168,9 @@ def rosenbrock(params: Rosenbrock, x) -> Array:
     >>> float(rosenbrock(Rosenbrock(1.0, 100.0), jnp.array([1.0, 1.0])))
     0.0
     """
-    _numbers(params, Rosenbrock)
+    _parameters.numbers(params, Rosenbrock)
     x = _vector("rosenbrock", x, 2)
     return (params.a - x[0]) ** 2 + params.b * (x[1] - x[0] ** 2) ** 2
-
-
-def log_partition_rosenbrock(params: Rosenbrock, *, beta=1.0) -> Array:
-    r"""Return log Z = log(pi / beta) - 1/2 log b: the inner integral does not depend on x_1.
-
-    >>> round(float(log_partition_rosenbrock(Rosenbrock(1.0, 1.0))), 4)  # log pi
-    1.1447
-    """
-    _numbers(params, Rosenbrock, "b")
-    _checks.positive("beta", beta)
-    return jnp.log(jnp.pi / beta) - 0.5 * jnp.log(params.b)
 
 
 def funnel(params: Funnel, x) -> Array:
@@ -272,27 +194,12 @@ def funnel(params: Funnel, x) -> Array:
     >>> float(funnel(Funnel(3.0), jnp.array([0.0, 2.0])))
     2.0
     """
-    _numbers(params, Funnel, "sigma")
+    _parameters.numbers(params, Funnel, "sigma")
     x = _vector("funnel", x, least=2)
     v, rest = x[0], x[1:]
     # Each scaled before it is squared: 0 exp(-v) is 0 deep in the neck, not NaN.
     neck = 0.5 * (jnp.sum((rest * jnp.exp(-v / 2)) ** 2) + rest.shape[0] * v)
     return 0.5 * (v / params.sigma) ** 2 + neck
-
-
-def log_partition_funnel(params: Funnel, dimension: int, *, beta=1.0) -> Array:
-    r"""Return log Z of the funnel in ``dimension`` coordinates.
-
-        log Z = d/2 log(2 pi / beta) + log s + [(d - 1) (1 - beta) s]^2 / (8 beta)
-
-    >>> round(float(log_partition_funnel(Funnel(3.0), 2)), 4)  # log(2 pi 3)
-    2.9365
-    """
-    _numbers(params, Funnel, "sigma")
-    _checks.positive("beta", beta)
-    rest = _checks.count("dimension", dimension) - 1
-    tilt = (rest * (1 - beta) * params.sigma) ** 2 / (8 * beta)
-    return 0.5 * dimension * jnp.log(2 * jnp.pi / beta) + jnp.log(params.sigma) + tilt
 
 
 def ring(params: Ring, x) -> Array:
@@ -316,24 +223,8 @@ def ring(params: Ring, x) -> Array:
     >>> float(ring(Ring(radius=1.0, width=0.5), jnp.array([0.0, 2.0])))
     2.0
     """
-    _numbers(params, Ring, "width")
+    _parameters.numbers(params, Ring, "width")
     x = _vector("ring", x, 2)
     square = jnp.sum(x**2)
     radius = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
     return 0.5 * ((radius - params.radius) / params.width) ** 2
-
-
-def log_partition_ring(params: Ring, *, beta=1.0) -> Array:
-    r"""Return log Z of the ring, an integral over the radius with s = w / sqrt(beta).
-
-        Z = 2 pi [s^2 exp(-r^2 / 2 s^2) + r s sqrt(pi / 2) (1 + erf(r / s sqrt 2))]
-
-    >>> round(float(log_partition_ring(Ring(radius=0.0, width=1.0))), 4)  # log 2 pi
-    1.8379
-    """
-    _numbers(params, Ring, "width")
-    _checks.nonnegative("radius", params.radius)
-    _checks.positive("beta", beta)
-    s, r = params.width / jnp.sqrt(beta), params.radius
-    bulk = r * s * jnp.sqrt(jnp.pi / 2) * (1 + jax.lax.erf(jnp.asarray(r / (s * jnp.sqrt(2.0)))))
-    return jnp.log(2 * jnp.pi * (s**2 * jnp.exp(-0.5 * (r / s) ** 2) + bulk))

@@ -1,4 +1,4 @@
-r"""Exact partition functions of discrete models: by enumeration in blocks, and in closed form.
+r"""Exact partition functions: in closed form, and by enumeration in blocks.
 
 In float64 (``jax_enable_x64``, float64 parameters) the answers are right to about 1e-12 of log Z;
 in float32 to about 1e-6 of the largest energy, from the energies themselves: sums are taken over
@@ -6,6 +6,8 @@ blocks and then over the blocks' sums, so the number of states adds nothing to t
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +16,20 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _platform, gibbs
 from ebm_jax._trees import check_energy
-from ebm_jax.energies import _parameters
+from ebm_jax.energies import (
+    Funnel,
+    Gaussian,
+    GaussianMixture,
+    Ring,
+    Rosenbrock,
+    _parameters,
+    lattice,
+)
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
+from ebm_jax.partition import _closed_forms
 from ebm_jax.types import Array, Energy
+
+Model = Gaussian | GaussianMixture | Rosenbrock | Funnel | Ring | RBM | GaussianRBM | lattice.Ising
 
 _BLOCK = {"on_cpu": 2**10, "elsewhere": 2**16}  # states that are evaluated at once, at most
 _MOST_STATES = 2**30
@@ -64,34 +77,90 @@ def _decode(number: Array, values: Array, shape: tuple[int, ...]) -> Array:
 
 
 def log_partition(
-    energy: Energy, shape: int | tuple[int, ...], *, values=(0, 1), beta=1.0
+    energy: Energy | Model,
+    shape: int | tuple[int, ...] | None = None,
+    *,
+    values: ArrayLike | None = None,
+    beta: ArrayLike = 1.0,
 ) -> Array:
-    r"""Return log Z of any energy of discrete variables, by enumeration.
+    r"""Return log Z of a model, in closed form or by enumeration.
 
-        log Z = log sum_x exp(-beta E(x)),    x in values^shape
+    .. math:: \log Z = \log \sum_x \exp(-\beta E(x)) \text{, or the integral over } x
 
-    The states are made, evaluated and summed in blocks, backwards too: the memory, of the
-    gradient as well, is that of a block. Over given states, ``gibbs.log_partition`` of their
-    energies is the same.
+    An energy of discrete variables is enumerated over ``values``\ :sup:`shape`, in blocks: the
+    memory, of the gradient as well, is that of a block. Over given states, ``gibbs.log_partition``
+    of their energies is the same. Parameters have a formula of their own:
+
+    ===================  ==========================================================================
+    ``Gaussian``         d/2 log(2 pi / beta) - 1/2 log det Lambda; NaN if the precision is not
+                         positive definite
+    ``GaussianMixture``  log sum_k w_k, at beta = 1 alone (NaN at others under ``jit``)
+    ``Rosenbrock``       log(pi / beta) - 1/2 log b
+    ``Funnel``           d/2 log(2 pi / beta) + log s + [(d - 1) (1 - beta) s]^2 / (8 beta), d
+                         given by ``shape``
+    ``Ring``             log 2 pi [t^2 exp(-r^2 / 2 t^2) + r t sqrt(pi / 2) (1 + erf(r / t sqrt 2))]
+                         with t = w / sqrt(beta)
+    ``RBM``              enumeration of the smaller side, at most 30 units
+    ``GaussianRBM``      enumeration of the hidden units, at most 30
+    ``Ising``            Kaufman's closed form (1949, Phys. Rev. 76) on a torus without a field (NaN
+                         with one under ``jit``); ``shape`` is (rows, columns)
+    ===================  ==========================================================================
 
     Args:
-        energy: E(x) -> (), one configuration in.
-        shape: of one configuration.
-        values: what a variable may be, (q,).
-        beta: inverse temperature >= 0, ().
+        energy: E(x) -> () of one configuration of discrete variables, or parameters of the table.
+        shape: of one configuration, for an energy, ``Funnel`` and ``Ising``.
+        values: what a variable of an energy may be, (q,), by default (0, 1).
+        beta: inverse temperature, (): >= 0 for an energy and an ``RBM``, > 0 for others. An array
+            of them for ``Gaussian``, ``Rosenbrock``, ``Funnel`` and ``Ring``.
 
     Returns:
-        (). Its gradient is minus beta times the expected gradient of the energy.
+        (), differentiable. The gradient is minus beta times the expected gradient of the energy.
+        The log Z of an Ising model is right to about 1e-12 of the number of spins in float64 and
+        1e-6 of log Z in float32, and so are its two derivatives in the coupling or beta.
 
     Raises:
-        ValueError: more than 2^30 configurations, a negative beta, an energy that is not a scalar.
+        TypeError: parameters without a formula. ValueError: more than 2^30 configurations, an
+            energy that is not a scalar, a beta outside its range, an Ising model with a field.
 
     >>> import jax.numpy as jnp
+    >>> from ebm_jax.energies import Gaussian, lattice
     >>> round(float(log_partition(lambda x: -1.0 * jnp.sum(x), 10)), 4)  # 10 log(1 + e)
     13.1326
+    >>> round(float(log_partition(Gaussian(jnp.zeros(2), jnp.ones(2)))), 4)  # log 2 pi
+    1.8379
+    >>> rbm = RBM(jnp.zeros((784, 3)), jnp.zeros(784), jnp.zeros(3))
+    >>> round(float(log_partition(rbm)), 3)  # 787 log 2
+    545.507
+    >>> round(float(log_partition(lattice.Ising(0.4), (8, 8))), 3)
+    56.599
     """
+    if callable(energy):
+        return _enumerated(energy, shape, (0, 1) if values is None else values, beta)
+    if values is not None:
+        raise ValueError(f"values={values!r} is for an energy, got the parameters {energy!r}.")
+    if isinstance(energy, Funnel):
+        sides = _checks.shape(shape)
+        if len(sides) != 1 or 0 in sides:
+            raise ValueError(f"shape must be (d,), d >= 1, for a Funnel, got {shape!r}.")
+        return _closed_forms.funnel(energy, sides[0], beta)
+    if isinstance(energy, lattice.Ising):
+        return _closed_forms.ising(energy, _checks.shape(shape), beta)
+    if shape is not None:
+        raise ValueError(
+            f"shape={shape!r} is for an energy, Funnel or Ising: {type(energy).__name__} has one."
+        )
+    for kind, formula in _FORMULAS.items():
+        if isinstance(energy, kind):
+            return formula(energy, beta)
+    raise TypeError(
+        "energy must be a function E(x) -> (), or parameters with a known log Z "
+        f"({', '.join(kind.__name__ for kind in _FORMULAS)}, Funnel, Ising), got {energy!r}."
+    )
+
+
+def _enumerated(energy: Energy, shape, values, beta) -> Array:
+    """Return log Z of an energy of discrete variables."""
     shape = _checks.shape(shape)
-    _checks.function("energy", energy)
     values, num = _space(shape, values)
     check_energy(energy, _decode(jnp.arange(1), values, shape))
     _checks.nonnegative("beta", beta)
@@ -109,26 +178,8 @@ def log_partition(
     return gibbs.log_partition(-each)
 
 
-def log_partition_rbm(params: RBM, *, beta=1.0) -> Array:
-    r"""Return log Z of a restricted Boltzmann machine, by enumeration of its smaller side.
-
-        log Z = log sum_h exp(beta c^T h + sum_i softplus(beta (b_i + W_i h)))
-
-    Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``; at most 30 units on the smaller side.
-        beta: inverse temperature of E(v, h), ().
-
-    Returns:
-        (), differentiable.
-
-    Raises:
-        ValueError: more than 30 units on the smaller side, a negative beta.
-
-    >>> import jax.numpy as jnp
-    >>> rbm = RBM(jnp.zeros((784, 3)), jnp.zeros(784), jnp.zeros(3))
-    >>> round(float(log_partition_rbm(rbm)), 3)  # 787 log 2
-    545.507
-    """
+def _rbm(params: RBM, beta) -> Array:
+    """Return log sum_h exp(beta c^T h + sum_i softplus(beta (b_i + W_i h))), h the smaller side."""
     _parameters.check_machine(params, RBM)
     _checks.nonnegative("beta", beta)
     _checks.scalar("beta", beta)
@@ -140,7 +191,7 @@ def log_partition_rbm(params: RBM, *, beta=1.0) -> Array:
         h = h.astype(weights.dtype)
         return -jnp.dot(inner, h) - _sum_softplus(outer + weights @ h)
 
-    return log_partition(energy, inner.shape[0])
+    return _enumerated(energy, inner.shape[0], (0, 1), 1.0)
 
 
 @jax.custom_jvp
@@ -159,26 +210,11 @@ def _(primals, tangents):
     return _sum_softplus(x), jnp.sum(jax.nn.sigmoid(x) * dx)
 
 
-def log_partition_gaussian_rbm(params: GaussianRBM, *, beta=1.0) -> Array:
-    r"""Return log Z of a Gaussian-Bernoulli RBM, by enumeration of the hidden units.
+def _gaussian_rbm(params: GaussianRBM, beta) -> Array:
+    """Return the sum over the hidden units of the integral over the visible ones, m = W h.
 
-        log Z = log sum_h exp(beta c^T h + beta sum_i (2 b_i + m_i) m_i / (2 s_i^2))
-                + sum_i log(2 pi s_i^2 / beta) / 2,    m = W h
-
-    Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``; at most 30 hidden units.
-        beta: inverse temperature of E(v, h) > 0, ().
-
-    Returns:
-        (), differentiable.
-
-    Raises:
-        ValueError: more than 30 hidden units, a negative beta.
-
-    >>> import jax.numpy as jnp
-    >>> rbm = GaussianRBM(jnp.zeros((2, 3)), jnp.zeros(2), jnp.zeros(3))
-    >>> round(float(log_partition_gaussian_rbm(rbm)), 4)  # log 2 pi + 3 log 2
-    3.9173
+    log sum_h exp(beta c^T h + beta sum_i (2 b_i + m_i) m_i / (2 s_i^2))
+    + sum_i log(2 pi s_i^2 / beta) / 2
     """
     _parameters.check_machine(params, GaussianRBM)
     _checks.positive("beta", beta)
@@ -192,69 +228,14 @@ def log_partition_gaussian_rbm(params: GaussianRBM, *, beta=1.0) -> Array:
         return -jnp.dot(hidden, h) - jnp.sum((2 * visible + shift) * shift / (2 * variance))
 
     gaussian = 0.5 * jnp.sum(jnp.log(2 * jnp.pi * variance / beta))
-    return log_partition(energy, hidden.shape[0], beta=beta) + gaussian
+    return _enumerated(energy, hidden.shape[0], (0, 1), beta) + gaussian
 
 
-def log_partition_ising(coupling: ArrayLike, shape: tuple[int, int]) -> Array:
-    r"""Return log Z of the Ising model on a torus without a field, in Kaufman's closed form.
-
-        Z = (2 sinh 2K)^(N/2) / 2 [C_odd + S_odd + C_even + S_even]
-        C = prod_r 2 cosh(n g_r / 2),   S = prod_r 2 sinh(n g_r / 2),   r odd or even, 0 <= r < 2m
-        cosh g_r = cosh 2K coth 2K - cos(pi r / m),   g_0 = 2K + log tanh K
-
-    At beta the coupling is beta K, so ``jax.grad`` gives what a heat bath measures: for K = 1,
-    <E> = -d/dbeta log Z, and the heat capacity is beta^2 d^2/dbeta^2 log Z, at the critical
-    point log(1 + sqrt 2) / 2 too.
-    Source: B. Kaufman (1949), Crystal statistics II, Phys. Rev. 76.
-
-    Args:
-        coupling: K > 0, the energy being ``lattice.ising`` at beta = 1, ().
-        shape: (rows, columns).
-
-    Returns:
-        (), differentiable twice; to about 1e-12 of N in float64, 1e-6 of log Z in float32.
-
-    Raises:
-        ValueError: a coupling that is not > 0, a side < 1.
-
-    >>> round(float(log_partition_ising(0.4, (8, 8))), 3)
-    56.599
-    """
-    _checks.positive("coupling", coupling)
-    _checks.scalar("coupling", coupling)
-    if not isinstance(shape, tuple | list) or len(shape) != 2:
-        raise ValueError(f"shape must be (rows, columns), got {shape!r}.")
-    rows, columns = (_checks.count("shape", side) for side in shape)
-    k = jnp.asarray(coupling, jnp.promote_types(jnp.result_type(coupling, float), jnp.float32))
-    squares = np.square(np.sin(np.pi / (2 * rows) * np.arange(2 * rows))).astype(k.dtype)
-    # cosh g_r - 1 = 2 sinh^2 (g_r / 2), with s = sinh 2K, is (s - 1)^2 / s + 2 sin^2 (pi r / 2m).
-    # Three forms of that: none overflows, cancels or has a derivative that does in its range.
-    low, high = k < 0.2, k > 0.8
-    k_low, k_high = jnp.where(low, k, 0.1), jnp.where(high, k, 1.0)
-    level = _log_sinh(jnp.where(low | high, 0.5, 2 * k)) / 2  # 0 at the critical point
-    others = jnp.arcsinh(jnp.sqrt(2 * jnp.square(jnp.sinh(level)) + squares[1:]))
-    half = columns * jnp.append(jnp.arcsinh(math.sqrt(2) * jnp.sinh(level)), others)
-    log_cosh, tanh = jnp.logaddexp(half, -half), jnp.tanh(half)
-    # e^(-g_r) = t e^(-2 rest), and g_0 is negative for a low coupling.
-    t = jnp.where(low, jnp.sinh(2 * k_low), jnp.exp(-_log_sinh(2 * k_high)))
-    about = jnp.square(1 - t) / 2 + t * squares
-    rest = columns * jnp.log(jnp.sqrt(about) + jnp.sqrt(about + t))
-    decay = t**columns * jnp.exp(-2 * rest)
-    sign = jnp.where(low & (np.arange(2 * rows) == 0), -1.0, 1.0)
-    log_cosh = jnp.where(low | high, rest + jnp.log1p(decay), log_cosh)
-    tanh = jnp.where(low | high, sign * (1 - decay) / (1 + decay), tanh)
-    # For a low coupling the two powers of s cancel, for a high one they add.
-    power = jnp.where(low, 0.0, jnp.where(high, _log_sinh(2 * k_high), level))
-
-    def terms(first: int) -> tuple[Array, Array]:
-        # S / C = prod tanh, without the logarithm of the first factor: 0 at the critical point.
-        ratio = tanh[first] * jnp.exp(jnp.sum(jnp.log(tanh[first + 2 :: 2])))
-        return jnp.sum(log_cosh[first::2]), 1 + ratio
-
-    (even, even_sum), (odd, odd_sum) = terms(0), terms(1)
-    bracket = odd + jnp.log(odd_sum + jnp.exp(even - odd) * even_sum)
-    return bracket + rows * columns * (power + math.log(2) / 2) - math.log(2)
-
-
-def _log_sinh(x: Array) -> Array:
-    return x + jnp.log(-jnp.expm1(-2 * x)) - math.log(2)
+_FORMULAS: dict[type, Callable[[Any, Any], Array]] = {
+    Gaussian: _closed_forms.gaussian,
+    GaussianMixture: _closed_forms.gaussian_mixture,
+    Rosenbrock: _closed_forms.rosenbrock,
+    Ring: _closed_forms.ring,
+    RBM: _rbm,
+    GaussianRBM: _gaussian_rbm,
+}

@@ -102,7 +102,7 @@ def exact_likelihood() -> Objective:
     def loss(params, state, batch, key):
         del key
         value = jnp.mean(jax.vmap(energy, (None, 0))(params, batch))
-        value += exact.log_partition_rbm(boltzmann.uncentered(params))
+        value += exact.log_partition(boltzmann.uncentered(params))
         return value, (state, {"loss": value})
 
     return Objective(lambda params, key: (), loss)
@@ -159,7 +159,7 @@ def mean_energy(params: CenteredRBM, x: Array) -> Array:
 @ebm_jax.jit
 def log_partition(params: CenteredRBM) -> Array:
     """Return log Z of the free energy, for at most MOST_EXACT hidden units."""
-    return exact.log_partition_rbm(boltzmann.uncentered(params))
+    return exact.log_partition(boltzmann.uncentered(params))
 
 
 def sample(key: Key, params: CenteredRBM, x: np.ndarray, num_steps: int) -> tuple[Array, Array]:

@@ -31,13 +31,17 @@ SIDE, CHAINS, BETAS = 16, 200, 2000  # of the annealing: temperatures up to the 
 def errors() -> tuple[float, float]:
     """Return the largest errors of log Z and of the critical energy a spin, in float64."""
     with jax.enable_x64(True):
-        log_z = jit(exact.log_partition_ising, static_argnums=1)
+
+        def of_coupling(k, shape):
+            return exact.log_partition(lattice.Ising(k), shape)
+
+        log_z = jit(of_coupling, static_argnums=1)
         of_log_z = [
             abs(float(log_z(k, (side, side))) - value)
             for side, values in LOG_Z.items()
             for k, value in zip(COUPLINGS, values, strict=True)
         ]
-        slope = jit(jax.grad(exact.log_partition_ising), static_argnums=1)
+        slope = jit(jax.grad(of_coupling), static_argnums=1)
         of_energy = [
             abs(-float(slope(CRITICAL, (side, side))) / side**2 - value)
             for side, value in ENERGY.items()

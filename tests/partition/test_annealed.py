@@ -183,7 +183,7 @@ def exact_rbm():
     """Return log Z and the probabilities of all visible states."""
     path, _ = paths.rbm(RBM, BASE_BIAS)
     values = jax.jit(jax.vmap(functools.partial(path, 1.0)))(bits(6))
-    return float(jax.jit(exact.log_partition_rbm)(RBM)), oracles.probabilities(np.asarray(values))
+    return float(jax.jit(exact.log_partition)(RBM)), oracles.probabilities(np.asarray(values))
 
 
 def test_the_path_of_an_rbm_sums_its_hidden_units_out(x64):
@@ -279,7 +279,7 @@ def test_continuous_positions_from_a_gaussian_base():
     base, path = continuous()
 
     make_sampler = functools.partial(samplers.mala, step_size=0.15)
-    log_z = float(jax.jit(exact.log_partition_gaussian_rbm)(GAUSSIAN_RBM))
+    log_z = float(jax.jit(exact.log_partition)(GAUSSIAN_RBM))
     betas = np.linspace(0, 1, 61)[1:]
     assert_estimates(forward(path, make_sampler, base, betas, 3000), log_z)
     # Resampled on the way, and with more steps at each beta.
@@ -320,7 +320,7 @@ def test_kernels_of_blackjax():
 
         return Sampler(jax.vmap(kernel.init), step)
 
-    log_z = float(jax.jit(exact.log_partition_gaussian_rbm)(GAUSSIAN_RBM))
+    log_z = float(jax.jit(exact.log_partition)(GAUSSIAN_RBM))
     assert_estimates(forward(path, make_sampler, base, np.linspace(0, 1, 31)[1:], 2000), log_z)
 
 

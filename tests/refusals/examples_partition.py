@@ -2,9 +2,10 @@
 
 import jax.numpy as jnp
 import rules as r
-from rules import INF, NAN, X, energy, example, only, plus
+from rules import INF, NAN, X, each, energy, example, only, plus
 
-from ebm_jax import distributions
+from ebm_jax import distributions, energies
+from ebm_jax.energies import lattice
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
 from ebm_jax.partition import (
     annealed,
@@ -20,9 +21,32 @@ HALF, INTEGERS = 0.5 * jnp.ones(3), jnp.array([0, 1, 1])
 MACHINE = RBM(jnp.zeros((3, 2)), jnp.zeros(3), jnp.zeros(2))
 WRONG = MACHINE._replace(visible_bias=jnp.zeros(2))
 OF_RBM = plus(MACHINE, WRONG)
-OF_GAUSSIAN = plus(GaussianRBM(*MACHINE), GaussianRBM(*WRONG), GaussianRBM(*MACHINE, 0.0))
 SHAPE = only((2, 2), None, "2", 1.5, (1.5,), (-1,), True, (2, -2), object())
+SIDES = (None, "44", 4, (4,), (4, 0), (4, 1.5), (4, 4, 4))
+TEMPERATURES = (*r.NUMBERS, NAN, INF, -1.0, 0.0)
+CENTRES = energies.GaussianMixture(jnp.zeros((3, 2)), jnp.ones(3), 1.0)
+WITHOUT_FORMULA = (
+    WRONG,
+    GaussianRBM(*WRONG),
+    GaussianRBM(*MACHINE, 0.0),
+    tuple(MACHINE),
+    energies.DoubleWell(1.0, 0.0),
+    energies.Gaussian(1.0, 1.0),
+    CENTRES._replace(sigma=0.0),
+)
 UNITS = only((0, 1), *r.without(r.VALUES, (1,)))
+
+
+def at_beta(params, shape=None):
+    return lambda beta: exact.log_partition(params, shape, beta=beta)
+
+
+def of_shape(params):
+    return lambda shape: exact.log_partition(params, shape)
+
+
+def ising(coupling):
+    return exact.log_partition(lattice.Ising(coupling), (4, 4))
 
 
 STATE = annealed.start(energy, r.make_sampler, X)
@@ -37,15 +61,29 @@ ROWS = [
     example(exact.states, shape=SHAPE, values=UNITS),
     example(
         exact.log_partition,
-        also=[(lambda: exact.log_partition(energy, 31), r"at most 1073741824 states, got 2 val")],
+        also=[
+            (lambda: exact.log_partition(energy, 31), r"at most 1073741824 states, got 2 val"),
+            *each(exact.log_partition, WITHOUT_FORMULA, "params|weights|sigma|known log Z|precision"),
+            *each(at_beta(RBM(*MACHINE)), (*r.NUMBERS, NAN, -1.0, jnp.ones(2)), "beta"),
+            *each(at_beta(GaussianRBM(*MACHINE)), (*TEMPERATURES, jnp.ones(2)), "beta"),
+            *each(at_beta(lattice.Ising(1.0), (4, 4)), (*TEMPERATURES, jnp.ones(2)), "beta"),
+            *each(at_beta(energies.Funnel(3.0), 2), TEMPERATURES, "beta"),
+            *each(at_beta(energies.Ring(1.0, 1.0)), TEMPERATURES, "beta"),
+            *each(at_beta(energies.Rosenbrock(1.0, 1.0)), TEMPERATURES, "beta"),
+            *each(at_beta(energies.Gaussian(HALF, HALF)), TEMPERATURES, "beta"),
+            *each(at_beta(CENTRES), (*TEMPERATURES, 2.0), "beta"),
+            *each(of_shape(lattice.Ising(1.0)), SIDES, "shape"),
+            *each(of_shape(energies.Funnel(3.0)), (None, "2", 1.5, 0, (2, 2)), "shape"),
+            (lambda: exact.log_partition(MACHINE, 3), "shape=3 is for an energy"),
+            (lambda: exact.log_partition(MACHINE, values=(0, 1)), "values=.* is for an energy"),
+            *each(ising, (*r.NUMBERS, NAN, INF, 0.0, -1.0, jnp.ones(2)), "coupling"),
+            (lambda: exact.log_partition(lattice.Ising(1.0, 0.5), (4, 4)), "without a field"),
+            (lambda: exact.log_partition(energies.Rosenbrock(1.0, 0.0)), r"\bb\b"),
+            (lambda: exact.log_partition(energies.Ring(1.0, 0.0)), "width"),
+            (lambda: exact.log_partition(energies.Ring(-1.0, 0.5)), "radius"),
+        ],
         shape=SHAPE,
         values=UNITS,
-    ),
-    example(exact.log_partition_rbm, params=OF_RBM),
-    example(exact.log_partition_gaussian_rbm, params=OF_GAUSSIAN, beta=plus(1.0, 0.0)),
-    example(
-        exact.log_partition_ising,
-        shape=only((4, 4), None, "44", 4, (4,), (4, 0), (4, 1.5), (4, 4, 4)),
     ),
     example(annealed.start, positions=ANY, beta=PLACE),
     example(annealed.reweight, state=STATE, beta=PLACE),
