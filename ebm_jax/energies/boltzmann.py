@@ -33,16 +33,6 @@ class RBM(NamedTuple):
     hidden_bias: Array
 
 
-class CenteredRBM(NamedTuple):
-    """An RBM of v - mu and h - lambda: its parameters, and the offsets (visible,), (hidden,)."""
-
-    weights: Array
-    visible_bias: Array
-    hidden_bias: Array
-    visible_offset: Array
-    hidden_offset: Array
-
-
 class GaussianRBM(NamedTuple):
     """An ``RBM`` of real visibles, with their standard deviation given h: () or (visible,)."""
 
@@ -54,7 +44,6 @@ class GaussianRBM(NamedTuple):
 
 # The bias of the units that an argument holds.
 _BIAS = {"x": "bias", "v": "visible_bias", "h": "hidden_bias"}
-_BIAS |= {"visible_offset": "visible_bias", "hidden_offset": "hidden_bias"}
 
 
 def _units(params, wanted: type, name: str, x) -> Array:
@@ -123,17 +112,23 @@ def boltzmann_machine_logits(params: BoltzmannMachine, x) -> Array:
     return both - jnp.diagonal(params.weights) * x + params.bias
 
 
-def rbm_energy(params: RBM, v, h) -> Array:
+def _kind(params: RBM | GaussianRBM) -> type:
+    return GaussianRBM if isinstance(params, GaussianRBM) else RBM
+
+
+def rbm_energy(params: RBM | GaussianRBM, v, h) -> Array:
     r"""Return the energy of a restricted Boltzmann machine.
 
-        E(v, h) = -v^T W h - b^T v - c^T h
+        E(v, h) = -v^T W h - b^T v - c^T h                                       (RBM)
+        E(v, h) = sum_i (v_i - b_i)^2 / (2 s_i^2) - (v / s^2)^T W h - c^T h      (GaussianRBM)
 
     Source: P. Smolensky (1986); G. E. Hinton (2002), Training products of experts by minimizing
-    contrastive divergence, Neural Computation 14(8).
+    contrastive divergence, Neural Computation 14(8); Cho, Ilin and Raiko (2011), Improved learning
+    of Gaussian-Bernoulli restricted Boltzmann machines.
 
     Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``.
-        v: (visible,) of 0 and 1.
+        params: ``RBM(weights, visible_bias, hidden_bias)``, or a ``GaussianRBM`` with a ``sigma``.
+        v: (visible,) of 0 and 1, or real for a ``GaussianRBM``.
         h: (hidden,) of 0 and 1.
 
     Returns:
@@ -147,21 +142,31 @@ def rbm_energy(params: RBM, v, h) -> Array:
     >>> float(rbm_energy(rbm, jnp.array([1, 1, 0]), jnp.array([1, 0])))
     -2.0
     """
-    h = _units(params, RBM, "h", h)
-    v = _units(params, RBM, "v", v)
-    return -jnp.dot(h, rbm_hidden_logits(params, v)) - jnp.dot(params.visible_bias, v)
+    kind = _kind(params)
+    h = _units(params, kind, "h", h)
+    v = _units(params, kind, "v", v)
+    return _visible_energy(params, v) - jnp.dot(h, rbm_hidden_logits(params, v))
 
 
-def rbm_free_energy(params: RBM, v) -> Array:
+def _visible_energy(params: RBM | GaussianRBM, v) -> Array:
+    """Return the energy at h = 0."""
+    if isinstance(params, GaussianRBM):
+        return 0.5 * jnp.sum(((v - params.visible_bias) / params.sigma) ** 2)
+    return -jnp.dot(params.visible_bias, v)
+
+
+def rbm_free_energy(params: RBM | GaussianRBM, v) -> Array:
     r"""Return the free energy of the visible units, all hidden ones summed out.
 
-        F(v) = -log sum_h exp(-E(v, h)) = -b^T v - sum_j softplus(c_j + v^T W_j)
+        F(v) = -log sum_h exp(-E(v, h)) = E(v, 0) - sum_j softplus(logits_j(v))
 
+    The logits are those of ``rbm_hidden_logits``. A ``GaussianRBM`` is a mixture of 2^hidden
+    Gaussians, a target of any continuous sampler.
     Source: Hinton (2012), A practical guide to training restricted Boltzmann machines, eq. 25.
 
     Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``.
-        v: (visible,) of 0 and 1.
+        params: ``RBM`` or ``GaussianRBM``.
+        v: (visible,) of 0 and 1, or real for a ``GaussianRBM``.
 
     Returns:
         (), in nats at beta = 1: P(v) = exp(-F(v)) / Z.
@@ -173,17 +178,22 @@ def rbm_free_energy(params: RBM, v) -> Array:
     >>> rbm = RBM(jnp.zeros((3, 2)), jnp.ones(3), jnp.zeros(2))
     >>> round(float(rbm_free_energy(rbm, jnp.array([1, 1, 0]))), 4)  # -2 - 2 log 2
     -3.3863
+    >>> rbm = GaussianRBM(jnp.zeros((2, 1)), jnp.zeros(2), jnp.zeros(1))
+    >>> round(float(rbm_free_energy(rbm, jnp.array([1.0, 1.0]))), 4)  # 1 - log 2
+    0.3069
     """
-    v = _units(params, RBM, "v", v)
+    v = _units(params, _kind(params), "v", v)
     hidden = jax.nn.softplus(rbm_hidden_logits(params, v))
-    return -jnp.dot(params.visible_bias, v) - jnp.sum(hidden)
+    return _visible_energy(params, v) - jnp.sum(hidden)
 
 
-def rbm_hidden_logits(params: RBM, v) -> Array:
-    r"""Return the logits of the hidden units given the visible ones, c + v^T W.
+def rbm_hidden_logits(params: RBM | GaussianRBM, v) -> Array:
+    r"""Return the logits of the hidden units given the visible ones.
+
+    They are c + v^T W for an ``RBM``, and c + (v / s^2)^T W for a ``GaussianRBM``.
 
     Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        params: ``RBM`` or ``GaussianRBM``.
         v: (visible,).
 
     Returns:
@@ -196,7 +206,9 @@ def rbm_hidden_logits(params: RBM, v) -> Array:
     >>> rbm_hidden_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(3)).tolist()
     [4.0, 4.0]
     """
-    v = _units(params, RBM, "v", v)
+    v = _units(params, _kind(params), "v", v)
+    if isinstance(params, GaussianRBM):
+        v = v / jnp.square(params.sigma)
     return v @ params.weights + params.hidden_bias
 
 
@@ -219,140 +231,6 @@ def rbm_visible_logits(params: RBM, h) -> Array:
     """
     h = _units(params, RBM, "h", h)
     return h @ jnp.transpose(params.weights) + params.visible_bias
-
-
-def centered(params: RBM, visible_offset, hidden_offset) -> CenteredRBM:
-    r"""Return the centred form of an RBM: the same distribution, other gradients.
-
-        E(v, h) = -(v - mu)^T W (h - lambda) - b^T (v - mu) - c^T (h - lambda)
-
-    With offsets near the units' means, gradient ascent on the likelihood is close to the natural
-    gradient. To move the offsets as the means move, ``centered(uncentered(params), mu, lambda)``.
-    Source: Montavon and Mueller (2012), Deep Boltzmann machines and the centering trick; Melchior,
-    Fischer and Wiskott (2016), How to center deep Boltzmann machines, JMLR 17.
-
-    Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``.
-        visible_offset: mu, (visible,).
-        hidden_offset: lambda, (hidden,).
-
-    Returns:
-        ``CenteredRBM``.
-
-    >>> import jax.numpy as jnp
-    >>> rbm = RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.zeros(2))
-    >>> centered(rbm, jnp.full(3, 0.5), jnp.full(2, 0.5)).visible_bias.tolist()
-    [1.0, 1.0, 1.0]
-    """
-    mu = _units(params, RBM, "visible_offset", visible_offset)
-    offset = _units(params, RBM, "hidden_offset", hidden_offset)
-    weights, visible, hidden = params
-    return CenteredRBM(weights, visible + weights @ offset, hidden + mu @ weights, mu, offset)
-
-
-def uncentered(params: CenteredRBM) -> RBM:
-    r"""Return the RBM of the same distribution: its energy differs by a constant.
-
-    Train through it: the gradient of ``rbm_free_energy(uncentered(params), v)``, positive minus
-    negative, is the centred one. The offsets are constants to it.
-
-    Args:
-        params: ``CenteredRBM``.
-
-    Returns:
-        ``RBM``, for everything else here and elsewhere that takes one.
-
-    >>> import jax.numpy as jnp
-    >>> rbm = RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.zeros(2))
-    >>> uncentered(centered(rbm, jnp.full(3, 0.5), jnp.full(2, 0.5))).visible_bias.tolist()
-    [0.0, 0.0, 0.0]
-    """
-    _parameters.check_machine(params, CenteredRBM)
-    weights, visible, hidden, *offsets = params
-    visible_offset, hidden_offset = jax.lax.stop_gradient(offsets)
-    return RBM(weights, visible - weights @ hidden_offset, hidden - visible_offset @ weights)
-
-
-def gaussian_rbm_energy(params: GaussianRBM, v, h) -> Array:
-    r"""Return the energy of a Gaussian-Bernoulli RBM: real visible units, binary hidden ones.
-
-        E(v, h) = sum_i (v_i - b_i)^2 / (2 s_i^2) - (v / s^2)^T W h - c^T h
-
-    Source: Cho, Ilin and Raiko (2011), Improved learning of Gaussian-Bernoulli restricted
-    Boltzmann machines.
-
-    Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``.
-        v: (visible,), floating.
-        h: (hidden,) of 0 and 1.
-
-    Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        ValueError: a batch instead of one configuration.
-
-    >>> import jax.numpy as jnp
-    >>> rbm = GaussianRBM(jnp.ones((2, 1)), jnp.zeros(2), jnp.zeros(1))
-    >>> float(gaussian_rbm_energy(rbm, jnp.array([1.0, 1.0]), jnp.array([1])))
-    -1.0
-    """
-    h = _units(params, GaussianRBM, "h", h)
-    v = _units(params, GaussianRBM, "v", v)
-    return _well(params, v) - jnp.dot(h, gaussian_rbm_hidden_logits(params, v))
-
-
-def _well(params: GaussianRBM, v) -> Array:
-    return 0.5 * jnp.sum(((v - params.visible_bias) / params.sigma) ** 2)
-
-
-def gaussian_rbm_free_energy(params: GaussianRBM, v) -> Array:
-    r"""Return the free energy of the visible units of a Gaussian-Bernoulli RBM.
-
-        F(v) = sum_i (v_i - b_i)^2 / (2 s_i^2) - sum_j softplus(c_j + (v / s^2)^T W_j)
-
-    A mixture of 2^hidden Gaussians, any continuous sampler's target.
-
-    Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``.
-        v: (visible,), floating.
-
-    Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        ValueError: a batch instead of one configuration.
-
-    >>> import jax.numpy as jnp
-    >>> rbm = GaussianRBM(jnp.zeros((2, 1)), jnp.zeros(2), jnp.zeros(1))
-    >>> round(float(gaussian_rbm_free_energy(rbm, jnp.array([1.0, 1.0]))), 4)  # 1 - log 2
-    0.3069
-    """
-    v = _units(params, GaussianRBM, "v", v)
-    hidden = jax.nn.softplus(gaussian_rbm_hidden_logits(params, v))
-    return _well(params, v) - jnp.sum(hidden)
-
-
-def gaussian_rbm_hidden_logits(params: GaussianRBM, v) -> Array:
-    r"""Return the logits of the hidden units given the visible ones, c + (v / s^2)^T W.
-
-    Args:
-        params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``.
-        v: (visible,), floating.
-
-    Returns:
-        (hidden,).
-
-    Raises:
-        ValueError: a batch instead of one configuration.
-
-    >>> import jax.numpy as jnp
-    >>> rbm = GaussianRBM(jnp.ones((2, 1)), jnp.zeros(2), jnp.zeros(1), sigma=0.5)
-    >>> gaussian_rbm_hidden_logits(rbm, jnp.array([1.0, 1.0])).tolist()
-    [8.0]
-    """
-    v = _units(params, GaussianRBM, "v", v)
-    return (v / jnp.square(params.sigma)) @ params.weights + params.hidden_bias
 
 
 def gaussian_rbm_visible_mean(params: GaussianRBM, h) -> Array:

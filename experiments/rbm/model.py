@@ -12,10 +12,12 @@ from jax.sharding import Mesh
 import ebm_jax
 from ebm_jax import distributions, objectives, samplers
 from ebm_jax.energies import boltzmann
-from ebm_jax.energies.boltzmann import RBM, CenteredRBM
+from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.samplers import gibbs_sampling
 from ebm_jax.types import Array, Energy, Key, Objective, Sampler
+from experiments.rbm import centering
+from experiments.rbm.centering import CenteredRBM
 from experiments.run import checkpoints, command_line, devices, errors, work_directory
 
 VISIBLE = {"digits": 64, "mnist": 784}
@@ -36,7 +38,7 @@ def start(key: Key, train_x: np.ndarray, hidden: int, *, centered: bool) -> Cent
     weights = 0.01 * jax.random.normal(key, (train_x.shape[1], hidden))
     rbm = RBM(weights, jnp.asarray(base_rates(train_x)), jnp.zeros(hidden))
     offsets = jnp.asarray(train_x.mean(0), jnp.float32), jnp.full(hidden, 0.5)
-    return boltzmann.centered(rbm, *(o if centered else jnp.zeros_like(o) for o in offsets))
+    return centering.centered(rbm, *(o if centered else jnp.zeros_like(o) for o in offsets))
 
 
 def load(workdir: Path | str) -> tuple[Callable, CenteredRBM, dict[str, str]]:
@@ -57,13 +59,13 @@ def load(workdir: Path | str) -> tuple[Callable, CenteredRBM, dict[str, str]]:
 
 def energy(params: CenteredRBM, x: Array) -> Array:
     """Return the free energy of the visible units, the first of x."""
-    rbm = boltzmann.uncentered(params)
+    rbm = centering.uncentered(params)
     return boltzmann.rbm_free_energy(rbm, x[: rbm.visible_bias.shape[0]])
 
 
 def block_gibbs(params: CenteredRBM) -> Sampler:
     """Return block Gibbs sampling of the visible units."""
-    return samplers.rbm_gibbs(boltzmann.uncentered(params))
+    return samplers.rbm_gibbs(centering.uncentered(params))
 
 
 def tempered(params: CenteredRBM, temperatures: int) -> Sampler:
@@ -72,7 +74,7 @@ def tempered(params: CenteredRBM, temperatures: int) -> Sampler:
     It is exp(-beta E(v, h)) that block Gibbs follows at beta; the free energy of v alone is not
     beta times the same function, and swapping by it would leave another distribution.
     """
-    rbm = boltzmann.uncentered(params)
+    rbm = centering.uncentered(params)
     visible = rbm.visible_bias.shape[0]
 
     def joint(x):
@@ -102,7 +104,7 @@ def exact_likelihood() -> Objective:
     def loss(params, state, batch, key):
         del key
         value = jnp.mean(jax.vmap(energy, (None, 0))(params, batch))
-        value += exact.log_partition(boltzmann.uncentered(params))
+        value += exact.log_partition(centering.uncentered(params))
         return value, (state, {"loss": value})
 
     return Objective(lambda params, key: (), loss)
@@ -159,7 +161,7 @@ def mean_energy(params: CenteredRBM, x: Array) -> Array:
 @ebm_jax.jit
 def log_partition(params: CenteredRBM) -> Array:
     """Return log Z of the free energy, for at most MOST_EXACT hidden units."""
-    return exact.log_partition(boltzmann.uncentered(params))
+    return exact.log_partition(centering.uncentered(params))
 
 
 def sample(key: Key, params: CenteredRBM, x: np.ndarray, num_steps: int) -> tuple[Array, Array]:
@@ -197,7 +199,7 @@ def bracket(
 
     The upper end holds as far as ``ends`` are samples of the RBM.
     """
-    rbm, base = boltzmann.uncentered(params), distributions.bernoulli(rates)
+    rbm, base = centering.uncentered(params), distributions.bernoulli(rates)
     path, make_sampler = paths.rbm(rbm, rates)
     betas = jnp.linspace(0, 1, num_betas)
     start_key, up_key, down_key, key = jax.random.split(key, 4)

@@ -97,7 +97,7 @@ def test_conditionals_are_differences_of_energies(x64):
             lattice.potts_logits(POTTS, colours),
             boltzmann.rbm_hidden_logits(MACHINE, v),
             boltzmann.rbm_visible_logits(MACHINE, h),
-            boltzmann.gaussian_rbm_hidden_logits(GAUSSIAN, real),
+            boltzmann.rbm_hidden_logits(GAUSSIAN, real),
         )
 
     ising, full, full_of_signs, potts, hidden, visible, gaussian = map(np.asarray, all_logits())
@@ -119,21 +119,17 @@ def test_boltzmann_machine(x64):
 
 def test_a_free_energy_sums_the_hidden_units_out(x64):
     real = np.random.default_rng(1).normal(size=(5, VISIBLE))
-    for params, energy, free_energy, by_hand, visible in (
-        (MACHINE, boltzmann.rbm_energy, boltzmann.rbm_free_energy, rbm_by_hand, bits(VISIBLE)),
-        (
-            GAUSSIAN,
-            boltzmann.gaussian_rbm_energy,
-            boltzmann.gaussian_rbm_free_energy,
-            gaussian_by_hand,
-            real,
-        ),
+    for params, by_hand, visible in (
+        (MACHINE, rbm_by_hand, bits(VISIBLE)),
+        (GAUSSIAN, gaussian_by_hand, real),
     ):
         expected = np.array([[by_hand(v, h) for h in bits(HIDDEN)] for v in visible])
         hidden = np.tile(bits(HIDDEN), (len(visible), 1, 1))
-        joint = over(jax.vmap(functools.partial(energy, params), (None, 0)), visible, hidden)
+        joint = over(
+            jax.vmap(functools.partial(boltzmann.rbm_energy, params), (None, 0)), visible, hidden
+        )
         np.testing.assert_allclose(joint, expected, atol=1e-12)
-        free = over(functools.partial(free_energy, params), visible)
+        free = over(functools.partial(boltzmann.rbm_free_energy, params), visible)
         np.testing.assert_allclose(free, [-oracles.log_partition(e) for e in expected], atol=1e-12)
 
 
@@ -145,47 +141,6 @@ def test_gaussian_visible_units_given_the_hidden_ones(x64):
         v = rng.normal(size=VISIBLE)
         slope = oracles.finite_difference(functools.partial(gaussian_by_hand, h=h), v)
         np.testing.assert_allclose((v - mean) / GAUSSIAN.sigma**2, slope, atol=1e-8)
-
-
-def centered_by_hand(params, v, h):
-    weights, visible, hidden, mu, offset = params
-    return -(v - mu) @ weights @ (h - offset) - visible @ (v - mu) - hidden @ (h - offset)
-
-
-def test_the_centred_form_is_the_same_distribution(x64):
-    rng = np.random.default_rng(1)
-    params = boltzmann.centered(MACHINE, rng.uniform(size=VISIBLE), rng.uniform(size=HIDDEN))
-    states = list(itertools.product(bits(VISIBLE), bits(HIDDEN)))
-    difference = [centered_by_hand(params, v, h) - rbm_by_hand(v, h) for v, h in states]
-    np.testing.assert_allclose(difference, difference[0], atol=1e-12)
-    back = boltzmann.uncentered(params)
-    for found, expected in zip(back, MACHINE, strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_the_gradient_of_the_centred_form_is_centred(x64):
-    """d E / d W = -(v - mu)(h - lambda)^T, less its mean over the model: Melchior et al., eq. 5."""
-    rng = np.random.default_rng(1)
-    mu, offset = rng.uniform(size=VISIBLE), rng.uniform(size=HIDDEN)
-    params = boltzmann.centered(MACHINE, mu, offset)
-
-    def contrast(params, positive, negative):
-        free = functools.partial(boltzmann.rbm_free_energy, boltzmann.uncentered(params))
-        return free(positive) - free(negative)
-
-    positive, negative = bits(VISIBLE)[5], bits(VISIBLE)[10]
-    gradient = jax.jit(jax.grad(contrast))(params, positive, negative)
-
-    def hidden(v):
-        return 1 / (1 + np.exp(-(C + v @ W)))
-
-    def outer(v):
-        return np.outer(v - mu, hidden(v) - offset)
-
-    np.testing.assert_allclose(gradient.weights, outer(negative) - outer(positive), atol=1e-12)
-    np.testing.assert_allclose(gradient.visible_bias, negative - positive, atol=1e-12)
-    np.testing.assert_array_equal(gradient.visible_offset, 0)
-    np.testing.assert_array_equal(gradient.hidden_offset, 0)
 
 
 @pytest.mark.parametrize("dtype", [bool, jnp.uint8, jnp.int8, jnp.int32, jnp.float32, jnp.bfloat16])

@@ -17,6 +17,7 @@ from ebm_jax import samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM
 from experiments.data import datasets
+from experiments.rbm import centering
 from experiments.rbm import model as rbm_model
 from experiments.run import errors
 
@@ -31,7 +32,7 @@ def small(visible=4, hidden=3):
     weights, b, c = rbm
     log_joint = v @ weights @ h.T + (v @ b)[:, None] + (h @ c)[None]
     weight = np.exp(log_joint).sum(1)
-    params = boltzmann.centered(
+    params = centering.centered(
         jax.tree.map(jnp.asarray, rbm), jnp.full(visible, 0.3), jnp.full(hidden, 0.5)
     )
     return params, v.astype(bool), np.log(weight / weight.sum())
@@ -56,7 +57,7 @@ def test_tempered_chains_keep_the_distribution():
     bias = -hidden * (np.logaddexp(0, 8) - np.log(2)) / 4
     weight = np.array([1, 4, 6, 4, 1]) * np.exp(bias * on) * (1 + np.exp(2 * on)) ** hidden
     rbm = RBM(jnp.full((4, hidden), 2.0), jnp.full(4, bias), jnp.zeros(hidden))
-    params = boltzmann.centered(rbm, jnp.zeros(4), jnp.zeros(hidden))
+    params = centering.centered(rbm, jnp.zeros(4), jnp.zeros(hidden))
     sampler = rbm_model.tempered(params, temperatures=6)
     start = jax.random.bernoulli(jax.random.key(0), 0.5, (num, 4 + hidden))
 
@@ -87,7 +88,7 @@ def test_the_start_is_the_base_rates():
     x = np.random.default_rng(0).random((200, 6)) < np.linspace(0, 0.5, 6)
     for centered in (True, False):
         params = rbm_model.start(jax.random.key(0), x, 3, centered=centered)
-        logits = boltzmann.rbm_visible_logits(boltzmann.uncentered(params), jnp.full(3, 0.5))
+        logits = boltzmann.rbm_visible_logits(centering.uncentered(params), jnp.full(3, 0.5))
         np.testing.assert_allclose(jax.nn.sigmoid(logits), (x.sum(0) + 1) / 202, atol=0.02)
         assert bool(params.hidden_offset.any()) == centered
 

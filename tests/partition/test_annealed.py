@@ -271,7 +271,7 @@ GAUSSIAN_RBM = boltzmann.GaussianRBM(
 
 def continuous():
     base = distributions.gaussian(jnp.zeros(3), 2.0)
-    energy = functools.partial(boltzmann.gaussian_rbm_free_energy, GAUSSIAN_RBM)
+    energy = functools.partial(boltzmann.rbm_free_energy, GAUSSIAN_RBM)
     return base, paths.geometric(distributions.energy(base), energy)
 
 

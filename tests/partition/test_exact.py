@@ -196,8 +196,8 @@ def test_rbms_without_units_on_a_side(visible, hidden, x64):
     for got, right in (
         (boltzmann.rbm_energy(params, v, h), -v @ b - h @ c),
         (boltzmann.rbm_free_energy(params, v), -v @ b - free),
-        (boltzmann.gaussian_rbm_energy(gaussian, v, h), well - h @ c),
-        (boltzmann.gaussian_rbm_free_energy(gaussian, v), well - free),
+        (boltzmann.rbm_energy(gaussian, v, h), well - h @ c),
+        (boltzmann.rbm_free_energy(gaussian, v), well - free),
         (boltzmann.rbm_visible_logits(params, h), b),
         (boltzmann.rbm_hidden_logits(params, v), c),
         (boltzmann.gaussian_rbm_visible_mean(gaussian, h), b),
@@ -256,7 +256,7 @@ def test_many_units_beyond_one_product(x64):
 def test_gaussian_rbm_by_quadrature(x64):
     params = GaussianRBM(*rbm(2, 2, 4), sigma=jnp.array([0.8, 1.3]))
     points, volume = oracles.grid(-12.0, 12.0, 160, 2)
-    energies = jax.vmap(lambda v, h: boltzmann.gaussian_rbm_energy(params, v, h), (None, 0))
+    energies = jax.vmap(lambda v, h: boltzmann.rbm_energy(params, v, h), (None, 0))
     values = jax.jit(jax.vmap(energies, (0, None)))(points, exact.states(4))
     log_z = jax.jit(exact.log_partition)
     for beta in (0.6, 1.0):

@@ -36,12 +36,9 @@ KINDS = plus(COLOURS, COLOURS > 0, COLOURS[0], COLOURS[None], 1.0 * COLOURS)
 W, V, H = jnp.ones((3, 2)), THREE, TWO
 FULL = plus(boltzmann.BoltzmannMachine(jnp.ones((3, 3)), V), boltzmann.BoltzmannMachine(W, V))
 PLAIN = plus(boltzmann.RBM(W, V, H), boltzmann.RBM(W.T, V, H), boltzmann.RBM(W, V, None))
-CENTERED = boltzmann.CenteredRBM(W, V, H, V, H)
 NORMAL = boltzmann.GaussianRBM(W, V, H, 1.0)
 NORMAL = plus(NORMAL, NORMAL._replace(weights=W.T), NORMAL._replace(sigma=0.0))
 RBMS = "rbm_energy rbm_free_energy rbm_hidden_logits rbm_visible_logits"
-GAUSSIAN_RBMS = "gaussian_rbm_energy gaussian_rbm_free_energy gaussian_rbm_hidden_logits"
-GAUSSIAN_RBMS += " gaussian_rbm_visible_mean"
 OF_V, OF_H = plus(V, H, V[None], 1.0), plus(H, V, H[None], 1.0)
 
 IMAGE = jnp.ones((8, 8, 1))
@@ -108,9 +105,7 @@ ROWS = [
     *examples(lattice, "potts potts_logits", params=POTTS, colours=KINDS),
     *examples(boltzmann, "boltzmann_machine boltzmann_machine_logits", params=FULL, x=OF_V),
     *examples(boltzmann, RBMS, params=PLAIN, v=OF_V, h=OF_H),
-    example(boltzmann.centered, params=PLAIN, visible_offset=OF_V, hidden_offset=OF_H),
-    example(boltzmann.uncentered, params=CENTERED),
-    *examples(boltzmann, GAUSSIAN_RBMS, params=NORMAL, v=OF_V, h=OF_H),
+    example(boltzmann.gaussian_rbm_visible_mean, params=NORMAL, h=OF_H),
     example(
         networks.MLP,
         **FLAX,

@@ -63,7 +63,9 @@ ROWS = [
         exact.log_partition,
         also=[
             (lambda: exact.log_partition(energy, 31), r"at most 1073741824 states, got 2 val"),
-            *each(exact.log_partition, WITHOUT_FORMULA, "params|weights|sigma|known log Z|precision"),
+            *each(
+                exact.log_partition, WITHOUT_FORMULA, "params|weights|sigma|known log Z|precision"
+            ),
             *each(at_beta(RBM(*MACHINE)), (*r.NUMBERS, NAN, -1.0, jnp.ones(2)), "beta"),
             *each(at_beta(GaussianRBM(*MACHINE)), (*TEMPERATURES, jnp.ones(2)), "beta"),
             *each(at_beta(lattice.Ising(1.0), (4, 4)), (*TEMPERATURES, jnp.ones(2)), "beta"),

@@ -78,7 +78,7 @@ def test_a_gaussian_rbm_needs_nothing_new():
     params = boltzmann.GaussianRBM(*(jnp.asarray(p, jnp.float32) for p in (weights, b, c)))
 
     def energy(z):
-        return boltzmann.gaussian_rbm_energy(params, z["v"], z["h"])
+        return boltzmann.rbm_energy(params, z["v"], z["h"])
 
     sampler = alternate(
         samplers.mala(energy, step_size=0.5), samplers.systematic_scan_gibbs(energy)
