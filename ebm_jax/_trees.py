@@ -247,9 +247,15 @@ def has_nan(chains: PyTree, where: PyTree, num: int) -> Array:
 
 
 def info_fields(info: Any) -> Metrics:
-    """Return what ``mean_info`` averages, in float32."""
+    """Return the array fields of a sampler's info, in float32; the energy as ``chain_energy``."""
     if not hasattr(info, "_asdict"):
-        raise TypeError(f"mean_info takes an info that is a NamedTuple, got {type(info).__name__}.")
+        raise TypeError(f"The info of a sampler must be a NamedTuple, got {type(info).__name__}.")
     fields = {name: value for name, value in info._asdict().items() if hasattr(value, "dtype")}
     named = {"chain_energy" if k == "energy" else k: v for k, v in fields.items()}
     return {name: value.astype(jnp.float32) for name, value in named.items()}
+
+
+def mean_info(state: Any, info: Any) -> Metrics:
+    """Return the mean over chains of every array field of a sampler's info, for ``collect``."""
+    del state
+    return {name: jnp.mean(value) for name, value in info_fields(info).items()}

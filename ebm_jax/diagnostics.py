@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax import _checks
-from ebm_jax._trees import chain_norm, check_chains, value_and_gradient
 from ebm_jax.types import Array, Energy, Metrics, Params, Position, PyTree
 
 MANY = 10  # chains per step, above which a history is likely to be transposed
@@ -58,30 +57,6 @@ def energy_gap(energy: Energy, params: Params, positives: Position, negatives: P
         "energy_gap": jnp.mean(negative) - jnp.mean(positive),
         "energy_spread": jnp.std(jnp.concatenate([positive, negative])),
     }
-
-
-def gradient_norms(energy: Energy, position: Position) -> Array:
-    r"""Return |grad E(x)| for every chain.
-
-    Args:
-        energy: E(x) -> ().
-        position: pytree with the chains on the leading axis.
-
-    Returns:
-        (chains,), in energy per unit of x.
-
-    Raises:
-        ValueError: an energy that is not a scalar, a position without chains. TypeError: an integer
-            energy, positions without a floating leaf, a non-callable argument.
-
-    >>> import jax.numpy as jnp
-    >>> gradient_norms(lambda x: jnp.sum(x**2) / 2, jnp.array([[3.0, 4.0]])).tolist()
-    [5.0]
-    """
-    _checks.function("energy", energy)
-    check_chains(position)
-    _, gradient = value_and_gradient(energy, jax.tree.map(jnp.asarray, position))
-    return chain_norm(gradient)
 
 
 def low_energy_volume(energies, data_energies, *, mass=0.95, log_weights=None) -> Array:

@@ -38,13 +38,6 @@ from ebm_jax.compilation import jit
 from ebm_jax.types import Array, Key, Metrics, Objective, Params, PyTree
 
 
-class Skipped(NamedTuple):
-    """How many updates were skipped, in a row until now and in all, ()."""
-
-    in_row: Array
-    total: Array
-
-
 class TrainingState(NamedTuple):
     """Everything a run needs to go on.
 
@@ -54,7 +47,8 @@ class TrainingState(NamedTuple):
             parameters themselves).
         optimizer: the state of the optimiser.
         objective: the state of the objective: its persistent chains, say.
-        skipped: how many updates were not finite.
+        skipped_in_row: how many of the last updates in a row were skipped, ().
+        skipped_total: how many updates were skipped in all, ().
         step: how many updates were tried, ().
     """
 
@@ -62,7 +56,8 @@ class TrainingState(NamedTuple):
     average: Params
     optimizer: Any
     objective: Any
-    skipped: Skipped
+    skipped_in_row: Array
+    skipped_total: Array
     step: Array
 
 
@@ -137,8 +132,7 @@ def trainer(
         # Copies, each with memory of its own: the state may be donated.
         inner, optimizer_state = objective.init(params, key), optimizer.init(params)
         zero: Any = np.int32(0)
-        skipped = Skipped(zero, zero)
-        return _arrays(TrainingState(params, average, optimizer_state, inner, skipped, zero))
+        return _arrays(TrainingState(params, average, optimizer_state, inner, zero, zero, zero))
 
     def step(state: TrainingState, batch: PyTree, key: Key) -> tuple[TrainingState, Metrics]:
         _checks.one_key(key)
@@ -160,8 +154,8 @@ def trainer(
             "loss_total": loss,
             "gradient_norm": norm,
             "skipped": ~finite,
-            "skipped_in_row": new.skipped.in_row,
-            "skipped_total": new.skipped.total,
+            "skipped_in_row": new.skipped_in_row,
+            "skipped_total": new.skipped_total,
             "step": state.step,
         }
 
@@ -402,9 +396,9 @@ def _advance(state: TrainingState, new: Any, objective: Any, finite: Array) -> T
     """Return the next state: new parameters, average and optimiser where the update is finite."""
     old = (state.params, state.average, state.optimizer)
     params, average, optimizer = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-    in_row = jnp.where(finite, 0, state.skipped.in_row + 1)
-    skipped = Skipped(in_row, state.skipped.total + (~finite).astype(jnp.int32))
-    return TrainingState(params, average, optimizer, objective, skipped, state.step + 1)
+    in_row = jnp.where(finite, 0, state.skipped_in_row + 1)
+    total = state.skipped_total + (~finite).astype(jnp.int32)
+    return TrainingState(params, average, optimizer, objective, in_row, total, state.step + 1)
 
 
 def _floats(tree: PyTree) -> list[Array]:

@@ -20,14 +20,6 @@ def test_energy_gap_and_collapse():
     assert float(flat["energy_spread"]) == 0
 
 
-def test_gradient_norms_over_a_pytree():
-    position = {"a": jnp.array([[3.0], [0.0]]), "b": jnp.array([4.0, 2.0])}
-    norms = diagnostics.gradient_norms(
-        lambda x: jnp.sum(x["a"] ** 2) / 2 + x["b"] ** 2 / 2, position
-    )
-    np.testing.assert_allclose(norms, [5.0, 2.0])
-
-
 def autoregressive(rho, steps=4000, chains=4, seed=0):
     rng = np.random.default_rng(seed)
     x = np.zeros((steps, chains))

@@ -242,7 +242,7 @@ def test_divergence_stops_the_run_at_the_next_callback(key):
         )
     assert called == [15]
     state, metrics = fit(key, (np.full_like(x, np.nan), labels), 2, 5)
-    assert int(state.skipped.total) == 5
+    assert int(state.skipped_total) == 5
     assert metrics["skipped_in_row"].tolist() == [1, 2, 3, 4, 5]
     np.testing.assert_array_equal(state.params["p"], 0)
 

@@ -30,7 +30,7 @@ def brought():
 assert not brought(), brought()
 e, x = jnp.array([0.0, 1.0]), jnp.zeros(2)
 ebm_jax.gibbs.probs(e)
-ebm_jax.losses.nll(e, 0), ebm_jax.losses.gradients.nll(e, 0)
+ebm_jax.losses.nll(e, 0), ebm_jax.losses.gradients.of(ebm_jax.losses.nll)(e, 0)
 params = ebm_jax.energies.Gaussian(x, x + 1)
 energy = functools.partial(ebm_jax.energies.gaussian, params)
 energy(x)

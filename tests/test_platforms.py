@@ -36,7 +36,7 @@ def units_energy(x):
 
 def loop(sampler, start):
     def run(key, x):
-        collect = samplers.mean_info if hasattr(sampler, "refresh") else None
+        collect = (lambda state, info: info) if hasattr(sampler, "refresh") else None
         return samplers.run(key, sampler, sampler.init(x), 3, collect=collect)
 
     return run, start

@@ -2,13 +2,11 @@
 
 from ebm_jax.inference import alignment, sparse_coding
 from ebm_jax.inference.denoising import denoise
-from ebm_jax.inference.differentiable import Descent, ImplicitMinimum, implicit_minimum, unroll
+from ebm_jax.inference.differentiable import implicit_minimum, unroll
 from ebm_jax.inference.latent import marginalize_over, minimize_over
 from ebm_jax.inference.minimum import Minimum, argmin_over, minimize
 
 __all__ = [
-    "Descent",
-    "ImplicitMinimum",
     "Minimum",
     "alignment",
     "argmin_over",

@@ -8,7 +8,7 @@ Two kinds, one signature each, unreduced (the caller averages):
   axis, and the index of the right one.
 
 ``over_candidates`` makes a pairwise loss one over candidates, with the most offending answer.
-``gradients`` has their derivatives by hand, ``margins`` says which make the right answer win.
+``gradients.of`` gives their derivatives by hand, ``margins`` says which make the right answer win.
 
 Source of every formula: Y. LeCun, S. Chopra, R. Hadsell, M. Ranzato, F. Huang (2006), A tutorial
 on energy-based learning, in Predicting Structured Data, MIT Press.

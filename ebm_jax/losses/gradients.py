@@ -1,13 +1,11 @@
 r"""The losses' derivatives with respect to the energies, derived by hand: the reference.
 
-Each function has the name, the arguments and the refusals of its loss. A pairwise one returns the
-pair (dl/dE+, dl/dE-), one over candidates returns dl/dF of shape (..., n). ``jax.grad`` of the
-loss gives the same numbers, at every kink too: nothing here is needed for training.
-
-Derivatives end at the largest number of their type, as the losses' do.
-sigma is the logistic function, 1[.] is 1 where the condition holds and 0 elsewhere, and
-delta is 1 at one candidate and 0 at the others.
+``jax.grad`` of a loss gives the same numbers, at every kink too: nothing here is needed for
+training. Derivatives end at the largest number of their type, as the losses' do.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +13,55 @@ from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _gibbs, gibbs
 from ebm_jax._derivatives import bounded, bounded_exp_of_minus
+from ebm_jax.losses import candidates, pairwise
 from ebm_jax.losses._arguments import check_candidates, check_margin, check_pair, is_unknown, pick
 from ebm_jax.losses.candidates import winner
 from ebm_jax.types import Array, PyTree
+
+
+def of(loss: Callable) -> Callable[..., Any]:
+    r"""Return the derivative of a loss with respect to the energies, derived by hand.
+
+    It takes the arguments of the loss and rejects what the loss rejects. For a pairwise loss it
+    returns (dl/dE+, dl/dE-), as ``jax.grad(loss, argnums=(0, 1))`` does; for a loss over candidates
+    dl/dF, (..., n).
+
+    With :math:`u = E^+ - E^-`, the logistic function :math:`\sigma`, and P the Gibbs distribution
+    of the candidates:
+
+    ======================  ========================================================================
+    ``energy``              :math:`(1, 0)`
+    ``hinge``               :math:`(a, -a),\ a = 1[E^- - E^+ < m]`
+    ``log``                 :math:`(s, -s),\ s = \sigma(u)`
+    ``lvq2``                :math:`(a, -a),\ a = 1[0 < u < M]`
+    ``mce``                 :math:`(s, -s),\ s = \sigma(u) \sigma(-u)`
+    ``simple``              :math:`(1[E^+ > 0], -1[E^- < m])`
+    ``square_square``       :math:`(2 [E^+]_+, -2 [m - E^-]_+)`; :math:`2 E^+` if not one-sided
+    ``square_exponential``  :math:`(2 E^+, -\gamma e^{-E^-})`
+    ``perceptron``          :math:`\delta_{right} - \delta_{winner}`
+    ``nll``                 :math:`\delta_{right} - P`
+    ``mee``                 :math:`\beta P_{right} (\delta_{right} - P)`
+    ======================  ========================================================================
+
+    Args:
+        loss: one of the losses of ``ebm_jax.losses``.
+
+    Returns:
+        The derivative: a function of the arguments of the loss.
+
+    Raises:
+        TypeError: another function.
+
+    >>> from ebm_jax import losses
+    >>> [float(d) for d in of(losses.hinge)(0.0, 0.5, margin=1.0)]
+    [1.0, -1.0]
+    """
+    if not callable(loss) or loss not in _DERIVATIVES:
+        raise TypeError(
+            f"loss must be one of losses.{', '.join(f.__name__ for f in _DERIVATIVES)}, got "
+            f"{loss!r}: use jax.grad."
+        )
+    return _DERIVATIVES[loss]
 
 
 def _broadcast(positive, negative) -> tuple[Array, Array]:
@@ -34,10 +78,10 @@ def _step(u: Array) -> Array:
     return jnp.where(jnp.isnan(u), u, (u > 0).astype(u.dtype))
 
 
-def energy(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
+def _energy(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     """Return (1, 0): l = E+ does not depend on E-.
 
-    >>> [float(d) for d in energy(2.0, 5.0)]
+    >>> [float(d) for d in _energy(2.0, 5.0)]
     [1.0, 0.0]
     """
     positive, negative = jnp.broadcast_arrays(*check_pair(positive, negative))
@@ -45,12 +89,12 @@ def energy(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     return (1 + nothing).astype(positive.dtype), nothing.astype(negative.dtype)
 
 
-def hinge(
+def _hinge(
     positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> tuple[Array, Array]:
     """Return (a, -a), a = 1[E- - E+ < m]: d[u]+/du = 1[u > 0] and u = m + E+ - E-.
 
-    >>> [float(d) for d in hinge(0.0, 0.5)], [float(d) for d in hinge(0.0, 1.0)]
+    >>> [float(d) for d in _hinge(0.0, 0.5)], [float(d) for d in _hinge(0.0, 1.0)]
     ([1.0, -1.0], [0.0, -0.0])
     """
     positive, negative = _broadcast(positive, negative)
@@ -61,10 +105,10 @@ def hinge(
     return active.astype(lead.dtype), -active.astype(lead.dtype)
 
 
-def log(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
+def _log(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     """Return (s, -s), s = sigma(E+ - E-): d log(1 + e^u)/du = e^u / (1 + e^u) = sigma(u).
 
-    >>> [float(d) for d in log(1.0, 1.0)]
+    >>> [float(d) for d in _log(1.0, 1.0)]
     [0.5, -0.5]
     """
     positive, negative = _broadcast(positive, negative)
@@ -72,12 +116,12 @@ def log(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     return force, -force
 
 
-def lvq2(
+def _lvq2(
     positive: ArrayLike, negative: ArrayLike, *, ceiling: ArrayLike = 1.0
 ) -> tuple[Array, Array]:
     """Return (a, -a), a = 1[0 < E+ - E- < M]: min(M, [u]+) is u between its kinks, else constant.
 
-    >>> [float(lvq2(d, 0.0)[0]) for d in (0.0, 0.5, 1.0)]
+    >>> [float(_lvq2(d, 0.0)[0]) for d in (0.0, 0.5, 1.0)]
     [0.0, 1.0, 0.0]
     """
     positive, negative = _broadcast(positive, negative)
@@ -88,10 +132,10 @@ def lvq2(
     return active, -active
 
 
-def mce(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
+def _mce(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     """Return (s, -s), s = sigma(u) sigma(-u), u = E+ - E-: dsigma/du = sigma(u) (1 - sigma(u)).
 
-    >>> [float(d) for d in mce(1.0, 1.0)]
+    >>> [float(d) for d in _mce(1.0, 1.0)]
     [0.25, -0.25]
     """
     positive, negative = _broadcast(positive, negative)
@@ -100,12 +144,12 @@ def mce(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
     return force, -force
 
 
-def simple(
+def _simple(
     positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> tuple[Array, Array]:
     """Return (1[E+ > 0], -1[E- < m]): a constant force on each side of its own level.
 
-    >>> [float(d) for d in simple(0.0, 0.5)], [float(d) for d in simple(3.0, 1.0)]
+    >>> [float(d) for d in _simple(0.0, 0.5)], [float(d) for d in _simple(3.0, 1.0)]
     ([0.0, -1.0], [1.0, -0.0])
     """
     positive, negative = _broadcast(positive, negative)
@@ -114,12 +158,12 @@ def simple(
     return jnp.broadcast_to(_step(positive), shape), -_step(margin - negative)
 
 
-def square_square(
+def _square_square(
     positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0, one_sided: bool = True
 ) -> tuple[Array, Array]:
     """Return (2[E+]+, -2[m - E-]+): d([u]+)^2/du = 2[u]+; (2E+, ...) when not one-sided.
 
-    >>> [float(d) for d in square_square(2.0, 0.25)]
+    >>> [float(d) for d in _square_square(2.0, 0.25)]
     [4.0, -1.5]
     """
     positive, negative = _broadcast(positive, negative)
@@ -131,12 +175,12 @@ def square_square(
     return jnp.broadcast_to(bounded(2 * pull), shape), -bounded(2 * push)
 
 
-def square_exponential(
+def _square_exponential(
     positive: ArrayLike, negative: ArrayLike, *, gamma: ArrayLike = 1.0
 ) -> tuple[Array, Array]:
     """Return (2E+, -gamma exp(-E-)).
 
-    >>> [float(d) for d in square_exponential(2.0, 0.0, gamma=3.0)]
+    >>> [float(d) for d in _square_exponential(2.0, 0.0, gamma=3.0)]
     [4.0, -3.0]
     """
     positive, negative = _broadcast(positive, negative)
@@ -154,11 +198,11 @@ def _nan_rows(derivative: Array, unknown: Array, dtype) -> Array:
     return jnp.where(unknown[..., None], jnp.nan, derivative).astype(dtype)
 
 
-def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
+def _perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
     """Return delta_right - delta_winner: d min_y F = delta_argmin; 0 where the right one wins.
 
     >>> import jax.numpy as jnp
-    >>> perceptron(jnp.array([3.0, 1.0, 2.0]), 0).tolist()
+    >>> _perceptron(jnp.array([3.0, 1.0, 2.0]), 0).tolist()
     [1.0, -1.0, 0.0]
     """
     energies, label = check_candidates(energies, label)
@@ -183,7 +227,7 @@ def _right_minus_expected(energies: Array, label: Array, beta, where, log_weight
     return _nan_rows(derivative, is_unknown(wide, log_w, label), wide.dtype), pick(p, label)
 
 
-def nll(
+def _nll(
     energies: ArrayLike,
     label: ArrayLike,
     *,
@@ -194,7 +238,7 @@ def nll(
     """Return delta_right - P: d/dF_k of 1/beta log sum_y exp(-beta F_y) is -exp(-beta F_k)/Z.
 
     >>> import jax.numpy as jnp
-    >>> nll(jnp.zeros(4), 1).tolist()
+    >>> _nll(jnp.zeros(4), 1).tolist()
     [-0.25, 0.75, -0.25, -0.25]
     """
     energies, label = check_candidates(energies, label)
@@ -202,7 +246,7 @@ def nll(
     return derivative.astype(energies.dtype)
 
 
-def mee(
+def _mee(
     energies: ArrayLike,
     label: ArrayLike,
     *,
@@ -213,7 +257,7 @@ def mee(
     """Return beta P_right (delta_right - P): dP_r/dF_k = -beta P_r (delta_rk - P_k).
 
     >>> import jax.numpy as jnp
-    >>> mee(jnp.zeros(2), 0).tolist()
+    >>> _mee(jnp.zeros(2), 0).tolist()
     [0.25, -0.25]
     """
     energies, label = check_candidates(energies, label)
@@ -229,8 +273,8 @@ def chain(derivative: ArrayLike, jacobian: PyTree) -> PyTree:
 
         dl/dW = sum_y dl/dF(x, y) dF(x, y)/dW
 
-    With ``nll`` this is dF(x, y)/dW - sum_y' P(y' | x) dF(x, y')/dW, as in LeCun et al. (2006) and
-    the homework.
+    With ``of(nll)`` this is dF(x, y)/dW - sum_y' P(y' | x) dF(x, y')/dW, as in LeCun et al. (2006)
+    and the homework.
 
     Args:
         derivative: (n,), dl/dF for every candidate.
@@ -264,3 +308,18 @@ def chain(derivative: ArrayLike, jacobian: PyTree) -> PyTree:
     if not jax.tree.leaves(jacobian):
         raise TypeError(f"jacobian must be a pytree with an array in it, got {jacobian!r}.")
     return jax.tree.map(contract, jacobian)
+
+
+_DERIVATIVES: dict[Any, Callable[..., Any]] = {
+    pairwise.energy: _energy,
+    pairwise.hinge: _hinge,
+    pairwise.log: _log,
+    pairwise.lvq2: _lvq2,
+    pairwise.mce: _mce,
+    pairwise.simple: _simple,
+    pairwise.square_square: _square_square,
+    pairwise.square_exponential: _square_exponential,
+    candidates.perceptron: _perceptron,
+    candidates.nll: _nll,
+    candidates.mee: _mee,
+}

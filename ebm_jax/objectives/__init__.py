@@ -29,7 +29,6 @@ from ebm_jax.objectives.perturbations import (
 )
 from ebm_jax.objectives.recovery_likelihood import recovery_likelihood
 from ebm_jax.objectives.sampled_likelihood import (
-    PersistentState,
     contrastive_divergence,
     persistent,
     short_run,
@@ -45,7 +44,6 @@ from ebm_jax.objectives.through_inference import through_inference
 
 __all__ = [
     "AmortizedParams",
-    "PersistentState",
     "amortized",
     "bernoulli_perturbation",
     "binary_nce",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax._trees import chain_norm, difference_products, matrix, partition
+from ebm_jax._trees import chain_norm, difference_products, matrix, mean_info, partition
 from ebm_jax.objectives import _negatives
 from ebm_jax.samplers import running
 from ebm_jax.types import Array, Energy, MakeSampler, Objective, Position
@@ -107,7 +107,7 @@ def improved_contrastive_divergence(
         if num_steps > last_steps:
             middle, _ = _negatives.run(first_key, sampler, middle, num_steps - last_steps)
         middle = running.refresh(live, middle)
-        end, info = running.run(last_key, live, middle, last_steps, collect=running.mean_info)
+        end, info = running.run(last_key, live, middle, last_steps, collect=mean_info)
         info = jax.lax.stop_gradient(jax.tree.map(jnp.mean, info))
         ends = end.position
         value, metrics = _negatives.contrast(

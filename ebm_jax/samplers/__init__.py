@@ -6,7 +6,7 @@ from ebm_jax.samplers.composition import alternate
 from ebm_jax.samplers.gibbs_sampling import checkerboard_gibbs, rbm_gibbs, systematic_scan_gibbs
 from ebm_jax.samplers.informed_proposals import dmala, dula, gibbs_with_gradients
 from ebm_jax.samplers.langevin import mala, sgld, ula
-from ebm_jax.samplers.running import Samples, chain_axes, mean_info, refresh, run, sample
+from ebm_jax.samplers.running import Samples, chain_axes, refresh, run, sample
 from ebm_jax.samplers.tempering import adapt_ladder, replica_exchange
 from ebm_jax.samplers.underdamped import baoab
 
@@ -22,7 +22,6 @@ __all__ = [
     "dula",
     "gibbs_with_gradients",
     "mala",
-    "mean_info",
     "rbm_gibbs",
     "refresh",
     "replay_buffer",

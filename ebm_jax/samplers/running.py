@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax import _checks, _trees
-from ebm_jax._trees import check_chains, info_fields
+from ebm_jax._trees import check_chains
 from ebm_jax.compilation import jit
-from ebm_jax.types import Key, Metrics, Position, PyTree, Sampler
+from ebm_jax.types import Key, Position, PyTree, Sampler
 
 
 class Samples(NamedTuple):
@@ -229,34 +229,6 @@ def refresh(sampler: Sampler, state: Any) -> Any:
         )
     own = getattr(sampler, "refresh", None)
     return sampler.init(state.position) if own is None else own(state)
-
-
-def mean_info(state: Any, info: Any) -> Metrics:
-    r"""Return the mean over chains of every field of a sampler's info, for ``collect``.
-
-    What fraction was accepted, clipped, stopped by the bounds; the energies, as ``chain_energy``.
-    Fields that are pytrees of their own (the trajectories of blackjax's NUTS) are left out.
-
-    Args:
-        state: not used.
-        info: the info of one step, a NamedTuple with or without a field ``energy``.
-
-    Returns:
-        A dict by field, each ().
-
-    Raises:
-        TypeError: an info that is no NamedTuple.
-
-    >>> import jax, jax.numpy as jnp
-    >>> from ebm_jax import samplers
-    >>> sampler = samplers.mala(lambda x: jnp.sum(x**2), step_size=1e-4)
-    >>> start = sampler.init(jnp.zeros((3, 1)))
-    >>> _, history = run(jax.random.key(0), sampler, start, 5, collect=mean_info)
-    >>> history["accepted"].tolist()
-    [1.0, 1.0, 1.0, 1.0, 1.0]
-    """
-    del state
-    return {name: jnp.mean(value) for name, value in info_fields(info).items()}
 
 
 def chain_axes(sampler: Sampler, position: Position) -> PyTree:

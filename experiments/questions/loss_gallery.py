@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ebm_jax import jit, objectives
+from ebm_jax import jit, losses, objectives
 from ebm_jax.energies import networks
 from ebm_jax.losses import gradients
 from ebm_jax.losses.margins import margin_condition
@@ -59,11 +59,13 @@ def forces() -> dict[str, float]:
     """Return the force on E+ of four losses at growing distances past or before their goal."""
     found = {}
     for name in ("hinge", "log"):
+        derivative = gradients.of(getattr(losses, name))
         for gap in (1, 2, 5, 10, 20):
-            found[f"{name}_force_at_gap_{gap}"] = getattr(gradients, name)(0.0, float(gap))[0]
+            found[f"{name}_force_at_gap_{gap}"] = derivative(0.0, float(gap))[0]
     for name in ("simple", "square_square"):
+        derivative = gradients.of(getattr(losses, name))
         for e in (0.1, 1, 10):
-            found[f"{name}_force_at_{e}"] = getattr(gradients, name)(float(e), 9.0)[0]
+            found[f"{name}_force_at_{e}"] = derivative(float(e), 9.0)[0]
     return {name: float(force) for name, force in found.items()}
 
 
@@ -185,7 +187,7 @@ def force_curves(axis) -> None:
     """Draw the force on E+ of four losses."""
     violation = jnp.linspace(-6, 3, 200)
     for name, style in (("hinge", "-"), ("log", "-"), ("simple", "--"), ("square_square", "--")):
-        force = getattr(gradients, name)(violation, 0.0 * violation)[0]
+        force = gradients.of(getattr(losses, name))(violation, 0.0 * violation)[0]
         axis.plot(violation, force, style, label=name)
     axis.set(xlabel="E+, where E− = 0", title="force on E+", ylim=(-0.1, 4))
     axis.legend(frameon=False, fontsize=8)

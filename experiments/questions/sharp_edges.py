@@ -26,7 +26,6 @@ FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +33,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import ebm_jax
-from ebm_jax import diagnostics, objectives
+from ebm_jax import objectives
 from ebm_jax.energies.networks import MLP
 from experiments import losses_by_name, plots
 from experiments.data import minibatches
@@ -81,7 +80,8 @@ def sharpness(params) -> dict[str, jax.Array]:
     def across(n):
         return n @ jax.hessian(NETWORK.apply, 1)(params, n) @ n
 
-    slopes = diagnostics.gradient_norms(functools.partial(NETWORK.apply, params), polar_grid()[0])
+    gradients = jax.vmap(jax.grad(NETWORK.apply, 1), (None, 0))(params, polar_grid()[0])
+    slopes = jnp.linalg.norm(gradients, axis=1)
     return {"curvature": jnp.mean(jax.vmap(across)(normal)), "max_slope": jnp.max(slopes)}
 
 

@@ -149,7 +149,7 @@ def pairwise(positive, negative):
             loss(positive, negative),
             jax.vmap(jax.grad(loss, argnums=(0, 1)))(positive, negative),
             (both((one, zero))[1], both((zero, one))[1]),
-            getattr(gradients, name)(positive, negative, **dict(options)),
+            gradients.of(getattr(losses, name))(positive, negative, **dict(options)),
         )
     return found
 
@@ -277,7 +277,7 @@ def over_candidates(energies, label, where, beta, log_w):
         found += [
             *jax.value_and_grad(loss)(energies, label),
             jax.jacfwd(loss)(energies, label),
-            getattr(gradients, name)(energies, label, **options),
+            gradients.of(getattr(losses, name))(energies, label, **options),
         ]
     return found
 
@@ -311,7 +311,7 @@ def test_perceptron(dtype, x64):
     energies = jnp.asarray(np.repeat(ROWS, 4, 0), dtype)
     label = np.tile(np.arange(4), len(ROWS))
     got, auto = jax.jit(jax.vmap(jax.value_and_grad(losses.perceptron)))(energies, label)
-    by_hand = gradients.perceptron(energies, label)
+    by_hand = gradients.of(losses.perceptron)(energies, label)
     np.testing.assert_array_equal(auto.astype(float), by_hand.astype(float))
     wide = np.asarray(energies, WIDE)
     for row, right, value, slope in zip(wide, label, got, np.asarray(auto, float), strict=True):
@@ -330,7 +330,7 @@ def test_perceptron(dtype, x64):
 def test_a_label_out_of_range_under_jit_moves_no_energy(name):
     """Its derivatives are NaN, all of them: delta - P alone would push every energy up."""
     value_and_gradient = jax.jit(jax.value_and_grad(getattr(losses, name)))
-    by_hand = jax.jit(getattr(gradients, name))
+    by_hand = jax.jit(gradients.of(getattr(losses, name)))
     for label in (-1, 3, 2**20):
         value, gradient = value_and_gradient(jnp.arange(3.0), label)
         assert np.isnan(value)

@@ -37,10 +37,10 @@ def test_chain_rule_through_a_network(name, network, x64):
     loss = jax.jit(lambda w: over(energies(w), LABEL))
     values = energies(flat)
     if name in losses.CANDIDATES:
-        derivative = getattr(gradients, name)(values, LABEL)
+        derivative = gradients.of(getattr(losses, name))(values, LABEL)
     else:
         wrong = int(losses.offender(values, LABEL))
-        down, up = getattr(gradients, name)(values[LABEL], values[wrong])
+        down, up = gradients.of(getattr(losses, name))(values[LABEL], values[wrong])
         derivative = jnp.zeros(4).at[LABEL].add(down).at[wrong].add(up)
     by_hand = gradients.chain(derivative, jacobian)
     np.testing.assert_allclose(by_hand, jax.grad(loss)(flat), atol=1e-12)

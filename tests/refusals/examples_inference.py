@@ -52,7 +52,6 @@ ROWS = [
     example(sparse_coding.shrink, z=jnp.ones(3), threshold=plus(0.1, jnp.ones(5))),
     example(sparse_coding.unit_columns, dictionary=plus(W, 1.0, Y, W[None])),
     example(diagnostics.energy_gap, params=only(None)),
-    example(diagnostics.gradient_norms),
     example(
         diagnostics.low_energy_volume,
         energies=plus(jnp.ones(4), 1.0, X, jnp.ones(0)),

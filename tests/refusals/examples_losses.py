@@ -36,6 +36,19 @@ NEEDLESS = [
 ]
 OFFENDING = {"distance": DISTANCE, "radius": plus(0.0, LEVELS), "also": NEEDLESS}
 OVER, PAIRWISE = r"over_candidates\(loss\)\(", "a pairwise loss, losses.hinge"
+PAIRS = examples(losses, NAMES, **OF_PAIR, **MARGINS)
+LABELLED = examples(losses, "perceptron nll mee", **OF_LABEL, **WEIGHTED)
+
+
+def of_gradient(row):
+    """Return that the derivative of a loss rejects what the loss rejects."""
+    derivative = gradients.of(row.function)
+    valid = {name: arg.valid for name, arg in row.arguments.items()}
+    for name, arg in row.arguments.items():
+        for bad in arg.bad:
+            yield functools.partial(derivative, **valid | {name: bad}), arg.named
+
+
 ROWS = [
     *examples(gibbs, GIBBS, **OF_TABLE, values=VALUES, shape=SHAPE),
     example(
@@ -44,9 +57,14 @@ ROWS = [
         high=plus([1.0, 1.0], ROW + 1, 1.0, jnp.array([1.0, 0.0]), jnp.array([1.0, NAN]), *WHOLE),
         cells=only(4, None, "4", object(), 0, -1, 1.5, True, (2, 2, 2), (2, 0)),
     ),
-    *(row for room in (losses, gradients) for row in examples(room, NAMES, **OF_PAIR, **MARGINS)),
-    *examples(losses, "perceptron nll mee winner", **OF_LABEL, **WEIGHTED),
-    *examples(gradients, "perceptron nll mee", **OF_LABEL, **WEIGHTED),
+    *PAIRS,
+    *LABELLED,
+    example(losses.winner, **OF_LABEL),
+    example(
+        gradients.of,
+        loss=only(losses.hinge, *r.FUNCTIONS, jnp.sin),
+        also=[refusal for row in (*PAIRS, *LABELLED) for refusal in of_gradient(row)],
+    ),
     *examples(losses, "offender most_offending", **OF_LABEL, **OFFENDING),
     example(
         losses.over_candidates,

@@ -85,9 +85,6 @@ ROWS = [
         target=plus(0.5, 1.0),
     ),
     example(samplers.run, collect=only(*r.FUNCTIONS), thin=plus(1, 3)),
-    example(
-        samplers.mean_info, state=only(None), info=only(r.MALA.init(X), None, "info", X, {"a": X})
-    ),
     *examples(samplers, "refresh chain_axes"),
     example(replay_buffer.draw, num=plus(2, 5)),
     example(
