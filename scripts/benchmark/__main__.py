@@ -26,6 +26,7 @@ SUITES = (
     "keeping",
     "objectives",
     "images",
+    "verbs",
 )
 PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
 

@@ -20,6 +20,7 @@ from scripts.benchmark.keeping import run_keeping
 from scripts.benchmark.matching import run_images, run_objectives
 from scripts.benchmark.peers import Peers
 from scripts.benchmark.suite import Suite
+from scripts.benchmark.verbs import run_verbs
 
 ULA = functools.partial(samplers.ula, step_size=workloads.STEP_SIZE)
 MALA = functools.partial(samplers.mala, step_size=workloads.STEP_SIZE)
@@ -297,4 +298,5 @@ SUITES = {
     "keeping": run_keeping,
     "objectives": run_objectives,
     "images": run_images,
+    "verbs": run_verbs,
 }
