@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from ebm_jax.samplers import sample
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = {
     "diagnostics",

@@ -31,6 +31,8 @@ class Sampler(NamedTuple):
     ``init(positions) -> state`` takes chains on the leading axis of every leaf;
     ``step(key, state) -> (state, info)`` advances all of them once. The state has a field
     ``position``; state and info describe the position after the step, chain by chain.
+    The info of the samplers here has a field ``energy`` and, where they accept or reject,
+    ``acceptance_rate``; ``sgld``, which knows only an estimate of the gradient, has neither.
 
     ``refresh(state) -> state`` is for a state whose energy, or part of whose position, was
     changed from outside: it computes anew what depends on them (a cached energy, a gradient) and

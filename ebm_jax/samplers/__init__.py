@@ -1,4 +1,8 @@
-"""Samplers: functions (init, step, refresh) over a batch of chains, and running them."""
+"""Samplers: functions (init, step, refresh) over a batch of chains, and running them.
+
+The info of a step has the ``energy`` of every chain and, for samplers that accept or reject, the
+``acceptance_rate``. ``sgld`` has no ``energy`` in its info: it knows only a gradient.
+"""
 
 from ebm_jax.samplers import replay_buffer, schedules
 from ebm_jax.samplers.adaptation import adapt_step_size

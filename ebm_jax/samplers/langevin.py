@@ -107,7 +107,7 @@ class SGLDState(NamedTuple):
 
 
 class SGLDInfo(NamedTuple):
-    """How a step was made; the gradient at its end is not known. Arrays are (chains,).
+    """How a step was made; energy and gradient at its end are not known. Arrays are (chains,).
 
     Attributes:
         estimate_norm: the norm of the gradient's estimate that the step followed, before clipping.
@@ -220,7 +220,8 @@ def sgld(
         bounds: chains are projected into it after every step.
 
     Returns:
-        A ``Sampler`` with ``SGLDState`` and ``SGLDInfo``.
+        A ``Sampler`` with ``SGLDState`` and ``SGLDInfo``. The info has no ``energy``: a gradient
+        does not determine it. Compute it from the positions where you know the energy.
 
     >>> import jax, jax.numpy as jnp
     >>> data = jnp.array([1.0, 2.0, 3.0, 4.0])
