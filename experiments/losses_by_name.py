@@ -5,7 +5,18 @@ from collections.abc import Callable
 
 from ebm_jax import losses
 
-NAMES = (*losses.PAIRWISE, *losses.CANDIDATES)
+PAIRWISE = (
+    "energy",
+    "hinge",
+    "log",
+    "lvq2",
+    "mce",
+    "simple",
+    "square_square",
+    "square_exponential",
+)
+CANDIDATES = ("perceptron", "nll", "mee")
+NAMES = (*PAIRWISE, *CANDIDATES)
 WITH_MARGIN = tuple(
     name for name in NAMES if "margin" in inspect.signature(getattr(losses, name)).parameters
 )
@@ -17,7 +28,7 @@ def named(name: str, margin: float = 1.0) -> Callable:
     ``margin`` is the margin, the ceiling or the weight gamma of a loss that has one.
     """
     loss = getattr(losses, name)
-    if name in losses.CANDIDATES:
+    if name in CANDIDATES:
         return loss
     options = {"margin", "ceiling", "gamma"} & set(inspect.signature(loss).parameters)
     return losses.over_candidates(loss, **dict.fromkeys(options, margin))

@@ -67,36 +67,17 @@ def energy(dictionary, y, z, *, sparsity) -> Array:
     return value.astype(dtype)
 
 
-def shrink(z, threshold) -> Array:
-    r"""Return the soft threshold, the proximal map of an L1 penalty.
-
-        sign(z) [|z| - t]+ = argmin_u |u - z|^2 / 2 + t |u|_1
-
-    Args:
-        z: any shape.
-        threshold: t >= 0, broadcasting.
-
-    Returns:
-        The shape of ``z``.
-
-    Raises:
-        TypeError: integers. ValueError: a negative threshold, shapes that do not broadcast.
-
-    >>> import jax.numpy as jnp
-    >>> shrink(jnp.array([-3.0, 0.5, 3.0]), 1.0).tolist()
-    [-2.0, 0.0, 2.0]
-    """
-    z = _checks.floating("z", z)
-    _checks.nonnegative("threshold", threshold)
-    _checks.fits("threshold", threshold, "z", z.shape)
+def _soft_threshold(z: Array, threshold: Array) -> Array:
+    """Return sign(z) [|z| - t]+, the proximal map of t |z|_1."""
     return jnp.sign(z) * jax.nn.relu(jnp.abs(z) - jnp.asarray(threshold, z.dtype))
 
 
 def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = True) -> Array:
     r"""Return the code z* = argmin_z E(y, z) by FISTA, or by ISTA where not ``accelerated``.
 
-        z_{t+1} = shrink(u - W^T (W u - y) / L, lambda / L),     L = largest eigenvalue of W^T W
+        z_{t+1} = soft(u - W^T (W u - y) / L, lambda / L),     L = largest eigenvalue of W^T W
         ISTA:   u = z_t;    FISTA:   u = z_t + (a_{t-1} - 1) / a_t (z_t - z_{t-1})
+        soft(z, t) = sign(z) [|z| - t]+
 
     After t steps E exceeds its minimum by at most L |z*|^2 / (2 t) with ISTA and
     2 L |z*|^2 / (t + 1)^2 with FISTA. Source: Beck and Teboulle (2009), A fast iterative
@@ -130,7 +111,7 @@ def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = 
 
     def iterate(carry, _):
         z, u, a = carry
-        following = shrink(u - (gram @ u - linear) / lipschitz, sparsity / lipschitz)
+        following = _soft_threshold(u - (gram @ u - linear) / lipschitz, sparsity / lipschitz)
         a_following = (1 + jnp.sqrt(1 + 4 * a**2)) / 2
         momentum = (a - 1) / a_following if accelerated else 0.0
         return (following, following + momentum * (following - z), a_following), None

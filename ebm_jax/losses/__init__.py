@@ -35,21 +35,7 @@ from ebm_jax.losses.pairwise import (
     square_square,
 )
 
-PAIRWISE = (
-    "energy",
-    "hinge",
-    "log",
-    "lvq2",
-    "mce",
-    "simple",
-    "square_square",
-    "square_exponential",
-)
-CANDIDATES = ("perceptron", "nll", "mee")
-
 __all__ = [
-    "CANDIDATES",
-    "PAIRWISE",
     "energy",
     "gradients",
     "hinge",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ebm_jax import losses
 from ebm_jax.losses import gradients
+from experiments import losses_by_name
 
 pytestmark = pytest.mark.usefixtures("optimised")
 WIDE = np.longdouble
@@ -126,7 +127,7 @@ def assert_close(got, expected, dtype, scale=1.0, atol=0.0):
 
 def test_the_table_is_complete_and_its_slopes_are_those_of_its_values():
     """By central differences, away from the kinks."""
-    assert {name for name, _ in TABLE} == set(losses.PAIRWISE)
+    assert {name for name, _ in TABLE} == set(losses_by_name.PAIRWISE)
     p, n = np.array([(-1.3, 0.4), (0.6, 1.9), (0.9, 0.5), (0.2, -0.7), (2.5, 0.1)], WIDE).T
     h = WIDE(1e-6)
     for case, (value, down, up) in TABLE.items():
@@ -326,7 +327,7 @@ def test_perceptron(dtype, x64):
             assert slope.tolist() == list(np.eye(4)[right] - np.eye(4)[row.argmin()])
 
 
-@pytest.mark.parametrize("name", losses.CANDIDATES)
+@pytest.mark.parametrize("name", losses_by_name.CANDIDATES)
 def test_a_label_out_of_range_under_jit_moves_no_energy(name):
     """Its derivatives are NaN, all of them: delta - P alone would push every energy up."""
     value_and_gradient = jax.jit(jax.value_and_grad(getattr(losses, name)))

@@ -12,6 +12,7 @@ import pytest
 from ebm_jax import losses
 from ebm_jax.energies.networks import JointMLP
 from ebm_jax.losses import gradients
+from experiments import losses_by_name
 
 LABEL = 2
 
@@ -28,15 +29,15 @@ def network():
         return energies, flat, jax.jit(jax.jacobian(energies))(flat)
 
 
-@pytest.mark.parametrize("name", [*losses.PAIRWISE, *losses.CANDIDATES])
+@pytest.mark.parametrize("name", losses_by_name.NAMES)
 def test_chain_rule_through_a_network(name, network, x64):
     energies, flat, jacobian = network
     over = getattr(losses, name)
-    if name in losses.PAIRWISE:
+    if name in losses_by_name.PAIRWISE:
         over = losses.over_candidates(over)
     loss = jax.jit(lambda w: over(energies(w), LABEL))
     values = energies(flat)
-    if name in losses.CANDIDATES:
+    if name in losses_by_name.CANDIDATES:
         derivative = gradients.of(getattr(losses, name))(values, LABEL)
     else:
         wrong = int(losses.offender(values, LABEL))

@@ -10,16 +10,17 @@ import pytest
 
 from ebm_jax import losses
 from ebm_jax.losses import gradients
+from experiments import losses_by_name
 
 
-@pytest.mark.parametrize("name", [*losses.PAIRWISE, *losses.CANDIDATES])
+@pytest.mark.parametrize("name", losses_by_name.NAMES)
 def test_the_lists_name_losses_and_derivatives_of_one_signature(name):
     loss = getattr(losses, name)
     derivative = gradients.of(loss)
     assert inspect.signature(loss).parameters == inspect.signature(derivative).parameters
 
 
-@pytest.mark.parametrize("name", losses.PAIRWISE)
+@pytest.mark.parametrize("name", losses_by_name.PAIRWISE)
 def test_pairwise_losses_are_unreduced_and_broadcast(name):
     loss = getattr(losses, name)
     positive, negative = jnp.linspace(-1, 1, 4)[:, None], jnp.linspace(-2, 2, 3)
@@ -104,8 +105,8 @@ def test_a_nan_among_many_rows_is_not_hidden():
 
     @jax.jit
     def slopes(energies):
-        over = [getattr(losses, name) for name in losses.CANDIDATES]
-        over += [losses.over_candidates(getattr(losses, n)) for n in losses.PAIRWISE[1:]]
+        over = [getattr(losses, name) for name in losses_by_name.CANDIDATES]
+        over += [losses.over_candidates(getattr(losses, n)) for n in losses_by_name.PAIRWISE[1:]]
         return [jax.value_and_grad(lambda e, f=f: f(e, label).sum())(energies) for f in over]
 
     for value, slope in slopes(energies):

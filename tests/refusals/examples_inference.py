@@ -49,7 +49,6 @@ ROWS = [
     example(denoising.denoise, sigma=only(0.1, *r.WEIGHT), beta=plus(1.0, 0.0, INF)),
     *examples(alignment, "free_energy best_path", energies=OF_WINDOWS, **COUNTED),
     *examples(sparse_coding, "energy infer free_energy", **CODE, z=OF_Y),
-    example(sparse_coding.shrink, z=jnp.ones(3), threshold=plus(0.1, jnp.ones(5))),
     example(sparse_coding.unit_columns, dictionary=plus(W, 1.0, Y, W[None])),
     example(diagnostics.energy_gap, params=only(None)),
     example(

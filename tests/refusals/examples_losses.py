@@ -8,6 +8,7 @@ from rules import INF, NAN, each, example, examples, only, plus, result
 
 from ebm_jax import gibbs, losses
 from ebm_jax.losses import gradients, margins
+from experiments import losses_by_name
 
 TABLE, ROW, LEVELS = jnp.zeros((4, 3)), jnp.zeros(3), jnp.zeros(4)
 LABELS, OUTSIDE = jnp.zeros(4, int), jnp.full(4, 3)
@@ -75,8 +76,10 @@ ROWS = [
             (lambda: losses.over_candidates(losses.mee, beta=2.0), r"write mee\("),
             (lambda: losses.over_candidates(functools.partial(losses.perceptron)), "write perc"),
             # Each kind of loss in place of the other says how to write it.
-            *each(lambda f: getattr(losses, f)(TABLE, LABELS), losses.PAIRWISE, OVER),
-            *each(lambda f: getattr(losses, f)(LEVELS, LEVELS), losses.CANDIDATES, PAIRWISE),
+            *each(lambda f: getattr(losses, f)(TABLE, LABELS), losses_by_name.PAIRWISE, OVER),
+            *each(
+                lambda f: getattr(losses, f)(LEVELS, LEVELS), losses_by_name.CANDIDATES, PAIRWISE
+            ),
         ],
         loss=losses.hinge,
     ),
