@@ -105,7 +105,12 @@ ROWS = [
     *examples(lattice, "potts potts_logits", params=POTTS, colours=KINDS),
     *examples(boltzmann, "boltzmann_machine boltzmann_machine_logits", params=FULL, x=OF_V),
     *examples(boltzmann, RBMS, params=PLAIN, v=OF_V, h=OF_H),
-    example(boltzmann.gaussian_rbm_visible_mean, params=NORMAL, h=OF_H),
+    example(
+        boltzmann.gaussian_rbm_visible_mean,
+        params=NORMAL,
+        h=OF_H,
+        also=each(lambda p: boltzmann.rbm_energy(p, V, H), NORMAL.bad, "params|weights|sigma"),
+    ),
     example(
         networks.MLP,
         **FLAX,
