@@ -1,9 +1,10 @@
-"""Energy-based learning in JAX, as pure functions.
+"""Energy-based models in JAX: energies, losses, samplers and training.
 
-An energy is a function. A loss is a function of energies. A sampler is a tuple of functions.
-Training composes them under ``jax.jit``.
+All of them are pure functions. An energy is a function of parameters and one configuration. A loss
+is a function of energies. A sampler is a tuple of functions. Training compiles their composition
+with ``jax.jit``.
 
-A package is imported when it is first used: only ``energies.networks`` needs Flax, and only
+Subpackages are imported at first use: only ``energies.networks`` needs Flax, and only
 ``inference`` and ``training`` need optax.
 """
 

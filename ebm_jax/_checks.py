@@ -1,4 +1,7 @@
-"""Refusals: each names what was given and what is allowed. Values unknown under jit pass."""
+"""Argument checks. Each error states the argument, its value and what is allowed.
+
+Values that are unknown during tracing pass.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -33,12 +36,12 @@ def floating(name: str, value) -> Array:
 
 
 def concrete(value) -> np.ndarray | None:
-    """Return the value as a NumPy array, or None where it is known only at run time."""
+    """Return the value as a NumPy array, or None if it is unknown during tracing."""
     return None if isinstance(value, Tracer) else np.asarray(value)
 
 
 def _real(name: str, value) -> np.ndarray | None:
-    """Return a known real number or array of them; None where it is known only at run time."""
+    """Return a known real number or array, or None if it is unknown during tracing."""
     if isinstance(value, Tracer):
         return None
     try:
@@ -133,7 +136,7 @@ def broadcastable(**arrays: Array) -> tuple[int, ...]:
         return jnp.broadcast_shapes(*(a.shape for a in arrays.values()))
     except ValueError:
         shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
-        raise ValueError(f"Shapes that do not broadcast together: {shapes}.") from None
+        raise ValueError(f"Shapes must broadcast together, got {shapes}.") from None
 
 
 def fits(name: str, value, of: str, shape: tuple[int, ...]) -> None:
@@ -166,13 +169,13 @@ def flag(name: str, value) -> None:
 
 
 def kind(params, wanted: type) -> None:
-    """Raise TypeError where parameters are not the NamedTuple that they should be."""
+    """Raise TypeError where parameters are not the NamedTuple ``wanted``."""
     if not isinstance(params, wanted):
         raise TypeError(f"params must be a {wanted.__name__}, got {params!r}.")
 
 
 def state(name: str, value, wanted: type) -> None:
-    """Raise TypeError where a state is not the NamedTuple that it should be."""
+    """Raise TypeError where a state is not the NamedTuple ``wanted``."""
     if not isinstance(value, wanted):
         raise TypeError(f"{name} must be an {wanted.__name__}, got {type(value).__name__}.")
 
@@ -184,7 +187,7 @@ def _functions(name: str, value, what: str, *parts: str):
 
 
 def sampler(name: str, value):
-    """Return a sampler, ours or blackjax's, or raise TypeError."""
+    """Return a sampler, of this library or of blackjax, or raise TypeError."""
     return _functions(name, value, "a Sampler", "init", "step")
 
 
@@ -204,13 +207,13 @@ def optimizer(value):
 
 
 def hashable(name: str, value) -> None:
-    """Raise TypeError where a value that a compiled function is looked up by has no hash."""
+    """Raise TypeError where the argument of a cached compilation has no hash."""
     try:
         hash(value)
     except TypeError:
         raise TypeError(
-            f"{name} must be hashable, as functions and tuples of functions are, so that what is "
-            f"compiled for it is found again; got {value!r}."
+            f"{name} must be hashable, as functions and tuples of functions are, so that its "
+            f"compiled program can be reused; got {value!r}."
         ) from None
 
 
@@ -226,7 +229,7 @@ def leading_axis(name: str, batch) -> int:
 
 
 def alike(name: str, given, like) -> None:
-    """Raise ValueError where a pytree has another structure, other shapes or types than one."""
+    """Raise ValueError where structure, shapes or dtypes differ from ``like``."""
 
     def kinds(tree):
         return jax.tree.map(lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf))), tree)

@@ -71,7 +71,7 @@ def check_values(values) -> np.ndarray:
 
 
 def check_position(position: Position, values: np.ndarray) -> None:
-    """Reject variables of a type that cannot hold the values, or known to be none of them."""
+    """Reject variables whose dtype cannot hold the values, or with an invalid value."""
     for leaf in jax.tree.leaves(position):
         if not moves(leaf):
             continue
@@ -83,7 +83,7 @@ def check_position(position: Position, values: np.ndarray) -> None:
 
 
 def _check_type(dtype, values: np.ndarray) -> None:
-    """Reject a type, integer or boolean, that turns one of the values into another number."""
+    """Reject a dtype, integer or boolean, that changes one of the values."""
     with np.errstate(invalid="ignore"):  # what a float too large for the type becomes
         held = values.astype(dtype)
     for value, own in zip(values.tolist(), held, strict=True):
@@ -96,19 +96,19 @@ def _check_type(dtype, values: np.ndarray) -> None:
 
 
 def encode(leaf: Array, values: np.ndarray) -> Array:
-    """Return the numbers of the values."""
+    """Return the indices of the values."""
     if np.array_equal(values, np.arange(len(values))):
         return leaf.astype(jnp.int32)
-    # The leaf's type holds the values; JAX's own for them may be narrower.
+    # Compared in the leaf's dtype, which holds the values; JAX's dtype for them may be narrower.
     table = np.expand_dims(values.astype(leaf.dtype), tuple(range(leaf.ndim)))
     same = leaf[..., None] == table
     return jnp.argmax(same, axis=-1).astype(jnp.int32)
 
 
 def look_up(table: Array, x: Array) -> Array:
-    """Return table[x], (..., *rest) of (q, *rest): x compared with every number.
+    """Return table[x], (..., *rest) for a table (q, *rest), by comparison.
 
-    A gather would ask how its result lies over Explicit mesh axes.
+    A gather would need a sharding of its result over Explicit mesh axes.
     """
     x = x.reshape(*x.shape, *[1] * (table.ndim - 1))
     found = jnp.broadcast_to(table[0], jnp.broadcast_shapes(x.shape, table.shape[1:]))
@@ -118,14 +118,14 @@ def look_up(table: Array, x: Array) -> Array:
 
 
 def decode(x: Array, values: np.ndarray) -> Array:
-    """Return the values of these numbers."""
+    """Return the values with these indices."""
     if np.array_equal(values, np.arange(len(values))):
         return x
     return look_up(jnp.asarray(values), x)
 
 
 def clamped(clamp: PyTree, position: Position) -> Array | None:
-    """Return which variables stay, (chains, n) or (1, n), or None where all move."""
+    """Return which variables are fixed, (chains, n) or (1, n), or None for none."""
     if clamp is None:
         return None
     try:
@@ -142,7 +142,7 @@ def clamped(clamp: PyTree, position: Position) -> Array | None:
 
 
 def clamped_leaf(clamp, shape: tuple[int, ...]) -> Array:
-    """Return which entries of a leaf stay, in its shape."""
+    """Return which entries of a leaf are fixed, in its shape."""
     mask = _checks.array("clamp", clamp)
     if mask.dtype != bool:
         raise TypeError(f"clamp must be boolean, got {mask.dtype}.")
@@ -151,11 +151,13 @@ def clamped_leaf(clamp, shape: tuple[int, ...]) -> Array:
 
 
 def scaled(beta, energies: Array, chains_axis: int = 0) -> Array:
-    """Return beta times what belongs to chains; 0 times anything, or infinity times 0, is 0."""
+    """Return beta times energies of chains, with 0 times infinity = 0."""
     beta = jnp.asarray(beta, energies.dtype)
     chains = energies.shape[chains_axis]
     if beta.shape not in ((), (chains,)):
-        raise ValueError(f"beta must be one number, or one a chain ({chains},), got {beta.shape}.")
+        raise ValueError(
+            f"beta must be one number, or one per chain ({chains},), got {beta.shape}."
+        )
     if beta.ndim:
         beta = beta.reshape((-1,) + (1,) * (energies.ndim - 1 - chains_axis % energies.ndim))
     return jnp.where((energies == 0) | (beta == 0), 0.0, beta * energies)

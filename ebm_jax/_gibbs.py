@@ -1,6 +1,6 @@
-"""The arithmetic of Gibbs sums: stable at infinite energies, at beta 0 and infinity, at a NaN.
+"""Sums over Gibbs distributions, stable for infinite energies and any beta.
 
-The candidates are on the last axis throughout, after ``arrange``, and sums keep it.
+The candidates are on the last axis after ``arrange``; sums keep that axis.
 """
 
 import jax
@@ -11,9 +11,9 @@ from ebm_jax._derivatives import expm1, zero_or_nan
 
 
 def arrange(energies, beta, axis, where, log_weights):
-    """Check the arguments; return (energies, log_weights, beta), the candidates on the last axis.
+    """Check the arguments; return (energies, log_weights, beta), candidates last.
 
-    Energies and log-weights come at least as wide as float32; a masked candidate has weight 0.
+    Energies and log-weights are at least float32; a masked candidate has weight 0.
     """
     _checks.nonnegative("beta", beta)
     if not isinstance(axis, int) or isinstance(axis, bool):
@@ -41,11 +41,11 @@ def arrange(energies, beta, axis, where, log_weights):
 
 
 def prepare(energies, beta, axis, where, log_weights):
-    """Return (gap, lowest, log_weights, beta, dtype), the candidates moved to the last axis.
+    """Return (gap, lowest, log_weights, beta, dtype), with the candidates last.
 
-    gap = E - lowest >= 0, and +inf where a candidate has no probability. ``lowest`` is a
-    constant to the gradient: log Z = -beta lowest + log sum_i w_i exp(-beta gap_i) holds for
-    any constant, so the gradient of the sum alone is the whole gradient.
+    gap = E - lowest >= 0, and +inf for a candidate without probability. ``lowest`` is a constant in
+    the gradient: log Z = -beta lowest + log sum_i w_i exp(-beta gap_i) holds for any constant, so
+    the gradient of the sum is the full gradient.
     """
     energies = _checks.floating("energies", energies)
     dtype = energies.dtype
@@ -60,10 +60,10 @@ def prepare(energies, beta, axis, where, log_weights):
     gap = jnp.where(usable, energies, 0.0) - jnp.where(bounded, lowest, 0.0)
     gap = jnp.where(
         usable,
-        jnp.minimum(gap, jnp.finfo(gap.dtype).max),  # energies may span more than that
+        jnp.minimum(gap, jnp.finfo(gap.dtype).max),  # the difference may overflow
         jnp.where(allowed & (lowest == -jnp.inf) & (energies == -jnp.inf), 0.0, jnp.inf),
     )
-    # Sought for themselves: XLA's minimum of many rows on CPU may skip a NaN.
+    # Tested separately: XLA's minimum over many rows on CPU may skip a NaN.
     nan = (allowed & jnp.isnan(energies)) | jnp.isnan(log_w)
     nan = jnp.any(nan, axis=-1, keepdims=True)
     gap = jnp.where(allowed & nan, zero_or_nan(allowed & nan, energies), gap)
@@ -71,7 +71,7 @@ def prepare(energies, beta, axis, where, log_weights):
 
 
 def logits(gap, log_w, beta):
-    """Return -beta gap + log w, right at beta = 0 and inf, -inf where there is no mass."""
+    """Return -beta gap + log w, also at beta = 0 and inf; -inf without probability."""
     possible = gap != jnp.inf
     gap = jnp.where(possible, gap, 0.0)
     cold = beta == jnp.inf
@@ -82,10 +82,10 @@ def logits(gap, log_w, beta):
 
 
 def logsumexp(logits):
-    """Return (a, b), a + b the logsumexp over the last axis, which is kept.
+    """Return (a, b), where a + b is the logsumexp over the last axis, which is kept.
 
-    a is the largest term and a constant, b what the others add to it, with all its digits.
-    (-inf, 0) and a zero gradient for an empty row.
+    a is the largest term, a constant; b is the contribution of the other terms, in full precision.
+    An empty row gives (-inf, 0) and a zero gradient.
     """
     empty = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
     logits = jnp.where(empty, 0.0, logits)
@@ -94,39 +94,39 @@ def logsumexp(logits):
     top = jnp.sum(jnp.where(others, 0.0, logits), axis=-1, keepdims=True)
     level = jax.lax.stop_gradient(top)
     rest = jnp.sum(jnp.where(others, jnp.exp(logits - level), 0.0), axis=-1, keepdims=True)
-    # exp(top - level) is 1 and has the gradient of the term left out.
+    # exp(top - level) is 1 and has the gradient of the largest term.
     excess = jnp.log1p(rest + jnp.expm1(top - level))
     return jnp.where(empty, -jnp.inf, level), jnp.where(empty, 0.0, excess)
 
 
 def normalise(logits):
-    """Return log P of candidates on the last axis: logits less their logsumexp, -inf kept."""
+    """Return log P: logits minus their logsumexp over the last axis, keeping -inf."""
     level, excess = logsumexp(logits)
     possible = logits != -jnp.inf
     return jnp.where(possible, jnp.where(possible, logits, 0.0) - level - excess, -jnp.inf)
 
 
 def log_probs(energies, beta, axis, where, log_weights):
-    """Return (log P, log w, dtype), the candidates on the last axis, in the wider type."""
+    """Return (log P, log w, dtype), candidates last, at least float32."""
     gap, _, log_w, beta, dtype = prepare(energies, beta, axis, where, log_weights)
     return normalise(logits(gap, log_w, beta)), log_w, dtype
 
 
 def soft_gap(gap, log_w, log_total, beta, log_scale):
-    """Return -1/beta log [scale sum_i w_i exp(-beta gap_i) / sum_i w_i], stable for every beta.
+    """Return -1/beta log [scale sum_i w_i exp(-beta gap_i) / sum_i w_i].
 
-    A scale of 1 is the mean form; of the total weight, the sum form.
+    It is stable for any beta. A scale of 1 gives the mean form, the total weight the sum form.
     """
     possible = gap != jnp.inf
     share = jnp.where(possible, jnp.exp(log_w - log_total), 0.0)
     gap0 = jnp.where(possible, gap, 0.0)
     cold = beta == jnp.inf
-    # Cumulants as beta -> 0, where the difference of logarithms loses its digits; the bound
-    # keeps the first cumulant left out below the rounding error.
+    # Cumulants for beta near 0, where the difference of logarithms cancels; the bound keeps the
+    # first omitted cumulant below the rounding error.
     bound = (24 * float(jnp.finfo(gap.dtype).eps)) ** (1 / 3)
     hot = beta * jnp.max(gap0, axis=-1, keepdims=True) < bound
     series = _cumulants(gap0, share, jnp.where(hot & ~cold, beta, 0.0))
-    # Then log1p(mean(expm1)) while the mean is near 1, logsumexp when it is small.
+    # Otherwise log1p(mean(expm1)) if the mean is near 1, logsumexp if it is small.
     b = jnp.where(cold | (beta == 0), 1.0, beta)
     shrink = _mean(share, expm1(-b * gap0))
     near = shrink > -0.25
@@ -152,5 +152,5 @@ def _cumulants(gap, share, beta):
 
 
 def _zero_temperature_gap(gap, cold_logits):
-    """Return 0 = min gap, with the gradient of the limit beta -> inf: uniform over ties."""
+    """Return 0 = min gap, with the gradient at beta = inf: uniform over ties."""
     return _mean(jax.lax.stop_gradient(jnp.exp(normalise(cold_logits))), gap)

@@ -1,4 +1,4 @@
-"""Normal numbers for many chains in one flat draw, from both words of every threefry call."""
+"""Normal numbers for many chains in one flat draw, from both threefry words."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ import numpy as np
 from ebm_jax import _platform, _threefry
 from ebm_jax.types import Array, Key
 
-# The high word of our counters. fold_in(key, t), split(key) and jax.random's own draws count in
-# the low word with a high word of 0: none of our numbers is a key or a draw derived from the key.
+# The high word of the counters here. fold_in(key, t), split(key) and jax.random have a high word of
+# 0, so these numbers are distinct from all keys and draws derived from the key.
 _DOMAIN = np.uint32(0x6E6F6973)
 
 
 def standard_normal(key: Key, leaves: list) -> list:
-    """Draw N(0, I) of the shapes of the leaves, all of them and all chains in one flat draw.
+    """Draw N(0, I) in the shapes of the leaves, in one flat draw for all chains.
 
-    The numbers of a chain depend on the key, its index and the chain's size, not on how many
-    chains there are or on how many devices share them. bfloat16's own normal has 128 values:
-    narrow types are drawn in float32.
+    The numbers of a chain depend on the key, its index and its size, but not on the number of
+    chains or of devices. Types narrower than float32 are drawn in float32, since JAX's bfloat16
+    normal has only 128 values.
     """
     chains = leaves[0].shape[0]
     sizes = [leaf.size // chains for leaf in leaves]
     dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
-    half = -(-sum(sizes) // 2)  # counters a chain: each gives two words of 32 bits
+    half = -(-sum(sizes) // 2)  # counters per chain: each gives two words of 32 bits
     if dtype == jnp.float32 and _threefry.is_threefry(key) and chains * half < 2**32:
         words = _threefry.words(key, jax.lax.iota(jnp.uint32, chains * half), _DOMAIN)
         # Without this barrier the rounds of the generator would run for each of the words.
@@ -39,9 +39,9 @@ def standard_normal(key: Key, leaves: list) -> list:
 
 
 def _kept_apart(drawn: Any) -> Any:
-    """Keep a draw out of the fusion of the update, whose last axis may be too short to vectorise.
+    """Keep a draw out of the fusion of the update, whose last axis may not vectorise.
 
-    A GPU fuses both: kept apart, the numbers would be written to memory and read again.
+    On a GPU both are fused, which avoids writing the numbers to memory.
     """
     return drawn if _platform.platform() == "gpu" else jax.lax.optimization_barrier(drawn)
 

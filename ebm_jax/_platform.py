@@ -1,4 +1,4 @@
-"""Where a computation runs, and how much of it at once."""
+"""The platform of a computation, and the number of rows to compute at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,10 @@ from jax.core import Tracer
 
 
 def platform(leaves: list | None = None) -> str:
-    """Return "cpu", "gpu" or "tpu": that of the first array which is committed to a device.
+    """Return "cpu", "gpu" or "tpu": the platform of the first committed array.
 
-    Without one it is that of ``jax.default_device`` where it is set, else the default backend.
-    While a function is traced its arguments have no device, so the defaults alone decide.
+    Without one it is that of ``jax.default_device``, if set, or the default backend. During tracing
+    arguments have no device, so only the defaults count.
     """
     for leaf in leaves or []:
         if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.committed:
@@ -26,17 +26,17 @@ def platform(leaves: list | None = None) -> str:
 
 
 def rows_at_once(function: Callable, row: Any, *, on_cpu: int, elsewhere: int) -> int:
-    """Return how many rows a function of one row is to take at once, by the memory they need.
+    """Return how many rows a function of one row should take at once.
 
-    Those are as many as given for the platform, or fewer where all that they compute would not
-    fit into 256 MiB on a CPU and 1 GiB elsewhere: as if nothing were fused or freed.
+    This is the number given for the platform, or fewer if all intermediate values, without fusion
+    or freeing, would exceed 256 MiB on a CPU or 1 GiB elsewhere.
     """
     most, memory = (on_cpu, 2**28) if platform() == "cpu" else (elsewhere, 2**30)
     return max(1, min(most, memory // max(1, _computed(jax.make_jaxpr(function)(row).jaxpr))))
 
 
 def _computed(jaxpr: Any) -> int:
-    """Return the bytes of all values that a program computes, each counted once."""
+    """Return the bytes of all values that a program computes."""
     total = 0
     for equation in jaxpr.eqns:
         inner = [getattr(p, "jaxpr", p) for p in equation.params.values()]

@@ -1,4 +1,4 @@
-"""Both words of threefry for every counter, the twenty rounds in one loop over memory."""
+"""Both words of threefry for every counter, with all twenty rounds in one loop."""
 
 import jax
 import numpy as np
@@ -9,15 +9,15 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def is_threefry(key: Key) -> bool:
-    """Whether the words of a key are threefry's."""
+    """Return whether a key is a threefry key."""
     return str(jax.random.key_impl(key)) in ("threefry2x32", "fry")
 
 
 def words(key: Key, counter: Array, domain: np.uint32) -> tuple[Array, Array]:
-    """Return threefry2x32 of (domain, counter): two words of 32 bits for every counter.
+    """Return threefry2x32 of (domain, counter): two words of 32 bits per counter.
 
-    ``jax.random.bits`` combines the two into one and so needs twice the calls; JAX's primitive
-    goes over memory once for every four rounds on the CPU, this once.
+    ``jax.random.bits`` combines the two words into one, so it needs twice the calls. On CPU, JAX's
+    primitive makes a pass over memory for every four rounds, and this function a single pass.
     Source: Salmon et al. (2011), Parallel random numbers: as easy as 1, 2, 3.
     """
     first, second = (jax.random.key_data(key)[..., i] for i in (0, 1))

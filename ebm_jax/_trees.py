@@ -25,7 +25,7 @@ def check_chains(position: Position) -> int:
 
 
 def partition(position: Position) -> tuple[list, list, Callable[[list, list], Position]]:
-    """Return (moving, fixed, merge): floating leaves move, the others are carried along."""
+    """Return (moving, fixed, merge): floating-point leaves move, others are fixed."""
     leaves, treedef = jax.tree.flatten(position)
     moves = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
     if not any(moves):
@@ -46,7 +46,7 @@ def partition(position: Position) -> tuple[list, list, Callable[[list, list], Po
 
 
 def check_energy(energy: Energy, position: Position) -> None:
-    """Reject an energy that is not one floating number for one configuration."""
+    """Reject an energy that does not return one floating-point number."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), position)
     found = jax.eval_shape(energy, one)
     shape = jax.tree.map(lambda out: out.shape, found)
@@ -60,12 +60,12 @@ def check_energy(energy: Energy, position: Position) -> None:
 
 
 def strong(x: Array) -> Array:
-    """Return an array of the same type that is not weak: a loop can carry it."""
+    """Return an array of the same dtype that is not weakly typed, for loops."""
     return jax.lax.convert_element_type(x, x.dtype)
 
 
 def value_and_gradient(energy: Energy, position: Position) -> tuple[Array, list]:
-    """Return E (chains,), which must be scalar per chain, and its gradient."""
+    """Return the energies (chains,) and their gradient."""
     moving, fixed, merge = partition(position)
     check_energy(energy, position)
     with explicit_mesh(moving):
@@ -76,7 +76,7 @@ def value_and_gradient(energy: Energy, position: Position) -> tuple[Array, list]
 
 
 def explicit_mesh(tree: PyTree) -> contextlib.AbstractContextManager:
-    """Enter the mesh of Explicit axes that arrays lie on: JAX wants it where nothing is traced."""
+    """Enter the mesh of the Explicit axes of arrays, which JAX needs outside a trace."""
     if not jax.sharding.get_abstract_mesh().empty:
         return contextlib.nullcontext()
     for leaf in jax.tree.leaves(tree):
@@ -98,14 +98,15 @@ def explicit_axes(tree: PyTree) -> set[str]:
 
 
 def chain_sum(leaves: list) -> Array:
-    """Sum the leaves over all axes but the chains': (chains,)."""
+    """Sum the leaves over all axes except that of the chains: (chains,)."""
     return sum(jnp.sum(leaf, axis=tuple(range(1, leaf.ndim))) for leaf in leaves)  # pyright: ignore
 
 
 def chain_norm(leaves: list) -> Array:
-    """Return the Euclidean norm over all axes but the chains', (chains,).
+    """Return the Euclidean norm over all axes except that of the chains, (chains,).
 
-    The squares of what is first divided by the largest entry neither overflow nor vanish.
+    The leaves are first divided by the largest entry, so that squares neither overflow nor
+    underflow.
     """
     largest = jnp.stack([jnp.max(jnp.abs(x), axis=tuple(range(1, x.ndim))) for x in leaves])
     largest = jnp.max(largest, axis=0)
@@ -117,7 +118,7 @@ def chain_norm(leaves: list) -> Array:
 
 
 def matrix(leaves: list) -> Array:
-    """Return the leaves side by side, (chains, numbers), in the widest type, at least float32."""
+    """Return the leaves concatenated to (chains, numbers), in float32 or wider."""
     dtype = jnp.result_type(jnp.float32, *leaves)
     rows = [leaf.reshape(len(leaf), math.prod(leaf.shape[1:])) for leaf in leaves]
     return jnp.concatenate([row.astype(dtype) for row in rows], axis=1)
@@ -126,9 +127,9 @@ def matrix(leaves: list) -> Array:
 def difference_products(a: Array, b: Array) -> Array:
     """Return sum_k (a_ik - a_jk) (b_ik - b_jk) of matrices (n, k): (n, n).
 
-    With a = b these are the squared distances. The differences are taken first: in a sum of
-    products such as |a_i|^2 - 2 a_i a_j + |a_j|^2 a distance cancels that is small beside |a_i|.
-    A few rows at a time, derivatives too: no (n, n, k) is stored.
+    With a = b these are squared distances. The differences are computed first: an expansion such as
+    |a_i|^2 - 2 a_i a_j + |a_j|^2 cancels for small distances. It takes a few rows at a time, also
+    in derivatives, and does not store an array (n, n, k).
     """
 
     @jax.checkpoint
@@ -139,15 +140,15 @@ def difference_products(a: Array, b: Array) -> Array:
 
 
 def per_chain(value: Array, leaf: Array, axis: int = 0) -> Array:
-    """Return (chains,) shaped to broadcast against a leaf that has the chains on ``axis``."""
+    """Return (chains,) reshaped to broadcast against a leaf with chains on ``axis``."""
     return value.reshape((1,) * axis + value.shape + (1,) * (leaf.ndim - axis - 1))
 
 
 def chain_axes(init: Callable[[Position], Any], position: Position) -> PyTree:
-    """Return for every leaf of ``init(position)`` the axis of the chains, -1 where it has none.
+    """Return the axis of the chains in every leaf of ``init(position)``, -1 for none.
 
-    Found from the shapes with one chain more: a dimension that happens to equal the number of
-    chains is not taken for it. Nothing is computed.
+    The axes follow from the shapes with one more chain, so another axis that happens to have the
+    same length is not mistaken for it. Nothing is computed.
     """
     chains = check_chains(position)
 
@@ -172,7 +173,10 @@ def chain_axes(init: Callable[[Position], Any], position: Position) -> PyTree:
 
 
 def select_chains(chosen: Array, new: PyTree, old: PyTree, axes: PyTree) -> PyTree:
-    """Return the new leaves for the chosen chains, the old for the rest and what has no chains."""
+    """Return new leaves for the chosen chains, old ones for the rest.
+
+    Leaves without chains are old.
+    """
 
     def select(axis: int, a: Array, b: Array) -> Array:
         return b if axis < 0 else jnp.where(per_chain(chosen, b, axis), a, b)
@@ -181,10 +185,10 @@ def select_chains(chosen: Array, new: PyTree, old: PyTree, axes: PyTree) -> PyTr
 
 
 def take_chains(tree: PyTree, indices: Array, axes: PyTree, groups: int = 1) -> PyTree:
-    """Return the chains at the indices; what has no chains as it is.
+    """Return the chains at the indices; leaves without chains are unchanged.
 
-    With groups, equally many indices lie in each block of neighbouring slots, in the order of the
-    blocks: no index leaves its block, nor, where devices hold whole blocks, its device.
+    With groups, the same number of indices lies in each block of neighbouring slots, in the order
+    of the blocks: no index leaves its block, nor its device if devices hold whole blocks.
     """
 
     def take(axis: int, leaf: Array) -> Array:
@@ -201,13 +205,13 @@ def take_chains(tree: PyTree, indices: Array, axes: PyTree, groups: int = 1) -> 
 
 
 def put_chains(tree: PyTree, indices: Array, new: PyTree, axes: PyTree, groups: int = 1) -> PyTree:
-    """Return the tree with the new chains at the indices; what has no chains is all new."""
+    """Return the tree with new chains at the indices, and new leaves without chains."""
 
     def put(axis: int, leaf: Array, moved: Array) -> Array:
         if axis < 0:
             return moved
         where = (slice(None),) * axis
-        if groups == 1:  # without the blocks' axis XLA writes in place
+        if groups == 1:  # without an axis for the blocks, XLA writes in place
             return leaf.at[(*where, indices)].set(moved)
         blocks, local = _blocks(leaf, axis, indices, groups)
         arrivals = moved.reshape((*leaf.shape[:axis], *local.shape, *leaf.shape[axis + 1 :]))
@@ -222,14 +226,14 @@ def put_chains(tree: PyTree, indices: Array, new: PyTree, axes: PyTree, groups: 
 
 
 def _blocks(leaf: Array, axis: int, indices: Array, groups: int) -> tuple[Array, Array]:
-    """Return a leaf with its slots in blocks, on two axes, and the indices within their blocks."""
+    """Return a leaf with its slots in blocks, on two axes, and indices in the blocks."""
     size = leaf.shape[axis] // groups
     blocks = leaf.reshape((*leaf.shape[:axis], groups, size, *leaf.shape[axis + 1 :]))
     return blocks, indices.reshape(groups, -1) - size * jnp.arange(groups)[:, None]
 
 
 def finite_chains(chains: Position) -> Array:
-    """Return which chains have finite coordinates only, (n,) booleans."""
+    """Return which chains have only finite coordinates, (n,) booleans."""
     check_chains(chains)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(chains)]
     rows = [jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))) for x in leaves]
@@ -247,7 +251,10 @@ def has_nan(chains: PyTree, where: PyTree, num: int) -> Array:
 
 
 def info_fields(info: Any) -> Metrics:
-    """Return the array fields of a sampler's info, in float32; the energy as ``chain_energy``."""
+    """Return the array fields of a sampler's info, in float32.
+
+    The field ``energy`` becomes ``chain_energy``.
+    """
     if not hasattr(info, "_asdict"):
         raise TypeError(f"The info of a sampler must be a NamedTuple, got {type(info).__name__}.")
     fields = {name: value for name, value in info._asdict().items() if hasattr(value, "dtype")}

@@ -1,8 +1,8 @@
-"""One front for ``jax.jit``: the same function, without XLA:CPU's slow small reductions.
+"""``jax.jit``, without the slow small reductions of XLA's CPU backend.
 
-From jax 0.12 the CPU backend hands small reductions, such as the sums of a closed-form energy,
-to a library that is several times slower on them. A compiler option keeps that library to
-single matrix products, where it is faster, but only a top-level jit may carry it.
+From jax 0.12 on, the CPU backend passes small reductions, such as the sums of a closed-form
+energy, to a library that is several times slower on them. A compiler option restricts that library
+to single matrix products, where it is faster. JAX accepts the option only on a top-level jit.
 """
 
 import functools
@@ -41,24 +41,23 @@ def _with_options(fun: Callable, options: dict[str, Any], kwargs: dict[str, Any]
 
 
 def jit(fun: Callable, **kwargs) -> Any:
-    """Compile ``fun`` as ``jax.jit`` does, at the speed the CPU backend can have.
+    """Compile ``fun`` as ``jax.jit`` does, with faster small reductions on CPU.
 
-    The option is applied on CPU, at top level, where this jaxlib knows it; everywhere else
-    (GPU, TPU, under another transformation) this is ``jax.jit``. The numbers are the same
-    up to the order of summation. Options of yours whose names begin with ``xla_cpu_`` are left
-    out there too.
+    The compiler option applies on CPU, at top level, if the installed jaxlib has it. In all other
+    cases (GPU, TPU, inside another transformation) this is ``jax.jit``, without your compiler
+    options whose names begin with ``xla_cpu_``. Results agree up to the order of summation.
 
-    Where the processor has AVX-512, ``compiler_options={"xla_cpu_prefer_vector_width": 512}``
-    can make a sampler faster still (docs/benchmarks.md measures one). It is not the default: the
-    last bits of a chain would then depend on the number of devices, unless each has a multiple
-    of 16 chains.
+    On processors with AVX-512, ``compiler_options={"xla_cpu_prefer_vector_width": 512}`` can make a
+    sampler faster still (docs/benchmarks.md has a measurement). It is not the default, because the
+    last bits of a chain then depend on the number of devices, unless each device has a multiple of
+    16 chains.
 
     Args:
         fun: the function.
-        kwargs: whatever ``jax.jit`` takes; ``compiler_options`` are added to this one.
+        kwargs: arguments of ``jax.jit``; ``compiler_options`` are added to the option above.
 
     Returns:
-        The compiled function, with the ``lower`` and ``trace`` of ``jax.jit``.
+        The compiled function, with the methods ``lower`` and ``trace`` of ``jax.jit``.
 
     >>> import jax.numpy as jnp
     >>> float(jit(lambda x: (x**2).sum())(jnp.arange(3.0)))

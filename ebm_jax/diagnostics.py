@@ -1,4 +1,4 @@
-r"""Is the chain mixing, is the energy collapsing, what did the sampler do?
+"""Diagnostics of chains and of the energies of data and samples.
 
 R-hat and effective sample size come from arviz-stats (``pip install ebm_jax[diagnostics]``).
 """
@@ -18,25 +18,23 @@ MANY = 10  # chains per step, above which a history is likely to be transposed
 
 
 def energy_gap(energy: Energy, params: Params, positives: Position, negatives: Position) -> Metrics:
-    r"""Return how far apart the energies of data and samples lie.
+    r"""Return the gap and spread between the energies of data and of samples.
 
-        gap = mean E(x-) - mean E(x+),   spread = standard deviation over both
+    .. math:: \text{gap} = \operatorname{mean} E(x^-) - \operatorname{mean} E(x^+)
 
-    Near zero while training by maximum likelihood goes well; growing without bound means the
-    chains do not follow; a spread near zero means the energy has collapsed to a constant.
+    for samples :math:`x^-` and data :math:`x^+`; the spread is the standard deviation over both. In
+    maximum-likelihood training the gap should stay near zero. A gap that keeps growing means that
+    the chains do not follow the energy; a spread near zero means that the energy has become
+    constant.
 
     Args:
-        energy: (params, x) -> ().
-        params: its parameters.
+        energy: function (params, x) -> () of one configuration.
+        params: parameters of the energy.
         positives: data, on the leading axis.
         negatives: samples, on the leading axis.
 
     Returns:
         ``energy_positive``, ``energy_negative``, ``energy_gap`` and ``energy_spread``, each ().
-
-    Raises:
-        ValueError: an energy that is not a scalar, data without a common leading axis. TypeError:
-            an integer energy, a non-callable argument.
 
     >>> import jax.numpy as jnp
     >>> found = energy_gap(lambda p, x: x, None, jnp.zeros(3), jnp.ones(3))
@@ -60,28 +58,30 @@ def energy_gap(energy: Energy, params: Params, positives: Position, negatives: P
 
 
 def low_energy_volume(energies, data_energies, *, mass=0.95, log_weights=None) -> Array:
-    r"""Return the share of all space that is no higher in energy than the data.
+    r"""Return the fraction of space whose energy is at most the energy of the data.
 
-        V = sum_s w_s 1[E(s) <= q] / sum_s w_s,     q = the mass-quantile of the data's energies
+    .. math:: V = \frac{\sum_s w_s 1[E(s) \le q]}{\sum_s w_s}, \qquad
+        q = \text{the mass-quantile of the energies of the data}
 
-    1 means collapse: the energy tells nothing from anything. No energy can have less than the
-    volume of the smallest region that holds this mass of the data, and the data's own density
-    reaches it. Unchanged by any increasing function of the energy, temperature included.
-    Source: LeCun (2022), A path towards autonomous machine intelligence, for the volume of low
-    energy as what regularised methods limit; minimum-volume sets: Polonik (1997),
+    V = 1 means collapse: the energy does not distinguish data from other points. The minimum over
+    all energies is the volume of the smallest region that holds this mass of the data, reached by
+    the density of the data. V does not change under increasing functions of the energy, such as a
+    change of temperature. Source: LeCun (2022), A path towards autonomous machine intelligence, for
+    the volume of low energy that regularised methods limit; minimum-volume sets: Polonik (1997),
     Stochastic Processes and their Applications 69(1).
 
     Args:
-        energies: (n,), the energy of points that fill the space: a grid, or uniform draws.
-        data_energies: (m,), the energy of data, best held out.
-        mass: in [0, 1], the share of the data that q covers.
-        log_weights: (n,), log cell volumes; None for equal ones.
+        energies: (n,), energies of points that cover the space: a grid, or uniform draws.
+        data_energies: (m,), energies of data, preferably held out.
+        mass: fraction of the data, in [0, 1], with energies up to q.
+        log_weights: (n,), :math:`\log w_s`: log cell volumes; None for equal weights.
 
     Returns:
-        (), in [0, 1]; NaN where an energy is NaN, the data's or one with a weight.
+        (), in [0, 1]; NaN if an energy of the data, or one with positive weight, is NaN.
 
     Raises:
-        TypeError: integer energies. ValueError: a mass outside [0, 1], other shapes.
+        TypeError: if energies are not floating point.
+        ValueError: if mass is outside [0, 1], or energies are not nonempty vectors.
 
     >>> import jax.numpy as jnp
     >>> float(low_energy_volume(jnp.array([0.0, 1.0, 2.0, 3.0]), jnp.array([0.0, 0.5])))
@@ -151,28 +151,30 @@ def _history(history) -> np.ndarray:
 
 
 def _unusable(values: np.ndarray) -> np.ndarray:
-    """Return which coordinates never change, or hold what is not finite: nothing is known."""
+    """Return which coordinates are constant or contain values that are not finite."""
     with np.errstate(invalid="ignore"):
         spread = values.max((-1, -2)) - values.min((-1, -2))
     return ~(spread > 0) | ~np.isfinite(spread)
 
 
 def rhat(history) -> np.ndarray:
-    r"""Return the rank-normalised split R-hat of every coordinate; above 1.01 chains disagree.
+    """Return the rank-normalised split R-hat of every coordinate.
 
-    Source: Vehtari et al. (2021), Rank-normalization, folding, and localization: an improved
-    R-hat, Bayesian Analysis 16(2).
+    A value above 1.01 means that the chains disagree. Source: Vehtari et al. (2021),
+    Rank-normalization, folding, and localization: an improved R-hat, Bayesian Analysis 16(2).
 
     Args:
-        history: (steps, chains, ...), as ``samplers.run`` collects it, with two chains or more. A
-            warning is given where it holds over ten times as many chains as steps.
+        history: (steps, chains, ...), as ``samplers.run`` collects it, with at least two chains.
+            The function warns if there are more than ten times as many chains as steps.
 
     Returns:
-        The shape of one configuration. It is never NaN: inf for a coordinate that no chain ever
-        changes, or that holds NaN or inf. Leave coordinates out that are constant by design.
+        The shape of one configuration, without NaN: a coordinate that is constant over all steps
+        and chains, or contains NaN or inf, has R-hat inf. Leave out coordinates that are constant
+        by design.
 
     Raises:
-        ImportError: arviz-stats is missing. ValueError: fewer than 4 steps or 2 chains.
+        ImportError: if arviz-stats is missing.
+        ValueError: if there are fewer than 4 steps or 2 chains.
 
     >>> import numpy as np
     >>> float(rhat(np.random.default_rng(0).normal(size=(500, 4)))) < 1.01
@@ -186,24 +188,23 @@ def rhat(history) -> np.ndarray:
 
 
 def ess(history) -> np.ndarray:
-    r"""Return the bulk effective sample size of every coordinate, over all chains.
+    """Return the bulk effective sample size of every coordinate, over all chains.
 
-    Source: Vehtari et al. (2021).
-
-    Chains that avoid where they have been can have more than one effective sample a draw. The
-    estimate is often too high where chains are short: a warning is given above two a draw.
+    Source: Vehtari et al. (2021). Antithetic chains can have more than one effective sample per
+    draw. For short chains the estimate is often too high: the function warns above two per draw.
 
     Args:
-        history: (steps, chains, ...), as ``samplers.run`` collects it. A warning is given where it
-            holds over ten times as many chains as steps.
+        history: (steps, chains, ...), as ``samplers.run`` collects it. The function warns if there
+            are more than ten times as many chains as steps.
 
     Returns:
-        The shape of one configuration, in samples. It is never NaN: 0 for a coordinate that no
-        chain ever changes, or that holds NaN or inf. A chain that is frozen beside others that
-        move is seen by ``rhat`` alone.
+        The shape of one configuration, in samples, without NaN: a coordinate that is constant over
+        all steps and chains, or contains NaN or inf, has 0. Use ``rhat`` to detect a single chain
+        that does not move.
 
     Raises:
-        ImportError: arviz-stats is missing. ValueError: fewer than 4 steps.
+        ImportError: if arviz-stats is missing.
+        ValueError: if there are fewer than 4 steps.
 
     >>> import numpy as np
     >>> bool(1500 < ess(np.random.default_rng(0).normal(size=(500, 4))) < 2500)
@@ -223,10 +224,10 @@ def ess(history) -> np.ndarray:
 
 
 class Summary(NamedTuple):
-    """What ``summary`` returns; every field has the structure and shape of one configuration.
+    """The result of ``summary``.
 
-    ``str`` and ``print`` show a table of the first 20 coordinates, and the worst ESS and R-hat of
-    all.
+    Each field has the structure and shape of one configuration. ``str`` and ``print`` show a table
+    of the first 20 coordinates, and the lowest ESS and highest R-hat over all coordinates.
 
     Attributes:
         mean: the mean over draws and chains.
@@ -272,21 +273,22 @@ def summary(samples: Position) -> Summary:
 
     .. math:: \text{mcse} = \text{sd} / \sqrt{n_\text{eff}}
 
-    where :math:`n_\text{eff}` is the effective sample size for the mean. Read R-hat first: where
-    it is above 1.01 the chains disagree, and the other columns mean little. Source: Vehtari et al.
+    where :math:`n_\text{eff}` is the effective sample size for the mean. Read R-hat first: if it is
+    above 1.01, the chains disagree and the other columns are unreliable. Source: Vehtari et al.
     (2021), Rank-normalization, folding, and localization: an improved R-hat, Bayesian Analysis
     16(2).
 
     Args:
-        samples: (draws, chains, ...) on every leaf, as ``ebm_jax.sample(...).position``: at least 4
-            draws of at least 2 chains.
+        samples: (draws, chains, ...) on every leaf, as in ``ebm_jax.sample(...).position``, with at
+            least 4 draws and at least 2 chains.
 
     Returns:
-        A ``Summary`` in double precision. A coordinate that no chain ever changes, or that holds
-        NaN or inf, has ``ess`` 0, and ``rhat`` and ``mcse`` inf: it passes no test of convergence.
+        A ``Summary`` in double precision. A coordinate that is constant over all draws and chains,
+        or contains NaN or inf, has ``ess`` 0, and ``rhat`` and ``mcse`` inf.
 
     Raises:
-        ImportError: arviz-stats is missing. ValueError: fewer draws or chains.
+        ImportError: if arviz-stats is missing.
+        ValueError: if there are fewer than 4 draws or 2 chains.
 
     >>> import jax, jax.numpy as jnp, ebm_jax
     >>> sampler = ebm_jax.samplers.mala(lambda x: jnp.sum(x**2) / 2, step_size=1.0)
@@ -303,8 +305,8 @@ def summary(samples: Position) -> Summary:
     few = any(len(s) < 2 or s[:2] != shapes[0][:2] or s[0] < 4 or s[1] < 2 for s in shapes)
     if not values or few:
         raise ValueError(
-            "samples must be (draws, chains, ...) on every leaf, as many on each, with at least 4 "
-            f"draws of 2 chains; got the shapes {shapes}."
+            "samples must be (draws, chains, ...), the same draws and chains on every leaf, with "
+            f"at least 4 draws of 2 chains; got the shapes {shapes}."
         )
     array_stats, fields = _array_stats(), []
     for leaf in values:

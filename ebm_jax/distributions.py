@@ -1,12 +1,13 @@
-r"""Distributions that can be sampled and evaluated, each a ``Distribution(sample, log_prob)``.
+"""Distributions with functions to sample from them and to evaluate them.
 
-``sample(key, num)`` draws ``num`` independent configurations, on the leading axis. ``log_prob(x)``
-returns the normalised log-density of one configuration (its log-probability where variables are
-discrete): -inf outside the support, NaN where x has a NaN. Both can be nested in any ``jit``,
-``vmap`` or ``grad``. A distribution of bfloat16 or float16 parameters computes in float32.
+Each function returns a ``Distribution(sample, log_prob)``. ``sample(key, num)`` draws ``num``
+independent configurations, on the leading axis. ``log_prob(x)`` returns the normalised log-density
+of one configuration (its log-probability if variables are discrete): -inf outside the support, NaN
+if x has a NaN. Both functions can be used inside ``jit``, ``vmap`` and ``grad``. Distributions with
+bfloat16 or float16 parameters compute in float32.
 
 A distribution of numpyro converts in one line. Its ``log_prob`` must return one number for one
-configuration: ``to_event`` says which axes make up a configuration.
+configuration: ``to_event`` sets the axes that make up a configuration.
 
 >>> import jax, jax.numpy as jnp, numpyro.distributions
 >>> from ebm_jax import Distribution
@@ -37,7 +38,7 @@ from ebm_jax.types import Array, Distribution, Energy, Key, Position
 def _distribution(
     shape: tuple[int, ...], draw: Callable[[Key, int], Array], density: Callable[[Array], Array]
 ) -> Distribution:
-    """Return a distribution over arrays of one shape that refuses everything else."""
+    """Return a distribution over arrays of one shape; other shapes raise ValueError."""
 
     def sample(key: Key, num: int) -> Array:
         _checks.one_key(key)
@@ -55,13 +56,16 @@ def _distribution(
 
 
 def _within(support: Array, x: Array, value: Array) -> Array:
-    """Return the value where all of x is in the support, -inf elsewhere, NaN where x has a NaN."""
+    """Return ``value`` where all of x is in the support, -inf elsewhere.
+
+    If x has a NaN, the result is NaN.
+    """
     value = jnp.where(jnp.all(support), value, -jnp.inf)
     return jnp.where(jnp.any(jnp.isnan(x)), jnp.nan, value)
 
 
 def _wide(*arrays: Array) -> np.dtype:
-    """Return the type to compute in, at least float32; of integers, what JAX takes for a float."""
+    """Return the dtype to compute in, float32 or wider."""
     dtype = jnp.result_type(*arrays)
     floating = jnp.issubdtype(dtype, jnp.floating)
     return jnp.promote_types(dtype, jnp.float32) if floating else jnp.result_type(float)
@@ -70,7 +74,10 @@ def _wide(*arrays: Array) -> np.dtype:
 def _parameter(
     name: str, value: ArrayLike, dtype: np.dtype, check: Callable[[str, Any], None]
 ) -> Array:
-    """Return a parameter in the type it is computed in, checked there too: 1e-50 becomes 0."""
+    """Return a parameter in the dtype of the computation.
+
+    The check runs after the conversion, in which 1e-50 becomes 0, say.
+    """
     check(name, value)
     known = _checks.concrete(value)
     if known is not None:
@@ -82,27 +89,27 @@ def _parameter(
 def gaussian(
     mean: ArrayLike, sigma: ArrayLike | None = None, *, covariance: ArrayLike | None = None
 ) -> Distribution:
-    r"""Return a Gaussian with independent coordinates, or with a covariance matrix.
+    r"""Return a Gaussian with independent coordinates or with a covariance matrix.
 
     .. math:: \log p(x) = -\tfrac{1}{2} (x - \mu)^T \Sigma^{-1} (x - \mu)
               - \tfrac{1}{2} \log \det (2 \pi \Sigma)
 
-    where :math:`\Sigma` is the covariance, or :math:`\operatorname{diag}(\sigma^2)`. A known
-    covariance is factorised in double precision, whatever the type of the positions.
+    where :math:`\Sigma` is the covariance, or :math:`\operatorname{diag}(\sigma^2)`. A covariance
+    whose value is known during tracing is factorised in double precision.
 
     Args:
-        mean: :math:`\mu`, finite, of the shape of one configuration.
-        sigma: the standard deviation :math:`\sigma > 0` of every coordinate, () or of a shape that
-            broadcasts to the mean's.
-        covariance: :math:`\Sigma`, symmetric and positive definite, (d, d) for a mean (d,). Give
+        mean: :math:`\mu`, finite, with the shape of one configuration.
+        sigma: standard deviation :math:`\sigma > 0` of every coordinate: a scalar, or an array that
+            broadcasts to the shape of ``mean``.
+        covariance: :math:`\Sigma`, symmetric and positive definite, (d, d) for a mean (d,). Pass
             either ``sigma`` or ``covariance``.
 
     Returns:
-        A ``Distribution`` of floating positions.
+        A ``Distribution`` over floating-point positions.
 
     Raises:
-        ValueError: neither or both of sigma and covariance, a sigma that is not finite and > 0, a
-            matrix that is not a covariance, shapes that do not belong together.
+        ValueError: if both or neither of sigma and covariance are given, sigma is not finite and >
+            0, covariance is not symmetric and positive definite, or shapes do not match.
 
     >>> import jax, jax.numpy as jnp
     >>> normal = gaussian(jnp.zeros(2), 1.0)
@@ -139,14 +146,15 @@ def gaussian(
 
 
 def _product(a: Array, b: Array) -> Array:
-    """Multiply with all digits: accelerators round the factors of a product by default."""
+    """Multiply matrices in full precision; accelerators round the factors by default."""
     return jnp.matmul(a, b, precision="highest")
 
 
 def _roots(covariance: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> tuple[Array, Array]:
-    """Return the Cholesky factor of a covariance and its inverse; refuse what is known to be none.
+    """Return the Cholesky factor of a covariance and the inverse of the factor.
 
-    A matrix that is known only at run time and is not a covariance gives NaN.
+    Raises ValueError for a known matrix that is not a covariance; one known only at run time gives
+    NaN.
     """
     if len(shape) != 1 or jnp.shape(covariance) != 2 * shape:
         raise ValueError(
@@ -168,20 +176,20 @@ def _roots(covariance: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> tu
 
 
 def uniform(low: ArrayLike, high: ArrayLike) -> Distribution:
-    r"""Return the uniform distribution over a box, its faces included.
+    r"""Return the uniform distribution over a box, boundary included.
 
     .. math:: \log p(x) = -\sum_i \log (h_i - l_i) \quad \text{where } l \le x \le h
 
     Args:
-        low: l, the lower bounds, finite.
-        high: h > l, the upper bounds, finite. The shape of one configuration is the common shape
-            of low and high.
+        low: lower bounds :math:`l`, finite.
+        high: upper bounds :math:`h > l`, finite. ``low`` and ``high`` are broadcast together to the
+            shape of one configuration.
 
     Returns:
-        A ``Distribution`` of floating positions.
+        A ``Distribution`` over floating-point positions.
 
     Raises:
-        ValueError: bounds that are not finite, or low >= high.
+        ValueError: if the bounds are not finite, or low >= high.
 
     >>> import jax, jax.numpy as jnp
     >>> box = uniform(jnp.zeros(2), 2.0)
@@ -213,24 +221,24 @@ def uniform(low: ArrayLike, high: ArrayLike) -> Distribution:
 
 
 def bernoulli(logits: ArrayLike) -> Distribution:
-    r"""Return independent bits, each with a probability of its own.
+    r"""Return independent bits, each with its own probability.
 
     .. math:: \log P(x) = \sum_i \left[ x_i \log \sigma(a_i) + (1 - x_i) \log \sigma(-a_i) \right]
 
-    where :math:`\sigma` is the logistic sigmoid. For the base rates of n data points, of which
-    :math:`n_i` have bit i on, pass :math:`\log (n_i + 1) - \log (n - n_i + 1)`: a bit that the
-    data never turn on must stay possible.
+    where :math:`\sigma` is the logistic sigmoid. To use the base rates of n data points, of which
+    :math:`n_i` have bit i on, pass :math:`\log (n_i + 1) - \log (n - n_i + 1)`; the added 1 keeps a
+    positive probability for bits that are never on in the data.
 
     Args:
-        logits: a, floating and finite, of the shape of one configuration.
+        logits: :math:`a`, floating point and finite, with the shape of one configuration.
 
     Returns:
-        A ``Distribution`` of boolean positions. ``log_prob`` also takes numbers: -inf for
-        anything but 0 and 1, and there with the gradient a with respect to x, which samplers with
-        informed proposals follow.
+        A ``Distribution`` over boolean positions. ``log_prob`` also takes numbers: it is -inf for
+        values other than 0 and 1. At 0 and 1 its gradient with respect to x is :math:`a`, which
+        samplers with informed proposals use.
 
     Raises:
-        ValueError: logits that are not finite.
+        ValueError: if a logit is not finite.
 
     >>> import jax, jax.numpy as jnp
     >>> bits = bernoulli(jnp.array([0.0, jnp.log(1 / 3)]))
@@ -258,21 +266,21 @@ def categorical(logits: ArrayLike, values: ArrayLike | None = None) -> Distribut
 
     .. math:: P(x_i = v_k) = \frac{\exp a_{ik}}{\sum_l \exp a_{il}}
 
-    Equal logits make the uniform distribution: ``categorical(jnp.zeros((n, 2)), (-1, 1))`` draws
-    n spins.
+    Equal logits give the uniform distribution: ``categorical(jnp.zeros((n, 2)), (-1, 1))`` draws n
+    spins.
 
     Args:
-        logits: a, floating and finite, (..., q): the shape of one configuration, and the values on
-            the last axis.
-        values: v, the q different numbers that a variable may be; None for 0 to q - 1.
+        logits: :math:`a`, floating point and finite, (..., q): the shape of one configuration,
+            followed by the q values.
+        values: :math:`v`, q different numbers that a variable may take; None for 0 to q - 1.
 
     Returns:
-        A ``Distribution`` of positions of the type of ``values``, int32 by default. ``log_prob``
-        is -inf where a variable has another value.
+        A ``Distribution`` over positions with the dtype of ``values``, int32 by default.
+        ``log_prob`` is -inf if a variable has another value.
 
     Raises:
-        ValueError: logits that are not finite or have no last axis, values that are not q
-            different finite numbers.
+        ValueError: if logits are not finite or are a scalar, or values are not q different finite
+            numbers.
 
     >>> import jax, jax.numpy as jnp
     >>> spins = categorical(jnp.zeros((3, 2)), (-1, 1))
@@ -302,7 +310,7 @@ def categorical(logits: ArrayLike, values: ArrayLike | None = None) -> Distribut
 
 
 def _values(values: ArrayLike, num: int) -> np.ndarray:
-    """Return the values of a variable in the type that JAX has for them, still all different."""
+    """Return the values of a variable in JAX's dtype; raise if two become equal."""
     known = _checks.values(values)
     held = known.astype(jax.dtypes.canonicalize_dtype(known.dtype))
     exact = jnp.issubdtype(held.dtype, jnp.floating) or np.array_equal(held, known)
@@ -319,18 +327,19 @@ def mixture(components: Sequence[Distribution], weights: ArrayLike | None = None
 
     .. math:: p(x) = \sum_k w_k \, p_k(x)
 
-    A draw samples every component and keeps one of the samples.
+    ``sample`` draws from every component and keeps one of the draws.
 
     Args:
-        components: one or more distributions, of positions of one structure, shape and type.
-        weights: w, (components,), > 0; they are divided by their sum. None for equal weights.
+        components: one or more distributions over positions of the same structure, shape and dtype.
+        weights: :math:`w`, (components,), > 0; they are normalised. None for equal weights.
 
     Returns:
         A ``Distribution``.
 
     Raises:
-        ValueError: no component, components that draw different kinds of positions, weights of
-            another shape or not finite and > 0. TypeError: a component without sample and log_prob.
+        ValueError: if there is no component, components draw different kinds of positions, or
+            weights have a wrong shape or are not finite and > 0.
+        TypeError: if a component lacks ``sample`` or ``log_prob``.
 
     >>> import jax, jax.numpy as jnp
     >>> both = mixture([gaussian(jnp.zeros(2), 3.0), gaussian(jnp.zeros(2), 1.0)])
@@ -381,7 +390,7 @@ def mixture(components: Sequence[Distribution], weights: ArrayLike | None = None
 
 
 def energy(distribution: Distribution) -> Energy:
-    r"""Return the energy of a distribution, whose partition function is 1.
+    r"""Return the energy of a distribution; its partition function is 1.
 
     .. math:: E(x) = -\log p(x)
 
@@ -389,10 +398,7 @@ def energy(distribution: Distribution) -> Energy:
         distribution: a ``Distribution``.
 
     Returns:
-        x -> ().
-
-    Raises:
-        TypeError: a value without ``sample`` or ``log_prob``.
+        A function that maps one configuration x to the energy, ().
 
     >>> import jax.numpy as jnp
     >>> round(float(energy(gaussian(jnp.zeros(2), 1.0))(jnp.zeros(2))), 4)  # log 2 pi

@@ -1,30 +1,30 @@
-r"""From energies to probabilities, over a finite axis, always by logsumexp.
+r"""Gibbs probabilities over a finite set of candidates, computed with logsumexp.
 
-    P(i) = w_i exp(-beta E_i) / Z,      Z = sum_i w_i exp(-beta E_i)
+.. math:: P(i) = \frac{w_i \exp(-\beta E_i)}{Z}, \qquad Z = \sum_i w_i \exp(-\beta E_i)
 
-Arguments that every function here but ``grid`` takes:
+All functions except ``grid`` take these arguments:
 
-* ``energies``: floating, any shape, the candidates on ``axis``. bfloat16 and float16 are
-  computed in float32 and returned in their own type.
-* ``beta``: inverse temperature >= 0, in 1/energy; a scalar, or an array that broadcasts against
-  ``energies`` without ``axis``. ``beta = 0`` and ``beta = inf`` are the limits from above and
-  from below: uniform over the allowed candidates, and uniform over those of lowest energy.
-* ``axis``: the axis of the candidates.
-* ``where``: booleans broadcasting to ``energies``, True for the candidates that exist.
-* ``log_weights``: log w_i, broadcasting to ``energies``: with the log cell volumes of a grid every
-  sum is an integral. A weight of zero is a mask.
+* ``energies``: floating-point array of any shape, with the candidates on ``axis``. bfloat16 and
+  float16 are computed in float32, and the result is converted back.
+* ``beta``: inverse temperature :math:`\beta \ge 0`, in 1/energy; a scalar, or an array that
+  broadcasts against ``energies`` without ``axis``. ``beta = 0`` and ``beta = inf`` give the limits:
+  uniform over the allowed candidates, and uniform over the candidates of lowest energy.
+* ``axis``: axis of the candidates.
+* ``where``: booleans that broadcast to ``energies``, True for the candidates to include.
+* ``log_weights``: :math:`\log w_i`, broadcasting to ``energies``. With the log cell volumes of a
+  grid, each sum is an integral. A candidate of weight zero is excluded.
 
 Conventions:
 
-* An energy of +inf is a candidate that is not allowed, at every beta; energies of -inf take
-  all the probability. Gradients with respect to masked and infinite entries are zero.
-* Where no candidate is allowed: log Z = -inf, free energy = +inf, probabilities = 0,
+* A candidate with energy +inf is not allowed, at any beta. Candidates with energy -inf share all
+  the probability. Gradients with respect to masked and infinite entries are zero.
+* If no candidate is allowed, then log Z = -inf, free energy = +inf, probabilities = 0,
   entropy = 0, expectation = 0, and ``sample`` returns -1.
-* A NaN energy or weight that is not masked is returned as NaN, never hidden, and so are the
-  derivatives of its row: a training loop cannot miss it. So is a beta that is negative or NaN
-  where that was not known when traced.
-* Refused: TypeError for energies that are not floating point and for anything but an array of
-  numbers; ValueError for a negative or NaN beta and for shapes that do not broadcast.
+* A NaN in an energy or weight that is not masked makes the result and the gradient of its row NaN.
+  The same holds for a negative or NaN beta whose value is unknown during tracing.
+* All functions raise TypeError for energies that are not floating point and for arguments that
+  are not arrays of numbers, and ValueError for a negative or NaN beta and for shapes that do not
+  broadcast.
 """
 
 from collections.abc import Sequence
@@ -47,13 +47,13 @@ def log_partition(
 ) -> Array:
     r"""Return the log partition function of the Gibbs distribution.
 
-        log Z = log sum_i w_i exp(-beta E_i)
+    .. math:: \log Z = \log \sum_i w_i \exp(-\beta E_i)
 
     Source: LeCun et al. (2006), A tutorial on energy-based learning, section 1.3.
 
     Returns:
-        The shape of ``energies`` without ``axis``. At beta = inf the limit: -inf, log of the
-        weight at energy 0, or +inf, as the lowest energy is positive, zero or negative.
+        The shape of ``energies`` without ``axis``. At ``beta = inf`` the limit: -inf if the lowest
+        energy is positive, +inf if it is negative, and the log of its total weight if it is zero.
 
     >>> import jax.numpy as jnp
     >>> float(log_partition(jnp.array([1000.0, 1000.0])))  # log 2 - 1000, no overflow
@@ -80,20 +80,22 @@ def free_energy(
     log_weights: ArrayLike | None = None,
     mean: bool = False,
 ) -> Array:
-    r"""Return the free energy, a soft minimum that becomes the minimum at beta = inf.
+    r"""Return the free energy: a soft minimum, and the minimum at ``beta = inf``.
 
-        F_beta = -1/beta log sum_i w_i exp(-beta E_i)                       (sum form)
-        F_beta = -1/beta log [sum_i w_i exp(-beta E_i) / sum_i w_i]         (mean form)
+    .. math:: F_\beta &= -\frac{1}{\beta} \log \sum_i w_i \exp(-\beta E_i)
+        \quad \text{(sum form)} \\
+        F_\beta &= -\frac{1}{\beta} \log \frac{\sum_i w_i \exp(-\beta E_i)}{\sum_i w_i}
+        \quad \text{(mean form)}
 
     Source: LeCun et al. (2006), eq. 5 (marginalisation over a latent variable).
 
     Args:
-        energies, beta, axis, where, log_weights: as the module says.
-        mean: divide by the total weight. The mean form tends to the mean energy as
-            beta -> 0, where the sum form tends to -inf (+inf when the total weight is < 1).
+        energies, beta, axis, where, log_weights: see the module ``ebm_jax.gibbs``.
+        mean: whether to divide by the total weight (mean form). As beta tends to 0, the mean form
+            tends to the mean energy, and the sum form to -inf (to +inf if the total weight is < 1).
 
     Returns:
-        The shape of ``energies`` without ``axis``, in units of energy. Its gradient is P.
+        The shape of ``energies`` without ``axis``, in units of energy. The gradient is P.
 
     >>> import jax.numpy as jnp
     >>> energies = jnp.array([1.0, 3.0])
@@ -124,10 +126,10 @@ def log_probs(
 ) -> Array:
     r"""Return the log probability of every candidate.
 
-        log P(i) = log w_i - beta E_i - log Z
+    .. math:: \log P(i) = \log w_i - \beta E_i - \log Z
 
-    With cell volumes as weights this is the log mass of a cell; subtract ``log_weights`` for
-    the log density. Source: LeCun et al. (2006), eq. 3.
+    With cell volumes as weights this is the log probability of a cell; subtract ``log_weights`` to
+    get the log density. Source: LeCun et al. (2006), eq. 3.
 
     Returns:
         The shape of ``energies``; -inf for a candidate that is not allowed.
@@ -150,12 +152,12 @@ def probs(
 ) -> Array:
     r"""Return the Gibbs probability of every candidate.
 
-        P(i) = w_i exp(-beta E_i) / Z
+    .. math:: P(i) = w_i \exp(-\beta E_i) / Z
 
     Source: LeCun et al. (2006), eq. 3.
 
     Returns:
-        The shape of ``energies``, summing to 1 over ``axis`` (to 0 where nothing is allowed).
+        The shape of ``energies``. The sum over ``axis`` is 1, or 0 if no candidate is allowed.
 
     >>> import jax.numpy as jnp
     >>> [round(float(p), 3) for p in probs(jnp.array([0.0, jnp.inf, 0.0]))]
@@ -175,9 +177,9 @@ def entropy(
 ) -> Array:
     r"""Return the entropy of the Gibbs distribution, in nats.
 
-        H = -sum_i P(i) log [P(i) / w_i]
+    .. math:: H = -\sum_i P(i) \log \frac{P(i)}{w_i}
 
-    With the cell volumes of a grid as weights it is the differential entropy.
+    With the cell volumes of a grid as weights this is the differential entropy.
 
     Returns:
         The shape of ``energies`` without ``axis``.
@@ -205,12 +207,12 @@ def expectation(
 ) -> Array:
     r"""Return the expectation of ``values`` under the Gibbs distribution.
 
-        E_P[v] = sum_i P(i) v_i
+    .. math:: \mathbb{E}_P[v] = \sum_i P(i) \, v_i
 
     Args:
-        values: real numbers broadcasting to ``energies``; not read, so they may be infinite or
-            NaN, where the probability is zero.
-        energies, beta, axis, where, log_weights: as the module says.
+        values: real numbers :math:`v_i` that broadcast to ``energies``. Values of candidates with
+            probability zero are ignored, so they may be infinite or NaN.
+        energies, beta, axis, where, log_weights: see the module ``ebm_jax.gibbs``.
 
     Returns:
         The shape of ``energies`` without ``axis``, in the units of ``values``.
@@ -238,21 +240,22 @@ def sample(
     log_weights: ArrayLike | None = None,
     shape: tuple[int, ...] = (),
 ) -> Array:
-    r"""Draw candidates from the Gibbs distribution, by the Gumbel-max trick.
+    r"""Draw candidates from the Gibbs distribution with the Gumbel-max trick.
 
-        i* = argmax_i [log P(i) + G_i],   G_i independent standard Gumbel
+    .. math:: i^* = \operatorname{argmax}_i \left[ \log P(i) + G_i \right],
+        \qquad G_i \text{ independent standard Gumbel}
 
-    The random numbers resolve probabilities to 2^-64: a candidate 40 / beta above the others is as
-    rare as it should be.
+    The draws resolve probabilities down to :math:`2^{-64}`, so a candidate with an energy
+    :math:`40/\beta` above the others is drawn with its true, small probability.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        energies, beta, axis, where, log_weights: as the module says.
-        shape: how many independent draws, as leading axes of the result.
+        energies, beta, axis, where, log_weights: see the module ``ebm_jax.gibbs``.
+        shape: shape of the independent draws, prepended to the shape of the result.
 
     Returns:
-        Integer indices of shape ``shape + energies.shape without axis``; -1 where no
-        candidate is allowed, or the probabilities are NaN.
+        Integer indices, of shape ``shape`` followed by the shape of ``energies`` without ``axis``;
+        -1 where no candidate is allowed or a probability is NaN.
 
     >>> import jax, jax.numpy as jnp
     >>> int(sample(jax.random.key(0), jnp.array([0.0, 9.0]), beta=jnp.inf))
@@ -274,24 +277,25 @@ def grid(
     high: ArrayLike | Sequence[float],
     cells: ArrayLike | Sequence[int],
 ) -> tuple[Array, Array]:
-    r"""Return the midpoints of a grid of cells, and the log of their volumes.
+    r"""Return the midpoints of a grid of cells and the logs of the cell volumes.
 
-        int f(x) dx ~ sum_i exp(log_volumes_i) f(points_i)
+    .. math:: \int f(x) \, dx \approx \sum_i \exp(\text{log\_volumes}_i) f(\text{points}_i)
 
-    With ``log_weights=log_volumes`` every sum of this module is an integral over the box, by the
+    With ``log_weights=log_volumes`` each sum in this module is an integral over the box, by the
     midpoint rule.
 
     Args:
-        low: the lower corner of the box, (d,).
-        high: the upper corner, (d,), > low.
-        cells: how many cells along each dimension: one integer >= 1, or one a dimension.
+        low: lower corner of the box, (d,).
+        high: upper corner of the box, (d,), above ``low`` in every coordinate.
+        cells: number of cells along each dimension: one integer >= 1, or one per dimension.
 
     Returns:
-        ``points`` (n, d), the last coordinate changing fastest, and ``log_volumes`` (n,).
+        ``points`` (n, d), with the last coordinate changing fastest, and ``log_volumes`` (n,).
 
     Raises:
-        TypeError: corners that are not floating point. ValueError: corners that are not vectors of
-            one length, low >= high, cells that are not integers >= 1.
+        TypeError: if the corners are not floating point, or an argument is traced.
+        ValueError: if the corners are not finite vectors of equal length with low < high, or cells
+            are not integers >= 1.
 
     >>> points, log_volumes = grid([0.0], [1.0], 4)
     >>> points[:, 0].tolist()
@@ -307,7 +311,7 @@ def grid(
     if not (np.isfinite(first).all() and np.isfinite(last).all() and (first < last).all()):
         raise ValueError(f"low must be below high, both finite, got {first} and {last}.")
     if not np.issubdtype(counts.dtype, np.integer) or (counts < 1).any():
-        raise ValueError(f"cells must be an integer >= 1, or one a dimension, got {cells!r}.")
+        raise ValueError(f"cells must be an integer >= 1, or one per dimension, got {cells!r}.")
     _checks.fits("cells", counts, "the corners", first.shape)
     counts = np.broadcast_to(counts, first.shape)
     widths = (last.astype(np.float64) - first) / counts

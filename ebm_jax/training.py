@@ -1,4 +1,4 @@
-r"""Training an objective with an optax optimiser: many updates in one compiled loop.
+"""Training of an objective with an optax optimiser, in a compiled loop.
 
 ``fit`` trains on arrays in memory:
 
@@ -6,20 +6,20 @@ r"""Training an objective with an optax optimiser: many updates in one compiled 
         key, objective, optax.adam(1e-3), params, data, batch_size=128, num_updates=10_000
     )
 
-``trainer`` has the parts, for batches that come from elsewhere:
+``trainer`` returns the parts, for batches from other sources:
 
     training = trainer(objective, optax.adam(1e-3))
     state = training.init(params, init_key)
     state, metrics = training.update(state, batches, train_key)
 
-The policy on divergence, so that no NaN is hidden and none spreads:
+Values that are not finite are handled as follows:
 
-* an update whose loss, gradient, step, new parameters or new optimiser state is not finite is
-  skipped: parameters, optimiser and average stay as they are (the chains go on); ``skipped`` of
-  that step is 1 and ``skipped_total`` counts;
-* the loss and the gradient norm are reported as they were, NaN included;
-* chains are the objective's affair: non-finite ones restart and are counted;
-* ``raise_if_diverged`` stops a run that skipped too many updates in a row.
+* An update is skipped if its loss, gradient, step, new parameters or new optimiser state is not
+  finite: parameters, optimiser and average do not change, while the chains advance. The metric
+  ``skipped`` of that update is 1, and ``skipped_total`` counts such updates.
+* The metrics report the loss and the gradient norm as they are, NaN included.
+* Objectives restart chains that become non-finite, and count them.
+* ``raise_if_diverged`` raises an error after too many skipped updates in a row.
 """
 
 import functools
@@ -39,17 +39,17 @@ from ebm_jax.types import Array, Key, Metrics, Objective, Params, PyTree
 
 
 class TrainingState(NamedTuple):
-    """Everything a run needs to go on.
+    """The state of a training run.
 
     Attributes:
         params: the parameters.
-        average: their exponential moving average, at least in float32 (without one, the
+        average: exponential moving average of the parameters, at least float32 (without one, the
             parameters themselves).
-        optimizer: the state of the optimiser.
-        objective: the state of the objective: its persistent chains, say.
-        skipped_in_row: how many of the last updates in a row were skipped, ().
-        skipped_total: how many updates were skipped in all, ().
-        step: how many updates were tried, ().
+        optimizer: state of the optimiser.
+        objective: state of the objective, such as its persistent chains.
+        skipped_in_row: number of latest updates in a row that were skipped, ().
+        skipped_total: number of skipped updates, ().
+        step: number of updates tried, ().
     """
 
     params: Params
@@ -62,11 +62,11 @@ class TrainingState(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """How to begin, one update on one batch, and many updates compiled into one.
+    """Functions to start training, to make one update, and to make compiled updates.
 
     ``init(params, key) -> state``; ``step(state, batch, key) -> (state, metrics)`` makes one update
-    and is not compiled, so that it nests in any transformation; ``update(state, batches, key) ->
-    (state, metrics)`` makes one update for each of the batches stacked on the leading axis.
+    and is not compiled, so it can be used inside any transformation; ``update(state, batches, key)
+    -> (state, metrics)`` makes one update for each of the batches stacked on the leading axis.
     """
 
     init: Callable[[Params, Key], TrainingState]
@@ -85,20 +85,22 @@ def trainer(
     average_decay: float | None = None,
     donate: bool = False,
 ) -> Trainer:
-    r"""Return (init, step, update) for an objective; the update is one jit, chains and all.
+    r"""Return (init, step, update) for an objective and an optimiser.
 
-        g = grad L(params),   params <- params + optimizer(g),
-        average <- d average + (1 - d) params,   d = min(decay, (1 + t) / (10 + t))
+    .. math:: g &= \nabla L(\theta), \qquad \theta \leftarrow \theta + \text{optimizer}(g) \\
+        \bar\theta &\leftarrow d \, \bar\theta + (1 - d) \, \theta, \qquad
+        d = \min\left( \text{decay}, \frac{1 + t}{10 + t} \right)
 
-    Update t uses the key ``fold_in(key, t)``: pass the same key to every call, another than to
-    ``init``, and a run is the same however its batches are grouped.
+    ``update`` is one jit, chains included. Update t uses the key ``fold_in(key, t)``: pass the same
+    key to every call, different from that of ``init``, and results do not depend on how batches are
+    grouped into calls.
 
     Args:
-        objective: what to minimise.
+        objective: the ``Objective`` to minimise.
         optimizer: an optax transformation.
-        average_decay: decay in [0, 1) of the average of the parameters; None for no average.
-        donate: whether ``update`` may write into the memory of the state it is given, which is
-            then gone: large persistent chains are not copied.
+        average_decay: decay in [0, 1) of the moving average of the parameters; None for no average.
+        donate: whether ``update`` may overwrite the memory of its state, which is then invalid:
+            large persistent chains are not copied.
 
     Returns:
         A ``Trainer``. Metrics, stacked over the updates of a call of ``update``: those of the
@@ -106,8 +108,8 @@ def trainer(
         ``skipped_total``, ``step``.
 
     Raises:
-        ValueError: a decay outside [0, 1); batches without a common leading axis. TypeError:
-            parameters that are not all arrays.
+        TypeError: if a leaf of the parameters is not an array.
+        ValueError: if average_decay is outside [0, 1), or batches have no common leading axis.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> objective = Objective(
@@ -185,40 +187,40 @@ def fit(
     callback: Callable[[TrainingState, Metrics], Any] | None = None,
     callback_every: int | None = None,
 ) -> tuple[TrainingState, Metrics]:
-    r"""Train on arrays in memory, with mini-batches drawn inside the compiled loop.
+    """Train on arrays in memory, with mini-batches drawn inside the compiled loop.
 
-    An epoch is ``n // batch_size`` batches without replacement; the remaining examples are left
-    out until the next epoch, which has a permutation of its own. The batch and the key of an update
-    are functions of ``key`` and of the number of updates before it: a run that continues from its
-    ``TrainingState`` with the same key is the uninterrupted run.
+    An epoch has ``n // batch_size`` batches without replacement, in a new random order; the
+    remaining examples are left out of it. The batch and the key of an update depend only on ``key``
+    and the number of updates before it, so a run that continues from its ``TrainingState`` with the
+    same key is identical to an uninterrupted run.
 
     Updates are those of ``trainer``: one that is not finite is skipped and counted. The loop is
-    compiled once for each objective, optimiser, shape of the data and number of updates between
-    two callbacks; pass the same objective and optimiser again, and it is not compiled again.
+    compiled once for each objective, optimiser, shape of the data and number of updates between two
+    callbacks. To avoid compiling again, pass the same objective and optimiser objects.
 
     Args:
         key: a key of ``jax.random.key``. Pass the same one to continue a run.
-        objective: what to minimise.
+        objective: the ``Objective`` to minimise.
         optimizer: an optax transformation.
-        params: the initial parameters, or a ``TrainingState`` to continue from.
-        data: a pytree of arrays, the n examples on the leading axis. It is an argument of the
-            compiled loop, which does not copy it.
-        batch_size: how many examples each update takes, from 1 to n. None takes all data at every
-            update, in order.
-        num_updates: how many updates to make, >= 1.
-        average_decay: the decay in [0, 1) of the moving average of the parameters; None for none.
-        callback: (state, metrics) -> anything, called in Python between updates, with the metrics
-            of the updates since the last call: for progress, checkpoints or early stopping. What
-            it raises ends the run.
-        callback_every: how many updates to make between two calls; by default a tenth of all.
+        params: initial parameters, or a ``TrainingState`` to continue from.
+        data: a pytree of arrays with the n examples on the leading axis. The compiled loop takes it
+            as an argument and does not copy it.
+        batch_size: number of examples per update, from 1 to n. None takes all data at every update,
+            in order.
+        num_updates: number of updates, >= 1.
+        average_decay: decay in [0, 1) of the moving average of the parameters; None for no average.
+        callback: function (state, metrics), called in Python between updates with the metrics of
+            the updates since the last call, for progress, checkpoints or early stopping. An
+            exception that it raises ends the run.
+        callback_every: number of updates between two calls; by default a tenth of ``num_updates``.
 
     Returns:
         The ``TrainingState``, and the metrics of ``trainer``, stacked over all updates.
 
     Raises:
-        DivergedError: too many updates in a row were not finite; raised at the next callback or at
-            the end. Under ``jit`` or ``vmap`` it is not: read ``metrics["skipped_in_row"]``.
-        ValueError: data without a common leading axis, a batch larger than the data.
+        DivergedError: if too many updates in a row were not finite, at the next callback or at the
+            end. Under ``jit`` or ``vmap`` read ``metrics["skipped_in_row"]`` instead.
+        ValueError: if data have no common leading axis or are smaller than a batch.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> objective = Objective(
@@ -262,7 +264,7 @@ def fit(
 
 
 def _interval(callback: Any, callback_every: int | None, num_updates: int) -> int:
-    """Return how many updates are one dispatch."""
+    """Return the number of updates in one compiled call."""
     if callback_every is not None:
         _checks.count("callback_every", callback_every)
         if callback is None:
@@ -285,7 +287,7 @@ def _fit(
     batch_size: int | None,
     num_updates: int,
 ) -> tuple[TrainingState, Metrics]:
-    """Make the updates of one dispatch."""
+    """Make the updates of one compiled call."""
     step = trainer(objective, optimizer, average_decay=average_decay).step
 
     def one(carry: tuple[TrainingState, Any], _) -> tuple[tuple[TrainingState, Any], Metrics]:
@@ -305,7 +307,7 @@ def _fit(
 
 
 class _Epoch(NamedTuple):
-    """The order of the examples in one epoch, and its number."""
+    """The index of an epoch and the order of its examples."""
 
     number: Array
     order: Array
@@ -314,7 +316,7 @@ class _Epoch(NamedTuple):
 def _next_batch(
     key: Key, data: PyTree, batch_size: int, step: Array, epoch: _Epoch
 ) -> tuple[PyTree, _Epoch]:
-    """Return the batch of an update, and its epoch, drawn anew where the last one has ended."""
+    """Return the batch of an update and its epoch, with a new order for a new epoch."""
     num_examples = len(epoch.order)
     num_batches = num_examples // batch_size
     number = step // num_batches
@@ -346,16 +348,16 @@ def _check_state(state: TrainingState) -> None:
 
 
 def _refuse_explicit(batch: PyTree) -> None:
-    """Reject batches over Explicit axes: JAX cannot know how to sum gradients over them."""
+    """Reject batches over Explicit axes, over which JAX cannot sum gradients."""
     if axes := explicit_axes(batch):
         raise ValueError(
             f"The batches are sharded over Explicit mesh axes {sorted(axes)}: training needs Auto "
-            "ones, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,))."
+            "axes, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,))."
         )
 
 
 def _arrays(tree: PyTree) -> PyTree:
-    """Return copies, of definite type: a weak one would compile the update a second time."""
+    """Return copies that are not weakly typed, which would compile the update twice."""
 
     def copy(leaf):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -364,8 +366,8 @@ def _arrays(tree: PyTree) -> PyTree:
             )
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
             raise TypeError(
-                f"Parameters and states must be arrays, got {leaf!r}. A module with functions in "
-                "it is to be parted first: equinox.partition(module, equinox.is_array), nnx.split."
+                f"Parameters and states must be arrays, got {leaf!r}. Split a module that contains "
+                "functions first: equinox.partition(module, equinox.is_array), nnx.split."
             )
         return jnp.array(leaf, jnp.result_type(leaf), copy=True)
 
@@ -373,7 +375,7 @@ def _arrays(tree: PyTree) -> PyTree:
 
 
 def _at_least_float32(leaf: Array) -> Array:
-    # An average in bfloat16 would not move: its steps are below the rounding.
+    # An average in bfloat16 would stay constant, since its changes are rounded away.
     floating = jnp.issubdtype(leaf.dtype, jnp.floating)
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if floating else leaf
 
@@ -381,7 +383,7 @@ def _at_least_float32(leaf: Array) -> Array:
 def _average(params: Params, state: TrainingState, decay: float | None) -> Params:
     if decay is None:
         return params
-    # Early on the average forgets faster, or it would remember the initial parameters.
+    # A smaller decay early on, so that the initial parameters have little weight.
     d = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
 
     def mix(new: Array, old: Array) -> Array:
@@ -393,7 +395,7 @@ def _average(params: Params, state: TrainingState, decay: float | None) -> Param
 
 
 def _advance(state: TrainingState, new: Any, objective: Any, finite: Array) -> TrainingState:
-    """Return the next state: new parameters, average and optimiser where the update is finite."""
+    """Return the next state; skip the update if it is not finite."""
     old = (state.params, state.average, state.optimizer)
     params, average, optimizer = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     in_row = jnp.where(finite, 0, state.skipped_in_row + 1)
@@ -407,29 +409,31 @@ def _floats(tree: PyTree) -> list[Array]:
 
 
 def _stays_finite(old: PyTree, new: PyTree) -> Array:
-    """Whether nothing that was finite is no longer: an optimiser may begin with infinities."""
+    """Return whether all values that were finite stay finite.
+
+    An optimiser may start with infinities.
+    """
     pairs = zip(_floats(old), _floats(new), strict=True)
     return jnp.all(jnp.array([jnp.all(~jnp.isfinite(a) | jnp.isfinite(b)) for a, b in pairs]))
 
 
 def _norm(gradient: PyTree) -> Array:
-    """Return the Euclidean norm, of a gradient whose squares may overflow too."""
+    """Return the Euclidean norm of a gradient, without overflow of its squares."""
     leaves = [jnp.ravel(leaf)[None] for leaf in _floats(gradient) if leaf.size]
     return chain_norm(leaves)[0] if leaves else jnp.zeros(())
 
 
 def raise_if_diverged(metrics: Metrics, *, limit: int = 20) -> None:
-    r"""Raise when the latest updates were all skipped, ``limit`` of them or more.
+    """Raise an error if at least ``limit`` latest updates in a row were skipped.
 
-    Call it between dispatches: it waits for the metrics to arrive.
+    Call it between calls of ``update``: it waits for the metrics.
 
     Args:
-        metrics: what ``Trainer.update`` or ``fit`` returned, known values.
-        limit: how many skipped updates in a row are too many, >= 1.
+        metrics: metrics that ``Trainer.update`` or ``fit`` returned, not traced.
+        limit: number of skipped updates in a row that raises an error, >= 1.
 
     Raises:
-        DivergedError: naming the step, the values there, the last finite ones and the likely
-            causes.
+        DivergedError: states the step, the metrics there, the last finite ones and likely causes.
 
     >>> import jax.numpy as jnp
     >>> raise_if_diverged({"skipped_in_row": jnp.array([0, 1, 0])}, limit=2)

@@ -1,14 +1,11 @@
-"""The shapes that everything in the library has.
+r"""Types that all packages share.
 
-    energy(params, x, ...) -> ()                  one configuration in, one number out
-    loss(energies, ...) -> (batch,)               energies in, one loss per example out
-    sampler = Sampler(init, step, refresh)        a batch of chains, one key
-    make_sampler(energy, **what_varies) -> Sampler
-    Distribution(sample, log_prob)                what one can sample and evaluate
-    objective = Objective(init, loss)             what training minimises
+An energy maps parameters and one configuration to one number: ``energy(params, x, ...) -> ()``.
+A loss maps energies to one loss per example: ``loss(energies, ...) -> (batch,)``. A sampler
+constructor maps an energy and options to a ``Sampler``: ``make_sampler(energy, **options)``.
 
-Low energy means compatible. Temperature is written as the inverse temperature beta: the
-distribution that belongs to an energy is always proportional to exp(-beta * energy).
+A low energy means that the parts of a configuration are compatible. The distribution of an energy
+is proportional to :math:`\exp(-\beta E)`, where :math:`\beta` is the inverse temperature.
 """
 
 from collections.abc import Callable
@@ -19,25 +16,26 @@ import jax
 Array = jax.Array
 Key = jax.Array  # a typed key of jax.random.key
 PyTree = Any
-Params = PyTree  # whatever an energy takes as its first argument
+Params = PyTree  # the first argument of an energy
 Position = PyTree  # a configuration, or a batch of them on the leading axis
 Energy = Callable[..., Array]
 Metrics = dict[str, Array]
 
 
 class Sampler(NamedTuple):
-    """A Markov kernel over a batch of chains: the two functions blackjax also uses, and a third.
+    """A Markov kernel over a batch of chains: ``init``, ``step`` and ``refresh``.
 
-    ``init(positions) -> state`` takes chains on the leading axis of every leaf;
-    ``step(key, state) -> (state, info)`` advances all of them once. The state has a field
-    ``position``; state and info describe the position after the step, chain by chain.
-    The info of the samplers here has a field ``energy`` and, where they accept or reject,
-    ``acceptance_rate``; ``sgld``, which knows only an estimate of the gradient, has neither.
+    ``init`` and ``step`` are as in blackjax. ``init(positions) -> state`` takes positions with the
+    chains on the leading axis of every leaf; ``step(key, state) -> (state, info)`` advances all
+    chains by one step. The state has a field ``position``; state and info describe each chain's
+    position after the step. The info of the samplers in ``ebm_jax.samplers`` has a field ``energy``
+    and, if they accept or reject, ``acceptance_rate``; that of ``sgld``, which takes a gradient
+    estimate instead of an energy, has neither.
 
-    ``refresh(state) -> state`` is for a state whose energy, or part of whose position, was
-    changed from outside: it computes anew what depends on them (a cached energy, a gradient) and
-    keeps the rest (a velocity, replicas, a step count). None stands for
-    ``init(state.position)``, all that blackjax's kernels have: call ``samplers.refresh``.
+    ``refresh(state) -> state`` updates a state after the energy, or part of the position, has
+    changed outside the sampler: it recomputes what depends on them (a cached energy, a gradient)
+    and keeps the rest (velocities, replicas, a step count). If None, as for kernels of blackjax,
+    ``samplers.refresh`` uses ``init(state.position)``.
     """
 
     init: Callable[[Position], Any]
@@ -45,19 +43,18 @@ class Sampler(NamedTuple):
     refresh: Callable[[Any], Any] | None = None
 
 
-# A sampler constructor whose other options are bound, such as
-# functools.partial(samplers.mala, step_size=h). It takes an energy of one configuration, and by
-# keyword the option that its caller varies.
+# A sampler constructor with bound options, such as functools.partial(samplers.mala, step_size=h).
+# It takes an energy of one configuration, and as keywords the options that its caller varies.
 MakeSampler = Callable[..., Sampler]
 
 
 class Distribution(NamedTuple):
-    """A normalised distribution that can be sampled and evaluated.
+    """A normalised distribution, with functions to sample from it and to evaluate it.
 
     ``sample(key, num) -> positions`` draws ``num`` independent configurations, on the leading axis
     of every leaf; ``log_prob(x) -> ()`` is the log-density of one configuration, or its
-    log-probability where configurations are discrete. ``ebm_jax.distributions`` constructs the
-    common ones and shows how to convert a distribution of distrax or numpyro.
+    log-probability if configurations are discrete. ``ebm_jax.distributions`` constructs common
+    distributions and shows how to convert those of distrax and numpyro.
     """
 
     sample: Callable[[Key, int], Position]
@@ -65,9 +62,9 @@ class Distribution(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What training minimises, with whatever it remembers between steps (its chains, say).
+    """A function that training minimises, with its state (persistent chains, say).
 
-    ``init(params, key) -> state``, the parameters those of the first update;
+    ``init(params, key) -> state`` takes the parameters of the first update;
     ``loss(params, state, batch, key) -> (scalar, (state, metrics))``.
     """
 

@@ -107,5 +107,5 @@ def test_the_table():
 def test_too_few_draws_or_chains(shape):
     with pytest.raises(ValueError, match=r"samples must be .* at least 4 draws of 2 chains"):
         diagnostics.summary(np.zeros(shape))
-    with pytest.raises(ValueError, match=r"samples must be .* as many on each"):
+    with pytest.raises(ValueError, match=r"samples must be .* same draws and chains on every leaf"):
         diagnostics.summary({"a": np.zeros((9, 4)), "b": np.zeros((9, 3))})

@@ -7,7 +7,7 @@ from ebm_jax.types import Array
 
 
 def check_machine(params, wanted: type) -> None:
-    """Reject parameters of another kind of machine, or whose shapes do not fit together."""
+    """Check the type of the parameters of a machine and that their shapes fit."""
     _checks.kind(params, wanted)
     shapes = {name: _checks.array(name, v).shape for name, v in params._asdict().items()}
     rows, columns = shapes["weights"][:1], shapes["weights"][1:]
@@ -17,8 +17,8 @@ def check_machine(params, wanted: type) -> None:
         fit &= name == "weights" or shape == side or (name == "sigma" and not shape)
     if not fit:
         raise ValueError(
-            f"{wanted.__name__} takes a matrix of weights and one bias, offset or sigma a unit of "
-            f"its side; got {', '.join(f'{name} {shape}' for name, shape in shapes.items())}."
+            f"{wanted.__name__} takes a matrix of weights, and one bias, offset or sigma per unit; "
+            f"got the shapes {', '.join(f'{name} {shape}' for name, shape in shapes.items())}."
         )
     if "sigma" in shapes:
         _checks.positive("sigma", params.sigma)

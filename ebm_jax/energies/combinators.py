@@ -1,6 +1,8 @@
-r"""Combinators, energy -> energy: they pass all their arguments on.
+"""Functions that combine energies into a new energy.
 
-So they work on energies of (params, x) and on energies of x alone.
+The new energy passes all its arguments on, so they work for energies of (params, x) and for
+energies of x alone. They raise TypeError for an argument that is not callable. The new energy
+raises ValueError if an energy does not return a scalar.
 """
 
 import jax.numpy as jnp
@@ -21,28 +23,26 @@ def _value(name: str, energy: Energy, args: tuple) -> Array:
     value = _checks.floating("energy", energy(*args))
     if value.ndim:
         raise ValueError(
-            f"{name} takes an energy that is a scalar (), it returned {value.shape}: vmap a batch."
+            f"{name} takes an energy that returns a scalar (), it returned the shape "
+            f"{value.shape}: vmap a batch."
         )
     return value
 
 
 def product(*energies: Energy) -> Energy:
-    r"""Return the energy of a product of experts: all of them must agree.
+    r"""Return the energy of a product of experts: the sum of the energies.
 
-        E(x) = sum_k E_k(x),    P(x) proportional to prod_k P_k(x)
+    .. math:: E(x) = \sum_k E_k(x), \qquad P(x) \propto \prod_k P_k(x)
 
-    Source: G. E. Hinton (2002), Training products of experts by minimizing contrastive
-    divergence, Neural Computation 14(8).
+    A configuration is likely only if all experts assign it a low energy. Source: G. E. Hinton
+    (2002), Training products of experts by minimizing contrastive divergence, Neural Computation
+    14(8).
 
     Args:
-        energies: energies with the same arguments.
+        energies: one or more energies with the same arguments.
 
     Returns:
         An energy of those arguments.
-
-    Raises:
-        ValueError: no energy given, or one that is not a scalar. TypeError: a non-callable
-            argument.
 
     >>> float(product(lambda x: x**2, lambda x: 3 * x)(2.0))
     10.0
@@ -57,22 +57,18 @@ def product(*energies: Energy) -> Energy:
 
 
 def mixture(*energies: Energy, log_weights=None) -> Energy:
-    r"""Return the energy of a mixture: any of them suffices.
+    r"""Return the energy of a mixture of the distributions of energies.
 
-        E(x) = -log sum_k w_k exp(-E_k(x))
+    .. math:: E(x) = -\log \sum_k w_k \exp(-E_k(x))
 
-    The components are not normalised: their shares are w_k Z_k.
+    The components are not normalised: component k has the share :math:`w_k Z_k`.
 
     Args:
-        energies: energies with the same arguments.
-        log_weights: log w_k, (number of energies,); None for w = 1.
+        energies: one or more energies with the same arguments.
+        log_weights: :math:`\log w_k`, (number of energies,); None for :math:`w_k = 1`.
 
     Returns:
         An energy of those arguments.
-
-    Raises:
-        ValueError: no energy given, one that is not a scalar, or log-weights of another shape.
-            TypeError: a non-callable argument.
 
     >>> round(float(mixture(lambda x: x, lambda x: x)(0.0)), 4)  # -log 2
     -0.6931
@@ -91,19 +87,18 @@ def mixture(*energies: Energy, log_weights=None) -> Energy:
 
 
 def temper(energy: Energy, beta) -> Energy:
-    r"""Return beta E, the energy at another temperature: P proportional to exp(-beta E).
+    r"""Return the energy multiplied by an inverse temperature.
 
-    An energy of +inf or -inf is so at every beta.
+    .. math:: \beta E(x), \qquad P(x) \propto \exp(-\beta E(x))
+
+    An infinite energy stays infinite at every beta.
 
     Args:
         energy: any energy.
-        beta: inverse temperature >= 0, one finite number.
+        beta: inverse temperature :math:`\beta \ge 0`, one finite number.
 
     Returns:
         An energy of the same arguments.
-
-    Raises:
-        ValueError: a negative or infinite beta, several. TypeError: a non-callable argument.
 
     >>> float(temper(lambda x: x**2, 0.5)(2.0))
     2.0
@@ -121,17 +116,14 @@ def temper(energy: Energy, beta) -> Energy:
 
 
 def condition(energy: Energy, x) -> Energy:
-    r"""Return F(y) = F(x, y) at a given x: the energy of the arguments after the first.
+    """Return the energy with its first argument fixed: F(y) = F(x, y) at a given x.
 
     Args:
-        energy: F(x, y, ...).
-        x: the value of the first argument: an observation, or the parameters.
+        energy: function F(x, y, ...).
+        x: value of the first argument: an observation, or the parameters.
 
     Returns:
         An energy of the remaining arguments.
-
-    Raises:
-        TypeError: a non-callable argument.
 
     >>> float(condition(lambda x, y: (y - x) ** 2, 1.0)(3.0))
     4.0

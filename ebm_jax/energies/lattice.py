@@ -1,9 +1,11 @@
-r"""Spins and colours on a torus: the Ising and the Potts model, energy(params, x) -> ().
+"""Spins and colours on a torus: the Ising and Potts models, energy(params, x) -> ().
 
-A lattice is a matrix, each site with four neighbours; in a row or column of two, the same one
-twice; in a row or column of one, itself, which adds a constant to the energy. ``..._logits`` are
-the logits of every site given all the others at beta = 1; at beta they are beta times that.
-``partition.exact`` has the partition function of the Ising model.
+A configuration is a matrix of sites, each with four neighbours. Along a side of length two the two
+neighbours of a site are the same site. Along a side of length one a site is its own neighbour,
+which adds a constant to the energy. ``..._logits`` return the logits of every site given all the
+others at beta = 1; multiply them by beta for other temperatures. ``partition.exact`` has the
+partition function of the Ising model. All functions raise ValueError for a batch of lattices, and
+TypeError for booleans; spins must have a signed type, colours an integer type.
 """
 
 from typing import NamedTuple
@@ -17,14 +19,24 @@ from ebm_jax.types import Array
 
 
 class Ising(NamedTuple):
-    """Coupling K () of neighbouring spins, > 0 ferromagnetic, and field h () on every spin."""
+    """Parameters of the Ising model.
+
+    Attributes:
+        coupling: K, (): coupling of neighbouring spins; ferromagnetic if > 0.
+        field: h, (): field on every spin.
+    """
 
     coupling: Array | float
     field: Array | float = 0.0
 
 
 class Potts(NamedTuple):
-    """Coupling K () of neighbours of one colour, and a field (q,) on the q colours."""
+    """Parameters of the Potts model.
+
+    Attributes:
+        coupling: K, (): coupling of neighbours with the same colour.
+        field: h, (q,): field on each of the q colours.
+    """
 
     coupling: Array | float
     field: Array
@@ -56,7 +68,7 @@ def _colours(colours) -> Array:
 
 
 def _neighbours(x: Array) -> list[Array]:
-    """Return the other sites next to every site; along a side of 1 there are none."""
+    """Return the arrays of neighbours of every site; none along a side of length 1."""
     axes = [axis for axis in (0, 1) if x.shape[axis] > 1]
     return [jnp.roll(x, shift, axis) for axis in axes for shift in (1, -1)]
 
@@ -64,9 +76,9 @@ def _neighbours(x: Array) -> list[Array]:
 def ising(params: Ising, spins) -> Array:
     r"""Return the energy of the Ising model on a torus.
 
-        E(s) = -K sum_<ij> s_i s_j - h sum_i s_i
+    .. math:: E(s) = -K \sum_{\langle ij \rangle} s_i s_j - h \sum_i s_i
 
-    On any other graph it is ``boltzmann.boltzmann_machine`` over spins.
+    For other graphs use ``boltzmann.boltzmann_machine`` with spins.
     Source: E. Ising (1925), Beitrag zur Theorie des Ferromagnetismus, Z. Physik 31.
 
     Args:
@@ -75,9 +87,6 @@ def ising(params: Ising, spins) -> Array:
 
     Returns:
         (), in nats at beta = 1.
-
-    Raises:
-        TypeError: boolean spins. ValueError: a batch instead of one lattice.
 
     >>> import jax.numpy as jnp
     >>> float(ising(Ising(0.5), jnp.ones((4, 4), jnp.int8)))  # 32 bonds
@@ -92,7 +101,8 @@ def ising(params: Ising, spins) -> Array:
 def ising_logits(params: Ising, spins) -> Array:
     r"""Return the logit of every spin being 1, given all the others.
 
-        log P(s_i = 1 | rest) / P(s_i = -1 | rest) = 2 (K sum_{j ~ i} s_j + h)
+    .. math:: \log \frac{P(s_i = 1 \mid \text{rest})}{P(s_i = -1 \mid \text{rest})}
+        = 2 \Big( K \sum_{j \sim i} s_j + h \Big)
 
     Args:
         params: ``Ising(coupling, field)``.
@@ -100,9 +110,6 @@ def ising_logits(params: Ising, spins) -> Array:
 
     Returns:
         (rows, columns).
-
-    Raises:
-        TypeError: boolean spins. ValueError: a batch instead of one lattice.
 
     >>> import jax.numpy as jnp
     >>> float(ising_logits(Ising(0.5), jnp.ones((4, 4), jnp.int8))[0, 0])
@@ -116,9 +123,9 @@ def ising_logits(params: Ising, spins) -> Array:
 def potts(params: Potts, colours) -> Array:
     r"""Return the energy of the Potts model on a torus.
 
-        E(x) = -K sum_<ij> [x_i = x_j] - sum_i h(x_i)
+    .. math:: E(x) = -K \sum_{\langle ij \rangle} [x_i = x_j] - \sum_i h(x_i)
 
-    With two colours it is the Ising model of coupling K / 2, up to a constant.
+    With two colours this is the Ising model with coupling K / 2, up to a constant.
     Source: R. B. Potts (1952), Some generalized order-disorder transformations, Proc. Camb. Phil.
     Soc. 48.
 
@@ -128,9 +135,6 @@ def potts(params: Potts, colours) -> Array:
 
     Returns:
         (), in nats at beta = 1.
-
-    Raises:
-        TypeError: colours that are not integers. ValueError: a batch instead of one lattice.
 
     >>> import jax.numpy as jnp
     >>> float(potts(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8)))
@@ -142,9 +146,11 @@ def potts(params: Potts, colours) -> Array:
 
 
 def potts_logits(params: Potts, colours) -> Array:
-    r"""Return the log-odds of every site's colours given all the other sites, up to a constant.
+    r"""Return the logits of every site's colours given all the others.
 
-        log P(x_i = k | rest) = K sum_{j ~ i} [x_j = k] + h(k) + const
+    .. math:: \log P(x_i = k \mid \text{rest}) = K \sum_{j \sim i} [x_j = k] + h(k) + \text{const}
+
+    The logits leave the constant out.
 
     Args:
         params: ``Potts(coupling, field)``.
@@ -152,9 +158,6 @@ def potts_logits(params: Potts, colours) -> Array:
 
     Returns:
         (rows, columns, q).
-
-    Raises:
-        TypeError: colours that are not integers. ValueError: a batch instead of one lattice.
 
     >>> import jax.numpy as jnp
     >>> potts_logits(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8))[0, 0].tolist()

@@ -1,8 +1,8 @@
-r"""Flax modules that give energies: ``energy = MLP((128, 128)).apply`` is energy(params, x).
+"""Flax modules that define energies: ``MLP((128, 128)).apply`` is energy(params, x).
 
-A module takes one configuration, like every energy. None has batch normalisation (it couples
-the configurations of a batch) or dropout (it makes the energy random): a sampler needs one
-fixed, smooth function of one x.
+A module takes one configuration, as every energy does. No module has batch normalisation, which
+couples the configurations of a batch, or dropout, which makes the energy random: a sampler needs
+one fixed, smooth function of x.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,18 +20,18 @@ from ebm_jax.types import Array, Energy
 
 @contextmanager
 def _one_configuration(name: str, x: Array) -> Iterator[None]:
-    """Say what Flax calls a parameter of another shape: x is not what the network was made for."""
+    """Turn Flax's error about a parameter of another shape into one about x."""
     try:
         yield
     except ScopeParamShapeError as error:
         raise ValueError(
-            f"{name} takes one x, of the size that its parameters were made for, got the shape "
-            f"{x.shape}: vmap a batch."
+            f"{name} takes one x, of the size that its parameters were initialised for, got the "
+            f"shape {x.shape}: vmap a batch."
         ) from error
 
 
 def _counts(name: str, given) -> list[int]:
-    """Validate and return a sequence of integers >= 1, one a layer."""
+    """Validate and return a sequence of integers >= 1, one per layer."""
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise TypeError(f"{name} must be a sequence of integers, got {given!r}.")
     return [_checks.count(name, one) for one in given]
@@ -55,11 +55,11 @@ def _floating_dtype(dtype: DTypeLike | None) -> jnp.dtype | None:
 
 
 class MLP(nn.Module):
-    """F(x) for a vector or any array x: dense layers on the flattened x, then one number.
+    """The energy F(x) of an array x: dense layers on the flattened x.
 
     Attributes:
-        features: width of every hidden layer.
-        activation: a smooth nonlinearity; the score is its derivative.
+        features: widths of the hidden layers.
+        activation: smooth nonlinearity; the score of the model contains its derivative.
 
     >>> import jax
     >>> network = MLP((16, 16))
@@ -78,14 +78,14 @@ class MLP(nn.Module):
 
 
 class JointMLP(nn.Module):
-    """F(x, y) for every class y at once: dense layers on the flattened x, one number a class.
+    """The energies F(x, y) of an array x for all classes y: dense layers on x.
 
     Attributes:
-        features: width of every hidden layer.
-        num_classes: n, the number of values of y.
-        activation: a smooth nonlinearity.
-        dtype: of the hidden layers' matrix products, bfloat16 say; where None that of x and the
-            parameters. The last layer is computed, and F returned, in the dtype of x.
+        features: widths of the hidden layers.
+        num_classes: number of classes, n.
+        activation: smooth nonlinearity.
+        dtype: dtype of the matrix products in the hidden layers, such as bfloat16; None for that of
+            x and the parameters. The last layer and the result have the dtype of x.
 
     >>> import jax
     >>> network = JointMLP((16,), num_classes=10)
@@ -109,7 +109,7 @@ class JointMLP(nn.Module):
 
 
 def _dense(network, features, flat: Array, dtype: jnp.dtype | None) -> Array:
-    """Return one number a class: dense layers on a vector, the last in the vector's dtype."""
+    """Return one number per class; the last dense layer is in the dtype of ``flat``."""
     full = flat.dtype if jnp.issubdtype(flat.dtype, jnp.floating) else jnp.float32
     _checks.function("activation", network.activation)
     for width in features:
@@ -119,14 +119,14 @@ def _dense(network, features, flat: Array, dtype: jnp.dtype | None) -> Array:
 
 
 class ConvEnergy(nn.Module):
-    """F(x) for an image (height, width, channels): strided convolutions, then one number.
+    """The energy F(x) of an image (height, width, channels): strided convolutions.
 
     Attributes:
-        features: channels of every convolution; each halves the resolution.
-        activation: a smooth nonlinearity.
-        convolution: what computes them, with the signature of ``jax.lax.conv_general_dilated``.
-            None chooses by backend (by ``jax.default_device`` where it is set): on CPU a product
-            of patches, elsewhere ``jax.lax.conv_general_dilated``. The parameters are the same.
+        features: numbers of channels of the convolutions; each halves the resolution.
+        activation: smooth nonlinearity.
+        convolution: function with the signature of ``jax.lax.conv_general_dilated``. None chooses
+            by backend (that of ``jax.default_device``, if set): a product of patches on CPU,
+            ``jax.lax.conv_general_dilated`` elsewhere. The parameters do not depend on it.
 
     >>> import jax
     >>> network = ConvEnergy((8, 16))
@@ -148,16 +148,18 @@ class ConvEnergy(nn.Module):
 
 
 class JointConv(nn.Module):
-    """F(x, y) for every class y of an image (height, width, channels): convolutions, then layers.
+    """The energies F(x, y) of an image for all classes y: convolutions, dense layers.
+
+    The image x is (height, width, channels).
 
     Attributes:
-        features: channels of every 3x3 convolution.
-        num_classes: n, the number of values of y.
-        strides: what every convolution divides the resolution by.
-        hidden: width of every dense layer after them.
-        activation: a smooth nonlinearity.
-        convolution: as that of ``ConvEnergy``.
-        dtype: as that of ``JointMLP``, of the convolutions too.
+        features: numbers of channels of the 3x3 convolutions.
+        num_classes: number of classes, n.
+        strides: strides of the convolutions, one per convolution.
+        hidden: widths of the dense layers after them.
+        activation: smooth nonlinearity.
+        convolution: see ``ConvEnergy``.
+        dtype: dtype of the convolutions and hidden layers; see ``JointMLP``.
 
     >>> import jax
     >>> network = JointConv((8, 16), num_classes=10, strides=(1, 2))
@@ -180,13 +182,13 @@ class JointConv(nn.Module):
         widths, hidden = _counts("features", self.features), _counts("hidden", self.hidden)
         strides, dtype = _counts("strides", self.strides), _floating_dtype(self.dtype)
         if len(strides) != len(widths):
-            raise ValueError(f"strides must be as many as features, {len(widths)}, got {strides}.")
+            raise ValueError(f"strides must be one per feature, {len(widths)}, got {strides}.")
         with _one_configuration("JointConv", x):
             return _dense(self, hidden, _convolved(self, widths, strides, x, dtype), dtype)
 
 
 def _convolved(network, widths, strides, x, dtype: jnp.dtype | None = None) -> Array:
-    """Return an image after the network's convolutions, as a vector in the dtype of x."""
+    """Return the convolved image as a vector in the dtype of x."""
     x = _checks.array("x", x)
     if x.ndim != 3:
         raise ValueError(
@@ -209,21 +211,21 @@ def _convolved(network, widths, strides, x, dtype: jnp.dtype | None = None) -> A
 
 
 def _fastest_convolution() -> Callable[..., Array]:
-    # In a loop on CPU, XLA's convolution is several times slower than the product it amounts to.
+    # In a loop on CPU, XLA's convolution is several times slower than a matrix product.
     on_cpu = _platform.platform() == "cpu"
     return _patch_product if on_cpu else jax.lax.conv_general_dilated
 
 
 def _patch_product(images, kernel, strides, padding, *, precision=None, **plain) -> Array:
-    """Convolve (n, h, w, in) with (kh, kw, in, out): all patches, times the kernel as a matrix.
+    """Convolve (n, h, w, in) with (kh, kw, in, out): patches times a matrix.
 
-    A stand-in for ``jax.lax.conv_general_dilated`` where nothing is dilated or grouped.
+    It replaces ``jax.lax.conv_general_dilated`` without dilation and groups.
     """
     del plain  # dilations of 1, one group, the axes as above
     height, width, _, features = kernel.shape
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(images.shape[1:3], (height, width), strides, padding)
-    # Pads may be negative: they take pixels away.
+    # Negative pads remove pixels.
     pads = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
     padded = jax.lax.pad(images, jnp.zeros((), images.dtype), pads)
     rows, columns = (
@@ -236,28 +238,25 @@ def _patch_product(images, kernel, strides, padding, *, precision=None, **plain)
         for j in range(width)
     ]
     stacked = jnp.concatenate(patches, -1)
-    # Two matrices: with more axes the kernel's gradient would miss the fast matrix product.
+    # As matrices: with more axes, the kernel gradient would not use the fast product.
     rows_by_tap = stacked.reshape(-1, stacked.shape[-1])
     product = jnp.matmul(rows_by_tap, kernel.reshape(-1, features), precision=precision)
     return product.reshape(*stacked.shape[:-1], features)
 
 
 def free_energy(joint: Callable[..., Array], *, beta=1.0) -> Energy:
-    r"""Turn F(x, y) over classes into the energy of x alone.
+    r"""Turn energies F(x, y) over classes y into an energy of x alone.
 
-        F(x) = -1/beta log sum_y exp(-beta F(x, y))
+    .. math:: F(x) = -\frac{1}{\beta} \log \sum_y \exp(-\beta F(x, y))
 
     Source: Grathwohl et al. (2020), Your classifier is secretly an energy based model, eq. 6.
 
     Args:
-        joint: (params, x) -> (n,), one energy a class.
-        beta: inverse temperature >= 0.
+        joint: function (params, x) -> (n,), one energy per class.
+        beta: inverse temperature :math:`\beta \ge 0`, one number.
 
     Returns:
         energy(params, x) -> ().
-
-    Raises:
-        TypeError: a non-callable argument. ValueError: a negative beta, several.
 
     >>> import jax.numpy as jnp
     >>> float(free_energy(lambda params, x: params * x)(0.0, jnp.zeros(1)))
@@ -271,7 +270,7 @@ def free_energy(joint: Callable[..., Array], *, beta=1.0) -> Energy:
         energies = _checks.floating("What joint returns", joint(params, x))
         if energies.ndim != 1:
             raise ValueError(
-                f"joint must return one energy a class, (n,), it returned {energies.shape}."
+                f"joint must return one energy per class, (n,), it returned {energies.shape}."
             )
         return gibbs.free_energy(energies, beta=beta)
 

@@ -1,4 +1,9 @@
-"""From energies to answers: minimise over y, minimise or marginalise over a latent z."""
+"""Inference: the answer of lowest energy, and latent variables.
+
+``energy`` arguments are functions of one configuration that return a scalar (); all functions raise
+ValueError for other shapes and for candidates or starts without a common leading axis, and
+TypeError for integer energies and for arguments that are not callable.
+"""
 
 from ebm_jax.inference import alignment, sparse_coding
 from ebm_jax.inference.denoising import denoise

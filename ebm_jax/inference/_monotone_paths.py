@@ -1,4 +1,4 @@
-"""The semiring recursion over monotone paths, on which alignments and readers of words rest."""
+"""The recursion over monotone paths that alignments and word recognisers use."""
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,16 @@ from ebm_jax.types import Array
 
 
 def soft_minimum(values: Array, beta: Array, shares: Array | None = None) -> Array:
-    r"""Return -1/beta log sum_i w_i exp(-beta v_i) over the first axis; the minimum at inf.
+    r"""Return the soft minimum over the first axis; the minimum at beta = inf.
 
-    w = 1, or shares that sum to one: then it is accurate down to beta = 0, the mean.
+    .. math:: -\frac{1}{\beta} \log \sum_i w_i \exp(-\beta v_i)
+
+    The weights are 1, or ``shares`` that sum to one; with shares the result is accurate down to
+    beta = 0, where it is the mean.
     """
     chosen = jnp.argmin(values, axis=0) == jnp.arange(values.shape[0])[:, *[None] * values[0].ndim]
     lowest = jnp.sum(jnp.where(chosen, values, 0.0), axis=0)
-    # The formula holds for any level, so with a constant one the gradient is still whole.
+    # The formula holds for any level, so the gradient is correct with a constant level.
     level = jax.lax.stop_gradient(lowest)
     usable = (values < jnp.inf) & jnp.isfinite(level)
     gap = jnp.where(usable, values, 0.0) - jnp.where(usable, level, 0.0)
@@ -33,7 +36,7 @@ def soft_minimum(values: Array, beta: Array, shares: Array | None = None) -> Arr
 
 
 def prepare(energies, beta, num_windows, axis_name: str) -> tuple[Array, Array, Array]:
-    """Check the arguments every function takes; keep gradients away from infinite energies."""
+    """Check the common arguments and keep gradients away from infinite energies."""
     energies = _checks.floating("energies", energies)
     if energies.ndim != 2 or 0 in energies.shape:
         raise ValueError(
@@ -49,7 +52,10 @@ def prepare(energies, beta, num_windows, axis_name: str) -> tuple[Array, Array, 
 
 
 def count(name: str, value, most: int, least: int = 1) -> Array:
-    """Return a count; most + 1, which ``read`` makes NaN, for one that is bad at run time."""
+    """Validate and return a count; an invalid one at run time becomes most + 1.
+
+    ``read`` returns NaN for that count.
+    """
     value = most if value is None else value
     given = _checks.array(name, value)
     if not jnp.issubdtype(given.dtype, jnp.integer):
@@ -68,9 +74,10 @@ def read(rows: Array, *counts: Array) -> Array:
 
 
 def forward(energies: Array, beta: Array) -> Array:
-    """Return a(l, t), (L, T), in the mean form: divided by the number C(l, t) of paths to (l, t).
+    """Return a(l, t), (L, T), divided by the number C(l, t) of paths to (l, t).
 
-    C(l-1, t) / C(l, t) = (l - t) / l of the paths arrive from t and t / l of them from t - 1.
+    This is the mean form. A share (l - t) / l = C(l-1, t) / C(l, t) of the paths arrives from t,
+    and t / l from t - 1.
     """
     size = energies.shape[1]
     label = jnp.arange(size)
@@ -89,7 +96,7 @@ def forward(energies: Array, beta: Array) -> Array:
 
 
 def sum_form(mean_form: Array, index: Array, label: Array, beta: Array, most: int) -> Array:
-    """Return a(l, t) without the division by C(l, t), the number of paths to (l, t); l < most."""
+    """Return a(l, t) without the division by C(l, t), for l < most."""
     several = (label > 0) & (index > label) & (beta < jnp.inf) & (mean_form < jnp.inf)
     of, chosen = jnp.where(several, index, 0), jnp.where(several, label, 0)
     log_factorial = jnp.asarray(np.log(np.maximum(np.arange(most), 1)).cumsum())

@@ -1,22 +1,23 @@
-r"""Monotone alignments as a latent variable: Viterbi and forward sum, one semiring recursion.
+r"""Monotone alignments as a latent variable: the Viterbi path and the forward sum.
 
-A path z assigns L windows to T labels in order, skipping none: z(0) = 0, z(L-1) = T-1 and
-z(l+1) - z(l) is 0 or 1. There are C(L-1, T-1) of them. With E(l, t) the energy of window l as
-label t,
+A path z assigns L windows to T labels in order and skips no label: z(0) = 0, z(L-1) = T-1, and
+z(l+1) - z(l) is 0 or 1. There are :math:`\binom{L-1}{T-1}` paths. With the energy E(l, t) of window
+l as label t,
 
-    E(z) = sum_l E(l, z(l))
-    F_inf = min_z E(z)                                     Viterbi
-    F_beta = -1/beta log sum_z exp(-beta E(z))             forward sum
+.. math:: E(z) = \sum_l E(l, z(l)), \qquad
+    F_\infty = \min_z E(z), \qquad
+    F_\beta = -\frac{1}{\beta} \log \sum_z \exp(-\beta E(z)).
 
-are one recursion, in the semiring whose product is + and whose sum is the soft minimum at beta:
+``best_path`` computes :math:`F_\infty` and ``free_energy`` computes :math:`F_\beta`, both with
 
-    a(l, t) = E(l, t) + softmin_beta[a(l-1, t), a(l-1, t-1)]
+.. math:: a(l, t) = E(l, t) + \operatorname{softmin}_\beta \left[ a(l-1, t), a(l-1, t-1) \right].
 
-Conventions: an array has ONE example, the caller vmaps; padding is named by ``num_windows`` and
-``num_labels``, and is never read. An energy of +inf forbids; where no path is allowed F = +inf.
-At beta = inf the gradient is that of one lowest path (at a tie, the one that advances early).
-A NaN energy is returned as NaN, with NaN derivatives; so is a beta or a count that is out of
-range where that was not known when traced.
+Each function takes the energies of one example; use ``jax.vmap`` for a batch. ``num_windows`` and
+``num_labels`` exclude padding, which is never read. An energy of +inf forbids a window and label;
+if no path is allowed, F = +inf. At beta = inf the gradient is that of one path of lowest energy
+(among equal paths, the one that advances early). A NaN energy gives NaN with NaN derivatives, and
+so does a beta or a count that is out of range and unknown during tracing. Known values out of range
+and batches raise ValueError, energies that are not floating point TypeError.
 """
 
 import jax
@@ -31,26 +32,25 @@ from ebm_jax.types import Array
 def free_energy(
     energies, *, beta=1.0, num_windows=None, num_labels=None, mean: bool = False
 ) -> Array:
-    r"""Return the free energy over all monotone paths; at beta = inf the lowest path's energy.
+    r"""Return the free energy over all monotone paths.
 
-        F_beta = -1/beta log sum_z exp(-beta sum_l E(l, z(l)))          (mean form: / C(L-1, T-1))
+    .. math:: F_\beta = -\frac{1}{\beta} \log \sum_z \exp\Big(-\beta \sum_l E(l, z(l))\Big)
 
-    Its gradient is the posterior: P(window l is aligned with label t), (L, T). Source: L. R.
-    Rabiner (1989), A tutorial on hidden Markov models, section III (forward recursion).
+    At beta = inf it is the energy of the lowest path. Its gradient in the energies, (L, T), is the
+    posterior probability that window l is aligned with label t. Source: L. R. Rabiner (1989), A
+    tutorial on hidden Markov models, section III (forward recursion).
 
     Args:
         energies: (L, T), the energy of every window as every label.
-        beta: inverse temperature >= 0, a scalar.
-        num_windows: how many windows count, 1 to L; None for all. The rest is padding.
-        num_labels: how many labels count, 1 to T; None for all.
-        mean: divide by the number of paths; tends to the mean path energy as beta -> 0, where
-            the sum form tends to -inf (unless there is one path).
+        beta: inverse temperature :math:`\beta \ge 0`, a scalar.
+        num_windows: number of windows that are not padding, 1 to L; None for all.
+        num_labels: number of labels that are not padding, 1 to T; None for all.
+        mean: whether to divide the sum by the number of paths. As beta tends to 0, the mean form
+            tends to the mean energy of the paths, the sum form to -inf (unless there is only one
+            path).
 
     Returns:
-        (), in units of energy; +inf where there are more labels than windows.
-
-    Raises:
-        TypeError: integer energies. ValueError: a batch, a negative beta, counts out of range.
+        (), in units of energy; +inf if there are more labels than windows.
 
     >>> import jax.numpy as jnp
     >>> energies = jnp.array([[0.0, 9.0], [2.0, 1.0], [5.0, 0.0]])  # two paths: 2 + 0 and 1 + 0
@@ -82,21 +82,21 @@ def _sum_form_at_zero(energies: Array, windows: Array, labels: Array) -> Array:
 
 
 def best_path(energies, *, num_windows=None, num_labels=None) -> tuple[Array, Array]:
-    r"""Return z* = argmin_z E(z), by Viterbi, and its energy.
+    r"""Return the path of lowest energy, by the Viterbi algorithm, with its energy.
+
+    .. math:: z^* = \operatorname{argmin}_z E(z)
 
     Source: A. J. Viterbi (1967), IEEE Transactions on Information Theory 13(2).
 
     Args:
         energies: (L, T), the energy of every window as every label.
-        num_windows: how many windows count, 1 to L; None for all.
-        num_labels: how many labels count, 1 to T; None for all.
+        num_windows: number of windows that are not padding, 1 to L; None for all.
+        num_labels: number of labels that are not padding, 1 to T; None for all.
 
     Returns:
-        The label of every window, (L,) integers, -1 in the padding and everywhere if no path
-        is allowed; and F_inf, (). Among ties, the path that advances early.
-
-    Raises:
-        TypeError: integer energies. ValueError: a batch, counts out of range.
+        The label of every window, integers (L,), and the energy :math:`F_\infty`, (). Labels are -1
+        in the padding, and everywhere if no path is allowed. Among equal paths, the one that
+        advances early is returned.
 
     >>> import jax.numpy as jnp
     >>> best_path(jnp.array([[0.0, 9.0], [2.0, 1.0], [5.0, 0.0]]))[0].tolist()

@@ -1,4 +1,4 @@
-r"""From noisy configurations to clean ones, by the energy of the noisy."""
+"""Denoising with the energy of noisy data."""
 
 import jax
 import jax.numpy as jnp
@@ -12,27 +12,23 @@ from ebm_jax.types import Energy, Position
 def denoise(
     energy: Energy, positions: Position, *, sigma: ArrayLike, beta: ArrayLike = 1.0
 ) -> Position:
-    r"""Return the posterior mean of what the positions were before Gaussian noise was added.
+    r"""Return the posterior mean of positions before Gaussian noise was added.
 
-        E[x0 | x] = x - beta sigma^2 grad E(x),     x = x0 + sigma xi,   x ~ exp(-beta E)
+    .. math:: \mathbb{E}[x_0 \mid x] = x - \beta \sigma^2 \nabla E(x), \qquad
+        x = x_0 + \sigma \xi, \quad x \sim \exp(-\beta E)
 
-    Exact where exp(-beta E) is the density of the noisy data, as maximum likelihood on noisy data
-    makes it. Source: Robbins (1956), who credits Tweedie; Efron (2011), Tweedie's formula and
-    selection bias, JASA 106.
+    It is exact if :math:`\exp(-\beta E)` is proportional to the density of the noisy data, as after
+    maximum-likelihood training on noisy data. Source: Robbins (1956), who credits Tweedie; Efron
+    (2011), Tweedie's formula and selection bias, JASA 106.
 
     Args:
-        energy: E(x) -> (), one configuration in.
-        positions: noisy configurations, on the leading axis; floating leaves are denoised.
-        sigma: standard deviation of the noise, >= 0, in units of x, one number.
-        beta: inverse temperature > 0 of the noisy data.
+        energy: function x -> () of one configuration.
+        positions: noisy configurations, on the leading axis. Floating-point leaves are denoised.
+        sigma: standard deviation :math:`\sigma \ge 0` of the noise, in units of x, one number.
+        beta: inverse temperature :math:`\beta > 0` of the noisy data, one number.
 
     Returns:
-        The clean positions.
-
-    Raises:
-        ValueError: a sigma that is negative or infinite, beta <= 0, several of either, positions
-            without a common leading axis, an energy that is not a scalar. TypeError: positions
-            without a floating leaf, a non-callable argument.
+        The denoised positions.
 
     >>> import jax.numpy as jnp
     >>> noisy = lambda x: x**2 / (2 * (1 + 0.25))  # data N(0, 1), noise 0.5

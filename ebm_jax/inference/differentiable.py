@@ -1,8 +1,10 @@
-r"""The answer y*(params) = argmin_y E(params, y) as a differentiable function of the parameters.
+r"""Minimisers of energies as differentiable functions of the parameters.
 
-Energies here are of y alone, E(y), with parameters and inputs closed over: what the gradient is
-taken by is whatever the energy closes over. Two ways: through every step of a descent
-(``unroll``), or by what holds at the minimum (``implicit_minimum``).
+.. math:: y^*(p) = \operatorname{argmin}_y E(p, y)
+
+Energies here are functions of y alone, which close over parameters and inputs; differentiate with
+respect to those. ``unroll`` differentiates through the steps of gradient descent.
+``implicit_minimum`` uses the implicit function theorem at the minimum.
 """
 
 from collections.abc import Callable
@@ -19,11 +21,11 @@ from ebm_jax.types import Array, Energy, Key, Position
 
 
 class Descent(NamedTuple):
-    """A descent, differentiable.
+    r"""The result of ``unroll``.
 
     Attributes:
-        position: y_K.
-        energies: E(y_0), ..., E(y_K), (K + 1,).
+        position: the last position, :math:`y_K`.
+        energies: :math:`E(y_0), \ldots, E(y_K)`, (K + 1,).
     """
 
     position: Position
@@ -31,12 +33,12 @@ class Descent(NamedTuple):
 
 
 class ImplicitMinimum(NamedTuple):
-    """A minimum, differentiable.
+    r"""The result of ``implicit_minimum``.
 
     Attributes:
-        position: y*.
-        gradient_norm: |grad E(y*)|, (): where it is not small neither y* nor its derivative is
-            what it should be.
+        position: the minimum, :math:`y^*`.
+        gradient_norm: :math:`\lVert \nabla E(y^*) \rVert`, (). Position and derivative are accurate
+            only if it is small.
     """
 
     position: Position
@@ -63,31 +65,32 @@ def unroll(
     noise_sigma: ArrayLike = 0.0,
     key: Key | None = None,
 ) -> Descent:
-    r"""Return where gradient descent ends, with gradients through its steps.
+    r"""Return the end of gradient descent, differentiable through its steps.
 
-        y_{k+1} = y_k - a grad E(y_k) + s xi_k,   k < K
+    .. math:: y_{k+1} = y_k - a \nabla E(y_k) + s \, \xi_k, \qquad k < K
 
-    The derivative is that of the algorithm, not of the minimum; on E = k (y - f)^2 / 2 both are
-    known, y_K = f + (1 - a k)^K (y_0 - f). Memory grows with the steps that gradients flow
-    through. Source: Belanger et al. (2017), End-to-end learning for structured prediction energy
-    networks; Du et al. (2022), Learning iterative reasoning through energy minimization.
+    The derivative is that of the algorithm, not of the minimum. For :math:`E = k (y - f)^2 / 2` the
+    descent without noise ends at :math:`y_K = f + (1 - a k)^K (y_0 - f)`. Memory grows with the
+    number of steps that gradients flow through. Source: Belanger et al. (2017), End-to-end learning
+    for structured prediction energy networks; Du et al. (2022), Learning iterative reasoning
+    through energy minimization.
 
     Args:
-        energy: E(y) -> (), one configuration in.
-        start: y_0, floating leaves; one configuration, vmap over many.
-        step_size: a > 0, in y^2 / energy; it may be learnt.
-        num_steps: K >= 1.
-        last_steps: through how many of the last steps gradients flow, from 1 to K; None for all.
-            What lies before is a constant, its energies too.
-        noise_sigma: s >= 0, in units of y.
-        key: a key of ``jax.random.key``, used once; needed where there is noise.
+        energy: function y -> () of one configuration.
+        start: :math:`y_0`, one configuration with floating-point leaves; use vmap for several.
+        step_size: :math:`a > 0`, in units of :math:`y^2` / energy; it may be a learnt parameter.
+        num_steps: number of steps K >= 1.
+        last_steps: number of last steps, from 1 to K, that gradients flow through; None for all.
+            Positions and energies of earlier steps are constants.
+        noise_sigma: standard deviation :math:`s \ge 0` of the noise, in units of y.
+        key: a key of ``jax.random.key``, used once; required if there is noise.
 
     Returns:
         A ``Descent``.
 
     Raises:
-        ValueError: options out of range, noise without a key, an energy that is not a scalar.
-            TypeError: a start that is not floating, an integer energy, a non-callable argument.
+        TypeError: if the start has leaves that are not floating point.
+        ValueError: if options are out of range, or there is noise without a key.
 
     >>> import jax
     >>> def answer(f):
@@ -138,29 +141,32 @@ def implicit_minimum(
     num_iterations: int = 100,
     tolerance: float = 1e-5,
 ) -> ImplicitMinimum:
-    r"""Return a minimum with the first derivative that the implicit function theorem gives it.
+    r"""Return a minimum with its first derivative, by the implicit function theorem.
 
-        grad_y E(p, y*) = 0   =>   dy*/dp = -(d^2E/dy^2)^-1 d^2E/dy dp
+    .. math:: \nabla_y E(p, y^*) = 0 \quad \Rightarrow \quad \frac{dy^*}{dp}
+        = -\left( \frac{\partial^2 E}{\partial y^2} \right)^{-1}
+        \frac{\partial^2 E}{\partial y \, \partial p}
 
-    However the minimum was found costs no memory; the system is solved by conjugate gradients,
-    from products with the Hessian, which must be positive definite at y*. A start in its basin has
-    no derivative. Source: Domke (2012), Generic methods for optimization-based modeling; Amos
-    and Kolter (2017).
+    The search for the minimum needs no memory for the derivative. Conjugate gradients solve the
+    linear system with products with the Hessian, which must be positive definite at :math:`y^*`.
+    The derivative with respect to the start is zero. Source: Domke (2012), Generic methods for
+    optimization-based modeling; Amos and Kolter (2017).
 
     Args:
-        energy: E(y) -> (), one configuration in.
-        start: floating leaves; one configuration, vmap over many.
-        minimize: (energy, start) -> y*: ``lambda e, y: unroll(e, y, step_size=0.1,
-            num_steps=100).position``, or another minimiser, which need not be differentiable.
-        num_iterations: of conjugate gradients at most, >= 1.
-        tolerance: their relative residual, > 0.
+        energy: function y -> () of one configuration.
+        start: one configuration with floating-point leaves; use vmap for several.
+        minimize: function (energy, start) -> minimum, which need not be differentiable, such as
+            ``lambda e, y: unroll(e, y, step_size=0.1, num_steps=100).position``.
+        num_iterations: maximum number of iterations of conjugate gradients, >= 1.
+        tolerance: relative residual at which conjugate gradients stop, > 0.
 
     Returns:
         An ``ImplicitMinimum``.
 
     Raises:
-        ValueError: num_iterations < 1, a tolerance <= 0, an energy that is not a scalar, a y*
-            unlike the start. TypeError: a start that is not floating, a non-callable argument.
+        TypeError: if the start has leaves that are not floating point.
+        ValueError: if num_iterations < 1, tolerance <= 0, or the minimum has another structure or
+            shape than the start.
 
     >>> import jax
     >>> def answer(f):
@@ -175,7 +181,7 @@ def implicit_minimum(
     _checks.positive("tolerance", tolerance)
     _checks.scalar("tolerance", tolerance)
 
-    # The same energy of constants alone, for all that no gradient flows through.
+    # The same energy with constants only, for computations without a gradient.
     converted, constants = jax.closure_convert(energy, start)
 
     def frozen(y: Position) -> Array:
@@ -186,7 +192,7 @@ def implicit_minimum(
     found = jax.lax.stop_gradient(found)
     gradient = jax.grad(energy)(found)
     _, hessian = jax.linearize(jax.grad(frozen), found)
-    # Newton's step from a gradient of value 0, which costs nothing: its derivative is that of y*.
+    # A Newton step with a gradient of value 0 leaves y* unchanged and has the derivative of y*.
     zero = jax.tree.map(lambda g: g - jax.lax.stop_gradient(g), gradient)
     step, _ = jax.scipy.sparse.linalg.cg(hessian, zero, tol=tolerance, maxiter=num_iterations)
     position = jax.tree.map(lambda y, s: y - s, found, step)

@@ -1,7 +1,7 @@
-r"""Energies with a latent variable z: minimise it away, or marginalise it, energy -> energy.
+r"""Energies with a latent variable z: minimise or marginalise over it.
 
-F_inf(x, y)  = min_z E(x, y, z)
-F_beta(x, y) = -1/beta log sum_z w_z exp(-beta E(x, y, z))
+.. math:: F_\infty(x, y) = \min_z E(x, y, z), \qquad
+    F_\beta(x, y) = -\frac{1}{\beta} \log \sum_z w_z \exp(-\beta E(x, y, z))
 """
 
 from typing import TYPE_CHECKING
@@ -23,27 +23,23 @@ def minimize_over(
     optimizer: "optax.GradientTransformation | None" = None,
     num_steps: int = 500,
 ) -> Energy:
-    r"""Turn E(..., z) into its zero-temperature free energy.
+    r"""Turn E(..., z) into its minimum over z, the zero-temperature free energy.
 
-        F_inf(...) = min_z E(..., z),    grad F_inf = grad E(..., z) at z = z*
+    .. math:: F_\infty(\ldots) = \min_z E(\ldots, z), \qquad
+        \nabla F_\infty = \nabla E(\ldots, z^*)
 
-    The gradient is the envelope theorem's: z* is a constant to it. On a finite or grid z the
-    minimum is exact. With an optimizer the candidates are starting points, each descended.
-    Source: LeCun et al. (2006), eq. 4.
+    The gradient treats the minimiser :math:`z^*` as a constant (envelope theorem). Over a finite
+    set or a grid of candidates the minimum is exact. With an optimiser, descent starts at each
+    candidate. Source: LeCun et al. (2006), eq. 4.
 
     Args:
-        energy: E(..., z) -> (), with the latent variable as last positional argument.
+        energy: function E(..., z) -> (), with the latent variable as last positional argument.
         candidates: pytree with the values of z on the leading axis.
-        optimizer: an optax transformation, for a continuous z; None keeps to the candidates.
-        num_steps: updates of every start, where there is an optimizer.
+        optimizer: an optax transformation, for a continuous z; None minimises over the candidates.
+        num_steps: number of updates from every candidate, >= 1, if there is an optimizer.
 
     Returns:
         An energy of the remaining arguments.
-
-    Raises:
-        ValueError: candidates without a common leading axis, an energy that is not a scalar,
-            num_steps < 1. TypeError: an integer energy, a non-callable argument, an invalid
-            optimizer.
 
     >>> import jax, jax.numpy as jnp
     >>> F = minimize_over(lambda y, z: (y - z) ** 2, jnp.array([-1.0, 1.0]))
@@ -79,26 +75,21 @@ def marginalize_over(
 ) -> Energy:
     r"""Turn E(..., z) into its free energy at inverse temperature beta.
 
-        F_beta(...) = -1/beta log sum_z w_z exp(-beta E(..., z))
+    .. math:: F_\beta(\ldots) = -\frac{1}{\beta} \log \sum_z w_z \exp(-\beta E(\ldots, z))
 
-    Exact on a finite z; on a grid, the integral that the cell volumes in ``log_weights``
-    make of it. Its gradient is the posterior expectation sum_z P(z | ...) grad E(..., z).
-    Source: LeCun et al. (2006), eq. 5.
+    It is exact for a finite z. On a grid, with log cell volumes as ``log_weights``, the sum
+    approximates an integral. Its gradient is the posterior expectation
+    :math:`\sum_z P(z \mid \ldots) \nabla E(\ldots, z)`. Source: LeCun et al. (2006), eq. 5.
 
     Args:
-        energy: E(..., z) -> (), with the latent variable as last positional argument.
+        energy: function E(..., z) -> (), with the latent variable as last positional argument.
         candidates: pytree with the values of z on the leading axis.
-        beta: inverse temperature >= 0, one number; inf gives the minimum.
-        log_weights: log w_z, (n,); None for w = 1.
-        mean: divide the sum by the total weight (see ``gibbs.free_energy``).
+        beta: inverse temperature :math:`\beta \ge 0`, one number; inf gives the minimum.
+        log_weights: :math:`\log w_z`, (n,); None for :math:`w_z = 1`.
+        mean: whether to divide the sum by the total weight (see ``gibbs.free_energy``).
 
     Returns:
         An energy of the remaining arguments.
-
-    Raises:
-        ValueError: candidates without a common leading axis, an energy that is not a scalar, a
-            negative beta, log-weights of another shape. TypeError: an integer energy, a
-            non-callable argument.
 
     >>> import jax.numpy as jnp
     >>> F = marginalize_over(lambda y, z: y * z, jnp.array([0.0, 2.0]), beta=0.0, mean=True)

@@ -1,4 +1,4 @@
-r"""From energies to answers, y* = argmin_y F(x, y): over a finite set, or by descent."""
+"""Minimisation of an energy over a finite set of answers, or by gradient descent."""
 
 import functools
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Minimum(NamedTuple):
-    """The best of many descents, and how every one of them ended.
+    """The best of several descents, and the end of each.
 
     Attributes:
-        position: the configuration of lowest energy.
+        position: configuration of lowest energy.
         energy: its energy, ().
-        converged: whether its gradient norm fell below the tolerance, ().
-        energies: the final energy of every restart, (n,); NaN where a descent diverged.
-        gradient_norms: the final gradient norm of every restart, (n,).
-        positions: where every restart ended, n on the leading axis.
+        converged: whether its gradient norm is below the tolerance, ().
+        energies: final energies of all restarts, (n,); NaN if a descent diverged.
+        gradient_norms: final gradient norms of all restarts, (n,).
+        positions: final positions of all restarts, n on the leading axis.
     """
 
     position: Position
@@ -39,18 +39,16 @@ def _row(batch: Position, index: Array) -> Position:
 
 
 def argmin_over(energy: Energy, candidates: Position) -> tuple[Position, Array]:
-    r"""Return y* = argmin_y F(y) over a finite set, and its energy.
+    r"""Return the candidate of lowest energy and its energy.
+
+    .. math:: y^* = \operatorname{argmin}_y F(y)
 
     Args:
-        energy: F(y) -> (), one configuration in.
+        energy: function y -> () of one configuration.
         candidates: pytree with the candidates on the leading axis.
 
     Returns:
-        The candidate of lowest energy (the first of ties) and its energy, ().
-
-    Raises:
-        ValueError: candidates without a common leading axis, an energy that is not a scalar.
-            TypeError: an integer energy, a non-callable argument.
+        The candidate of lowest energy (the first of equal ones) and its energy, ().
 
     >>> import jax.numpy as jnp
     >>> y, f = argmin_over(lambda y: (y - 1.2) ** 2, jnp.arange(4.0))
@@ -70,35 +68,34 @@ def minimize(
     num_steps: int = 500,
     tolerance: float = 1e-3,
 ) -> Minimum:
-    r"""Return y* = argmin_y F(y) over continuous y, by gradient descent from many starts.
+    r"""Minimise an energy over continuous y by gradient descent from several starts.
 
-        y <- y + optimizer(-grad F(y)),   the best of n restarts
+    .. math:: y \leftarrow y + \text{optimizer}(-\nabla F(y))
 
-    Source: LeCun et al. (2006), section 1.2 (gradient-based inference). A restart that turned
-    non-finite is never chosen while another one is finite; if none is, the energy is NaN and
-    ``converged`` is False.
+    The result is the best of n restarts. Restarts that become non-finite are ignored; if all are,
+    the energy is NaN and ``converged`` is False. Source: LeCun et al. (2006), section 1.2
+    (gradient-based inference).
 
     Args:
-        energy: F(y) -> (), one configuration in.
-        starts: pytree of floating leaves with n starting points on the leading axis.
-        optimizer: an optax transformation, ``optax.adam(0.05)`` say.
-        num_steps: updates of every restart, >= 1.
-        tolerance: the gradient norm, in energy per unit of y, that counts as converged, > 0.
+        energy: function y -> () of one configuration.
+        starts: pytree of floating-point leaves with n starting points on the leading axis.
+        optimizer: an optax transformation, such as ``optax.adam(0.05)``.
+        num_steps: number of updates of every restart, >= 1.
+        tolerance: gradient norm, in energy per unit of y, below which a restart has converged, > 0.
 
     Returns:
         A ``Minimum``.
 
     Raises:
-        ValueError: starts without a common leading axis, an energy that is not a scalar,
-            num_steps < 1, a tolerance <= 0. TypeError: an integer energy or start, a
-            non-callable argument, an invalid optimizer.
+        TypeError: if starts have leaves that are not floating point, or the optimizer is invalid.
+        ValueError: if num_steps < 1 or tolerance <= 0.
 
     >>> import jax.numpy as jnp, optax
     >>> found = minimize(lambda y: (y - 3.0) ** 2, jnp.array([0.0, 9.0]), optimizer=optax.sgd(0.1))
     >>> round(float(found.position), 3), bool(found.converged)
     (3.0, True)
     """
-    import optax  # the rest of the library's inference does without
+    import optax  # imported here: most of inference does not need it
 
     _checks.leading_axis("starts", starts)
     jax.tree.map(functools.partial(_checks.floating, "starts"), starts)

@@ -1,10 +1,13 @@
-r"""A latent variable whose information is limited by an L1 prior: sparse coding.
+r"""Sparse coding: a latent variable whose information an L1 penalty limits.
 
-    E(y, z) = |y - W z|^2 / 2 + lambda |z|_1,      F(y) = min_z E(y, z)
+.. math:: E(y, z) = \tfrac{1}{2} \lVert y - W z \rVert^2 + \lambda \lVert z \rVert_1, \qquad
+    F(y) = \min_z E(y, z)
 
-Low energy is what a few columns of the dictionary W explain. With lambda = 0 and enough columns
-every y is explained and F is flat; as lambda grows the code has less to say. The columns must
-keep a fixed length (``unit_columns``), or a longer W would buy a smaller |z|.
+Vectors that a few columns of the dictionary W explain have a low energy. With :math:`\lambda = 0`
+and enough columns, F is zero everywhere; a larger :math:`\lambda` allows codes with less
+information. Keep the columns at a fixed length (``unit_columns``): otherwise longer columns reduce
+the penalty. All functions raise TypeError for integer arrays, and ValueError for wrong shapes and
+for a negative sparsity.
 """
 
 import jax
@@ -15,9 +18,9 @@ from ebm_jax.types import Array
 
 
 def _check(dictionary, y, sparsity):
-    """Return (dictionary, y, sparsity) at least as wide as float32, and the type of the result.
+    """Return (dictionary, y, sparsity), at least in float32, and the result's dtype.
 
-    A sparsity that is negative where that was not known when traced comes back as NaN.
+    A negative sparsity that is unknown during tracing becomes NaN.
     """
     dictionary, y = _checks.floating("dictionary", dictionary), _checks.floating("y", y)
     if dictionary.ndim != 2 or y.shape != dictionary.shape[:1]:
@@ -37,22 +40,19 @@ def _check(dictionary, y, sparsity):
 def energy(dictionary, y, z, *, sparsity) -> Array:
     r"""Return the energy of a code.
 
-        E(y, z) = |y - W z|^2 / 2 + lambda |z|_1
+    .. math:: E(y, z) = \tfrac{1}{2} \lVert y - W z \rVert^2 + \lambda \lVert z \rVert_1
 
     Source: Olshausen and Field (1996), Emergence of simple-cell receptive field properties by
     learning a sparse code for natural images, Nature 381.
 
     Args:
-        dictionary: W (d, k).
-        y: (d,).
-        z: the code (k,).
-        sparsity: lambda >= 0.
+        dictionary: W, (d, k).
+        y: data vector, (d,).
+        z: code, (k,).
+        sparsity: weight :math:`\lambda \ge 0` of the L1 penalty.
 
     Returns:
-        ().
-
-    Raises:
-        TypeError: integers. ValueError: wrong shapes, a negative sparsity.
+        The energy, ().
 
     >>> import jax.numpy as jnp
     >>> float(energy(jnp.eye(2), jnp.array([3.0, 0.0]), jnp.array([1.0, 0.0]), sparsity=0.5))
@@ -73,29 +73,27 @@ def _soft_threshold(z: Array, threshold: Array) -> Array:
 
 
 def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = True) -> Array:
-    r"""Return the code z* = argmin_z E(y, z) by FISTA, or by ISTA where not ``accelerated``.
+    r"""Return the code of lowest energy, by FISTA or ISTA.
 
-        z_{t+1} = soft(u - W^T (W u - y) / L, lambda / L),     L = largest eigenvalue of W^T W
-        ISTA:   u = z_t;    FISTA:   u = z_t + (a_{t-1} - 1) / a_t (z_t - z_{t-1})
-        soft(z, t) = sign(z) [|z| - t]+
+    .. math:: z_{t+1} = \operatorname{soft}\!\left( u - W^T (W u - y) / L, \; \lambda / L \right),
+        \qquad \operatorname{soft}(z, s) = \operatorname{sign}(z) [\lvert z \rvert - s]_+
 
-    After t steps E exceeds its minimum by at most L |z*|^2 / (2 t) with ISTA and
-    2 L |z*|^2 / (t + 1)^2 with FISTA. Source: Beck and Teboulle (2009), A fast iterative
-    shrinkage-thresholding algorithm for linear inverse problems, SIAM J. Imaging Sciences 2(1),
-    theorems 3.1 and 4.4.
+    where L is the largest eigenvalue of :math:`W^T W`. ISTA has :math:`u = z_t`; FISTA has :math:`u
+    = z_t + \frac{a_{t-1} - 1}{a_t} (z_t - z_{t-1})` with the coefficients :math:`a_t` of the
+    source. After t steps E exceeds its minimum by at most :math:`L \lVert z^* \rVert^2 / (2 t)`
+    with ISTA and :math:`2 L \lVert z^* \rVert^2 / (t + 1)^2` with FISTA. Source: Beck and Teboulle
+    (2009), A fast iterative shrinkage-thresholding algorithm for linear inverse problems, SIAM J.
+    Imaging Sciences 2(1), theorems 3.1 and 4.4.
 
     Args:
-        dictionary: W (d, k).
-        y: (d,).
-        sparsity: lambda >= 0.
-        num_steps: iterations from z = 0, >= 1.
-        accelerated: FISTA if True, ISTA if False.
+        dictionary: W, (d, k).
+        y: data vector, (d,).
+        sparsity: weight :math:`\lambda \ge 0` of the L1 penalty.
+        num_steps: number of iterations from z = 0, >= 1.
+        accelerated: whether to use FISTA; if not, ISTA.
 
     Returns:
-        z, (k,).
-
-    Raises:
-        TypeError: integers. ValueError: wrong shapes, a negative sparsity, num_steps < 1.
+        The code, (k,).
 
     >>> import jax.numpy as jnp
     >>> infer(jnp.eye(2), jnp.array([3.0, 0.2]), sparsity=0.5).tolist()
@@ -122,21 +120,20 @@ def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = 
 
 
 def free_energy(dictionary, y, *, sparsity, num_steps: int = 100) -> Array:
-    r"""Return F(y) = min_z E(y, z), with the gradient of the envelope theorem.
+    r"""Return the minimum of the energy over codes, with the envelope gradient.
 
-        grad F(y) = grad E(y, z) at z = z*,     z* a constant
+    .. math:: F(y) = \min_z E(y, z), \qquad \nabla F(y) = \nabla E(y, z^*)
+
+    The gradient treats the minimiser :math:`z^*` as a constant.
 
     Args:
-        dictionary: W (d, k).
-        y: (d,).
-        sparsity: lambda >= 0.
-        num_steps: iterations of FISTA, >= 1.
+        dictionary: W, (d, k).
+        y: data vector, (d,).
+        sparsity: weight :math:`\lambda \ge 0` of the L1 penalty.
+        num_steps: number of iterations of FISTA, >= 1.
 
     Returns:
-        (), at most |y|^2 / 2, which is the energy of z = 0.
-
-    Raises:
-        TypeError: integers. ValueError: wrong shapes, a negative sparsity, num_steps < 1.
+        The minimum, (), at most :math:`\lVert y \rVert^2 / 2`, the energy of z = 0.
 
     >>> import jax, jax.numpy as jnp
     >>> F = lambda y: free_energy(jnp.eye(1), y, sparsity=1.0)  # the Huber loss
@@ -149,16 +146,13 @@ def free_energy(dictionary, y, *, sparsity, num_steps: int = 100) -> Array:
 
 
 def unit_columns(dictionary) -> Array:
-    r"""Return the dictionary with columns of length 1.
+    """Return the dictionary with columns of length 1.
 
     Args:
-        dictionary: W (d, k), without a zero column.
+        dictionary: W, (d, k), without a zero column.
 
     Returns:
-        (d, k); NaN for a column that is zero.
-
-    Raises:
-        TypeError: integers. ValueError: an argument that is not a matrix.
+        The scaled dictionary, (d, k); a column of zeros becomes NaN.
 
     >>> import jax.numpy as jnp
     >>> unit_columns(jnp.array([[3.0], [4.0]])).ravel().tolist()
@@ -167,6 +161,6 @@ def unit_columns(dictionary) -> Array:
     dictionary = _checks.floating("dictionary", dictionary)
     if dictionary.ndim != 2:
         raise ValueError(f"dictionary must be (d, k), got {dictionary.shape}.")
-    # Of entries below 1, so that no square overflows or vanishes.
+    # Scaled to entries of at most 1, so that no square overflows or underflows.
     scaled = dictionary / jnp.max(jnp.abs(dictionary), axis=0, keepdims=True)
     return scaled / jnp.linalg.norm(scaled, axis=0, keepdims=True)

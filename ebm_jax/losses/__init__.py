@@ -1,17 +1,19 @@
-r"""From energies to losses: the family of LeCun et al. (2006), table 1, and the homework's own.
+"""Loss functions of energies: the family of LeCun et al. (2006), table 1.
 
-Two kinds, one signature each, unreduced (the caller averages):
+There are two kinds, both without a reduction (the caller averages):
 
-* pairwise, ``loss(positive, negative, *, ...)``: E+ = F(x, y) of the right answer and
-  E- = F(x, y') of a wrong one, broadcasting; elementwise;
-* over candidates, ``loss(energies, label, *, ...)``: F(x, y) for every candidate y on the last
-  axis, and the index of the right one.
+* pairwise, ``loss(positive, negative, *, ...)``: elementwise in the energy :math:`E^+ = F(x, y)` of
+  a right answer and the energy :math:`E^- = F(x, y')` of a wrong one;
+* over candidates, ``loss(energies, label, *, ...)``: energies :math:`F(x, y)` of all candidates y
+  on the last axis, and the index of the right answer.
 
-``over_candidates`` makes a pairwise loss one over candidates, with the most offending answer.
-``gradients.of`` gives their derivatives by hand, ``margins`` says which make the right answer win.
+``over_candidates`` turns a pairwise loss into a loss over candidates, with the most offending
+answer. ``gradients.of`` gives derivatives by hand; ``margins`` tests which losses make the right
+answer win.
 
-Source of every formula: Y. LeCun, S. Chopra, R. Hadsell, M. Ranzato, F. Huang (2006), A tutorial
-on energy-based learning, in Predicting Structured Data, MIT Press.
+``simple`` and the one-sided ``square_square`` are the forms of the NYU energy-based-models
+homework. Source of all other formulas: Y. LeCun, S. Chopra, R. Hadsell, M. Ranzato, F. Huang
+(2006), A tutorial on energy-based learning, in Predicting Structured Data, MIT Press.
 """
 
 from ebm_jax.losses import gradients, margins

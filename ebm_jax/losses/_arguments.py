@@ -1,4 +1,4 @@
-"""Arguments of losses: checked energies, margins and labels, and the lowest wrong answer."""
+"""Checks of the arguments of losses, and the wrong answer of lowest energy."""
 
 import jax.numpy as jnp
 
@@ -13,7 +13,7 @@ def check_pair(positive, negative) -> tuple[Array, Array]:
     if jnp.issubdtype(known.dtype, jnp.integer):
         raise TypeError(
             f"negative must be the energies of wrong answers, floating point, got {known.dtype}. "
-            "For the energies of all candidates and a label write over_candidates(loss)(energies, "
+            "For the energies of all candidates and a label, use over_candidates(loss)(energies, "
             "label), or loss(*most_offending(energies, label))."
         )
     negative = _checks.floating("negative", negative)
@@ -22,7 +22,7 @@ def check_pair(positive, negative) -> tuple[Array, Array]:
 
 
 def check_margin(name: str, value, *energies: Array) -> Array:
-    """Check a margin (>= 0, broadcasting) and give it the energies' type."""
+    """Check a margin (>= 0, broadcasting) and convert it to the energies' dtype."""
     _checks.nonnegative(name, value)
     value = _checks.array(name, value).astype(jnp.result_type(*energies))
     _checks.broadcastable(**{"positive": energies[0], "negative": energies[1], name: value})
@@ -44,15 +44,15 @@ def pick(energies: Array, label: Array) -> Array:
 
 
 def is_unknown(energies: Array, log_weights: Array, label: Array) -> Array:
-    """Return whether the loss is NaN: by a candidate that counts, by a weight, by the label."""
+    """Return where the loss is NaN because of a candidate, a weight or the label."""
     nan = (jnp.isnan(energies) & (log_weights != -jnp.inf)) | jnp.isnan(log_weights)
     return jnp.any(nan, axis=-1) | (label < 0)
 
 
 def lowest_wrong(energies: Array, wrong: Array) -> Array:
-    """Return the index (...) of the wrong answer of lowest energy, -1 where no answer is wrong."""
+    """Return the index (...) of the wrong answer of lowest energy, -1 without one."""
     index = jnp.argmin(jnp.where(wrong, energies, jnp.inf), axis=-1)
-    # Where every wrong answer is at +inf the first minimum may be an answer that is not wrong.
+    # If every wrong answer has energy +inf, the first minimum may not be a wrong answer.
     offends = jnp.take_along_axis(wrong, index[..., None], axis=-1)[..., 0]
     index = jnp.where(offends, index, jnp.argmax(wrong, axis=-1))
     return jnp.where(jnp.any(wrong, axis=-1), index, -1)

@@ -1,25 +1,23 @@
-r"""Losses over candidates, ``loss(energies, label, *, ...)``, and the most offending answer.
+"""Losses over candidates: functions ``loss(energies, label, *, ...)``.
 
-F(x, y) for every candidate y lies on the last axis; the label is the index of the right one. A
-label that is out of range is refused where its value is known; under jit it gives NaN. A loss
-that is NaN has NaN derivatives.
+A label out of range raises ValueError if its value is known, and gives NaN under jit. A loss that
+is NaN has NaN derivatives. The functions share these arguments:
 
-Infinite energies: +inf is a candidate that is not allowed. Where the right answer is not allowed
-(by its energy, by ``where`` or by its weight) P = 0, the NLL is +inf and the MEE is 1. Energies
-of -inf take all the probability: the NLL is 1/beta times the log of their number, or +inf. In
-both cases no finite energy changes the loss: its derivatives are 0.
-
-What they share:
-
-* ``energies``: (..., n), floating, the energy of every candidate.
+* ``energies``: (..., n), floating point, the energies :math:`F(x, y)` of all candidates y.
 * ``label``: integers (...), the index of the right answer.
-* ``beta``, ``where``, ``log_weights``: as ``gibbs`` says, the candidates on the last axis.
-* ``distance``: (..., n), floating, >= 0, how far each candidate lies from the right answer; None
-  for discrete candidates, which are all wrong but the right one. ``radius``: >= 0, one number;
-  candidates within it do not count as wrong.
-* Refused: TypeError for energies that are not floating point and labels that are not integers;
-  ValueError for other shapes, labels out of range, a negative beta, radius or distance, a radius
-  without distances.
+* ``beta``, ``where``, ``log_weights``: see ``ebm_jax.gibbs``, with the candidates on the last axis.
+* ``distance``: (..., n), floating point, >= 0, the distance of each candidate to the right answer.
+  If None, candidates are discrete, and all but the right one are wrong. ``radius``: one number
+  >= 0; candidates within it do not count as wrong.
+
+A candidate with energy +inf is not allowed. If the right answer is not allowed (by its energy, by
+``where`` or by its weight), its probability is 0, the NLL is +inf and the MEE is 1. Candidates with
+energy -inf share all the probability: the NLL is 1/beta times the log of their number, or +inf. In
+both cases no finite energy changes the loss, and its derivatives are 0.
+
+All functions raise TypeError for energies that are not floating point and labels that are not
+integers, and ValueError for shapes that do not fit, labels out of range, a negative beta, radius or
+distance, and a radius without distances.
 """
 
 import functools
@@ -35,18 +33,20 @@ from ebm_jax.types import Array
 
 
 def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
-    r"""Return the perceptron loss: zero as soon as the right answer is (one of) the lowest.
+    r"""Return the perceptron loss: zero if the right answer has the lowest energy.
 
-        l = F(x, y) - min_y' F(x, y')                      margin: 0
+    .. math:: \ell = F(x, y) - \min_{y'} F(x, y') \qquad \text{(margin 0)}
 
-    At a tie the right answer counts as the winner, then the candidate that comes first: where
-    it is the lowest, were that at an infinity, the loss is 0.
-    Source: LeCun et al. (2006), eq. 7.
+    If several candidates have the lowest energy, the right answer wins, then the first candidate:
+    the loss of a right answer of lowest energy is 0, even at an infinite energy. Source: LeCun et
+    al. (2006), eq. 7.
 
     Args:
-        energies, label: as the module says.
+        energies: (..., n), energies of all candidates.
+        label: integers (...), the index of the right answer.
+
     Returns:
-        Shape (...), >= 0.
+        The loss (...), >= 0.
 
     >>> import jax.numpy as jnp
     >>> float(perceptron(jnp.array([3.0, 1.0, 2.0]), 0))
@@ -54,21 +54,25 @@ def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
     """
     energies, label = check_candidates(energies, label)
     best = winner(energies, label)
-    # The right answer's own energy, were it infinite, has no difference to itself.
+    # An infinite energy of the right answer minus itself would be NaN.
     value = jnp.where(best == label, 0.0, pick(energies, label) - pick(energies, best))
     unknown = is_unknown(energies, jnp.zeros(()), label)
     return with_nan_derivatives(jnp.where(unknown, jnp.nan, value), energies, axis=-1)
 
 
 def winner(energies: ArrayLike, label: ArrayLike) -> Array:
-    r"""Return the answer that inference gives; at a tie the right one, then the first.
+    r"""Return the index of the candidate with the lowest energy.
 
-        y* = argmin_y F(x, y)
+    .. math:: y^* = \operatorname{argmin}_y F(x, y)
+
+    Among equal energies the right answer wins, then the first candidate.
 
     Args:
-        energies, label: as the module says.
+        energies: (..., n), energies of all candidates.
+        label: integers (...), the index of the right answer.
+
     Returns:
-        Integers (...); where an energy is NaN, its index.
+        Integers (...); if an energy is NaN, its index.
 
     >>> import jax.numpy as jnp
     >>> int(winner(jnp.array([2.0, 1.0, 1.0]), 2))
@@ -89,17 +93,21 @@ def nll(
 ) -> Array:
     r"""Return the negative log-likelihood of the Gibbs distribution, divided by beta.
 
-        l = F(x, y) + 1/beta log sum_y' exp(-beta F(x, y'))          margin: > 0
+    .. math:: \ell = F(x, y) + \frac{1}{\beta} \log \sum_{y'} \exp(-\beta F(x, y'))
+        \qquad \text{(some margin } > 0 \text{)}
 
-    Its gradient is "the right answer minus the expected one". beta -> inf is the perceptron
-    loss. With ``log_weights`` (log cell volumes) the sum is an integral over a grid.
-    Source: LeCun et al. (2006), eq. 17.
+    Its gradient is :math:`\nabla F(x, y)` minus the expectation of :math:`\nabla F(x, y')`. As
+    :math:`\beta \to \infty` it becomes the perceptron loss. With log cell volumes as
+    ``log_weights`` the sum is an integral over a grid. Source: LeCun et al. (2006), eq. 17.
 
     Args:
-        energies, label, beta, where, log_weights: as the module says.
+        energies: (..., n), energies of all candidates.
+        label: integers (...), the index of the right answer.
+        beta, where, log_weights: see the module ``ebm_jax.gibbs``.
+
     Returns:
-        Shape (...), in units of energy. At beta = 0 the limit: +inf where the weights sum to
-            more than 1, -inf where they sum to less.
+        The loss (...), in units of energy. At beta = 0 the limit: +inf if the weights sum to more
+        than 1, -inf if they sum to less.
 
     >>> import jax.numpy as jnp
     >>> round(float(nll(jnp.zeros(10), 3)), 4)  # log 10
@@ -113,10 +121,11 @@ def nll(
 
 
 def _relative(energies: Array, label: Array, where, log_weights):
-    """Return (log-weights, right answer not allowed, loss NaN, E - E of the right answer).
+    """Return (log-weights, right answer not allowed, loss NaN, relative energies).
 
-    A difference to another level would lose the loss where energies are large. The level is 0
-    where the right answer has none; where it is at -inf, only its equals count.
+    Energies are relative to that of the right answer, so that large energies do not round the loss
+    away. The level is 0 if the right answer is not allowed; if it is -inf, only candidates at -inf
+    count.
     """
     wide, log_w, _ = _gibbs.arrange(energies, 1.0, -1, where, log_weights)
     right = pick(wide, label)[..., None]
@@ -137,16 +146,20 @@ def mee(
     where: ArrayLike | None = None,
     log_weights: ArrayLike | None = None,
 ) -> Array:
-    r"""Return the minimum empirical error loss: the probability of being wrong.
+    r"""Return the minimum empirical error loss: the probability of a wrong answer.
 
-        l = 1 - P(y | x),   P from the Gibbs distribution            margin: > 0
+    .. math:: \ell = 1 - P(y \mid x) \qquad \text{(some margin } > 0 \text{)}
 
-    Source: Ljolje et al. (1990), as in LeCun et al. (2006), eq. 20.
+    where P is the Gibbs distribution. Source: Ljolje et al. (1990), as in LeCun et al. (2006), eq.
+    20.
 
     Args:
-        energies, label, beta, where, log_weights: as the module says.
+        energies: (..., n), energies of all candidates.
+        label: integers (...), the index of the right answer.
+        beta, where, log_weights: see the module ``ebm_jax.gibbs``.
+
     Returns:
-        Shape (...), in [0, 1].
+        The loss (...), in [0, 1].
 
     >>> import jax.numpy as jnp
     >>> round(float(mee(jnp.zeros(4), 3)), 4)
@@ -155,7 +168,7 @@ def mee(
     energies, label = check_candidates(energies, label)
     log_w, impossible, unknown, differences = _relative(energies, label, where, log_weights)
     wrong = jnp.arange(energies.shape[-1]) != label[..., None]
-    # The odds of being wrong: their logistic function keeps its digits near 0, its slope near 1.
+    # The odds of a wrong answer: sigmoid(log odds) is accurate near 0, and its slope near 1.
     log_wrong = gibbs.log_partition(differences, beta=beta, where=wrong, log_weights=log_w)
     log_right = jnp.where(impossible, 0.0, pick(log_w, label))
     error = jnp.where(impossible, 1.0, sigmoid(log_wrong - log_right))
@@ -170,14 +183,19 @@ def offender(
     distance: ArrayLike | None = None,
     radius: ArrayLike = 0.0,
 ) -> Array:
-    r"""Return the index of the most offending wrong answer.
+    r"""Return the index of the most offending wrong answer: that of lowest energy.
 
-        y' = argmin F(x, y) over y != right (discrete), over |y - right| > radius (continuous)
+    .. math:: y' = \operatorname{argmin}_{y' \ne y} F(x, y'), \quad \text{or over }
+        \lvert y' - y \rvert > \text{radius} \text{ for continuous answers}
 
     Args:
-        energies, label, distance, radius: as the module says.
+        energies: (..., n), energies of all candidates.
+        label: integers (...), the index of the right answer.
+        distance: (..., n), distances of the candidates to the right answer; None for discrete ones.
+        radius: candidates within this distance are not wrong, >= 0, one number.
+
     Returns:
-        Integers (...), the first of ties, or -1 where no candidate is wrong.
+        Integers (...): the first of equal candidates, or -1 if no candidate is wrong.
 
     >>> import jax.numpy as jnp
     >>> int(offender(jnp.array([0.0, 2.0, 1.0]), 0))
@@ -204,17 +222,22 @@ def most_offending(
     distance: ArrayLike | None = None,
     radius: ArrayLike = 0.0,
 ) -> tuple[Array, Array]:
-    r"""Return (E+, E-), with E- the energy of the most offending wrong answer.
+    r"""Return the energies of the right answer and of the most offending wrong one.
 
-        E+ = F(x, y),   E- = min F(x, y') over y' != y, or over |y' - y| > radius
+    .. math:: E^+ = F(x, y), \qquad E^- = \min_{y' \ne y} F(x, y'), \quad \text{or over }
+        \lvert y' - y \rvert > \text{radius}
 
-    It turns any pairwise loss into one over candidates. Source: LeCun et al. (2006), definitions
-    1 (discrete) and 2 (continuous).
+    Pass the result to any pairwise loss. Source: LeCun et al. (2006), definitions 1 (discrete) and
+    2 (continuous).
 
     Args:
-        energies, label, distance, radius: as the module says.
+        energies: (..., n), energies of all candidates.
+        label: integers (...), the index of the right answer.
+        distance: (..., n), distances of the candidates to the right answer; None for discrete ones.
+        radius: candidates within this distance are not wrong, >= 0, one number.
+
     Returns:
-        Two arrays (...); E- is +inf where no candidate is wrong.
+        :math:`E^+` and :math:`E^-`, both (...); :math:`E^-` is +inf if no candidate is wrong.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax.losses import hinge
@@ -227,19 +250,21 @@ def most_offending(
 
 
 def over_candidates(loss: Callable[..., Array], **options) -> Callable[[Array, Array], Array]:
-    r"""Turn a pairwise loss into one over candidates, by the most offending wrong answer.
+    r"""Turn a pairwise loss into a loss over candidates.
 
-        l(F(x, .), y) = loss(F(x, y), min F(x, y') over y' != y)
+    .. math:: \ell(F(x, \cdot), y) = \text{loss}(F(x, y), \min_{y' \ne y} F(x, y'))
 
     Source: LeCun et al. (2006), definition 1.
 
     Args:
-        loss: (E+, E-, **options) -> loss, elementwise.
-        options: the loss's own, ``margin=1.0`` say.
+        loss: elementwise function :math:`(E^+, E^-)`, and options as keywords, to the loss.
+        options: keyword arguments of the loss, such as ``margin=1.0``.
+
     Returns:
-        (energies (..., n), label (...)) -> loss (...).
+        A function of energies (..., n) and label (...) that returns the loss (...).
+
     Raises:
-        TypeError: a loss that is not callable, or is over candidates already.
+        TypeError: if loss is not callable, or is already a loss over candidates.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax.losses import hinge
@@ -250,8 +275,8 @@ def over_candidates(loss: Callable[..., Array], **options) -> Callable[[Array, A
     bare = loss.func if isinstance(loss, functools.partial) else loss
     if bare in (perceptron, nll, mee):
         raise TypeError(
-            f"loss must be a pairwise loss, (E+, E-) -> loss, hinge say, got {bare.__name__}, "
-            f"which is one over candidates already: write {bare.__name__}(energies, label)."
+            f"loss must be a pairwise loss, (E+, E-) -> loss, such as hinge, got {bare.__name__}, "
+            f"which is already a loss over candidates: call {bare.__name__}(energies, label)."
         )
     loss = functools.partial(loss, **options)
     return lambda energies, label: _checks.floating(

@@ -1,7 +1,9 @@
-r"""The losses' derivatives with respect to the energies, derived by hand: the reference.
+r"""Derivatives of the losses with respect to the energies, derived by hand.
 
-``jax.grad`` of a loss gives the same numbers, at every kink too: nothing here is needed for
-training. Derivatives end at the largest number of their type, as the losses' do.
+``jax.grad`` of a loss gives the same numbers, at kinks too; training does not need this module.
+Unbounded derivatives are clipped to the largest finite number of their dtype, as in the losses.
+:math:`1[\cdot]` is 1 if the condition holds and 0 otherwise; :math:`\delta_k` is 1 at candidate k
+and 0 at the others.
 """
 
 from collections.abc import Callable
@@ -65,7 +67,7 @@ def of(loss: Callable) -> Callable[..., Any]:
 
 
 def _broadcast(positive, negative) -> tuple[Array, Array]:
-    """Return both in one shape and type; both NaN where the loss is, as one of them is NaN."""
+    """Return both in one shape and dtype, and NaN where either is NaN."""
     positive, negative = jnp.broadcast_arrays(*check_pair(positive, negative))
     nan = jnp.isnan(positive) | jnp.isnan(negative)
     dtype = jnp.result_type(positive, negative)
@@ -79,7 +81,9 @@ def _step(u: Array) -> Array:
 
 
 def _energy(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
-    """Return (1, 0): l = E+ does not depend on E-.
+    r"""Return the derivatives of the energy loss.
+
+    .. math:: (1, 0), \quad \text{since } \ell = E^+ \text{ does not depend on } E^-
 
     >>> [float(d) for d in _energy(2.0, 5.0)]
     [1.0, 0.0]
@@ -92,7 +96,10 @@ def _energy(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
 def _hinge(
     positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> tuple[Array, Array]:
-    """Return (a, -a), a = 1[E- - E+ < m]: d[u]+/du = 1[u > 0] and u = m + E+ - E-.
+    r"""Return the derivatives of the hinge loss.
+
+    .. math:: (a, -a), \quad a = 1[E^- - E^+ < m], \quad
+        \text{since } d[u]_+ / du = 1[u > 0] \text{ and } u = m + E^+ - E^-
 
     >>> [float(d) for d in _hinge(0.0, 0.5)], [float(d) for d in _hinge(0.0, 1.0)]
     ([1.0, -1.0], [0.0, -0.0])
@@ -106,7 +113,10 @@ def _hinge(
 
 
 def _log(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
-    """Return (s, -s), s = sigma(E+ - E-): d log(1 + e^u)/du = e^u / (1 + e^u) = sigma(u).
+    r"""Return the derivatives of the log loss.
+
+    .. math:: (s, -s), \quad s = \sigma(E^+ - E^-), \quad
+        \text{since } d \log(1 + e^u) / du = e^u / (1 + e^u) = \sigma(u)
 
     >>> [float(d) for d in _log(1.0, 1.0)]
     [0.5, -0.5]
@@ -119,7 +129,10 @@ def _log(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
 def _lvq2(
     positive: ArrayLike, negative: ArrayLike, *, ceiling: ArrayLike = 1.0
 ) -> tuple[Array, Array]:
-    """Return (a, -a), a = 1[0 < E+ - E- < M]: min(M, [u]+) is u between its kinks, else constant.
+    r"""Return the derivatives of the LVQ2 loss.
+
+    .. math:: (a, -a), \quad a = 1[0 < E^+ - E^- < M], \quad
+        \text{since } \min(M, [u]_+) = u \text{ between its kinks and is constant elsewhere}
 
     >>> [float(_lvq2(d, 0.0)[0]) for d in (0.0, 0.5, 1.0)]
     [0.0, 1.0, 0.0]
@@ -133,7 +146,10 @@ def _lvq2(
 
 
 def _mce(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
-    """Return (s, -s), s = sigma(u) sigma(-u), u = E+ - E-: dsigma/du = sigma(u) (1 - sigma(u)).
+    r"""Return the derivatives of the minimum classification error loss.
+
+    .. math:: (s, -s), \quad s = \sigma(u) \sigma(-u), \quad u = E^+ - E^-, \quad
+        \text{since } d\sigma / du = \sigma(u) (1 - \sigma(u))
 
     >>> [float(d) for d in _mce(1.0, 1.0)]
     [0.25, -0.25]
@@ -147,7 +163,9 @@ def _mce(positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
 def _simple(
     positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> tuple[Array, Array]:
-    """Return (1[E+ > 0], -1[E- < m]): a constant force on each side of its own level.
+    r"""Return the derivatives of the simple loss, constant on each side of its level.
+
+    .. math:: (1[E^+ > 0], \; -1[E^- < m])
 
     >>> [float(d) for d in _simple(0.0, 0.5)], [float(d) for d in _simple(3.0, 1.0)]
     ([0.0, -1.0], [1.0, -0.0])
@@ -161,7 +179,11 @@ def _simple(
 def _square_square(
     positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0, one_sided: bool = True
 ) -> tuple[Array, Array]:
-    """Return (2[E+]+, -2[m - E-]+): d([u]+)^2/du = 2[u]+; (2E+, ...) when not one-sided.
+    r"""Return the derivatives of the square-square loss.
+
+    .. math:: (2 [E^+]_+, \; -2 [m - E^-]_+), \quad \text{since } d([u]_+)^2 / du = 2 [u]_+
+
+    If not ``one_sided``, the first is :math:`2 E^+`.
 
     >>> [float(d) for d in _square_square(2.0, 0.25)]
     [4.0, -1.5]
@@ -178,7 +200,9 @@ def _square_square(
 def _square_exponential(
     positive: ArrayLike, negative: ArrayLike, *, gamma: ArrayLike = 1.0
 ) -> tuple[Array, Array]:
-    """Return (2E+, -gamma exp(-E-)).
+    r"""Return the derivatives of the square-exponential loss.
+
+    .. math:: (2 E^+, \; -\gamma \exp(-E^-))
 
     >>> [float(d) for d in _square_exponential(2.0, 0.0, gamma=3.0)]
     [4.0, -3.0]
@@ -199,7 +223,12 @@ def _nan_rows(derivative: Array, unknown: Array, dtype) -> Array:
 
 
 def _perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
-    """Return delta_right - delta_winner: d min_y F = delta_argmin; 0 where the right one wins.
+    r"""Return the derivative of the perceptron loss.
+
+    .. math:: \delta_y - \delta_{y^*}, \quad y^* = \operatorname{argmin}_{y'} F(x, y'), \quad
+        \text{since } \partial \min_{y'} F / \partial F = \delta_{y^*}
+
+    It is 0 where the right answer wins.
 
     >>> import jax.numpy as jnp
     >>> _perceptron(jnp.array([3.0, 1.0, 2.0]), 0).tolist()
@@ -211,9 +240,9 @@ def _perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
 
 
 def _right_minus_expected(energies: Array, label: Array, beta, where, log_weights):
-    """Return (delta_right - P, P of the right answer), in the wider type of ``gibbs``.
+    """Return (1 at the right answer minus P, P of the right answer).
 
-    The derivatives are 0 where the right answer is not allowed, or the lowest energy is -inf.
+    The derivatives are 0 if the right answer is not allowed or the lowest energy is -inf.
     """
     wide, log_w, _ = _gibbs.arrange(energies, beta, -1, where, log_weights)
     allowed = log_w != -jnp.inf
@@ -221,7 +250,7 @@ def _right_minus_expected(energies: Array, label: Array, beta, where, log_weight
     is_right = _one_hot(label, wide) > 0
     possible = jnp.any(is_right & allowed & (wide != jnp.inf), axis=-1, keepdims=True)
     floor = jnp.any(allowed & (wide == -jnp.inf), axis=-1, keepdims=True)
-    # 1 - P(right) as the sum over the others: no cancellation where the right answer wins.
+    # 1 - P(right) as a sum over the other candidates, which does not cancel for P near 1.
     others = jnp.sum(jnp.where(is_right, 0.0, p), axis=-1, keepdims=True)
     derivative = jnp.where(possible & ~floor, jnp.where(is_right, others, -p), 0.0)
     return _nan_rows(derivative, is_unknown(wide, log_w, label), wide.dtype), pick(p, label)
@@ -235,7 +264,10 @@ def _nll(
     where: ArrayLike | None = None,
     log_weights: ArrayLike | None = None,
 ) -> Array:
-    """Return delta_right - P: d/dF_k of 1/beta log sum_y exp(-beta F_y) is -exp(-beta F_k)/Z.
+    r"""Return the derivative of the negative log-likelihood.
+
+    .. math:: \delta_y - P, \quad \text{since } \frac{\partial}{\partial F_k} \frac{1}{\beta} \log
+        \sum_{y'} \exp(-\beta F_{y'}) = -\frac{\exp(-\beta F_k)}{Z}
 
     >>> import jax.numpy as jnp
     >>> _nll(jnp.zeros(4), 1).tolist()
@@ -254,7 +286,10 @@ def _mee(
     where: ArrayLike | None = None,
     log_weights: ArrayLike | None = None,
 ) -> Array:
-    """Return beta P_right (delta_right - P): dP_r/dF_k = -beta P_r (delta_rk - P_k).
+    r"""Return the derivative of the minimum empirical error loss.
+
+    .. math:: \beta P_y (\delta_y - P), \quad
+        \text{since } \partial P_y / \partial F_k = -\beta P_y (\delta_{yk} - P_k)
 
     >>> import jax.numpy as jnp
     >>> _mee(jnp.zeros(2), 0).tolist()
@@ -263,30 +298,27 @@ def _mee(
     energies, label = check_candidates(energies, label)
     derivative, right = _right_minus_expected(energies, label, beta, where, log_weights)
     beta = jnp.asarray(beta, right.dtype)
-    # At beta = inf the probabilities are a step function: flat wherever they are differentiable.
+    # At beta = inf the probabilities are a step function, whose derivative is 0.
     force = jnp.where(beta == jnp.inf, 0.0, beta) * right
     return (force[..., None] * derivative).astype(energies.dtype)
 
 
 def chain(derivative: ArrayLike, jacobian: PyTree) -> PyTree:
-    r"""Return the parameter gradient that a derivative with respect to the energies gives.
+    r"""Return the gradient in the parameters from derivatives in the energies.
 
-        dl/dW = sum_y dl/dF(x, y) dF(x, y)/dW
+    .. math:: \frac{\partial \ell}{\partial W} = \sum_y \frac{\partial \ell}{\partial F(x, y)}
+        \frac{\partial F(x, y)}{\partial W}
 
-    With ``of(nll)`` this is dF(x, y)/dW - sum_y' P(y' | x) dF(x, y')/dW, as in LeCun et al. (2006)
-    and the homework.
+    For ``nll`` this is :math:`\partial F(x, y) / \partial W - \sum_{y'} P(y' \mid x) \, \partial
+    F(x, y') / \partial W`, as in LeCun et al. (2006).
 
     Args:
-        derivative: (n,), dl/dF for every candidate.
-        jacobian: a pytree of arrays (n, ...), dF/dW for every candidate, as
-            ``jax.jacobian`` of the energies gives it.
+        derivative: :math:`\partial \ell / \partial F` for every candidate, (n,), floating point.
+        jacobian: :math:`\partial F / \partial W` for every candidate: a pytree of arrays (n, ...),
+            as ``jax.jacobian`` of the energies returns it.
 
     Returns:
-        The pytree of the parameters.
-
-    Raises:
-        TypeError: a derivative that is not floating point. ValueError: one that is not a vector, a
-            jacobian that has not its candidates on the leading axis.
+        A pytree like the parameters.
 
     >>> import jax.numpy as jnp
     >>> chain(jnp.array([1.0, -1.0]), {"w": jnp.array([[1.0, 2.0], [0.0, 5.0]])})["w"].tolist()
@@ -306,7 +338,7 @@ def chain(derivative: ArrayLike, jacobian: PyTree) -> PyTree:
         return jnp.tensordot(derivative, leaf, axes=1)
 
     if not jax.tree.leaves(jacobian):
-        raise TypeError(f"jacobian must be a pytree with an array in it, got {jacobian!r}.")
+        raise TypeError(f"jacobian must be a pytree with at least one array, got {jacobian!r}.")
     return jax.tree.map(contract, jacobian)
 
 

@@ -1,8 +1,9 @@
-r"""Which pairwise losses make the right answer win, and by how much: the margin condition.
+r"""The margin condition: whether a pairwise loss makes the right answer win.
 
-A loss Q(E+, E-) satisfies the condition with margin m if there is a point with E+ + m < E- at
-which Q is smaller than at every point with E+ + m >= E-. Driving the loss down then makes the
-right answer win by m. Source: LeCun et al. (2006), section 3.3, condition 3.
+A loss :math:`Q(E^+, E^-)` satisfies the condition with margin m if at some point with
+:math:`E^+ + m < E^-` it is smaller than at every point with :math:`E^+ + m \ge E^-`. Minimising
+the loss then makes the right answer win by at least m. Source: LeCun et al. (2006), section 3.3,
+condition 3.
 """
 
 from collections.abc import Callable
@@ -17,12 +18,12 @@ from ebm_jax.types import Array
 
 
 class MarginCondition(NamedTuple):
-    """Whether a loss satisfies the margin condition with some m > 0, and with which.
+    """Whether a loss satisfies the margin condition, and its largest margin.
 
     Attributes:
-        satisfied: whether it holds for some m > 0 on the grid.
-        margin: the least upper bound of the m > 0 for which it holds: 0 where it holds for
-            none, inf where it holds for every m up to the limit.
+        satisfied: whether the condition holds for some m > 0 on the grid.
+        margin: supremum of the margins m > 0 for which it holds: 0 if it holds for none, inf if it
+            holds for every m up to the limit.
     """
 
     satisfied: bool
@@ -36,26 +37,29 @@ def margin_condition(
     spacing: float = 0.0625,
     lowest: float | None = None,
 ) -> MarginCondition:
-    r"""Check the margin condition on a grid of energies, and find the largest margin.
+    r"""Test the margin condition on a grid of energies and find the largest margin.
 
-        m* = sup {m > 0 : min Q(E+, E-) over E- - E+ > m  <  min Q(E+, E-) over E- - E+ <= m}
+    .. math:: m^* = \sup \Big\{ m > 0 : \min_{E^- - E^+ > m} Q(E^+, E^-)
+        < \min_{E^- - E^+ \le m} Q(E^+, E^-) \Big\}
 
-    Both minima are over a square of the (E+, E-) plane, four times as wide as the largest m it
-    looks at, so that the sides do not decide; a loss that falls for ever is seen to fall.
+    Both minima are over a square of the plane of :math:`(E^+, E^-)` that is four times as wide as
+    the largest m, so that its edges do not decide and a loss that falls without bound is
+    recognised.
 
     Args:
-        loss: (E+, E-) -> loss, elementwise and broadcasting, its margin and the like filled in.
-        limit: the largest m looked at, in units of energy, > 0.
-        spacing: distance of the grid points, > 0; a power of two keeps the sums exact.
-        lowest: the least energy that is feasible; None for -2 limit.
+        loss: function :math:`(E^+, E^-)` -> loss, elementwise and broadcasting, with its options
+            bound.
+        limit: largest m to test, in units of energy, > 0.
+        spacing: spacing of the grid in units of energy, > 0; a power of two keeps the sums exact.
+        lowest: lowest feasible energy; None for -2 limit.
 
     Returns:
-        A ``MarginCondition``; its margin is a grid value, exact to ``spacing``.
+        A ``MarginCondition``, whose margin is a grid value, exact up to ``spacing``.
 
     Raises:
-        ValueError: a limit or spacing that is not positive, fewer than 8 points to the limit, a
-            lowest that is not below the limit, a loss that is not elementwise or is NaN
-            somewhere. TypeError: a non-callable argument or one that is not a number.
+        TypeError: if loss is not callable, or an option is not a number.
+        ValueError: if limit or spacing is not positive, limit < 8 spacing, lowest >= limit, or the
+            loss is not elementwise or is NaN at some point.
 
     >>> import functools
     >>> from ebm_jax import losses
@@ -82,7 +86,7 @@ def margin_condition(
     size = len(energies)
     if values.shape != (size, size) or np.isnan(values).any():
         raise ValueError(
-            "loss must be elementwise and a number everywhere; at E+ (n, 1) and E- (1, n), "
+            "loss must be elementwise and free of NaN; at E+ (n, 1) and E- (1, n), "
             f"n = {size}, it returned the shape {values.shape}, {np.isnan(values).sum()} NaN."
         )
     # Diagonals have a constant E- - E+: their minima, from the lowest difference to the highest.

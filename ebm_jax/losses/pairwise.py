@@ -1,21 +1,21 @@
-r"""Pairwise losses, ``loss(positive, negative, *, ...)``: elementwise and broadcasting.
+r"""Pairwise losses: elementwise functions ``loss(positive, negative, *, ...)``.
 
-E+ = F(x, y) is the energy of the right answer, E- = F(x, y') that of a wrong one. [.]+ has
-derivative 0 at 0 (``jax.nn.relu``; ``jnp.maximum`` would give 1/2).
+:math:`E^+ = F(x, y)` is the energy of the right answer and :math:`E^- = F(x, y')` the energy of a
+wrong one. :math:`[u]_+ = \max(u, 0)` has the derivative 0 at 0 (``jax.nn.relu``; ``jnp.maximum``
+would give 1/2). Each docstring states the margin m of its loss in the sense of ``losses.margins``.
 
-Infinite energies are limits: hinge(inf, 0) = inf with derivatives (1, -1), hinge(0, inf) = 0 with
-(0, 0). A loss of the difference E+ - E- takes the difference first, so that no margin is rounded
-away at large energies; where both are the same infinity there is no difference, and the loss is
-NaN. A loss that is NaN has NaN derivatives, so that a user's own loop cannot miss it. Derivatives
-that are not bounded (2 E+, exp(-E-)) end at the largest number of their type.
+At infinite energies a loss is a limit: hinge(inf, 0) = inf with derivatives (1, -1), and hinge(0,
+inf) = 0 with derivatives (0, 0). A loss of :math:`E^+ - E^-` computes the difference first, so that
+large energies do not round the margin away; if both are the same infinity, it is NaN. A loss that
+is NaN has NaN derivatives. Unbounded derivatives (:math:`2 E^+`, :math:`\exp(-E^-)`) are clipped to
+the largest finite number of their dtype.
 
-What they share:
-
-* ``positive``: E+, floating, any shape; ``negative``: E-, floating, broadcasting.
-* ``margin``, ``ceiling``, ``gamma``: >= 0, broadcasting: an array is one a pair, m(y, y').
-* The result has the broadcast shape of all of these; in units of energy if nothing else is said.
-* Refused: TypeError for energies that are not floating point and for anything but an array of real
-  numbers; ValueError for an option that is negative or NaN, and for shapes that do not broadcast.
+* ``positive``: :math:`E^+`, floating point, any shape; ``negative``: :math:`E^-`, broadcasting.
+* ``margin``, ``ceiling``, ``gamma``: >= 0, broadcasting; an array gives each pair its own value.
+* The result has the common broadcast shape, in units of energy unless stated otherwise.
+* All functions raise TypeError for energies that are not floating point and for arguments that are
+  not arrays of real numbers, and ValueError for an option that is negative or NaN and for shapes
+  that do not broadcast.
 """
 
 import jax
@@ -29,15 +29,16 @@ from ebm_jax.types import Array
 
 
 def energy(positive: ArrayLike, negative: ArrayLike) -> Array:
-    r"""Return the energy loss, which pushes down and never up: it collapses.
+    r"""Return the energy loss, which ignores wrong answers and can collapse.
 
-        l = E+                                             margin: none
+    .. math:: \ell = E^+
 
+    It has no margin: it pushes right answers down and no answer up.
     Source: LeCun et al. (2006), eq. 6.
 
     Args:
-        positive: as the module says.
-        negative: as the module says; only its shape matters.
+        positive: energy :math:`E^+` of the right answer.
+        negative: energy :math:`E^-` of the wrong answer; only its shape is used.
 
     >>> float(energy(2.0, 5.0))
     2.0
@@ -48,15 +49,15 @@ def energy(positive: ArrayLike, negative: ArrayLike) -> Array:
 
 
 def hinge(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) -> Array:
-    r"""Return the hinge loss: zero once the wrong answer lies a margin above the right one.
+    r"""Return the hinge loss: zero if the wrong answer is a margin above the right.
 
-        l = [m + E+ - E-]+                                 margin: m
+    .. math:: \ell = [m + E^+ - E^-]_+ \qquad \text{(margin } m \text{)}
 
     Source: LeCun et al. (2006), eq. 11.
 
     Args:
-        positive, negative: as the module says.
-        margin: m, in units of energy.
+        positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
+        margin: :math:`m \ge 0`, in units of energy.
 
     >>> float(hinge(1.0, 1.5, margin=1.0)), float(hinge(1.0, 3.0, margin=1.0))
     (0.5, 0.0)
@@ -70,13 +71,13 @@ def hinge(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) 
 def log(positive: ArrayLike, negative: ArrayLike) -> Array:
     r"""Return the log loss, a smooth hinge that is never exactly zero.
 
-        l = log(1 + exp(E+ - E-))                          margin: > 0
+    .. math:: \ell = \log(1 + \exp(E^+ - E^-)) \qquad \text{(some margin } > 0 \text{)}
 
-    It pushes at every margin, with a force sigma(E+ - E-) that decays exponentially.
+    Its force :math:`\sigma(E^+ - E^-)` decays exponentially with the gap, without reaching zero.
     Source: LeCun et al. (2006), eq. 12.
 
     Args:
-        positive, negative: as the module says.
+        positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
 
     >>> round(float(log(0.0, 0.0)), 4), float(log(1e4, 0.0))
     (0.6931, 10000.0)
@@ -86,16 +87,17 @@ def log(positive: ArrayLike, negative: ArrayLike) -> Array:
 
 
 def lvq2(positive: ArrayLike, negative: ArrayLike, *, ceiling: ArrayLike = 1.0) -> Array:
-    r"""Return the LVQ2 loss, a perceptron whose force stops for hopeless examples.
+    r"""Return the LVQ2 loss: a perceptron loss that is constant beyond a ceiling.
 
-        l = min(M, [E+ - E-]+)                             margin: 0
+    .. math:: \ell = \min(M, [E^+ - E^-]_+) \qquad \text{(margin 0)}
 
     The derivative is 0 at both kinks. Source: Driancourt et al. (1991), as in LeCun et al.
     (2006), eq. 13.
 
     Args:
-        positive, negative: as the module says.
-        ceiling: M, in units of energy.
+        positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
+        ceiling: :math:`M \ge 0`, in units of energy: examples with a larger violation have no
+            force.
 
     >>> [float(lvq2(d, 0.0)) for d in (-1.0, 0.5, 7.0)]
     [0.0, 0.5, 1.0]
@@ -110,14 +112,15 @@ def lvq2(positive: ArrayLike, negative: ArrayLike, *, ceiling: ArrayLike = 1.0) 
 def mce(positive: ArrayLike, negative: ArrayLike) -> Array:
     r"""Return the minimum classification error loss, a smooth count of errors.
 
-        l = sigma(E+ - E-)                                 margin: > 0
+    .. math:: \ell = \sigma(E^+ - E^-) \qquad \text{(some margin } > 0 \text{)}
 
     Source: Juang et al. (1997), as in LeCun et al. (2006), eq. 14.
 
     Args:
-        positive, negative: as the module says.
+        positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
+
     Returns:
-        In (0, 1), without a unit.
+        The loss in (0, 1), without a unit.
 
     >>> float(mce(1.0, 1.0))
     0.5
@@ -127,17 +130,17 @@ def mce(positive: ArrayLike, negative: ArrayLike) -> Array:
 
 
 def simple(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) -> Array:
-    r"""Return the simple loss, a constant force towards two absolute levels.
+    r"""Return the simple loss: linear penalties towards two absolute energy levels.
 
-        l = [E+]+ + [m - E-]+                              margin: m
+    .. math:: \ell = [E^+]_+ + [m - E^-]_+ \qquad \text{(margin } m \text{)}
 
-    It pulls E+ down to 0 and E- up to m, each by itself, with a force that does not grow with
-    the violation: robust to outliers. Source: the homework; LeCun et al. (2006), eq. 15, with
-    first powers in place of squares.
+    It pulls :math:`E^+` down to 0 and :math:`E^-` up to m, independently of each other. The force
+    does not grow with the violation, so the loss is robust to outliers. Source: the NYU
+    energy-based-models homework; LeCun et al. (2006), eq. 15, with first powers instead of squares.
 
     Args:
-        positive, negative: as the module says.
-        margin: m, the level of wrong answers in units of energy.
+        positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
+        margin: :math:`m \ge 0`, the level of wrong answers, in units of energy.
 
     >>> float(simple(0.5, 0.25, margin=1.0))
     1.25
@@ -151,21 +154,23 @@ def simple(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0)
 def square_square(
     positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0, one_sided: bool = True
 ) -> Array:
-    r"""Return the square-square loss, a force that grows with the violation.
+    r"""Return the square-square loss, whose force grows with the violation.
 
-        l = ([E+]+)^2 + ([m - E-]+)^2      one_sided=True, the homework's form    margin: m
-        l = (E+)^2 + ([m - E-]+)^2         one_sided=False, LeCun et al. (2006), eq. 15
+    .. math:: \ell &= ([E^+]_+)^2 + ([m - E^-]_+)^2 \quad \text{if one\_sided} \\
+        \ell &= (E^+)^2 + ([m - E^-]_+)^2 \quad \text{otherwise}
 
-    The two agree for energies that cannot be negative: on distances they are twice the contrastive
-    loss of Hadsell, Chopra and LeCun (2006), Dimensionality reduction by learning an invariant
-    mapping, CVPR.
+    Both have margin m. The one-sided form is from the NYU energy-based-models homework, the other
+    from LeCun et al. (2006), eq. 15. They agree for energies that cannot be negative: on distances
+    they are twice the contrastive loss of Hadsell, Chopra and LeCun (2006), Dimensionality
+    reduction by learning an invariant mapping, CVPR.
 
     Args:
-        positive, negative: as the module says.
-        margin: m, the level of wrong answers in units of energy.
-        one_sided: whether a right answer below energy 0 is left alone.
+        positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
+        margin: :math:`m \ge 0`, the level of wrong answers, in units of energy.
+        one_sided: whether a right answer with an energy below 0 has no loss.
+
     Returns:
-        In energy squared.
+        The loss, in units of energy squared.
 
     >>> float(square_square(-2.0, 0.5)), float(square_square(-2.0, 0.5, one_sided=False))
     (0.25, 4.25)
@@ -181,16 +186,16 @@ def square_square(
 def square_exponential(
     positive: ArrayLike, negative: ArrayLike, *, gamma: ArrayLike = 1.0
 ) -> Array:
-    r"""Return the square-exponential loss: wrong answers are pushed up for ever.
+    r"""Return the square-exponential loss; it pushes wrong answers up without bound.
 
-        l = (E+)^2 + gamma exp(-E-)                        margin: > 0
+    .. math:: \ell = (E^+)^2 + \gamma \exp(-E^-) \qquad \text{(some margin } > 0 \text{)}
 
-    A wrong answer at a very negative energy overflows to inf, as the formula does.
+    For a wrong answer with a very negative energy the loss overflows to inf.
     Source: Osadchy et al. (2005), as in LeCun et al. (2006), eq. 16.
 
     Args:
-        positive, negative: as the module says.
-        gamma: weight of the wrong answer.
+        positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
+        gamma: weight :math:`\gamma \ge 0` of the wrong answer.
 
     >>> float(square_exponential(2.0, 0.0, gamma=3.0))
     7.0

@@ -1,4 +1,8 @@
-"""Objectives: what training minimises, where losses, energies and samplers meet."""
+"""Objectives: functions of parameters and a batch that training minimises.
+
+All objectives raise TypeError for arguments that are not callable and for integer energies, and
+ValueError for energies that do not return a scalar and for batches without a common leading axis.
+"""
 
 from ebm_jax.objectives.amortized import AmortizedParams, amortized
 from ebm_jax.objectives.combine import weighted_sum

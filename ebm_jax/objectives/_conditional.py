@@ -1,4 +1,4 @@
-"""Chains of which each has an energy of its own: F(x_i, .) for the i-th given x_i."""
+"""Chains with one energy each: F(x_i, .) for chain i."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,11 @@ def run(
     make_sampler: MakeSampler,
     num_steps: int,
 ) -> tuple[Position, Metrics]:
-    """Run the chains of energy(., given_i) from their starts: their ends, constants, and means.
+    """Run the chains of energy(., given_i) from their starts.
 
-    A position carries the number of its chain, an integer leaf, which no continuous sampler
-    moves: by it the energy finds what is given.
+    Returns their last positions, which are constants, and means of the sampler's info. A position
+    holds the index of its chain, an integer leaf, which no continuous sampler moves: the energy
+    uses it to look up what is given.
     """
     num = _checks.leading_axis("starts", starts)
 

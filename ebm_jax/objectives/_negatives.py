@@ -1,4 +1,4 @@
-"""What the objectives with sampled negatives share: running chains, and the contrast with them."""
+"""Functions that the objectives with sampled negatives share."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from ebm_jax.types import Array, Energy, Key, MakeSampler, Metrics, Params, Posi
 
 
 def run(key: Key, sampler: Sampler, state: Any, num_steps: int) -> tuple[Any, Metrics]:
-    """Run the chains; return their last state, a constant, and the means of their info.
+    """Run the chains; return their last state, a constant, and means of their info.
 
-    What is added up on the way is every chain's own: with a mean at every step the devices that
-    share the chains would wait for each other as often.
+    Sums over steps are kept per chain: a mean at every step would make the devices that share the
+    chains wait for each other.
     """
 
     def one(key, state):
@@ -42,9 +42,12 @@ def contrast(
     penalty: float,
     ready: Array | bool = True,
 ) -> tuple[Array, Metrics]:
-    """Return mean E(x+) - mean E(x-) + penalty (mean E(x+)^2 + mean E(x-)^2).
+    r"""Return the contrast of energies of data and of chains, with an energy penalty.
 
-    Only chains that are ready and finite count; without any the result is 0 / 0, which
+    .. math:: \operatorname{mean} E(x^+) - \operatorname{mean} E(x^-)
+        + a \left( \operatorname{mean} E(x^+)^2 + \operatorname{mean} E(x^-)^2 \right)
+
+    Only chains that are ready and finite count. If there are none, the result is 0 / 0 = NaN, which
     training skips.
     """
 
@@ -54,7 +57,7 @@ def contrast(
     _same_kinds(positives, negatives)
     alive = finite_chains(negatives)
     counted = alive & ready
-    # A configuration of NaN would reach the gradient even with weight zero.
+    # A NaN configuration would make the gradient NaN even with weight zero.
     stand_in = jax.tree.map(lambda n: jnp.where(jnp.isfinite(n), n, jnp.zeros_like(n)), negatives)
     positive, negative = energies("batch", positives), energies("chains", stand_in)
 
@@ -77,9 +80,9 @@ def contrast(
 
 
 def _same_kinds(batch: Position, chains: Position) -> None:
-    """Reject batches that are not configurations like the chains: integers where these are floats.
+    """Reject batches unlike the chains, such as integers where these are floats.
 
-    An energy of both would be of another scale for the data than for the chains.
+    The data would have energies of another scale than the chains.
     """
     _checks.leading_axis("batch", batch)
     if jax.tree.structure(batch) != jax.tree.structure(chains):
@@ -97,7 +100,7 @@ def _same_kinds(batch: Position, chains: Position) -> None:
 
 
 def check(energy: Energy, make_sampler: MakeSampler, num_steps: int, penalty: float) -> None:
-    """Reject what the three objectives share."""
+    """Check the arguments that the three objectives share."""
     _checks.function("energy", energy)
     _checks.function("make_sampler", make_sampler)
     _checks.count("num_steps", num_steps)
@@ -111,7 +114,7 @@ def bind(make_sampler: MakeSampler, energy: Energy, params: Params) -> Sampler:
 
 
 def means(positive: Array, negative: Array) -> Metrics:
-    """Return the metrics of energies of data and of what is contrasted with them."""
+    """Return metrics of the energies of data and of negatives."""
     low, high = jnp.mean(positive), jnp.mean(negative)
     return {"energy_positive": low, "energy_negative": high, "energy_gap": high - low}
 

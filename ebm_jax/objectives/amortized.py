@@ -1,4 +1,4 @@
-r"""Negatives from a sampler that is trained beside the energy, in place of a Markov chain."""
+"""Negatives from a sampler that is trained together with the energy."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,10 +14,10 @@ Draw = Callable[[Params, Key, int], tuple[Position, Array]]
 
 
 class AmortizedParams(NamedTuple):
-    """Two sets of parameters.
+    """The parameters of the energy and of the sampler.
 
-    As labels, ``AmortizedParams("energy", "sampler")``, it gives each an optimiser of its own by
-    ``optax.multi_transform``.
+    Use ``AmortizedParams("energy", "sampler")`` as labels of ``optax.multi_transform`` to give each
+    its own optimiser.
     """
 
     energy: Params
@@ -25,31 +25,29 @@ class AmortizedParams(NamedTuple):
 
 
 def amortized(energy: Energy, draw: Draw, *, num_samples: int) -> Objective:
-    r"""Return the contrast with a trained sampler's draws, and the sampler's own objective.
+    r"""Return the objective of an energy and of a sampler trained against it.
 
-        energy:   mean E(x) - mean E(g)               g ~ q, constants
-        sampler:  mean E(g) - H(q),  H(q) = -mean log q(g)    E a constant
+    .. math:: \text{energy: } & \operatorname{mean} E(x) - \operatorname{mean} E(g),
+        \quad g \sim q \text{ constants} \\
+        \text{sampler: } & \operatorname{mean} E(g) - H(q), \quad
+        H(q) = -\operatorname{mean} \log q(g), \quad E \text{ constant}
 
-    The sampler's objective is the divergence KL(q || exp(-E)/Z) less log Z, so that
-    H(q) - E_q[E] <= log Z, the metric ``log_partition_bound``: the two are adversaries, and the
-    energy's objective is maximum likelihood as far as the sampler follows.
+    The sampler minimises :math:`KL(q \parallel \exp(-E)/Z) - \log Z`, so that :math:`H(q) -
+    \mathbb{E}_q[E] \le \log Z`; the left-hand side is the metric ``log_partition_bound``. The two
+    are adversaries, and the energy approaches maximum likelihood as far as the sampler follows.
     Source: Kim and Bengio (2016), Deep directed generative models with energy-based probability
     estimation; Grathwohl et al. (2021), No MCMC for me: amortized sampling for fast and stable
     training of energy-based models.
 
     Args:
-        energy: (params, x) -> ().
-        draw: (params, key, n) -> n positions on the leading axis, differentiable in the
-            parameters, and their log-densities (n,): a flow, a Gaussian, a mixture.
-        num_samples: draws an update, >= 1.
+        energy: function (params, x) -> () of one configuration.
+        draw: function (params, key, n) that returns n positions on the leading axis, differentiable
+            in the parameters, and their log-densities (n,): a flow, a Gaussian, a mixture.
+        num_samples: number of draws per update, >= 1.
 
     Returns:
-        An ``Objective`` without state, of batches x and ``AmortizedParams``; metrics also those of
+        An ``Objective`` without state, of batches x and ``AmortizedParams``. Metrics are those of
         the objectives with sampled negatives, ``entropy`` and ``log_partition_bound``.
-
-    Raises:
-        ValueError: num_samples < 1, log-densities that are not (n,). TypeError: parameters that
-            are not ``AmortizedParams``, draws that are not a pair, a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> def draw(log_scale, key, n):
@@ -86,7 +84,7 @@ def amortized(energy: Energy, draw: Draw, *, num_samples: int) -> Objective:
         frozen = jax.lax.stop_gradient(params.energy)
         energies = _checks.energies(lambda x: energy(frozen, x), positions, "draws")
         entropy, divergence = -jnp.mean(log_density), jnp.mean(energies + log_density)
-        # The value is the contrast; the divergence is there for its gradient.
+        # The value is the contrast; the divergence contributes only its gradient.
         value = contrast + divergence
         metrics |= {"loss": value, "entropy": entropy, "log_partition_bound": -divergence}
         return value, (state, metrics)

@@ -1,4 +1,4 @@
-"""Objectives made of objectives."""
+"""Objectives composed of other objectives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,19 +12,16 @@ Term = tuple[float, Objective, Callable[[Any], Any]]
 
 
 def weighted_sum(**terms: Term) -> Objective:
-    r"""Return the weighted sum of objectives, each of its own part of the batch.
+    r"""Return the weighted sum of objectives, each on its own part of the batch.
 
-        L = sum_k w_k L_k(select_k(batch))
+    .. math:: L = \sum_k w_k L_k(\text{select}_k(\text{batch}))
 
     Args:
-        terms: name=(weight, objective, select); weight >= 0 and select: batch -> its batch.
+        terms: name=(weight, objective, select), with a finite weight :math:`w_k \ge 0` and a
+            function ``select`` from the batch to the batch of the objective.
 
     Returns:
         An ``Objective`` whose state is a dict by name; metrics are named ``name/metric``.
-
-    Raises:
-        ValueError: no term, or a weight that is negative, infinite or several. TypeError: a term
-            that is no (weight, objective, select).
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.types import Objective

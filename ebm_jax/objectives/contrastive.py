@@ -1,9 +1,9 @@
-r"""The losses of two energies as objectives over data: a right answer against a wrong one.
+r"""Pairwise losses as objectives: right answers against wrong answers.
 
-    L = mean_i loss(F(x_i, y_i), F(x_i, y'_i))
+.. math:: L = \operatorname{mean}_i \, \text{loss}(F(x_i, y_i), F(x_i, y'_i))
 
-Which wrong answer y' it is decides what is learnt: the most offending one, one that a chain finds,
-or one of the user's own proposal. Source: LeCun et al. (2006), sections 2.2 and 3.
+The choice of the wrong answer y' decides what is learnt: the most offending answer, an answer from
+a Markov chain, or your own proposal. Source: LeCun et al. (2006), sections 2.2 and 3.
 """
 
 from collections.abc import Callable
@@ -24,24 +24,25 @@ Propose = Callable[[Params, Key, PyTree, Position], Position]
 def contrastive(
     energy: Energy, loss: Callable[[Array, Array], Array], propose: Propose
 ) -> Objective:
-    r"""Return the mean of a pairwise loss over a batch of right answers and wrong ones.
+    r"""Return the mean of a pairwise loss over right and wrong answers.
 
-        L = mean_i loss(F(x_i, y_i), F(x_i, y'_i)),   y' a constant
+    .. math:: L = \operatorname{mean}_i \, \text{loss}(F(x_i, y_i), F(x_i, y'_i))
+
+    The wrong answers y' are constants.
 
     Args:
-        energy: F(params, x, y) -> ().
-        loss: (E+ (n,), E- (n,)) -> (n,): ``losses.hinge`` and its kin, their margin filled in.
-        propose: (params, key, x, y) -> y', wrong answers like y: ``most_offending_among``,
-            ``by_sampling``, or your own, which may ignore what it is given.
+        energy: function F(params, x, y) -> () of one example.
+        loss: elementwise pairwise loss of energies (n,) and (n,), such as ``losses.hinge``.
+        propose: function (params, key, x, y) that returns wrong answers y', like y:
+            ``most_offending_among``, ``by_sampling``, or your own.
 
     Returns:
         An ``Objective`` without state, of batches (x, y); metrics ``loss``, ``energy_positive``,
         ``energy_negative`` and ``energy_gap``.
 
     Raises:
-        TypeError: batches that are not pairs, a non-callable argument. ValueError: batches without
-            a common leading axis, proposals unlike y, an energy that is not a scalar, a loss that
-            is not elementwise.
+        TypeError: if a batch is not a pair.
+        ValueError: if proposals are unlike y, or the loss is not elementwise.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import losses
@@ -68,7 +69,7 @@ def contrastive(
         each = _checks.floating("What loss returns", loss(positive, negative))
         if each.shape != positive.shape:
             raise ValueError(
-                f"loss must return one number an example, {positive.shape}, it returned "
+                f"loss must return one number per example, {positive.shape}, it returned "
                 f"{each.shape}."
             )
         value = jnp.mean(each)
@@ -82,21 +83,22 @@ def most_offending_among(
 ) -> Propose:
     r"""Return the proposal of the most offending answer of a finite set.
 
-        y' = argmin F(x, c) over the candidates c with |c - y| > radius
+    .. math:: y' = \operatorname{argmin}_c F(x, c) \quad
+        \text{over candidates } c \text{ with } \lVert c - y \rVert > \text{radius}
 
-    For continuous y the radius keeps the answers that are as good as right from being pushed up.
-    Source: LeCun et al. (2006), definitions 1 and 2.
+    For continuous y, the radius protects answers that are close to the right one. Source: LeCun et
+    al. (2006), definitions 1 and 2.
 
     Args:
-        energy: F(params, x, y) -> ().
+        energy: function F(params, x, y) -> () of one example.
         candidates: answers like y, on the leading axis.
-        radius: >= 0, in units of y.
+        radius: candidates within this distance of y are not wrong, >= 0, in units of y.
 
     Returns:
-        (params, key, x, y) -> y'. Where no candidate is that far it is y itself.
+        A function (params, key, x, y) -> y'. If no candidate is wrong, y' is y.
 
     Raises:
-        ValueError: candidates without a common leading axis, a radius < 0.
+        ValueError: if candidates have no common leading axis, or radius < 0.
 
     >>> import jax, jax.numpy as jnp
     >>> propose = most_offending_among(lambda params, x, y: (x - y) ** 2, jnp.arange(5.0))
@@ -132,20 +134,22 @@ def most_offending_among(
 
 
 def by_sampling(energy: Energy, make_sampler: MakeSampler, *, num_steps: int) -> Propose:
-    r"""Return the proposal of the answers that chains of exp(-F(x_i, .)) find, from y_i on.
+    """Return the proposal of answers that chains of exp(-F(x_i, .)) reach from y_i.
 
     Args:
-        energy: F(params, x, y) -> ().
-        make_sampler: energy -> ``Sampler``: ``functools.partial(samplers.ula, step_size=0.01)``.
-            The positions of that energy are pairs (y, index of the chain).
-        num_steps: steps of the chains, >= 1.
+        energy: function F(params, x, y) -> () of one example.
+        make_sampler: function from an energy to a ``Sampler``, such as
+            ``functools.partial(samplers.ula, step_size=0.01)``. The positions of that energy are
+            pairs (y, index of the chain).
+        num_steps: number of steps of the chains, >= 1.
 
     Returns:
-        (params, key, x, y) -> y'.
+        A function (params, key, x, y) -> y'.
 
     Raises:
-        ValueError: num_steps < 1. TypeError: answers without a floating leaf, a non-callable
-            argument, one that makes no sampler.
+        TypeError: if answers have no floating-point leaf, or make_sampler does not return a
+            sampler.
+        ValueError: if num_steps < 1.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers

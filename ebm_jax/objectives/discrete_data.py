@@ -1,17 +1,11 @@
-r"""Objectives for discrete data: a configuration against those that differ in one variable.
+"""Objectives for discrete data, from energies of single-variable changes.
 
-They need no samples and no partition function, but an energy for every change of one variable.
+They need no samples and no partition function. They evaluate the energy for every change of one
+variable. In a batch x, with the examples on the leading axis, integer and boolean leaves are the
+variables and floating-point leaves are fixed.
 
-What they share:
-
-* ``energy``: (params, x) -> ().
-* batches x, on the leading axis: integer and boolean leaves are the variables, floating ones are
-  given.
-
-Refused: TypeError for batches without an integer or boolean leaf, integer energies, a
-non-callable argument; ValueError for batches without a common leading axis, an energy that is not a
-scalar, and a variable that is none of its values. Where that is not known when
-traced, the loss is NaN.
+They raise TypeError for batches without an integer or boolean leaf, and ValueError for a variable
+with an invalid value; if that is unknown during tracing, the loss is NaN.
 """
 
 from collections.abc import Callable
@@ -29,7 +23,7 @@ _BITS = np.arange(2)
 
 
 def _checked(batch: Position, values: np.ndarray) -> tuple[Position, Array]:
-    """Return a batch, and which rows hold what is none of the values; refuse what is known."""
+    """Return a batch and which rows have an invalid value; raise if it is known."""
     _checks.leading_axis("batch", batch)
     batch = jax.tree.map(jnp.asarray, batch)
     _discrete.check_position(batch, values)
@@ -64,29 +58,26 @@ def _flips(energy: Energy, batch: Position, term: Callable[[Array], Array]) -> A
         others = jax.vmap(restore)(bits.at[:, k].set(1 - bits[:, k]), given)
         return term(own - _checks.energies(energy, others, "batch"))
 
-    # One bit at a time: all at once would be n d configurations of d bits.
+    # One bit at a time: all at once would take n d configurations of d bits.
     each = jnp.sum(jax.lax.map(flipped, np.arange(bits.shape[1])), axis=0)
     return jnp.mean(each + zero_or_nan(wrong, each))
 
 
 def pseudo_likelihood(energy: Energy, *, values=(0, 1)) -> Objective:
-    r"""Return the negative log pseudo-likelihood: every variable given all others.
+    r"""Return the negative log pseudo-likelihood: each variable given all others.
 
-        L(params) = -mean_i sum_k log P(x_ik | all other x_ij)
+    .. math:: L = -\operatorname{mean}_i \sum_k \log P(x_{ik} \mid x_{ij}, j \ne k)
 
-    As the likelihood it is least where the model is the distribution of the data; with pairwise
-    energies of finite data it is nearly as good an estimate.
+    As with the likelihood, the model that equals the distribution of the data minimises it. With
+    pairwise energies and finite data it is nearly as good an estimator.
     Source: Besag (1975), Statistical analysis of non-lattice data.
 
     Args:
-        energy: (params, x) -> ().
-        values: what a variable may be, (q,).
+        energy: function (params, x) -> () of one configuration.
+        values: two or more different numbers, the values that a variable may take, (q,).
 
     Returns:
         An ``Objective`` without state, of batches x; metric ``loss``, in nats.
-
-    Raises:
-        ValueError: values that are not two or more different numbers; and as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = pseudo_likelihood(lambda params, x: 0.0 * params)
@@ -112,22 +103,20 @@ def pseudo_likelihood(energy: Energy, *, values=(0, 1)) -> Objective:
 
 
 def ratio_matching(energy: Energy) -> Objective:
-    r"""Return ratio matching: score matching's counterpart for bits.
+    r"""Return ratio matching, the counterpart of score matching for bits.
 
-        L(params) = mean_i sum_k sigma(E(x_i) - E(x_i^k))^2,   x^k: bit k flipped
+    .. math:: L = \operatorname{mean}_i \sum_k \sigma\left( E(x_i) - E(x_i^k) \right)^2
 
-    A term is (1 - P(x_k | all other x_j))^2, the Brier score in place of the logarithm, so bounded:
-    L is at most the number of bits. It is least where the model is the distribution of the data.
-    Source: Hyvarinen (2007), Some extensions of score matching.
+    where :math:`x^k` is x with bit k flipped. A term is :math:`(1 - P(x_k \mid x_j, j \ne k))^2`,
+    the Brier score instead of the logarithm, so L is at most the number of bits. The model that
+    equals the distribution of the data minimises it. Source: Hyvarinen (2007), Some extensions of
+    score matching.
 
     Args:
-        energy: (params, x) -> ().
+        energy: function (params, x) -> () of one configuration.
 
     Returns:
         An ``Objective`` without state, of binary batches x; metric ``loss``.
-
-    Raises:
-        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = ratio_matching(lambda params, x: 0.0 * params)
@@ -139,23 +128,21 @@ def ratio_matching(energy: Energy) -> Objective:
 
 
 def minimum_probability_flow(energy: Energy) -> Objective:
-    r"""Return the flow of probability out of the data, by flips of one bit.
+    r"""Return the flow of probability out of the data by flips of one bit.
 
-        L(params) = mean_i sum_k exp((E(x_i) - E(x_i^k)) / 2),   x^k: bit k flipped
+    .. math:: L = \operatorname{mean}_i \sum_k \exp\left( \frac{E(x_i) - E(x_i^k)}{2} \right)
 
-    Flips into other data count too, so that it is least where the model is the distribution of
-    the data, for any number of them. A term grows exponentially with the energy by which an
-    example lies above its neighbour: begin with an energy that is nearly flat.
-    Source: Sohl-Dickstein, Battaglino and DeWeese (2011), Minimum probability flow learning.
+    where :math:`x^k` is x with bit k flipped. Flips into other data count too, so the model that
+    equals the distribution of the data minimises L for any number of data. A term grows
+    exponentially with the energy difference between an example and its neighbour: start with an
+    energy that is nearly constant. Source: Sohl-Dickstein, Battaglino and DeWeese (2011), Minimum
+    probability flow learning.
 
     Args:
-        energy: (params, x) -> ().
+        energy: function (params, x) -> () of one configuration.
 
     Returns:
         An ``Objective`` without state, of binary batches x; metric ``loss``.
-
-    Raises:
-        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = minimum_probability_flow(lambda params, x: 0.0 * params)

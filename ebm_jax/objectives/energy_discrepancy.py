@@ -1,13 +1,9 @@
-r"""Energy discrepancy: the energies of data against those of the data perturbed twice.
+"""Energy discrepancy: energies of data against energies of data perturbed twice.
 
-    L = mean_i log( w/M + 1/M sum_j exp(E(x_i) - E(x_ij)) )
-    x_ij = perturb(perturb(x_i)), the first of the two the same for all j
-
-It needs no scores, no chains and no partition function. With little noise it is score matching,
-with much maximum likelihood. The perturbation is a kernel that is symmetric, q(x'|x) = q(x|x').
-Source: Schroeder et al. (2023), Energy discrepancies: a score-independent loss for energy-based
-models; for discrete data Schroeder et al. (2024), Energy-based modelling for discrete and mixed
-data via heat equations on structured spaces.
+It needs no scores, no chains and no partition function. With little noise it approaches score
+matching, with much noise maximum likelihood. Source: Schroeder et al. (2023), Energy discrepancies:
+a score-independent loss for energy-based models; for discrete data Schroeder et al. (2024),
+Energy-based modelling for discrete and mixed data via heat equations on structured spaces.
 """
 
 import jax
@@ -30,26 +26,25 @@ def energy_discrepancy(
 ) -> Objective:
     r"""Return the energy discrepancy of an energy and a perturbation.
 
-        L = mean_i log( w/M + 1/M sum_j exp(E(x_i) - E(x_ij)) )
+    .. math:: L = \operatorname{mean}_i \log \Big( \frac{w}{M}
+        + \frac{1}{M} \sum_{j=1}^M \exp(E(x_i) - E(x_{ij})) \Big)
 
-    As M grows it becomes mean E(x) + mean log E_q[exp(-E(x_ij))], whose least value is where
-    exp(-E) is proportional to the data's density.
+    where :math:`x_{ij}` is :math:`x_i` perturbed twice, with the same first perturbation for all j.
+    As M grows, L tends to :math:`\operatorname{mean}_i (E(x_i) + \log \mathbb{E}
+    \exp(-E(x_{ij})))`, which is lowest if exp(-E) is proportional to the density of the data.
 
     Args:
-        energy: (params, x) -> ().
-        perturb: (key, positions) -> positions of the same structure, from a symmetric kernel:
-            ``gaussian_perturbation``, ``bernoulli_perturbation``, ``grid_perturbation``, or your
-            own.
-        num_negatives: M >= 1, for each example.
-        stabilizer: w >= 0: with it an energy far above those around it weighs at most log w/M.
+        energy: function (params, x) -> () of one configuration.
+        perturb: function (key, positions) -> positions of the same structure, from a symmetric
+            kernel, q(x'|x) = q(x|x'): ``gaussian_perturbation``, ``bernoulli_perturbation``,
+            ``grid_perturbation``, or your own.
+        num_negatives: number M >= 1 of negatives per example.
+        stabilizer: :math:`w \ge 0`, which bounds the weight of negatives with a high energy: the
+            log is at least log w/M.
 
     Returns:
         An ``Objective`` without state, of batches x; metrics ``loss``, ``energy_positive``,
         ``energy_negative`` and ``energy_gap``, their difference.
-
-    Raises:
-        ValueError: num_negatives < 1, a negative stabiliser, batches without a common leading
-            axis, a perturbation of another structure. TypeError: a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.objectives import gaussian_perturbation

@@ -1,22 +1,18 @@
-r"""Matching a field: the gradient of the energy regresses on the straight way from noise to data.
+r"""Energy matching: the gradient of the energy fitted to straight paths to data.
 
-    x_t = (1 - t) x_0 + t x_1,   t ~ U[0, 1],   x_0 ~ N(0, I),   x_1 data
+.. math:: x_t = (1 - t) x_0 + t x_1, \qquad t \sim U[0, 1], \quad x_0 \sim N(0, I),
+    \quad x_1 \text{ data}
 
-The energy does not know the time t. Descending it carries noise to data; it is not yet the
-energy of a Gibbs distribution of the data, so that its values are not likelihoods:
-``energy_matching`` makes it one near the data.
+The energy does not depend on the time t. Its descent moves noise to data, but
+:math:`\exp(-E)` is not the density of the data, so its values are not likelihoods;
+``energy_matching`` adds a contrast that makes it so near the data.
 
-What they share:
-
-* ``energy``: (params, x) -> ().
-* ``couple``: (x_0, x_1) -> x_0 in another order, which noise belongs to which example;
-  ``optimal_coupling`` is one. None leaves them independent. Where the batch holds a class, exchange
-  noise within a class only: otherwise the noise given the class is not N(0, I).
-* batches x, on the leading axis; floating leaves are matched, the others (a class) given. Metric
-  ``loss``, and ``loss_field``, the regression alone.
-
-Refused: TypeError for batches without a floating leaf, integer energies, a non-callable argument;
-ValueError for batches without a common leading axis, an energy that is not a scalar.
+The objectives take batches x on the leading axis; floating-point leaves are matched, other leaves
+(a class) are given. Their metrics are ``loss`` and ``loss_field``, the regression alone. An
+optional function ``couple``, (x_0, x_1) -> x_0 in another order, assigns noise to examples;
+``optimal_coupling`` is one. With None they are independent. If the batch holds a class, exchange
+noise within a class only: otherwise the noise given the class is not N(0, I). Batches without a
+floating-point leaf raise TypeError.
 """
 
 from collections.abc import Callable
@@ -44,7 +40,10 @@ def _field(
     factor: Callable[[Array], Any],
     couple: Coupling | None,
 ) -> Array:
-    """Return mean_i |grad E(x_t) - c(t) (x_0 - x_1)|^2, and refuse batches."""
+    r"""Return the mean squared error of the field, after checks of the batch.
+
+    .. math:: \operatorname{mean}_i \lVert \nabla E(x_t) - c(t) (x_0 - x_1) \rVert^2
+    """
     num = _checks.leading_axis("batch", batch)
     data, given, merge = partition(jax.tree.map(jnp.asarray, batch))
     noise_key, time_key = jax.random.split(key)
@@ -76,23 +75,21 @@ def _check(energy: Energy, couple: Coupling | None) -> None:
 
 
 def flow_matching(energy: Energy, *, couple: Coupling | None = None) -> Objective:
-    r"""Return flow matching with the field of a potential: the first phase of energy matching.
+    r"""Return flow matching with a gradient field, the first phase of energy matching.
 
-        L = E |grad E(x_t) + x_1 - x_0|^2
+    .. math:: L = \mathbb{E} \lVert \nabla E(x_t) + x_1 - x_0 \rVert^2
 
-    Samples: ``samplers.ula(energy, step_size=h, beta=inf)`` from N(0, I) for 1/h steps.
+    To sample, run ``samplers.ula(energy, step_size=h, beta=inf)`` from N(0, I) for 1/h steps.
     Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612; flow matching from Lipman et
     al. (2023), Flow matching for generative modeling.
 
     Args:
-        energy: (params, x) -> ().
-        couple: which noise belongs to which example.
+        energy: function (params, x) -> () of one configuration.
+        couple: function that assigns noise to examples; see the module
+            ``objectives.energy_matching``.
 
     Returns:
         An ``Objective`` without state.
-
-    Raises:
-        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = flow_matching(lambda params, x: params * jnp.sum(x**2) / 2)
@@ -116,24 +113,23 @@ def equilibrium_matching(
     scale: ArrayLike = 4.0,
     couple: Coupling | None = None,
 ) -> Objective:
-    r"""Return equilibrium matching: a field that vanishes where the data are.
+    r"""Return equilibrium matching, with a field that vanishes at the data.
 
-        L = E |grad E(x_t) - c(t) (x_0 - x_1)|^2,   c(t) = lambda min(1, (1 - t) / (1 - a))
+    .. math:: L = \mathbb{E} \lVert \nabla E(x_t) - c(t) (x_0 - x_1) \rVert^2, \qquad
+        c(t) = \lambda \min\left( 1, \frac{1 - t}{1 - a} \right)
 
-    The data are minima of the energy: samples are where gradient descent, accelerated or not,
-    comes to rest. Source: Wang and Du (2025), Equilibrium matching, arXiv 2510.02300.
+    The data become minima of the energy: samples are the ends of gradient descent, accelerated or
+    not. Source: Wang and Du (2025), Equilibrium matching, arXiv 2510.02300.
 
     Args:
-        energy: (params, x) -> ().
-        plateau: a in [0, 1), until when the field has its full strength.
-        scale: lambda > 0, its strength.
-        couple: which noise belongs to which example.
+        energy: function (params, x) -> () of one configuration.
+        plateau: time a in [0, 1) up to which the field has its full strength.
+        scale: strength :math:`\lambda > 0` of the field, finite.
+        couple: function that assigns noise to examples; see the module
+            ``objectives.energy_matching``.
 
     Returns:
         An ``Objective`` without state.
-
-    Raises:
-        ValueError: a plateau outside [0, 1), a scale that is not finite and > 0.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = equilibrium_matching(lambda params, x: params * jnp.sum(x**2) / 2)
@@ -170,33 +166,37 @@ def energy_matching(
     lowest: ArrayLike | None = None,
     couple: Coupling | None = None,
 ) -> Objective:
-    r"""Return the second phase of energy matching: the field, and a contrast near the data.
+    r"""Return the second phase of energy matching: the field and a contrast.
 
-        L = E |grad E(x_t) + x_1 - x_0|^2 + w (mean E(x_1) - mean E(x~))
+    .. math:: L = \mathbb{E} \lVert \nabla E(x_t) + x_1 - x_0 \rVert^2
+        + w \left( \operatorname{mean} E(x_1) - \operatorname{mean} E(\tilde x) \right)
 
-    The negatives x~, constants, are the ends of n steps x <- x - h grad E + sqrt(2 eps h) xi. Half
-    of them start at the data, with eps = eps_max; half at noise, with the temperature of
-    ``samplers.schedules.warming``. So E becomes the energy of a Gibbs distribution at the data,
-    with beta = 1/eps_max. The first phase is ``flow_matching``.
-    Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612.
+    The negatives :math:`\tilde x`, constants, are the ends of n steps :math:`x \leftarrow x - h
+    \nabla E + \sqrt{2 \epsilon h} \, \xi`. Half of the chains start at the data, with
+    :math:`\epsilon = \epsilon_\text{max}`; half start at noise, with the temperature of
+    ``samplers.schedules.warming``. Near the data, E becomes the energy of a Gibbs distribution with
+    :math:`\beta = 1/\epsilon_\text{max}`. The first phase is ``flow_matching``. Source: Balcerak et
+    al. (2025), Energy matching, arXiv 2504.10612.
 
     Args:
-        energy: (params, x) -> ().
-        weight: w >= 0.
-        temperature: eps_max > 0, in energy.
-        step_size: h > 0, the time that a step takes.
-        num_steps: n >= 1; 1/h steps lead from noise to data.
-        onset: the time in [0, 1] from which the chains that start at noise are heated.
-        lowest: the contrast, times its weight, pushes no further below this; None for no bound.
-        couple: which noise belongs to which example.
+        energy: function (params, x) -> () of one configuration.
+        weight: weight :math:`w \ge 0` of the contrast.
+        temperature: :math:`\epsilon_\text{max} > 0`, in units of energy.
+        step_size: time h > 0 of one step.
+        num_steps: number of steps n >= 1; 1/h steps lead from noise to data.
+        onset: time in [0, 1] from which the chains that start at noise are heated.
+        lowest: lower bound of the weighted contrast, below which it has no gradient; None for no
+            bound.
+        couple: function that assigns noise to examples; see the module
+            ``objectives.energy_matching``.
 
     Returns:
-        An ``Objective`` without state; metrics also those of the objectives with sampled
+        An ``Objective`` without state. Metrics include those of the objectives with sampled
         negatives (``energy_gap``, ``chains_nonfinite`` and so on).
 
     Raises:
-        ValueError: options out of range, batches of one example. TypeError: an argument that is not
-            a number.
+        TypeError: if an option is not a number.
+        ValueError: if options are out of range, or a batch has only one example.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = energy_matching(lambda params, x: params * jnp.sum(x**2) / 2,
@@ -245,53 +245,49 @@ def energy_matching(
 
 
 def optimal_coupling(noise: Position, data: Position) -> Position:
-    r"""Return the noise in the order that makes the paths to the data shortest in total.
+    r"""Return the noise in the order with the lowest squared distance to the data.
 
-        min over permutations p of sum_i |x_0[p(i)] - x_1[i]|^2
+    .. math:: \min_p \sum_i \lVert x_0[p(i)] - x_1[i] \rVert^2 \quad \text{over permutations } p
 
-    This is the optimal transport within a batch: paths are straighter and the variance is lower.
-    It costs the cube of the batch.
+    This is optimal transport within a batch: paths are straighter and the variance is lower. The
+    cost grows with the cube of the batch size.
 
-    Only noise and data that agree in all other leaves (a class, say) are paired: given the class,
-    the noise keeps its distribution. A condition that is different for every example leaves
-    nothing to permute.
+    Only noise and data that agree in all other leaves (a class, say) are paired, so the noise given
+    the class keeps its distribution. If such a leaf differs between all examples, nothing is
+    permuted.
 
-    Pairing within a batch is biased: the noise that belongs to an example depends on what else is
-    in the batch, and the field that is learnt is that of the plan averaged over batches. The bias
-    vanishes as the number of examples per class grows; with one per class the pairs are
-    independent. Source: Tong et al. (2024), Improving and generalizing flow-based generative
-    models with minibatch optimal transport; Pooladian et al. (2023), Multisample flow matching.
+    Pairing within a batch is biased: the noise of an example depends on the rest of the batch, and
+    the field learnt is that of the transport plan averaged over batches. The bias vanishes as the
+    number of examples per class grows; with one per class the pairs are independent. Source: Tong
+    et al. (2024), Improving and generalizing flow-based generative models with minibatch optimal
+    transport; Pooladian et al. (2023), Multisample flow matching.
 
     Args:
         noise: n configurations, on the leading axis.
-        data: n configurations of the same structure, whose leaves that are not floating point
-            are those of the noise in some order.
+        data: n configurations of the same structure. Its leaves that are not floating point are
+            those of the noise in some order.
 
     Returns:
         The noise in another order. Its leaves that are not floating point are those of the data.
-
-    Raises:
-        ValueError: other numbers of noise than of data, other structures. TypeError: no floating
-            leaf.
 
     >>> import jax.numpy as jnp
     >>> noise, data = jnp.array([[0.5], [2.0], [1.5]]), jnp.array([[2.0], [0.0], [1.0]])
     >>> optimal_coupling(noise, data).tolist()
     [[2.0], [0.5], [1.5]]
     """
-    from optax.assignment import hungarian_algorithm  # few who import objectives need it
+    from optax.assignment import hungarian_algorithm  # imported here: few objectives need it
 
     for name, tree in (("noise", noise), ("data", data)):
         num = _checks.leading_axis(name, tree)
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (noise, data)]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"noise must be of the shapes of data, {shapes[1]}, got {shapes[0]}: one a datum."
+            f"noise must have the shapes of data, {shapes[1]}, got {shapes[0]}: one per example."
         )
     noise, data = jax.tree.map(jnp.asarray, (noise, data))
     (x0, fixed, merge), (x1, given, _) = partition(noise), partition(data)
 
-    # Of the squared distances only the products depend on the order, and no shift changes that.
+    # Only the inner products in the squared distances depend on the order, before or after a shift.
     a, b = (
         x - jnp.mean(x, axis=0, keepdims=True)
         for x in jax.lax.stop_gradient((matrix(x0), matrix(x1)))

@@ -1,4 +1,4 @@
-r"""Contrastive divergence with the term that it leaves out: the chains depend on the parameters."""
+"""Contrastive divergence with the gradient through the ends of its chains."""
 
 import math
 
@@ -14,22 +14,20 @@ from ebm_jax.types import Array, Energy, MakeSampler, Objective, Position
 
 
 def nearest_neighbor_entropy(positions: Position) -> Array:
-    r"""Return the Kozachenko-Leonenko estimate of the entropy of samples, differentiable.
+    r"""Return the Kozachenko-Leonenko estimate of the entropy of samples.
 
-        H = d mean_i log r_i + log V_d + log(n - 1) + gamma
+    .. math:: H = d \operatorname{mean}_i \log r_i + \log V_d + \log(n - 1) + \gamma
 
-    with r_i the distance to the nearest other sample, V_d the volume of the unit ball in d
-    dimensions and gamma Euler's constant. Two equal samples make it -inf.
-    Source: Kozachenko and Leonenko (1987), Sample estimate of the entropy of a random vector.
+    with the distance :math:`r_i` to the nearest other sample, the volume :math:`V_d` of the unit
+    ball in d dimensions and Euler's constant :math:`\gamma`. It is differentiable; two equal
+    samples make it -inf. Source: Kozachenko and Leonenko (1987), Sample estimate of the entropy of
+    a random vector.
 
     Args:
-        positions: n >= 2 samples on the leading axis, of which the floating leaves count.
+        positions: n >= 2 samples on the leading axis; only floating-point leaves are used.
 
     Returns:
         The entropy in nats, ().
-
-    Raises:
-        ValueError: fewer than two samples, no common leading axis. TypeError: no floating leaf.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jax.random.normal(jax.random.key(0), (2000, 1))
@@ -59,30 +57,31 @@ def improved_contrastive_divergence(
     entropy_weight: ArrayLike = 1.0,
     energy_penalty: float = 0.0,
 ) -> Objective:
-    r"""Return CD-k with the gradient through where its chains end.
+    r"""Return CD-k with the gradient through the ends of its chains.
 
-        L = mean E(x+) - mean E(x-) + mean E_const(x-(params)) - w H(x-(params))
+    .. math:: L = \operatorname{mean} E(x^+) - \operatorname{mean} E(x^-)
+        + \operatorname{mean} \bar E(x^-(\theta)) - w H(x^-(\theta))
 
-    The second half is the divergence KL(q_params || exp(-E)/Z) of the chains' ends, whose gradient
-    contrastive divergence neglects; it is taken through the last steps, and the entropy estimated
-    by ``nearest_neighbor_entropy``.
-    Source: Du et al. (2021), Improved contrastive divergence training of energy-based models.
+    where :math:`\bar E` is the energy with constant parameters and :math:`x^-(\theta)` are the ends
+    of the chains as functions of the parameters. The last two terms are the divergence of the
+    chains' ends from :math:`\exp(-E)/Z`, whose gradient contrastive divergence neglects. Their
+    gradient flows through the last steps, and ``nearest_neighbor_entropy`` estimates H. Source: Du
+    et al. (2021), Improved contrastive divergence training of energy-based models.
 
     Args:
-        energy: (params, x) -> ().
-        make_sampler: energy -> ``Sampler``, whose step is differentiable in the parameters:
-            ``samplers.ula``, ``samplers.baoab``; no sampler that accepts and rejects.
-        num_steps: k >= 1.
-        last_steps: through how many of them the gradient is taken, from 1 to k.
-        entropy_weight: w >= 0.
-        energy_penalty: a >= 0, as in ``contrastive_divergence``.
+        energy: function (params, x) -> () of one configuration.
+        make_sampler: function from an energy to a ``Sampler`` whose step is differentiable in the
+            parameters: ``samplers.ula`` or ``samplers.baoab``, but no sampler that accepts and
+            rejects.
+        num_steps: number of steps k >= 1.
+        last_steps: number of last steps, from 1 to k, that the gradient flows through.
+        entropy_weight: weight :math:`w \ge 0` of the entropy.
+        energy_penalty: weight :math:`a \ge 0`, in 1/energy, of the squared energies, as in
+            ``contrastive_divergence``.
 
     Returns:
-        An ``Objective`` without state, of batches x; metrics also those of the objectives with
+        An ``Objective`` without state, of batches x. Metrics are those of the objectives with
         sampled negatives, ``divergence`` and ``entropy``.
-
-    Raises:
-        ValueError: last_steps outside [1, num_steps], a weight or penalty that is negative.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers

@@ -1,4 +1,4 @@
-r"""Objectives that need no samples: losses over finite candidates, and exact maximum likelihood."""
+"""Objectives that need no samples: candidate losses and exact likelihood."""
 
 from collections.abc import Callable
 
@@ -12,20 +12,20 @@ from ebm_jax.types import Array, Energy, Objective, Position
 def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], Array]) -> Objective:
     r"""Return the mean over a batch of a loss over the candidates y.
 
-        L(params) = mean_i loss(F(x_i, .), y_i)
+    .. math:: L = \operatorname{mean}_i \, \text{loss}(F(x_i, \cdot), y_i)
 
     Args:
-        joint: (params, x) -> (n,), the energy of every y.
-        loss: (energies (batch, n), labels (batch,)) -> (batch,): ``losses.nll``, or a pairwise
-            loss on ``losses.most_offending``.
+        joint: function (params, x) -> (n,), the energies of all y.
+        loss: function of energies (batch, n) and labels (batch,) to (batch,): ``losses.nll``, or a
+            pairwise loss with ``losses.over_candidates``.
 
     Returns:
-        An ``Objective`` without state, of batches (x, label); metrics ``loss``,
-        ``energy_right`` and ``energy_gap``, the most offending wrong energy minus the right one.
+        An ``Objective`` without state, of batches (x, label); metrics ``loss``, ``energy_right``
+        and ``energy_gap``, the most offending wrong energy minus the right one.
 
     Raises:
-        TypeError: integer energies, batches that are not pairs, labels that are not integers, a
-            non-callable argument. ValueError: other shapes, labels out of range.
+        TypeError: if a batch is not a pair, or labels are not integers.
+        ValueError: if shapes do not fit, or labels are out of range.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import losses
@@ -45,7 +45,7 @@ def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], A
         each = _checks.floating("What loss returns", loss(energies, label))
         if each.shape != label.shape:
             raise ValueError(
-                f"loss must return one number an example, {label.shape}, it returned {each.shape}."
+                f"loss must return one number per example, {label.shape}, it returned {each.shape}."
             )
         value = jnp.mean(each)
         right = jnp.take_along_axis(energies, label[:, None], axis=1)[:, 0]
@@ -63,7 +63,7 @@ def _joint_energies(joint: Callable[[Array], Array], batch) -> tuple[Array, Arra
     energies = _checks.floating("What joint returns", jax.vmap(joint)(x))
     if energies.ndim != 2:
         raise ValueError(
-            f"joint must return one energy a class, (n,), it returned {energies.shape[1:]}."
+            f"joint must return one energy per class, (n,), it returned {energies.shape[1:]}."
         )
     _checks.labels(label, energies)
     return energies, jnp.asarray(label)
@@ -72,26 +72,23 @@ def _joint_energies(joint: Callable[[Array], Array], batch) -> tuple[Array, Arra
 def maximum_likelihood(
     energy: Energy, states: Position, *, beta=1.0, log_weights=None
 ) -> Objective:
-    r"""Return the exact negative log-likelihood over a finite set of states, divided by beta.
+    r"""Return the exact negative log-likelihood over a finite set of states.
 
-        L(params) = mean_i E(x_i) + 1/beta log sum_s w_s exp(-beta E(s))
+    .. math:: L = \operatorname{mean}_i E(x_i)
+        + \frac{1}{\beta} \log \sum_s w_s \exp(-\beta E(s))
 
-    On a grid with log cell volumes as ``log_weights`` it is the likelihood of a density.
+    It is divided by beta. On a grid with log cell volumes as ``log_weights`` it is the likelihood
+    of a density.
 
     Args:
-        energy: (params, x) -> ().
-        states: every state there is, on the leading axis.
-        beta: inverse temperature > 0.
-        log_weights: log w_s, (number of states,); None for w = 1.
+        energy: function (params, x) -> () of one configuration.
+        states: all states, on the leading axis.
+        beta: inverse temperature :math:`\beta > 0`, finite, one number.
+        log_weights: :math:`\log w_s`, (number of states,); None for :math:`w_s = 1`.
 
     Returns:
         An ``Objective`` without state, of batches x; metrics ``loss``, ``energy_positive``,
         ``energy_negative`` (the model's expectation) and ``energy_gap``, their difference.
-
-    Raises:
-        ValueError: a beta that is not finite and > 0, log-weights of another shape, states or
-            batches without a common leading axis, an energy that is not a scalar. TypeError: an
-            integer energy, a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = maximum_likelihood(lambda params, x: params * x, jnp.array([0.0, 1.0]))
@@ -129,22 +126,18 @@ def maximum_likelihood(
 
 
 def push_down(energy: Energy) -> Objective:
-    r"""Return the mean energy of the batch: right answers alone, and nothing pushed up.
+    r"""Return the mean energy of the batch, without a contrast.
 
-        L(params) = mean_i E(x_i)
+    .. math:: L = \operatorname{mean}_i E(x_i)
 
-    It trains an energy whose volume of low energy is limited by something else, its capacity or
-    a latent variable; any other it makes flat. Source: LeCun et al. (2006), eq. 6.
+    Use it only for an energy whose volume of low energy is limited by its capacity or by a latent
+    variable; any other energy becomes constant. Source: LeCun et al. (2006), eq. 6.
 
     Args:
-        energy: (params, x) -> ().
+        energy: function (params, x) -> () of one configuration.
 
     Returns:
         An ``Objective`` without state, of batches x; metric ``loss``.
-
-    Raises:
-        ValueError: batches without a common leading axis, an energy that is not a scalar.
-            TypeError: an integer energy, a non-callable argument.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = push_down(lambda params, x: params * x)

@@ -1,17 +1,13 @@
-r"""Noise-contrastive estimation: the energy learns to tell data from noise of known density.
+"""Noise-contrastive estimation: distinguish data from noise with a known density.
 
-What the forms share:
+The objectives take batches x on the leading axis. Negatives are constants, converted to the dtypes
+of the batch. Metrics are ``loss``, ``energy_positive``, ``energy_negative`` and ``energy_gap``,
+their difference. The density of the noise must be positive wherever there are data; the closer the
+noise is to the data, the better the estimate.
 
-* ``energy``: (params, x) -> ().
-* ``noise``: a ``Distribution``. Its density must be positive wherever there are data; the closer
-  it is to the data, the better the estimate.
-* ``num_negatives``: for each example, >= 1.
-* batches x, on the leading axis. Negatives are constants, of the batch's types.
-* metrics ``loss``, ``energy_positive``, ``energy_negative`` and ``energy_gap``, their difference.
-
-Refused: ValueError for num_negatives < 1, batches without a common leading axis, negatives of
-other shapes; TypeError for a noise without sample or log_prob, batches of integers where the noise
-is floating point, integer energies, a non-callable argument.
+The objectives raise ValueError for num_negatives < 1 and negatives of other shapes than the data,
+and TypeError for noise without ``sample`` or ``log_prob`` and for batches of integers with
+floating-point noise.
 """
 
 import jax
@@ -87,29 +83,27 @@ def _contrast(
 
 
 def binary_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -> Objective:
-    r"""Return the logistic loss of telling data from noise.
+    r"""Return the logistic loss of classifying data against noise.
 
-        L(params) = mean_i softplus(-G(x_i)) + sum_j softplus(G(y_ij)),   y_ij ~ q, j = 1 ... v
-        G(x) = -E(x) - log q(x) - log v
+    .. math:: L &= \operatorname{mean}_i \Big[ \operatorname{softplus}(-G(x_i))
+        + \sum_{j=1}^\nu \operatorname{softplus}(G(y_{ij})) \Big], \quad y_{ij} \sim q \\
+        G(x) &= -E(x) - \log q(x) - \log \nu
 
-    Its optimum over all functions E is -log p, normalised: the energy needs a free additive
-    constant, which learns log Z. Where it has none, give it one, a parameter c:
-    ``lambda p, x: energy(p["energy"], x) + p["c"]``. At exp(-E) = p = q, v = 1, it is 2 log 2. As v
-    grows its gradient becomes that of the likelihood.
-    Source: Gutmann and Hyvarinen (2012), Noise-contrastive estimation of unnormalized statistical
-    models, with applications to natural image statistics.
+    The optimum over all functions E is :math:`-\log p`, normalised. The energy therefore needs a
+    free additive constant, which learns log Z; if it has none, add a parameter c: ``lambda p, x:
+    energy(p["energy"], x) + p["c"]``. For :math:`\exp(-E) = p = q` and :math:`\nu = 1`, L is 2 log
+    2. As :math:`\nu` grows, the gradient tends to that of the likelihood. Source: Gutmann and
+    Hyvarinen (2012), Noise-contrastive estimation of unnormalized statistical models, with
+    applications to natural image statistics.
 
     Args:
-        energy: (params, x) -> ().
-        noise: q.
-        num_negatives: v, for each example.
+        energy: function (params, x) -> () of one configuration.
+        noise: the noise distribution q, a ``Distribution``.
+        num_negatives: number :math:`\nu \ge 1` of noise samples per example.
 
     Returns:
-        An ``Objective`` without state; metrics also ``accuracy``, the share of data and noise told
-        apart: near 1 the noise teaches nothing.
-
-    Raises:
-        ValueError: as the module says.
+        An ``Objective`` without state. The metric ``accuracy`` is the fraction of data and noise
+        classified correctly: if it is near 1, the noise is too easy to distinguish.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import energies
@@ -141,28 +135,26 @@ def binary_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -
 
 
 def ranking_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -> Objective:
-    r"""Return the loss of finding the example among its negatives: InfoNCE with log q known.
+    r"""Return the loss of identifying the example among its negatives.
 
-        L(params) = mean_i log(1 + sum_j exp(G(y_ij) - G(x_i))),   y_ij ~ q, j = 1 ... K
-        G(x) = -E(x) - log q(x)
+    .. math:: L &= \operatorname{mean}_i \log\Big( 1 + \sum_{j=1}^K \exp(G(y_{ij}) - G(x_i)) \Big),
+        \quad y_{ij} \sim q \\
+        G(x) &= -E(x) - \log q(x)
 
-    A constant in the energy cancels: there is no log Z to learn. At exp(-E) = p = q up to a factor
-    it is log(1 + K). As K grows its gradient becomes that of the likelihood.
-    Source: Ma and Collins (2018), Noise contrastive estimation and negative sampling for
-    conditional models; van den Oord et al. (2018), Representation learning with contrastive
-    predictive coding.
+    This is InfoNCE with a known density of the negatives. A constant in the energy cancels, so log
+    Z is not learnt. If :math:`\exp(-E)` is proportional to :math:`p = q`, L is log(1 + K). As K
+    grows, the gradient tends to that of the likelihood. Source: Ma and Collins (2018), Noise
+    contrastive estimation and negative sampling for conditional models; van den Oord et al. (2018),
+    Representation learning with contrastive predictive coding.
 
     Args:
-        energy: (params, x) -> ().
-        noise: q.
-        num_negatives: K, for each example.
+        energy: function (params, x) -> () of one configuration.
+        noise: the noise distribution q, a ``Distribution``.
+        num_negatives: number K >= 1 of noise samples per example.
 
     Returns:
-        An ``Objective`` without state; metrics also ``accuracy``, the share of examples that rank
-        before all their negatives.
-
-    Raises:
-        ValueError: as the module says.
+        An ``Objective`` without state. The metric ``accuracy`` is the fraction of examples that
+        rank before all their negatives.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import distributions
@@ -187,27 +179,24 @@ def ranking_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) 
 
 
 def conditional_nce(energy: Energy, perturb: Perturbation, *, num_negatives: int = 1) -> Objective:
-    r"""Return the logistic loss of telling an example from its perturbed copies.
+    r"""Return the logistic loss of classifying examples against perturbed copies.
 
-        L(params) = mean_ij 2 softplus(E(x_i) - E(y_ij)),   y_ij = perturb(x_i)
+    .. math:: L = \operatorname{mean}_{ij} 2 \operatorname{softplus}(E(x_i) - E(y_{ij})),
+        \qquad y_{ij} = \text{perturb}(x_i)
 
-    The perturbation is a kernel that is symmetric, q(y|x) = q(x|y), so that its density cancels,
-    as does a constant in the energy. A flat energy gives 2 log 2. With noise of a variance
-    t -> 0, (L - 2 log 2) 2/t becomes ``score_matching``.
-    Source: Ceylan and Gutmann (2018), Conditional noise-contrastive estimation of unnormalised
-    models.
+    The perturbation kernel must be symmetric, q(y|x) = q(x|y), so that its density cancels. A
+    constant in the energy cancels too. A constant energy gives 2 log 2. For Gaussian noise with
+    variance :math:`t \to 0`, :math:`(L - 2 \log 2) \, 2/t` tends to ``score_matching``. Source:
+    Ceylan and Gutmann (2018), Conditional noise-contrastive estimation of unnormalised models.
 
     Args:
-        energy: (params, x) -> ().
-        perturb: (key, positions) -> positions: ``gaussian_perturbation``,
+        energy: function (params, x) -> () of one configuration.
+        perturb: function (key, positions) -> positions: ``gaussian_perturbation``,
             ``bernoulli_perturbation``, ``grid_perturbation``, or your own.
-        num_negatives: for each example.
+        num_negatives: number of perturbed copies per example, >= 1.
 
     Returns:
         An ``Objective`` without state.
-
-    Raises:
-        ValueError: as the module says.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.objectives import gaussian_perturbation

@@ -1,4 +1,4 @@
-r"""Regularisers as objectives, to be added to others with ``weighted_sum``."""
+"""Regularisers as objectives, to add to others with ``weighted_sum``."""
 
 import jax.numpy as jnp
 
@@ -10,24 +10,21 @@ from ebm_jax.types import Energy, Objective
 def gradient_penalty(energy: Energy) -> Objective:
     r"""Return the mean squared gradient of the energy over the points of the batch.
 
-        L(params) = mean_i |grad_x E(x_i)|^2
+    .. math:: L = \operatorname{mean}_i \lVert \nabla_x E(x_i) \rVert^2
 
-    It bounds how sharp maximum likelihood makes an energy: with data without spread the
-    curvature of E = k x^2 / 2 grows for ever under the likelihood alone, and stops at
-    k = 1 / (2 sqrt(a beta m)) with a times this penalty over points of mean square m. Where the
-    points lie is a choice: the data alone do not do, the gradient may vanish there.
-    Source: Gulrajani et al. (2017), Improved training of Wasserstein GANs, with target 0 instead
-    of 1, as in Mescheder et al. (2018), Which training methods for GANs do actually converge?
+    It bounds how sharp maximum likelihood makes an energy: for data without spread, the curvature
+    of :math:`E = k x^2 / 2` grows without bound under the likelihood alone. With a times this
+    penalty over points of mean square m it stops at :math:`k = 1 / (2 \sqrt{a \beta m})`. Do not
+    use only the data as points, since the gradient may vanish there. Source: Gulrajani et al.
+    (2017), Improved training of Wasserstein GANs, with target 0 instead of 1, as in Mescheder et
+    al. (2018), Which training methods for GANs do actually converge?
 
     Args:
-        energy: (params, x) -> ().
+        energy: function (params, x) -> () of one configuration.
 
     Returns:
-        An ``Objective`` without state, of batches x on the leading axis; metric ``loss``.
-
-    Raises:
-        ValueError: batches without a common leading axis, an energy that is not a scalar.
-            TypeError: batches without a floating leaf, an integer energy, a non-callable argument.
+        An ``Objective`` without state, of batches x on the leading axis with a floating-point leaf;
+        metric ``loss``.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = gradient_penalty(lambda params, x: params * jnp.sum(x**2) / 2)

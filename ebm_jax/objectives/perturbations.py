@@ -1,4 +1,4 @@
-"""Perturbations of data by symmetric kernels: Gaussian noise and flips of bits."""
+"""Perturbations of data by symmetric kernels: Gaussian noise and bit flips."""
 
 from collections.abc import Callable
 
@@ -16,16 +16,15 @@ Perturbation = Callable[[Key, Position], Position]
 
 
 def gaussian_perturbation(variance: ArrayLike) -> Perturbation:
-    r"""Return x + sqrt(t) xi, of the floating leaves; the others stay.
+    r"""Return a perturbation that adds Gaussian noise to the floating-point leaves.
+
+    .. math:: x + \sqrt{t} \, \xi, \qquad \xi \sim N(0, I)
 
     Args:
-        variance: t > 0, of one step, in x^2.
+        variance: variance t > 0 of the noise, finite, in units of :math:`x^2`.
 
     Returns:
-        (key, positions) -> positions, the configurations on the leading axis.
-
-    Raises:
-        ValueError: a variance that is not finite and > 0.
+        A function (key, positions) -> positions, with the configurations on the leading axis.
 
     >>> import jax, jax.numpy as jnp
     >>> gaussian_perturbation(0.1)(jax.random.key(0), jnp.zeros((5, 2))).shape
@@ -44,17 +43,18 @@ def gaussian_perturbation(variance: ArrayLike) -> Perturbation:
 
 
 def bernoulli_perturbation(probability: ArrayLike) -> Perturbation:
-    r"""Return the flip of every bit with a probability of its own, of boolean and 0/1 leaves.
+    """Return a perturbation that flips every bit with the same probability.
 
     Args:
-        probability: of a flip, in (0, 1).
+        probability: probability of a flip, in (0, 1).
 
     Returns:
-        (key, positions) -> positions, the configurations on the leading axis.
+        A function (key, positions) -> positions, with the configurations on the leading axis. It
+        flips boolean leaves and integer leaves of 0 and 1.
 
     Raises:
-        ValueError: a probability outside (0, 1), a variable that is neither 0 nor 1.
-        TypeError: no integer or boolean leaf.
+        TypeError: if positions have no integer or boolean leaf.
+        ValueError: if probability is outside (0, 1), or a variable is neither 0 nor 1.
 
     >>> import jax, jax.numpy as jnp
     >>> bernoulli_perturbation(0.5)(jax.random.key(0), jnp.zeros((5, 2), bool)).dtype
@@ -70,13 +70,13 @@ def bernoulli_perturbation(probability: ArrayLike) -> Perturbation:
 
 
 def grid_perturbation() -> Perturbation:
-    r"""Return the flip of one bit of every configuration, each equally likely.
+    """Return a perturbation that flips one bit, chosen uniformly.
 
-    The smallest neighbourhood there is: perturbed twice, a configuration differs from the data in
-    two bits or in none.
+    It has the smallest possible neighbourhood: perturbed twice, a configuration differs from the
+    data in two bits or in none.
 
     Returns:
-        (key, positions) -> positions, the configurations on the leading axis.
+        A function (key, positions) -> positions, with the configurations on the leading axis.
 
     >>> import jax, jax.numpy as jnp
     >>> grid_perturbation()(jax.random.key(0), jnp.zeros((5, 3), int)).sum(1).tolist()
@@ -94,7 +94,7 @@ def grid_perturbation() -> Perturbation:
 
 
 def _flipped(positions: Position, which: Callable[[jax.Array], jax.Array]) -> Position:
-    """Return binary positions with the bits flipped that ``which`` says, (n, bits)."""
+    """Return binary positions with the bits flipped that ``which`` selects."""
     bits = np.arange(2)
     _discrete.check_position(positions, bits)
     found = _discrete.variables(jax.tree.map(jnp.asarray, positions), bits)

@@ -1,4 +1,4 @@
-r"""The likelihood of data given the noisy data: recovery likelihood, with sampled negatives."""
+"""Recovery likelihood: the likelihood of data given noisy data, from samples."""
 
 import jax
 import jax.numpy as jnp
@@ -18,31 +18,29 @@ def recovery_likelihood(
     sigma: ArrayLike,
     num_steps: int,
 ) -> Objective:
-    r"""Return contrastive divergence on the data given what is left of them under noise.
+    r"""Return contrastive divergence on data given noisy data.
 
-        L = mean E(x) - mean E(y),   y_i ~ exp(-E(y) - |x~_i - y|^2 / (2 sigma^2))
-        x~_i = x_i + sigma xi_i
+    .. math:: L &= \operatorname{mean} E(x) - \operatorname{mean} E(y), \qquad
+        \tilde x_i = x_i + \sigma \xi_i \\
+        y_i &\sim \exp\left( -E(y) - \lVert \tilde x_i - y \rVert^2 / (2 \sigma^2) \right)
 
-    The conditional distribution has one mode where the model's own has many: few steps reach it.
-    The chains start at x~. With sigma large it is maximum likelihood.
-    Source: Gao et al. (2021), Learning energy-based models by diffusion recovery likelihood;
-    Bengio et al. (2013), Generalized denoising auto-encoders as generative models.
+    The conditional distribution has fewer modes than the model, so short chains reach it. They
+    start at :math:`\tilde x`. For large :math:`\sigma` this is maximum likelihood. Source: Gao et
+    al. (2021), Learning energy-based models by diffusion recovery likelihood; Bengio et al. (2013),
+    Generalized denoising auto-encoders as generative models.
 
     Args:
-        energy: (params, x) -> ().
-        make_sampler: energy -> ``Sampler``: ``functools.partial(samplers.ula, step_size=0.01)``.
-            The energy is the conditional one; its positions are pairs (y, index of the chain),
-            of which the sampler moves the floating leaves.
-        sigma: standard deviation of the noise, > 0, in units of x.
-        num_steps: steps of the chains, >= 1.
+        energy: function (params, x) -> () of one configuration.
+        make_sampler: function from an energy to a ``Sampler``, such as
+            ``functools.partial(samplers.ula, step_size=0.01)``. It gets the conditional energy,
+            whose positions are pairs (y, index of the chain); the sampler moves the floating-point
+            leaves.
+        sigma: standard deviation :math:`\sigma > 0` of the noise, finite, in units of x.
+        num_steps: number of steps of the chains, >= 1.
 
     Returns:
-        An ``Objective`` without state, of batches x whose floating leaves get the noise; metrics
-        as those of the objectives with sampled negatives.
-
-    Raises:
-        ValueError: a sigma that is not finite and > 0, num_steps < 1. TypeError: batches without a
-            floating leaf, a non-callable argument, one that makes no sampler.
+        An ``Objective`` without state, of batches x; their floating-point leaves get the noise.
+        Metrics are those of the objectives with sampled negatives.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers

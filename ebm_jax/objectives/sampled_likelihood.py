@@ -1,30 +1,33 @@
-r"""Maximum likelihood with sampled negatives: CD-k, persistent chains, short runs from noise.
+r"""Maximum likelihood with sampled negatives: CD-k, persistent chains, short runs.
 
-    grad L = E_data[grad E(x)] - E_chains[grad E(x)]
+.. math:: \nabla L = \mathbb{E}_\text{data}[\nabla E(x)] - \mathbb{E}_\text{chains}[\nabla E(x)]
 
-All three minimise ``mean E(x+) - mean E(stop_gradient(x-))``, whose gradient this is, and differ
-only in where the chains start. The value itself is not a likelihood: watch the energy gap.
+All three minimise :math:`\operatorname{mean} E(x^+) - \operatorname{mean} E(x^-)` with constant
+samples :math:`x^-`, whose gradient this is, and differ in where the chains start. The value of the
+loss is not a likelihood: monitor ``energy_gap`` instead.
 
-What they share:
+They share these arguments:
 
-* ``energy``: (params, x) -> ().
-* ``make_sampler``: energy -> ``Sampler``, a sampler constructor whose other options are bound:
-  ``functools.partial(samplers.ula, step_size=0.01)``. It is called with
-  ``jax.tree_util.Partial(energy, params)``, so that a sampler that needs the parameters finds them:
-  ``lambda energy: samplers.rbm_gibbs(*energy.args)``. Vmapped blackjax kernels fit too. No gradient
-  flows through it.
-* ``energy_penalty``: a >= 0, in 1/energy, of a (mean E(x+)^2 + mean E(x-)^2), which keeps the level
-  of the energies near zero (Du and Mordatch 2019).
-* batches x, on the leading axis; metrics ``loss``, ``energy_positive``, ``energy_negative``,
-  ``energy_gap``, the means of the sampler's info (its energy as ``chain_energy``),
-  ``chains_nonfinite``, and ``chains_ready``, the fraction of the chains that count.
+* ``energy``: function (params, x) -> () of one configuration.
+* ``make_sampler``: function from an energy to a ``Sampler``: a sampler constructor with bound
+  options, such as ``functools.partial(samplers.ula, step_size=0.01)``. It is called with
+  ``jax.tree_util.Partial(energy, params)``, whose ``args`` hold the parameters:
+  ``lambda energy: samplers.rbm_gibbs(*energy.args)``. Vmapped kernels of blackjax also work. No
+  gradient flows through the sampler.
+* ``energy_penalty``: weight :math:`a \ge 0`, in 1/energy, of
+  :math:`a (\operatorname{mean} E(x^+)^2 + \operatorname{mean} E(x^-)^2)`, which keeps energies near
+  zero (Du and Mordatch 2019).
 
-A chain that turns non-finite is left out of the loss and counted; a persistent one restarts the
-next time it is drawn. When none is left the loss is NaN, which training skips and counts.
+Batches x have the examples on the leading axis. Metrics are ``loss``, ``energy_positive``,
+``energy_negative``, ``energy_gap``, the means of the sampler's info (its energy as
+``chain_energy``), ``chains_nonfinite``, and ``chains_ready``, the fraction of chains that count.
 
-Refused: TypeError for integers where the chains are floats (images that are to be scaled), an
-integer energy, a non-callable argument, one that makes no sampler; ValueError for batches without a
-common leading axis or of another structure than the chains, an energy that is not a scalar.
+Chains that become non-finite are excluded from the loss and counted; persistent ones restart when
+they are next drawn. If no chain is left, the loss is NaN, and training skips the update.
+
+The objectives raise TypeError for integer batches with floating-point chains (scale images to
+floats) and if make_sampler does not return a sampler, and ValueError for options out of range and
+for batches with another structure than the chains.
 """
 
 import functools
@@ -59,8 +62,8 @@ class PersistentState(NamedTuple):
     """The sampler's state for all persistent chains, and the age of each chain.
 
     Attributes:
-        chains: the sampler's state; ``chains.position`` has the chains on the leading axis.
-        age: how often each chain was drawn since its last restart, (buffer_size,).
+        chains: state of the sampler; ``chains.position`` has the chains on the leading axis.
+        age: number of draws of each chain since its last restart, (buffer_size,).
     """
 
     chains: Any
@@ -95,24 +98,22 @@ def contrastive_divergence(
     num_steps: int,
     energy_penalty: float = 0.0,
 ) -> Objective:
-    r"""Return CD-k: the chains start at the batch and make k steps.
+    r"""Return contrastive divergence, CD-k, with chains of k steps from the batch.
 
-        L = mean E(x+) - mean E(x-) + a (mean E(x+)^2 + mean E(x-)^2)
+    .. math:: L = \operatorname{mean} E(x^+) - \operatorname{mean} E(x^-)
+        + a \left( \operatorname{mean} E(x^+)^2 + \operatorname{mean} E(x^-)^2 \right)
 
     Source: Hinton (2002), Training products of experts by minimizing contrastive divergence,
     Neural Computation 14(8).
 
     Args:
-        energy: (params, x) -> ().
-        make_sampler: energy -> ``Sampler``.
-        num_steps: k >= 1.
-        energy_penalty: a.
+        energy: function (params, x) -> () of one configuration.
+        make_sampler: function from an energy to a ``Sampler``.
+        num_steps: number of steps k >= 1.
+        energy_penalty: weight :math:`a \ge 0` of the squared energies, in 1/energy.
 
     Returns:
         An ``Objective`` without state.
-
-    Raises:
-        ValueError: num_steps < 1, a negative penalty.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -144,28 +145,26 @@ def short_run(
     initial: Distribution | Initial,
     energy_penalty: float = 0.0,
 ) -> Objective:
-    r"""Return the short-run objective: fresh chains from noise at every update.
+    r"""Return the short-run objective, with new chains from noise at every update.
 
-        L = mean E(x+) - mean E(x-) + a (mean E(x+)^2 + mean E(x-)^2)
+    .. math:: L = \operatorname{mean} E(x^+) - \operatorname{mean} E(x^-)
+        + a \left( \operatorname{mean} E(x^+)^2 + \operatorname{mean} E(x^-)^2 \right)
 
-    The chains do not reach the Gibbs distribution: what is learnt is the short run itself.
+    The chains do not reach the Gibbs distribution: the model learnt is the short run itself.
     Source: Nijkamp et al. (2019), Learning non-convergent non-persistent short-run MCMC.
 
     Args:
-        energy: (params, x) -> ().
-        make_sampler: energy -> ``Sampler``.
-        num_steps: length of the runs, >= 1.
-        num_chains: chains a step, >= 1.
+        energy: function (params, x) -> () of one configuration.
+        make_sampler: function from an energy to a ``Sampler``.
+        num_steps: number of steps of each run, >= 1.
+        num_chains: number of chains per update, >= 1.
         initial: where chains start: a ``Distribution``, or a function (params, key, indices (n,))
-            -> n positions on the leading axis. The indices are those of the chains; use them where
-            a chain has a class of its own.
-        energy_penalty: a.
+            that returns n positions on the leading axis. The indices are those of the chains; use
+            them if each chain has its own class.
+        energy_penalty: weight :math:`a \ge 0` of the squared energies, in 1/energy.
 
     Returns:
         An ``Objective`` without state.
-
-    Raises:
-        ValueError: num_steps < 1, num_chains < 1, a negative penalty.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import distributions, samplers
@@ -206,41 +205,41 @@ def persistent(
     groups: int = 1,
     energy_penalty: float = 0.0,
 ) -> Objective:
-    r"""Return persistent contrastive divergence (PCD), with a replay buffer of chains.
+    r"""Return persistent contrastive divergence (PCD) with a replay buffer of chains.
 
-        L = mean E(x+) - mean E(x-) + a (mean E(x+)^2 + mean E(x-)^2)
+    .. math:: L = \operatorname{mean} E(x^+) - \operatorname{mean} E(x^-)
+        + a \left( \operatorname{mean} E(x^+)^2 + \operatorname{mean} E(x^-)^2 \right)
 
-    Each update draws ``num_chains`` different chains from the ``buffer_size`` in the buffer,
+    Each update draws ``num_chains`` different chains from the ``buffer_size`` chains in the buffer,
     restarts a fraction of them, runs them, and writes them back. The buffer keeps the whole state
-    of the sampler: replicas, velocities, and the step count, which all chains share.
-    Source: Tieleman (2008), Training restricted Boltzmann machines using approximations to the
-    likelihood gradient; restarts from Du and Mordatch (2019).
+    of the sampler: replicas, velocities, and the step count, which all chains share. Source:
+    Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood
+    gradient; restarts from Du and Mordatch (2019).
 
     Args:
-        energy: (params, x) -> ().
-        make_sampler: energy -> ``Sampler``.
-        num_steps: steps of the chains between two updates, >= 1.
-        num_chains: chains to run at each update, from 1 to buffer_size.
+        energy: function (params, x) -> () of one configuration.
+        make_sampler: function from an energy to a ``Sampler``.
+        num_steps: number of steps of the chains between two updates, >= 1.
+        num_chains: number of chains to run at each update, from 1 to buffer_size.
         initial: where chains start and restart: a ``Distribution``, or a function (params, key,
-            indices (n,)) -> n positions on the leading axis. The indices are those of the chains
-            in the buffer. Let a chain's class depend on its index alone: the proportions of the
-            classes then stay constant. The chains stay on the devices that the first positions
-            are on.
-        buffer_size: number of persistent chains; ``num_chains`` if not given.
+            indices (n,)) that returns n positions on the leading axis. The indices are those of the
+            chains in the buffer. Let the class of a chain depend only on its index, so that the
+            proportions of the classes stay constant. Chains stay on the devices of the first
+            positions.
+        buffer_size: number of persistent chains; ``num_chains`` by default.
         restart_fraction: probability in [0, 1] that a drawn chain restarts.
-        burn_in: how many draws a restarted chain makes before it counts as a negative, >= 0:
-            until then it has not forgotten its start. The first chains count at once.
-        groups: number of blocks of neighbouring chains in the buffer that equally many are drawn
-            from. With a multiple of the number of devices that hold the buffer, every chain stays
-            on its device.
-        energy_penalty: a.
+        burn_in: number of draws, >= 0, after which a restarted chain counts as a negative: before
+            that it depends on its start. The first chains count at once.
+        groups: number of blocks of neighbouring chains in the buffer; the same number of chains is
+            drawn from each. With a multiple of the number of devices that hold the buffer, chains
+            stay on their device.
+        energy_penalty: weight :math:`a \ge 0` of the squared energies, in 1/energy.
 
     Returns:
-        An ``Objective`` whose state is a ``PersistentState``; metrics also ``chains_restarted``.
+        An ``Objective`` whose state is a ``PersistentState``. Metrics include ``chains_restarted``.
 
     Raises:
-        ValueError: num_steps < 1, num_chains outside [1, buffer_size], a fraction outside [0, 1],
-            a negative burn-in or penalty, restarts so frequent that no chain gets to count.
+        ValueError: if options are out of range, or restarts are so frequent that no chain counts.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import distributions, samplers
@@ -278,7 +277,7 @@ def persistent(
         indices, (drawn, age) = replay_buffer.draw(
             draw_key, state, num_chains, axes=axes, groups=groups
         )
-        # All that depends on the energy is computed by ``refresh``, for old and new together.
+        # ``refresh`` computes what depends on the energy, for old and new chains together.
         fresh = sampler.init(_initial(initial, frozen, fresh_key, indices))
         start, restarted = replay_buffer.restart(
             restart_key, drawn, fresh, restart_fraction, axes=chain_axes
@@ -299,7 +298,7 @@ def persistent(
 
 
 def _check_restarts(num_chains: int, restart_fraction: float, burn_in: int) -> None:
-    """Reject restarts so frequent that no chain gets to count."""
+    """Reject restarts so frequent that no chain counts."""
     _checks.fraction("restart_fraction", restart_fraction)
     _checks.scalar("restart_fraction", restart_fraction)
     _checks.count("burn_in", burn_in, 0)
@@ -313,7 +312,7 @@ def _check_restarts(num_chains: int, restart_fraction: float, burn_in: int) -> N
 
 
 def _start(sampler: Sampler, position: Position, block: int) -> PyTree:
-    """Return ``sampler.init(position)``, in blocks: never all chains in memory at once."""
+    """Return ``sampler.init(position)``, computed in blocks to limit memory."""
 
     def one(x: Position) -> Any:
         return sampler.init(jax.tree.map(lambda leaf: leaf[None], x))

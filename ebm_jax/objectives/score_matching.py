@@ -1,21 +1,17 @@
-r"""Score matching: the slope of the energy fitted to the slope of the data's log-density.
+r"""Score matching: the gradient of the energy fitted to the score of the data.
 
-    J(params) = mean_i |grad E(x_i)|^2 / 2 - tr Hess E(x_i)
+.. math:: J = \operatorname{mean}_i \tfrac{1}{2} \lVert \nabla E(x_i) \rVert^2
+    - \operatorname{tr} \nabla^2 E(x_i)
 
-The score of the model is -grad E: its target is exp(-E), beta = 1. J is, up to a constant, half
-the mean square of the difference to the score of the data's density, so that no partition function
-is needed; nor does it see what lies between modes. On a Gaussian it is maximum likelihood. The
-energy needs three derivatives, so smooth activations: a ReLU network has no Hessian.
+The score of the model is :math:`-\nabla E`, for the target :math:`\exp(-E)`. Up to a constant, J is
+half the mean squared difference to the score of the data's density, so it needs no partition
+function. It does not determine the weights of separate modes. On a Gaussian it is maximum
+likelihood. The energy needs three derivatives, so use smooth activations: a ReLU network has no
+Hessian.
 
-What the forms share:
-
-* ``energy``: (params, x) -> ().
-* ``num_probes``: random directions for each example, >= 1; the form does not change with their
-  number, only its variance.
-* batches x, on the leading axis; gradients are by floating leaves, others (a class) are given.
-
-Refused: TypeError for batches without a floating leaf, integer energies, a non-callable argument;
-ValueError for batches without a common leading axis, an energy that is not a scalar.
+The objectives take batches x on the leading axis. Gradients are with respect to floating-point
+leaves; other leaves (a class) are given. Batches without a floating-point leaf raise TypeError,
+options out of range ValueError.
 """
 
 from collections.abc import Callable
@@ -60,7 +56,7 @@ def _result(square: Array, laplacian: Array) -> tuple[Array, Metrics]:
 
 
 def _units(key: Key, leaves: list) -> list:
-    """Return every unit vector, for each of the examples."""
+    """Return all unit vectors, for each of the examples."""
     del key
     sizes = [leaf.size // len(leaf) for leaf in leaves]
     parts = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
@@ -100,20 +96,19 @@ def _square(leaves: list) -> Array:
 def score_matching(energy: Energy) -> Objective:
     r"""Return score matching with the exact trace of the Hessian.
 
-        J(params) = mean_i |grad E(x_i)|^2 / 2 - tr Hess E(x_i)
+    .. math:: J = \operatorname{mean}_i \tfrac{1}{2} \lVert \nabla E(x_i) \rVert^2
+        - \operatorname{tr} \nabla^2 E(x_i)
 
-    The trace takes a Hessian-vector product for each dimension, all at once: for few dimensions.
-    Source: Hyvarinen (2005), Estimation of non-normalized statistical models by score matching.
+    The trace takes one Hessian-vector product per dimension, all at once, so it suits few
+    dimensions. Source: Hyvarinen (2005), Estimation of non-normalized statistical models by score
+    matching.
 
     Args:
-        energy: (params, x) -> ().
+        energy: function (params, x) -> () of one configuration.
 
     Returns:
         An ``Objective`` without state, of batches x; metrics ``loss``, ``squared_score`` (the mean
-        of |grad E|^2) and ``laplacian`` (that of the trace).
-
-    Raises:
-        ValueError: as the module says.
+        squared gradient) and ``laplacian`` (the mean trace).
 
     >>> import jax, jax.numpy as jnp
     >>> objective = score_matching(lambda params, x: params * jnp.sum(x**2) / 2)
@@ -134,21 +129,19 @@ def score_matching(energy: Energy) -> Objective:
 def hutchinson_score_matching(energy: Energy, *, num_probes: int = 1) -> Objective:
     r"""Return score matching with Hutchinson's estimate of the trace.
 
-        J(params) = mean_i |grad E(x_i)|^2 / 2 - mean_j v_ij^T Hess E(x_i) v_ij,   v = +-1
+    .. math:: J = \operatorname{mean}_i \tfrac{1}{2} \lVert \nabla E(x_i) \rVert^2
+        - \operatorname{mean}_j v_{ij}^T \nabla^2 E(x_i) v_{ij}, \qquad v = \pm 1
 
     Its mean over the signs is ``score_matching``; each probe costs one Hessian-vector product. Only
-    the Hessian's off-diagonal entries add variance.
-    Source: Hutchinson (1990), A stochastic estimator of the trace of the influence matrix.
+    the off-diagonal entries of the Hessian add variance. Source: Hutchinson (1990), A stochastic
+    estimator of the trace of the influence matrix.
 
     Args:
-        energy: (params, x) -> ().
-        num_probes: for each example, >= 1.
+        energy: function (params, x) -> () of one configuration.
+        num_probes: number of random directions per example, >= 1. More reduce the variance.
 
     Returns:
-        An ``Objective`` without state, of batches x; metrics as those of ``score_matching``.
-
-    Raises:
-        ValueError: num_probes < 1; and as the module says.
+        An ``Objective`` without state, of batches x; metrics are those of ``score_matching``.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = hutchinson_score_matching(lambda params, x: params * jnp.sum(x**2) / 2)
@@ -170,27 +163,23 @@ def hutchinson_score_matching(energy: Energy, *, num_probes: int = 1) -> Objecti
 def sliced_score_matching(
     energy: Energy, *, num_probes: int = 1, variance_reduced: bool = True
 ) -> Objective:
-    r"""Return sliced score matching: the scores compared along random directions v ~ N(0, I).
+    r"""Return sliced score matching, with scores projected to random directions.
 
-        J(params) = mean_ij (v_ij^T grad E(x_i))^2 / 2 - v_ij^T Hess E(x_i) v_ij
+    .. math:: J = \operatorname{mean}_{ij} \tfrac{1}{2} (v_{ij}^T \nabla E(x_i))^2
+        - v_{ij}^T \nabla^2 E(x_i) v_{ij}, \qquad v \sim N(0, I)
 
-    Its mean over the directions is ``score_matching``. Reduced (as a rule) in variance the mean of
-    the square is taken exactly: |grad E(x_i)|^2 / 2, and what is left differs from
-    ``hutchinson_score_matching`` in the distribution of v.
-    Source: Song et al. (2019), Sliced score matching: a scalable approach to density and score
-    estimation.
+    Its mean over the directions is ``score_matching``. With ``variance_reduced`` the mean of the
+    square is exact, :math:`\lVert \nabla E(x_i) \rVert^2 / 2`; the rest differs from
+    ``hutchinson_score_matching`` in the distribution of v. Source: Song et al. (2019), Sliced score
+    matching: a scalable approach to density and score estimation.
 
     Args:
-        energy: (params, x) -> ().
-        num_probes: for each example, >= 1.
-        variance_reduced: whether the square is averaged exactly.
+        energy: function (params, x) -> () of one configuration.
+        num_probes: number of random directions per example, >= 1. More reduce the variance.
+        variance_reduced: whether to average the square exactly.
 
     Returns:
-        An ``Objective`` without state, of batches x; metrics as those of ``score_matching``.
-
-    Raises:
-        ValueError: num_probes < 1; TypeError: what is neither True nor False; and as the module
-            says.
+        An ``Objective`` without state, of batches x; metrics are those of ``score_matching``.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = sliced_score_matching(lambda params, x: params @ x)
@@ -217,31 +206,27 @@ def sliced_score_matching(
 
 
 def denoising_score_matching(energy: Energy, sigma: ArrayLike) -> Objective:
-    r"""Return denoising score matching, at one noise level or at several.
+    r"""Return denoising score matching, with one or several noise levels.
 
-        L(params) = mean_i |sigma grad E(x_i + sigma xi_i) - xi_i|^2 / 2,   xi ~ N(0, I)
+    .. math:: L = \operatorname{mean}_i \tfrac{1}{2} \lVert
+        \sigma \nabla E(x_i + \sigma \xi_i) - \xi_i \rVert^2, \qquad \xi \sim N(0, I)
 
-    Its optimum is the energy of the data with the noise: N(mu, Sigma + sigma^2 I) for a Gaussian.
-    This is Vincent's objective times sigma^2, of the same size at every level. Divided by sigma^2
-    its gradient becomes that of ``score_matching`` as sigma -> 0, with a variance that grows as
-    1/sigma^2. With several levels every example gets one of them at random, so that the mean is
-    over the levels, and the energy is told which.
-    Source: Vincent (2011), A connection between score matching and denoising autoencoders; several
-    levels from Song and Ermon (2019), Generative modeling by estimating gradients of the data
-    distribution.
+    Its optimum is the energy of the noisy data: :math:`N(\mu, \Sigma + \sigma^2 I)` for a Gaussian.
+    It is Vincent's objective times :math:`\sigma^2`, which has the same size at every level.
+    Divided by :math:`\sigma^2`, its gradient tends to that of ``score_matching`` as :math:`\sigma
+    \to 0`, with a variance that grows as :math:`1/\sigma^2`. With several levels, every example
+    gets one of them at random, and the energy takes the level as an argument. Source: Vincent
+    (2011), A connection between score matching and denoising autoencoders; several levels from Song
+    and Ermon (2019), Generative modeling by estimating gradients of the data distribution.
 
     Args:
-        energy: (params, x) -> () with one noise level; (params, x, sigma) -> () with several.
-        sigma: standard deviation of the noise, > 0, in units of x: () for one level, (levels,) for
-            several.
+        energy: (params, x) -> () for one noise level; (params, x, sigma) -> () for several.
+        sigma: standard deviation :math:`\sigma > 0` of the noise, finite, in units of x: () for one
+            level, (levels,) for several.
 
     Returns:
-        An ``Objective`` without state, of batches x whose floating leaves get the noise; metric
-        ``loss``.
-
-    Raises:
-        ValueError: a sigma that is not finite and > 0, or neither () nor (levels,); and as the
-            module says.
+        An ``Objective`` without state, of batches x; their floating-point leaves get the noise.
+        Metric ``loss``.
 
     >>> import jax, jax.numpy as jnp
     >>> def energy(params, x, sigma):
@@ -269,7 +254,7 @@ def denoising_score_matching(energy: Energy, sigma: ArrayLike) -> Objective:
             (x + per_chain(sigma, x) * n).astype(x.dtype) for x, n in zip(moving, xi, strict=True)
         ]
 
-        # The level is carried as a number: a floating leaf would get a gradient.
+        # The level is passed as an integer index: a floating leaf would get a gradient.
         def of_level(position: tuple[Position, Array]) -> Array:
             x, i = position
             return energy(params, x, levels[i]) if levels.ndim else energy(params, x)

@@ -1,4 +1,4 @@
-r"""The kernelised Stein discrepancy as an objective: a distance that needs only the score."""
+"""The kernelised Stein discrepancy as an objective, which needs only the score."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from ebm_jax.types import Array, Energy, Objective
 
 
 def _median_distance(x: Array, itself: Array) -> Array:
-    """Return the median distance between two rows, of those above 0 where it would be 0."""
+    """Return the median distance between two rows; if it is 0, of those above 0."""
     distances = jnp.where(itself, jnp.nan, jnp.sqrt(difference_products(x, x)))
     median = jnp.nanmedian(distances)
     return jax.lax.cond(
@@ -21,9 +21,11 @@ def _median_distance(x: Array, itself: Array) -> Array:
 
 
 def _stein_kernel(z: Array, score: Array) -> Array:
-    """Return l^2 u(x, y) of all pairs, (n, n), given z = x / l and the scores in its units, l s.
+    r"""Return l^2 u(x, y) of all pairs, (n, n), for z = x / l and scores times l.
 
-    It is k (d + r^T r' + (r - r')^T (z - z') - |z - z'|^2), with r the score.
+    .. math:: k \left( d + r^T r' + (r - r')^T (z - z') - \lVert z - z' \rVert^2 \right)
+
+    where r is the scaled score.
     """
     distances = difference_products(z, z)
     bracket = jnp.matmul(score, score.T, precision="highest") + z.shape[1]
@@ -34,30 +36,27 @@ def _stein_kernel(z: Array, score: Array) -> Array:
 def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None) -> Objective:
     r"""Return the squared kernelised Stein discrepancy between the batch and exp(-E).
 
-        L(params) = 1/(n (n - 1)) sum_{i != j} u(x_i, x_j),   s = -grad E
-        u(x, y) = k(x, y) (s(x)^T s(y) + (s(x) - s(y))^T (x - y) / l^2 + d / l^2 - |x - y|^2 / l^4)
-        k(x, y) = exp(-|x - y|^2 / (2 l^2))
+    .. math:: L &= \frac{1}{n (n - 1)} \sum_{i \ne j} u(x_i, x_j), \qquad s = -\nabla E \\
+        u(x, y) &= k(x, y) \Big( s(x)^T s(y) + \frac{(s(x) - s(y))^T (x - y)}{l^2} + \frac{d}{l^2}
+        - \frac{\lVert x - y \rVert^2}{l^4} \Big) \\
+        k(x, y) &= \exp(-\lVert x - y \rVert^2 / (2 l^2))
 
-    The estimate has no bias, so that it may be negative; its mean is 0 for samples of exp(-E) and
-    positive for any others: N(mu, I) against N(0, I) gives |mu|^2 (l^2 / (l^2 + 2))^(d/2). It needs
-    no second derivatives and no noise, but n^2 kernels.
-    Source: Liu, Lee and Jordan (2016), A kernelized Stein discrepancy for goodness-of-fit tests;
-    Chwialkowski, Strathmann and Gretton (2016), A kernel test of goodness of fit.
+    The estimate is unbiased, so it may be negative. Its mean is 0 for samples of :math:`\exp(-E)`
+    and positive for all others: :math:`N(\mu, I)` against :math:`N(0, I)` gives :math:`\lVert \mu
+    \rVert^2 (l^2 / (l^2 + 2))^{d/2}`. It needs no second derivatives and no noise, but :math:`n^2`
+    kernels. Source: Liu, Lee and Jordan (2016), A kernelized Stein discrepancy for goodness-of-fit
+    tests; Chwialkowski, Strathmann and Gretton (2016), A kernel test of goodness of fit.
 
     Args:
-        energy: (params, x) -> ().
-        length: l > 0, in units of x; None for the median distance within the batch, a constant,
-            which takes a sort of n^2 numbers. Where more than half of the distances are 0 it is
-            the median of the others; where all configurations are equal the loss is NaN.
+        energy: function (params, x) -> () of one configuration.
+        length: length scale l > 0 of the kernel, finite, in units of x. None for the median
+            distance within the batch, a constant, which takes a sort of :math:`n^2` numbers. If
+            more than half of the distances are 0, it is the median of the others; if all are 0, the
+            loss is NaN.
 
     Returns:
-        An ``Objective`` without state, of batches x of two or more; the kernel is over the
-        floating leaves, others are given. Metrics ``loss`` and ``length``.
-
-    Raises:
-        ValueError: a length that is not finite and > 0, batches of one, or without a common
-            leading axis, an energy that is not a scalar. TypeError: batches without a floating
-            leaf, an integer energy, a non-callable argument.
+        An ``Objective`` without state, of batches x of two or more; the kernel uses the
+        floating-point leaves, other leaves are given. Metrics ``loss`` and ``length``.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = kernelized_stein_discrepancy(lambda mu, x: jnp.sum((x - mu)**2) / 2, 1.0)
@@ -79,7 +78,7 @@ def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None
         batch = jax.tree.map(jnp.asarray, batch)
         x = matrix(partition(batch)[0])
         slope = matrix(value_and_gradient(lambda one: energy(params, one), batch)[1])
-        x = x - jnp.mean(x, axis=0, keepdims=True)  # or x / l would round away the differences
+        x = x - jnp.mean(x, axis=0, keepdims=True)  # so that x / l keeps small differences
         itself = jnp.eye(num, dtype=bool)
         if length is None:
             scale = _median_distance(jax.lax.stop_gradient(x), itself)

@@ -1,4 +1,4 @@
-r"""Training through inference: the loss is on the answer that the energy's descent ends at."""
+"""Training through inference: a loss on the answer of lowest energy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,24 +15,21 @@ def through_inference(
 ) -> Objective:
     r"""Return the mean loss of the answers that inference finds.
 
-        L = mean_i loss(y*(params, x_i), y_i),   y* = argmin_y E(params, x_i, y), or near it
+    .. math:: L = \operatorname{mean}_i \, \text{loss}(y^*(\theta, x_i), y_i), \qquad
+        y^* \approx \operatorname{argmin}_y E(\theta, x_i, y)
 
-    The energy is shaped only where descent passes: its values are not likelihoods. Source: Belanger
-    et al. (2017), End-to-end learning for structured prediction energy networks; Du et al.
+    It shapes the energy only where inference passes: its values are not likelihoods. Source:
+    Belanger et al. (2017), End-to-end learning for structured prediction energy networks; Du et al.
     (2022), Learning iterative reasoning through energy minimization.
 
     Args:
-        infer: (params, x, key) -> y for one x, differentiable in the parameters: by
-            ``inference.unroll`` or ``inference.implicit_minimum``; the key is for its start and
-            its noise.
-        loss: (y, right answer) -> (), of one example.
+        infer: function (params, x, key) that returns y for one x, differentiable in the parameters,
+            by ``inference.unroll`` or ``inference.implicit_minimum``. The key is for its start and
+            noise.
+        loss: function (y, right answer) -> () of one example.
 
     Returns:
         An ``Objective`` without state, of batches (x, y); metric ``loss``.
-
-    Raises:
-        TypeError: batches that are not pairs, a non-callable argument. ValueError: batches without
-            a common leading axis, a loss that is not a scalar.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import inference
@@ -58,7 +55,7 @@ def through_inference(
         each = jax.vmap(one)(given, right, jax.random.split(key, num))
         if each.ndim != 1:
             raise ValueError(
-                f"loss must return one number an example, it returned {each.shape[1:]}."
+                f"loss must return one number per example, it returned {each.shape[1:]}."
             )
         value = jnp.mean(each)
         return value, (state, {"loss": value})

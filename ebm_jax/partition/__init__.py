@@ -1,4 +1,4 @@
-"""Partition functions: log Z exactly, by annealing, and by bridges between energies."""
+"""Estimates and exact values of log partition functions, log Z."""
 
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.partition.importance_sampling import annealed_importance_sampling

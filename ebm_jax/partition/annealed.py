@@ -1,13 +1,16 @@
-r"""Annealed importance sampling: log Z, and how far to trust it, from chains that cool down.
+r"""Annealed importance sampling, in parts: log Z from chains that follow a path.
 
-    log w = sum_k [path(b_{k-1}, x_{k-1}) - path(b_k, x_{k-1})],    x_k ~ K_k(. | x_{k-1})
-    E[w] = Z(b_K) / Z(b_0)    for kernels K_k that leave exp(-path(b_k, .)) as it is
+.. math:: \log w = \sum_k \left[ E_{k-1}(x_{k-1}) - E_k(x_{k-1}) \right], \qquad
+    x_k \sim K_k(\cdot \mid x_{k-1})
 
-from independent draws of exp(-path(b_0, .)). For other kernels (ULA, say) it does not hold: use
-an exact one (MALA). log of the mean of w is below log Z in expectation, and the more so the fewer
-chains carry the weight; annealed from exact samples of the target back to the base, the same sum
-is above it: a bracket. Source: R. M. Neal (2001), Annealed importance sampling, Statistics and
-Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood.
+where :math:`E_k` is the energy ``path(betas[k], x)``, :math:`x_0` are independent draws of
+:math:`\exp(-E_0)`, and the kernel :math:`K_k` leaves :math:`\exp(-E_k)` invariant. Then
+:math:`\mathbb{E}[w] = Z_K / Z_0`. Other kernels (ULA, say) bias the weights, so use an exact
+sampler such as MALA. The log of the mean weight is below log Z in expectation, and further below it
+the fewer chains dominate the sum. Chains annealed from exact samples of the target to the base
+give an estimate that is above log Z in expectation. Source: R. M. Neal (2001), Annealed importance
+sampling, Statistics and Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal
+likelihood. An example:
 
     base = distributions.gaussian(mean, sigma)
     path = paths.geometric(distributions.energy(base), energy)
@@ -16,8 +19,10 @@ Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal like
     state, _ = annealed.anneal(key_1, path, make_sampler, state, jnp.linspace(0, 1, 1001)[1:])
     estimates.log_partition(key_2, state)
 
-A long run can be cut: ``anneal`` with the same key and the next betas goes on from a state, and
-gives the same numbers.
+A long run can be split: ``anneal`` with the same key and the next betas continues from a state and
+gives the same numbers. In all functions ``path`` is a function (beta (), x) -> () and
+``make_sampler`` maps an energy to a ``Sampler``; it is called with
+``jax.tree_util.Partial(path, beta)``.
 """
 
 from typing import Any, NamedTuple
@@ -34,15 +39,15 @@ from ebm_jax.types import Array, Key, MakeSampler, Position, Sampler
 
 
 class AnnealedState(NamedTuple):
-    """Chains on their way, and the weight of each.
+    """Chains on a path, and their weights.
 
     Attributes:
-        chains: the sampler's state.
-        beta: where on the path they are, ().
+        chains: state of the sampler.
+        beta: place of the chains on the path, ().
         log_weights: log w, (chains,).
-        groups: the number of the independent group each chain is in, (chains,): a group of its
-            own, until the chains are resampled in the groups of ``anneal``.
-        step: how many values of beta they came past, ().
+        groups: index of the independent group that each chain is in, (chains,). Every chain is its
+            own group until ``anneal`` resamples chains within groups.
+        step: number of values of beta passed, ().
     """
 
     chains: Any
@@ -58,12 +63,12 @@ class AnnealedState(NamedTuple):
 
 
 class AnnealedInfo(NamedTuple):
-    """The weights along the way, one value for every beta.
+    r"""The weights at every beta.
 
     Attributes:
         log_z: log of the mean weight, log Z(beta) / Z(start).
-        effective_sample_size: (sum w)^2 / sum w^2, before resampling, in chains.
-        resampled: whether any group of chains was resampled there.
+        effective_sample_size: :math:`(\sum w)^2 / \sum w^2`, before resampling, in chains.
+        resampled: whether any group of chains was resampled.
     """
 
     log_z: Array
@@ -74,14 +79,14 @@ class AnnealedInfo(NamedTuple):
 def start(
     path: Path, make_sampler: MakeSampler, positions: Position, *, beta: ArrayLike = 0.0
 ) -> AnnealedState:
-    r"""Return chains at the beginning of a path, all of weight 1.
+    """Return chains at the beginning of a path, all with weight 1.
 
     Args:
-        path: (beta (), x) -> ().
-        make_sampler: energy -> ``Sampler``, called with ``jax.tree_util.Partial(path, beta)``.
-        positions: independent draws at ``beta``, on the leading axis: of the base at 0, or (for
-            the way back) of the target at 1.
-        beta: where on the path they are.
+        path: function (beta (), x) -> ().
+        make_sampler: function from an energy to a ``Sampler``.
+        positions: independent draws at ``beta``, on the leading axis: of the base at 0, or, for the
+            reverse direction, of the target at 1.
+        beta: place on the path, ().
 
     Returns:
         ``AnnealedState``.
@@ -96,7 +101,7 @@ def start(
     _checks.function("make_sampler", make_sampler)
     num = check_chains(positions)
     beta = _beta(beta, positions)
-    # Under jit, so that a sampler is not asked about a beta it would refuse to move at.
+    # Under jit, so that a sampler does not reject a beta (0, say) at which it cannot move.
     chains = jax.jit(lambda b, x: _bind(path, make_sampler, b).init(x))(beta, positions)
     index = jnp.arange(num, dtype=jnp.int32)
     return AnnealedState(chains, beta, jnp.zeros(num, beta.dtype), index, jnp.zeros((), jnp.int32))
@@ -125,9 +130,9 @@ def _number(name: str, value: ArrayLike) -> Array:
 
 
 def _beta(value: ArrayLike, positions: Position) -> Array:
-    """Return beta in its own type or, where it has none, that of the positions (>= float32).
+    """Return beta in its own dtype, else in that of the positions, >= float32.
 
-    The type is never weak: energies would change theirs where a loop carries them.
+    The dtype is never weak, so that energies keep their dtype in a loop.
     """
     beta = _number("beta", value)
     if jnp.issubdtype(beta.dtype, jnp.floating) and not beta.weak_type:
@@ -141,17 +146,19 @@ def _beta(value: ArrayLike, positions: Position) -> Array:
 
 
 def reweight(path: Path, state: AnnealedState, beta: ArrayLike) -> AnnealedState:
-    r"""Return the chains where they are, weighted for another beta: the last one of a way back.
+    r"""Return the chains, unmoved, with the weights for another beta.
 
-        log w' = log w + path(b, x) - path(b', x)
+    .. math:: \log w' = \log w + \text{path}(\beta, x) - \text{path}(\beta', x)
+
+    It is the last step in the reverse direction.
 
     Args:
-        path: (beta (), x) -> ().
-        state: the chains at b.
-        beta: b', ().
+        path: function (beta (), x) -> ().
+        state: chains at :math:`\beta`.
+        beta: the new :math:`\beta'`, ().
 
     Returns:
-        ``AnnealedState``, its weights those of b'. A chain of weight 0 keeps it.
+        ``AnnealedState`` at :math:`\beta'`. A chain with weight 0 keeps it.
 
     >>> import functools, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -180,33 +187,33 @@ def anneal(
     resample_below: float = 0.0,
     groups: int = 1,
 ) -> tuple[AnnealedState, AnnealedInfo]:
-    r"""Take the chains from beta to beta: weighted for each, then moved by its sampler.
+    """Move the chains along the betas: at each, update the weights, then sample.
 
-    With resampling it is sequential Monte Carlo: where the effective sample size of a group of
-    chains falls below a fraction of the group, heavy chains are copied over light ones (systematic
-    resampling), and the group continues with its mean weight. Chains of one group are then no
-    longer independent, but groups are: the error of log Z is estimated from their spread, so it
-    needs several groups (20, say). Source: Del Moral, Doucet and Jasra (2006), Sequential Monte
-    Carlo samplers, JRSS B 68(3).
+    With resampling this is sequential Monte Carlo: if the effective sample size of a group of
+    chains falls below a fraction of the group, chains with large weights replace chains with small
+    ones (systematic resampling), and the group continues with its mean weight. Chains of one group
+    are then dependent. Groups stay independent, and the error of log Z is estimated from their
+    spread, so use several groups (20, say). Source: Del Moral, Doucet and Jasra (2006), Sequential
+    Monte Carlo samplers, JRSS B 68(3).
 
     Args:
         key: a key of ``jax.random.key``; the same for all pieces of one run.
-        path: (beta (), x) -> ().
-        make_sampler: energy -> ``Sampler``, called with ``jax.tree_util.Partial(path, beta)``; its
-            state is refreshed at every beta.
-        state: from ``start``, or from the piece before.
-        betas: the values after ``state.beta``, in order, up or down, (n,).
-        num_steps: steps of the sampler at each.
-        resample_below: the fraction in [0, 1]; 0 never resamples, 1 always does.
-        groups: the number of blocks of neighbouring chains, each resampled by itself; it must
-            divide the number of chains, and be the same for all pieces of one run.
+        path: function (beta (), x) -> ().
+        make_sampler: function from an energy to a ``Sampler``; its state is refreshed at every
+            beta.
+        state: state from ``start``, or from the previous piece.
+        betas: values after ``state.beta``, in increasing or decreasing order, (n,).
+        num_steps: number of sampler steps at each beta, >= 1.
+        resample_below: fraction in [0, 1]; 0 never resamples, 1 always does.
+        groups: number of blocks of neighbouring chains, each resampled separately; it must divide
+            the number of chains and be the same for all pieces of one run.
 
     Returns:
         The state at the last beta, and ``AnnealedInfo``, (n,) each.
 
     Raises:
-        ValueError: betas that are not a vector, num_steps < 1, a fraction outside [0, 1], groups
-            that do not divide the chains equally.
+        ValueError: if betas are not a vector, num_steps < 1, resample_below is outside [0, 1], or
+            groups do not divide the chains equally.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -263,13 +270,13 @@ def _effective_sample_size(log_weights: Array) -> Array:
 
 
 def _resample(key: Key, path, make_sampler, state: AnnealedState, chosen: Array) -> AnnealedState:
-    """Return the chosen groups (groups,) resampled by weight, each at its mean weight."""
+    """Return the chosen groups (groups,) resampled, each with its mean weight."""
     log_weights = state.log_weights.reshape(len(chosen), -1)
     groups, size = log_weights.shape
     shares = jnp.cumsum(jax.nn.softmax(log_weights), axis=1)
     offset = jax.random.uniform(key, (groups, 1), shares.dtype)
     points = (jnp.arange(size, dtype=shares.dtype)[None] + offset) / size
-    shares = shares / shares[:, -1:]  # the last share is 1 but for rounding
+    shares = shares / shares[:, -1:]  # the last share is 1 up to rounding
     drawn = jnp.minimum(jax.vmap(jnp.searchsorted)(shares, points), size - 1)
     index = jnp.where(chosen[:, None], drawn, jnp.arange(size, dtype=drawn.dtype)[None])
     index = (index + size * jnp.arange(groups)[:, None]).reshape(-1)
@@ -283,7 +290,7 @@ def _resample(key: Key, path, make_sampler, state: AnnealedState, chosen: Array)
 
 
 def _joined(old: Array, groups: int, resampled: Array) -> Array:
-    """Return the groups of the chains; one for all where another piece had other groups."""
+    """Return the groups of the chains; one for all if another piece had others."""
     index = jnp.arange(old.shape[0], dtype=old.dtype)
     blocks = index // (old.shape[0] // groups)
     same = jnp.all(old == index) | jnp.all(old == blocks)
@@ -300,31 +307,33 @@ def choose_betas(
     max_betas: int,
     num_steps: int = 1,
 ) -> tuple[Array, Array]:
-    r"""Choose the betas of a run by a pilot, each as far as the weights allow.
+    r"""Choose the betas of a run in a pilot run, each as far as the weights allow.
 
-        CESS(b') = (sum_i W_i u_i)^2 / sum_i W_i u_i^2 = fraction,   u_i = exp(path(b) - path(b'))
+    .. math:: \text{CESS}(\beta') = \frac{(\sum_i W_i u_i)^2}{\sum_i W_i u_i^2} = \text{fraction},
+        \qquad u_i = \exp(\text{path}(\beta, x_i) - \text{path}(\beta', x_i))
 
-    the conditional effective sample size of one step, W the weights so far, normalised. The run
-    itself takes the betas as given, with another key: chosen by the chains they weight, they would
-    bias the weights. Source: Zhou, Johansen and Aston (2016), Toward automatic model comparison:
-    an adaptive sequential Monte Carlo approach, JCGS 25(3).
+    is the conditional effective sample size of one step, with normalised weights :math:`W_i`. Use
+    another key for the run itself: betas chosen from the same chains would bias the weights.
+    Source: Zhou, Johansen and Aston (2016), Toward automatic model comparison: an adaptive
+    sequential Monte Carlo approach, JCGS 25(3).
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        path: (beta (), x) -> ().
-        make_sampler: energy -> ``Sampler``, as in ``anneal``.
-        positions: draws of the base.
-        fraction: in (0, 1); the nearer to 1, the more betas.
-        max_betas: how many at most.
-        num_steps: steps of the sampler at each.
+        path: function (beta (), x) -> ().
+        make_sampler: function from an energy to a ``Sampler``, as in ``anneal``.
+        positions: draws of the base, on the leading axis.
+        fraction: conditional effective sample size per chain, in (0, 1); larger values give more
+            betas.
+        max_betas: maximum number of betas, >= 1.
+        num_steps: number of sampler steps at each beta, >= 1.
 
     Returns:
-        The betas, (max_betas,), from the first after 0 to 1, then 1 again; and how many there
-        are, (). Take ``betas[:num]``. Where max_betas are too few the last step jumps to 1. A beta
-        is NaN where the energy of a chain is, and is the last.
+        The betas, (max_betas,), increasing from the first after 0 to 1 and padded with 1; and their
+        number, (): use ``betas[:num]``. If max_betas is too small, the last step jumps to 1. If the
+        energy of a chain is NaN, the last beta is NaN.
 
     Raises:
-        ValueError: a fraction outside (0, 1), max_betas or num_steps < 1.
+        ValueError: if fraction is outside (0, 1), or max_betas or num_steps < 1.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -360,7 +369,7 @@ def choose_betas(
 
         one = jnp.ones_like(state.beta)
         low, high = jax.lax.fori_loop(0, 24, halve, (state.beta, one))
-        # At least the next number: a step of nothing would never end.
+        # At least the next float, so that every step makes progress.
         found = jnp.where(enough(one), one, jnp.where(low > state.beta, low, high))
         return jnp.where(jnp.any(jnp.isnan(old)), jnp.nan, found)  # which ends the loop
 

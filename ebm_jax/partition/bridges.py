@@ -1,6 +1,6 @@
-r"""Ratios of partition functions from samples at both ends, or all along a path.
+r"""Ratios of partition functions from samples at both ends of a path or along it.
 
-log Z_1 / Z_0,    Z_k = sum_x exp(-E_k(x))
+.. math:: \log Z_1 / Z_0, \qquad Z_k = \sum_x \exp(-E_k(x))
 """
 
 from typing import NamedTuple
@@ -18,34 +18,41 @@ from ebm_jax.types import Array, Position
 
 
 class Bridge(NamedTuple):
-    """log Z_1 / Z_0 and its standard error, () each."""
+    """An estimate of a log ratio of partition functions.
+
+    Attributes:
+        log_z: log Z_1 / Z_0, ().
+        standard_error: its standard error, ().
+    """
 
     log_z: Array
     standard_error: Array
 
 
 def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState) -> Bridge:
-    r"""Return Bennett's acceptance ratio, the estimate of least variance from both ends.
+    r"""Return Bennett's acceptance ratio, the best estimate from both ends.
 
-        sum_i sigmoid(f_i - c - m) = sum_j sigmoid(b_j + c + m)
-        c = log Z_1 / Z_0,    m = log n_f / n_b
+    .. math:: \sum_i \sigma(f_i - c - m) = \sum_j \sigma(b_j + c + m), \qquad
+        c = \log Z_1 / Z_0, \quad m = \log n_f / n_b
+
+    It has the lowest variance of all estimates from both samples. Chains that were resampled do not
+    satisfy the equation: pass states instead of log-weights, so that they are detected. Source: C.
+    H. Bennett (1976), Efficient estimation of free energy differences from Monte Carlo data, J.
+    Comp. Phys. 22; Shirts and Chodera (2008) for the error.
 
     Args:
-        forward: log-weights f of samples of 0: E_0(x) - E_1(x), (n_f,); or the state of chains
-            annealed from 0 to 1 without resampling.
-        back: log-weights b of samples of 1: E_1(x) - E_0(x), (n_b,); or the state of chains
-            annealed back with reversible kernels and without resampling.
+        forward: log-weights :math:`f = E_0(x) - E_1(x)` of samples of 0, (n_f,); or the state of
+            chains annealed from 0 to 1 without resampling.
+        back: log-weights :math:`b = E_1(x) - E_0(x)` of samples of 1, (n_b,); or the state of
+            chains annealed from 1 to 0 with reversible kernels and without resampling.
 
     Returns:
-        ``Bridge``; its error is to first order, for independent samples. The equation does not
-        hold for chains that were resampled: give states rather than their log-weights, so that
-        these are refused (under ``jit``: both are NaN). The error is NaN for a single sample on
-        either side, and where all log-weights of each side are equal but the sides disagree.
-        Source: C. H. Bennett (1976), Efficient estimation of free energy differences from Monte
-        Carlo data, J. Comp. Phys. 22; Shirts and Chodera (2008) for the error.
+        ``Bridge``. The error is to first order, for independent samples. It is NaN for a single
+        sample on either side, and if the log-weights on each side are constant but the sides
+        disagree. For resampled chains under ``jit`` both numbers are NaN.
 
     Raises:
-        ValueError: log-weights that are not vectors; chains that were resampled.
+        ValueError: if log-weights are not vectors or contain NaN, or chains were resampled.
 
     >>> import jax.numpy as jnp
     >>> found = bennett(jnp.array([1.0, 1.0, 1.0]), jnp.array([-1.0, -1.0]))
@@ -76,7 +83,7 @@ def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState)
         # The first sum falls with c, the second rises.
         return jnp.where(first > second, c, low), jnp.where(first > second, high, c)
 
-    # One side's largest log-weight bounds its mean's logarithm, and so does the other's.
+    # The largest log-weight of each side bounds the log of its mean weight.
     every = jnp.concatenate([forward, -back])
     every = jnp.where(jnp.isfinite(every), every, 0.0)
     wide = jnp.abs(ratio) + 1
@@ -89,7 +96,7 @@ def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState)
         return jnp.expm1(jnp.maximum(excess, 0.0)) / jnp.asarray(log_f.size - 1, log_f.dtype)
 
     error = jnp.sqrt(sum(map(relative_variance, logs(log_z))))
-    # Weights without any spread on either side are exp(log Z) and exp(-log Z), or not of one path.
+    # Without spread, the weights are exp(log Z) and exp(-log Z), or the sides disagree.
     gap, scale = jnp.abs(forward[0] + back[0]), jnp.maximum(1.0, jnp.abs(forward[0]))
     equal = jnp.all(forward == forward[0]) & jnp.all(back == back[0])
     apart = equal & (gap > 1000 * jnp.finfo(gap.dtype).eps * scale)
@@ -97,16 +104,16 @@ def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState)
 
 
 def _independent(name: str, side: ArrayLike | AnnealedState) -> ArrayLike:
-    """Return the log-weights of a side; raise an error for resampled chains; NaN where traced."""
+    """Return the log-weights of a side; reject resampled chains (NaN if traced)."""
     if not isinstance(side, AnnealedState):
         return side
     resampled = jnp.any(side.groups != jnp.arange(side.groups.shape[0]))
     known = _checks.concrete(resampled)
     if known is not None and known:
         raise ValueError(
-            f"{name} must be chains that were not resampled: Bennett's equation is for the weights "
-            "of whole paths, and resampled chains have lost them. Anneal with resample_below=0, or "
-            "use estimates.bracket, which takes resampled groups of chains."
+            f"{name} must be chains that were not resampled: Bennett's equation needs the weights "
+            "of whole paths, which resampling discards. Anneal with resample_below=0, or use "
+            "estimates.bracket, which takes resampled groups of chains."
         )
     if known is None:
         return jnp.where(resampled, jnp.nan, side.log_weights)
@@ -114,7 +121,7 @@ def _independent(name: str, side: ArrayLike | AnnealedState) -> ArrayLike:
 
 
 def _ends(forward: Array, back: Array, log_z: Array) -> Array:
-    """Return log Z, or its limit where one side never meets the other; NaN for a NaN weight."""
+    """Return log Z, or its limit if the sides do not overlap; NaN for a NaN weight."""
     nowhere = [jnp.all(side == -jnp.inf) for side in (forward, back)]
     log_z = jnp.where(nowhere[0], -jnp.inf, jnp.where(nowhere[1], jnp.inf, log_z))
     lost = jnp.isnan(forward).any() | jnp.isnan(back).any() | (nowhere[0] & nowhere[1])
@@ -122,25 +129,23 @@ def _ends(forward: Array, back: Array, log_z: Array) -> Array:
 
 
 def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position) -> Bridge:
-    r"""Return the integral of the mean slope of a path, from samples at every beta.
+    r"""Return log Z from the mean slope of the energy along a path.
 
-        log Z(b_K) / Z(b_0) = -int <d path / d beta>_beta d beta,    by the trapezoidal rule
+    .. math:: \log \frac{Z(\beta_K)}{Z(\beta_0)} = -\int_{\beta_0}^{\beta_K} \left\langle
+        \frac{\partial \, \text{path}}{\partial \beta} \right\rangle_\beta d\beta
 
-    The rule's own error, of second order in the spacing, is not in the standard error.
-    Source: J. G. Kirkwood (1935), Statistical mechanics of fluid mixtures, J. Chem. Phys. 3;
-    Gelman and Meng (1998), Simulating normalizing constants, Statistical Science 13(2).
+    by the trapezoidal rule. Its discretisation error, of second order in the spacing, is not in the
+    standard error. Source: J. G. Kirkwood (1935), Statistical mechanics of fluid mixtures, J. Chem.
+    Phys. 3; Gelman and Meng (1998), Simulating normalizing constants, Statistical Science 13(2).
 
     Args:
-        path: (beta (), x) -> (), differentiable in beta.
-        betas: (temperatures,), in order.
-        positions: samples of each, (temperatures, samples, ...) every leaf:
+        path: function (beta (), x) -> (), differentiable in beta.
+        betas: (temperatures,), at least two, in order.
+        positions: samples at each beta, (temperatures, samples, ...) on every leaf, such as
             ``state.replicas.position`` of ``replica_exchange``.
 
     Returns:
-        ``Bridge``; its error takes the samples as independent.
-
-    Raises:
-        ValueError: fewer than two betas, positions of another number of temperatures.
+        ``Bridge``; its error assumes independent samples.
 
     >>> import jax.numpy as jnp
     >>> path = lambda beta, x: beta * x  # a mean of 1 at beta 0 and of 2 at beta 1

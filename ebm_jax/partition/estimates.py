@@ -1,4 +1,4 @@
-"""log Z from the weights of annealed chains, with its error, and as a bracket."""
+"""Estimates of log Z from the weights of annealed chains, with their errors."""
 
 from typing import Any, NamedTuple
 
@@ -11,19 +11,19 @@ from ebm_jax.types import Array, Key
 
 
 class Estimate(NamedTuple):
-    """log Z and its uncertainty.
+    """An estimate of log Z and its uncertainty.
 
     Attributes:
-        log_z: the estimate.
-        standard_error: of log Z, to first order in that of Z; unreliable where the effective
-            sample size is small. NaN for one chain or one group of resampled
-            chains, as the interval is.
-        interval: (2,), from a studentised bootstrap over the chains (over the groups of resampled
-            chains). With fewer than about 10 groups it is wide, or infinite.
+        log_z: estimate of log Z, ().
+        standard_error: standard error of log Z, to first order in that of Z, (); unreliable if the
+            effective sample size is small. For one chain or one group of resampled chains, it and
+            the interval are NaN.
+        interval: confidence interval, (2,), from a studentised bootstrap over the chains (over the
+            groups of resampled chains). With fewer than about 10 groups it is wide, or infinite.
         effective_sample_size: the equivalent number of equally weighted, independent chains
             (groups of resampled chains). Below 20 the estimate is unreliable.
-        upper: the ``Estimate`` from chains that went back from samples of the target, where
-            ``annealed_importance_sampling`` was given any.
+        upper: the ``Estimate`` from chains that ran from samples of the target to the base, if
+            ``annealed_importance_sampling`` has such samples.
     """
 
     log_z: Array
@@ -36,31 +36,32 @@ class Estimate(NamedTuple):
 def log_partition(
     key: Key, state: AnnealedState, *, confidence: float = 0.95, resamples: int = 1000
 ) -> Estimate:
-    r"""Return log Z of where the chains are over where they started, from their weights.
+    r"""Return log Z of the chains, relative to their start, from their weights.
 
-        log Z = log mean w,   standard error = std(w) / (mean w sqrt n),   ESS = (sum w)^2 / sum w^2
+    .. math:: \log Z = \log \bar w, \qquad \text{standard error} = \frac{s_w}{\bar w \sqrt{n}},
+        \qquad \text{ESS} = \frac{(\sum w)^2}{\sum w^2}
 
-    The spread is that of independent chains. After resampling the groups of ``annealed.anneal``
-    are independent, and w is the mean weight of a group; estimators from the ancestors of the
-    chains of one group need multinomial resampling and many more chains than temperatures.
-    The interval is log Z - q std(w) / (mean w sqrt n), q the quantiles of the studentised error
-    of log mean w over bootstrap samples.
-    Source: P. Hall (1988), Theoretical comparison of bootstrap confidence intervals, Annals of
-    Statistics 16(3).
+    with the mean :math:`\bar w` and standard deviation :math:`s_w` of the n weights of independent
+    chains. After resampling, the groups of ``annealed.anneal`` are the independent units, and w is
+    the mean weight of a group. The interval is :math:`\log Z - q \, s_w / (\bar w \sqrt{n})`, with
+    the quantiles q of the studentised error of :math:`\log \bar w` over bootstrap samples. Source:
+    P. Hall (1988), Theoretical comparison of bootstrap confidence intervals, Annals of Statistics
+    16(3).
 
     Args:
         key: a key of ``jax.random.key``, used once, for the bootstrap.
-        state: the chains.
-        confidence: of the interval, in (0, 1).
-        resamples: of the bootstrap.
+        state: state of the annealed chains.
+        confidence: confidence level of the interval, in (0, 1).
+        resamples: number of bootstrap samples, >= 1.
 
     Returns:
-        ``Estimate``. It is of log Z(start) / Z(end) for chains that went back: see ``bracket``.
+        ``Estimate``. For chains that ran from the target to the base it estimates log Z(base) /
+        Z(target): see ``bracket``.
 
     Raises:
-        ValueError: confidence outside (0, 1), resamples < 1; chains that were resampled in one
-            group (under ``jit`` the error and the interval are NaN). TypeError: a state that is
-            not an ``AnnealedState``.
+        TypeError: if state is not an ``AnnealedState``.
+        ValueError: if confidence is outside (0, 1), resamples < 1, or chains were resampled in one
+            group (under ``jit`` the error and the interval are NaN).
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.partition.annealed import AnnealedState
@@ -79,8 +80,8 @@ def log_partition(
     if known is not None and num > 1 and not known.any():
         raise ValueError(
             f"state must have independent chains or several groups of them, got {num} chains "
-            "resampled in one group, of which the error is not known: give annealed.anneal("
-            "groups=20), say. The estimate without an error is log_z[-1] of its AnnealedInfo."
+            "resampled in one group, whose error is not known: pass groups=20 to annealed.anneal, "
+            "say. The estimate without an error is log_z[-1] of its AnnealedInfo."
         )
     shift = jnp.where(jnp.isfinite(highest), highest, 0.0)
     units = jax.ops.segment_sum(jnp.exp(state.log_weights - shift), state.groups, num)
@@ -103,7 +104,8 @@ def log_partition(
         return jnp.where(spread > 0, excess / spread, jnp.sign(excess) * jnp.inf)
 
     studentised = jax.lax.map(once, jax.random.split(key, resamples))
-    # 0 / 0 for units that are all equal. An infinite end needs an order statistic, no mean of two.
+    # 0 / 0 if all units are equal. An interval may end at infinity, so quantiles must be order
+    # statistics, without interpolation.
     studentised = jnp.nan_to_num(studentised, nan=0.0, posinf=jnp.inf, neginf=-jnp.inf)
     tail = (1 - confidence) / 2
     high, low = jnp.quantile(studentised, jnp.asarray([tail, 1 - tail]), method="nearest")
@@ -115,22 +117,22 @@ def log_partition(
 def bracket(
     key: Key, forward: AnnealedState, back: AnnealedState, *, confidence: float = 0.95
 ) -> tuple[Estimate, Estimate]:
-    r"""Return log Z from below and from above: chains that went to the target, and back from it.
+    r"""Return estimates of log Z that are below and above it in expectation.
 
-        E[log mean w] <= log Z <= E[-log mean w_back]
+    .. math:: \mathbb{E}[\log \bar w] \le \log Z \le \mathbb{E}[-\log \bar w_\text{back}]
 
-    The way back must start at exact samples of the target (or ones as good: long tempered runs).
-    ``bridges.bennett`` makes one better estimate of both, without resampling.
+    The chains of ``back`` must start at exact samples of the target, or at samples of long tempered
+    runs. Without resampling, ``bridges.bennett`` combines both into one better estimate.
     Source: Grosse et al. (2015).
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        forward: chains from the base to the target.
-        back: chains from the target to the base.
-        confidence: of the intervals.
+        forward: state of chains annealed from the base to the target.
+        back: state of chains annealed from the target to the base.
+        confidence: confidence level of the intervals, in (0, 1).
 
     Returns:
-        (lower, upper), ``Estimate`` each, of log Z(target) / Z(base).
+        (lower, upper), an ``Estimate`` each, of log Z(target) / Z(base).
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.partition.annealed import AnnealedState

@@ -1,4 +1,4 @@
-"""log Z in one call: annealed importance sampling from a base distribution to an energy."""
+"""Annealed importance sampling from a distribution to an energy, in one call."""
 
 import functools
 
@@ -34,36 +34,38 @@ def annealed_importance_sampling(
         E_\beta = -(1 - \beta) \log p_0 + \beta E
 
     Chains start at independent draws of the base :math:`p_0`, and a sampler moves them at each
-    :math:`\beta_k`. The estimate is below log Z in expectation. With samples of the target,
-    chains also go back to the base; their estimate is above log Z in expectation. Samplers that
-    are not exact (ULA, say) bias both. Source: R. M. Neal (2001), Annealed importance sampling,
-    Statistics and Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal
-    likelihood, arXiv 1511.02543.
+    :math:`\beta_k`. The estimate is below log Z in expectation. With samples of the target, chains
+    also run back to the base; their estimate is above log Z in expectation. Samplers that are not
+    exact (ULA, say) bias both. Source: R. M. Neal (2001), Annealed importance sampling, Statistics
+    and Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood,
+    arXiv 1511.02543.
 
-    ``annealed`` has the parts: other paths, resampling, runs in pieces. The call is compiled once
-    for each base, energy and ``make_sampler``. Give the energy as
+    The module ``partition.annealed`` has other paths, resampling and runs in pieces. The call is
+    compiled once for each base, energy and ``make_sampler``. Pass the energy as
     ``jax.tree_util.Partial(energy, params)``, so that other parameters do not compile it again.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        base: a ``Distribution`` whose support contains the energy's.
-        energy: E(x) -> (), one configuration in.
-        make_sampler: energy -> ``Sampler``: ``functools.partial(samplers.mala, step_size=0.1)``.
+        base: a ``Distribution`` whose support contains that of the energy's distribution.
+        energy: function x -> () of one configuration.
+        make_sampler: function from an energy to a ``Sampler``, such as
+            ``functools.partial(samplers.mala, step_size=0.1)``.
         betas: increasing from 0 to 1, both included, (k,) with k >= 2. More betas make the weights
-            more equal: watch the effective sample size.
-        num_chains: chains from the base.
-        num_steps: steps of the sampler at each beta.
-        target_samples: independent samples of exp(-energy) on the leading axis, for the upper
-            bound; from a long run, say.
-        confidence: of the intervals, in (0, 1).
+            more equal and raise the effective sample size.
+        num_chains: number of chains from the base, >= 1.
+        num_steps: number of sampler steps at each beta, >= 1.
+        target_samples: independent samples of exp(-energy) on the leading axis, from a long run,
+            say, for the estimate from above.
+        confidence: confidence level of the intervals, in (0, 1).
 
     Returns:
         ``Estimate``: log Z with its standard error, an interval and the effective sample size;
         with ``target_samples`` its field ``upper`` is the ``Estimate`` from above.
 
     Raises:
-        ValueError: betas that do not increase from 0 to 1, num_chains or num_steps < 1, a
-            confidence outside (0, 1). TypeError: a base without ``sample`` or ``log_prob``.
+        TypeError: if base lacks ``sample`` or ``log_prob``.
+        ValueError: if betas do not increase from 0 to 1, num_chains or num_steps < 1, or confidence
+            is outside (0, 1).
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import distributions, samplers

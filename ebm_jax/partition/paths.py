@@ -1,9 +1,9 @@
 r"""Paths of energies for annealing, from a base distribution to a target energy.
 
-    path(beta, x) -> (),    exp(-path(0, x)) the base,    exp(-path(1, x)) the target
-
-The base is normalised where it is a ``Distribution`` of ``ebm_jax.distributions``: the ratio of the
-partition functions at the ends of the path is then the target's.
+A path is a function (beta (), x) -> (): :math:`\exp(-\text{path}(0, x))` is the base and
+:math:`\exp(-\text{path}(1, x))` the target. If the base is a ``Distribution`` of
+``ebm_jax.distributions``, it is normalised, and the ratio of the partition functions at the ends of
+the path is that of the target.
 """
 
 import math
@@ -26,15 +26,15 @@ Path = Callable[[Array, Position], Array]
 def geometric(base: Energy, energy: Energy) -> Path:
     r"""Return the geometric path between two energies.
 
-        path(beta, x) = (1 - beta) E_0(x) + beta E(x)
+    .. math:: \text{path}(\beta, x) = (1 - \beta) E_0(x) + \beta E(x)
 
     Args:
-        base: E_0, the energy at beta = 0: ``distributions.energy`` of a base distribution.
-        energy: E, the energy at beta = 1.
+        base: :math:`E_0`, the energy at beta = 0: ``distributions.energy`` of a base distribution.
+        energy: :math:`E`, the energy at beta = 1.
 
     Returns:
-        (beta (), x) -> (). States of infinite energy at one end alone have that energy at that
-        end and in between.
+        A function (beta (), x) -> (). If only one of the energies is infinite, the path is infinite
+        at that end and in between.
 
     >>> path = geometric(lambda x: x**2, lambda x: 3 * x)
     >>> float(path(0.0, 2.0)), float(path(0.5, 2.0)), float(path(1.0, 2.0))
@@ -54,28 +54,33 @@ def geometric(base: Energy, energy: Energy) -> Path:
 
 
 def _times(share: Array, energy: Array) -> Array:
-    """Return share times energy, 0 times infinity being 0; its slope in the share is the energy."""
+    """Return share times energy, with 0 times infinity = 0.
+
+    The derivative in the share is the energy.
+    """
     return share * jnp.where((share == 0) & jnp.isinf(energy), 0.0, energy)
 
 
 def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
-    r"""Return the path of an RBM from independent visible units, hidden units summed out.
+    r"""Return the path of an RBM from independent visible units, without hidden units.
 
-        path(beta, v) = (1 - beta) E_0(v) - beta b^T v
-                        - sum_j [softplus(beta (c_j + v^T W_j)) - (1 - beta) log 2]
+    .. math:: \text{path}(\beta, v) = (1 - \beta) E_0(v) - \beta b^T v - \sum_j \left[
+        \operatorname{softplus}(\beta (c_j + v^T W_j)) - (1 - \beta) \log 2 \right]
 
-    The free energy of the geometric path between E_0, ``distributions.bernoulli(base_bias)`` with
-    all hidden units free, and E(v, h). Block Gibbs sampling is exact along it, and the weights have
-    less variance than those of v and h. Source: Salakhutdinov and Murray (2008), On the
-    quantitative analysis of deep belief networks, ICML, section 4.
+    It is the free energy, with the hidden units summed out, of the geometric path from :math:`E_0`,
+    the energy of ``distributions.bernoulli(base_bias)`` with free hidden units, to E(v, h). Block
+    Gibbs sampling is exact along it, and the weights have a lower variance than those of v and h.
+    Source: Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks,
+    ICML, section 4.
 
     Args:
         params: ``RBM(weights, visible_bias, hidden_bias)``.
-        base_bias: the logits of the visible units at beta = 0, (visible,): the data's base rates.
+        base_bias: logits of the visible units at beta = 0, (visible,), such as the base rates of
+            data.
 
     Returns:
-        ``path``, and ``make_sampler``: ``Partial(path, beta)`` -> ``samplers.rbm_gibbs`` at
-        that beta > 0.
+        The path, and ``make_sampler``, which maps ``Partial(path, beta)`` with beta > 0 to
+        ``samplers.rbm_gibbs`` at that beta.
 
     >>> import jax.numpy as jnp
     >>> params = RBM(jnp.zeros((4, 2)), jnp.ones(4), jnp.zeros(2))
@@ -87,7 +92,7 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
     base_bias = _checks.floating("base_bias", base_bias)
     if base_bias.shape != jnp.shape(params.visible_bias):
         raise ValueError(
-            f"base_bias must be one a visible unit, {jnp.shape(params.visible_bias)}, got "
+            f"base_bias must be one per visible unit, {jnp.shape(params.visible_bias)}, got "
             f"{base_bias.shape}."
         )
     visible_bias, hidden = jnp.asarray(params.visible_bias), jnp.shape(params.hidden_bias)[0]

@@ -1,4 +1,4 @@
-"""The pseudo-likelihood of discrete data: a likelihood without a partition function."""
+"""The pseudo-likelihood of discrete data, which needs no partition function."""
 
 import jax
 import jax.numpy as jnp
@@ -11,23 +11,26 @@ from ebm_jax.types import Array, Energy, Position
 def pseudo_log_likelihood(energy: Energy, x: Position, *, values=(0, 1), beta=1.0) -> Array:
     r"""Return the log pseudo-likelihood of one configuration of discrete variables.
 
-        log PL(x) = sum_i log P(x_i | all other x_j)
+    .. math:: \log PL(x) = \sum_i \log P(x_i \mid x_j, j \ne i)
 
-    of the Gibbs distribution of the energy. It needs n q energies. Its mean over data is highest
-    at the distribution of the data, as the likelihood's is; it is not a likelihood of the model.
-    Source: J. Besag (1975), Statistical analysis of non-lattice data, The Statistician 24(3).
+    for the Gibbs distribution of the energy. It evaluates n q energies. As with the likelihood, the
+    model that equals the distribution of the data maximises its mean over data; but its values are
+    not likelihoods. Source: J. Besag (1975), Statistical analysis of non-lattice data, The
+    Statistician 24(3).
 
     Args:
-        energy: E(x) -> (), one configuration in.
-        x: integer and boolean leaves, the variables; floating ones are given.
-        values: what a variable may be, (q,).
-        beta: inverse temperature >= 0.
+        energy: function x -> () of one configuration.
+        x: one configuration. Integer and boolean leaves are the variables; floating-point leaves
+            are fixed.
+        values: values that a variable may take, (q,).
+        beta: inverse temperature >= 0, one number.
 
     Returns:
-        (), in nats; differentiable in the energy's parameters.
+        The log pseudo-likelihood, (), in nats; differentiable in the energy's parameters.
 
     Raises:
-        TypeError: no integer or boolean leaf. ValueError: a variable that is none of the values.
+        TypeError: if x has no integer or boolean leaf.
+        ValueError: if a variable has an invalid value.
 
     >>> import jax.numpy as jnp
     >>> round(float(pseudo_log_likelihood(lambda x: 0.0 * x.sum(), jnp.array([0, 1, 1]))), 4)
@@ -50,5 +53,5 @@ def pseudo_log_likelihood(energy: Energy, x: Position, *, values=(0, 1), beta=1.
         energies = _checks.energies(changed, numbers, "values")
         return gibbs.log_probs(energies, beta=beta)[own[i]]
 
-    # One variable at a time: all changes at once would be n q configurations of n variables.
+    # One variable at a time: all changes at once would take n q configurations of n variables.
     return jnp.sum(jax.lax.map(one, np.arange(own.shape[0])))

@@ -1,7 +1,8 @@
-"""Samplers: functions (init, step, refresh) over a batch of chains, and running them.
+"""Samplers of Markov chains, functions to run them, schedules of their options.
 
-The info of a step has the ``energy`` of every chain and, for samplers that accept or reject, the
-``acceptance_rate``. ``sgld`` has no ``energy`` in its info: it knows only a gradient.
+A sampler is a tuple of functions (init, step, refresh) over a batch of chains. The info of a step
+has the ``energy`` of every chain and, for samplers that accept or reject, the ``acceptance_rate``.
+The info of ``sgld`` has no ``energy``, since a gradient does not determine it.
 """
 
 from ebm_jax.samplers import replay_buffer, schedules

@@ -1,7 +1,7 @@
-"""A lattice as the two colours of a checkerboard, the chains last, and the conditionals of a site.
+"""Lattices split into the two colours of a checkerboard, and their conditionals.
 
-Sites of the even colour have row + column even. Each colour is (rows, columns / 2, chains): loops
-over chains vectorise, and a neighbour is a shift along another axis.
+Sites of the even colour have an even row + column. Each colour is (rows, columns / 2, chains), with
+the chains last: loops over chains vectorise, and a neighbour is a shift along another axis.
 """
 
 import jax
@@ -17,9 +17,9 @@ def _dtype(params: Ising | Potts) -> jnp.dtype:
 
 
 def split(x: Array) -> tuple[Array, Array]:
-    """Return the even and the odd sites of (chains, rows, columns), the chains last."""
+    """Return the even and the odd sites of (chains, rows, columns), chains last."""
     chains, rows, columns = x.shape
-    # An axis at a time: over Explicit mesh axes no more are parted, or joined, at once.
+    # One axis at a time: over Explicit mesh axes JAX splits or joins only one at once.
     pairs = jnp.moveaxis(x, 0, -1).reshape(rows // 2, 2, columns, chains)
     pairs = pairs.reshape(rows // 2, 2, columns // 2, 2, chains)
     boards = [
@@ -41,11 +41,12 @@ def join(even: Array, odd: Array) -> Array:
 
 
 def neighbours(other: Array, parity: int) -> list[Array]:
-    """Return the four neighbours, all of the other colour, of the sites of a parity.
+    """Return the four neighbours of the sites of a parity, all of the other colour.
 
-    In its own row a site has the site of its number, and the one before or after it.
+    In its own row, a site's neighbours are the site with the same index and the one before or after
+    it.
     """
-    # The torus is unrolled once: slices of it fuse into the loops that use them, shifts do not.
+    # The torus is padded once: XLA fuses slices of it into the loops that use them, but not rolls.
     around = jnp.pad(other, ((1, 1), (1, 1), (0, 0)), mode="wrap")
     around = jax.lax.optimization_barrier(around)
     before = jax.lax.broadcasted_iota(jnp.int32, (other.shape[0], 1, 1), 0) % 2 == parity
@@ -54,7 +55,7 @@ def neighbours(other: Array, parity: int) -> list[Array]:
 
 
 def draw(params: Ising | Potts, beta, key: Key, other: Array, parity: int, dtype) -> Array:
-    """Return the sites of a parity given those of the other, ``other``."""
+    """Draw the sites of a parity, given the sites ``other`` of the other parity."""
     rows, half, chains = other.shape
     around, upper = neighbours(other, parity), rows // 2
     calls = upper * half  # each makes a number for a site of the upper half, and one below
@@ -77,7 +78,7 @@ def draw(params: Ising | Potts, beta, key: Key, other: Array, parity: int, dtype
 
 def _is_up(params: Ising, beta, word: Array, around: list, fraction: Array) -> Array:
     up, down, same, beside = around
-    # As wide as what it chooses: masks of 8 bits would be widened at every level.
+    # In the width of the values it selects: masks with 8 bits would be widened at every level.
     total, chains = (up + down + same + beside).astype(jnp.int32), word.shape[-1]
 
     def threshold(total: int) -> Array:
@@ -85,7 +86,7 @@ def _is_up(params: Ising, beta, word: Array, around: list, fraction: Array) -> A
         logits = _discrete.scaled(beta, jnp.broadcast_to(logit, (chains,)))
         return _bits.threshold(logits, fraction)
 
-    # Four spins have five sums: what belongs to them is looked up instead of computed.
+    # Four spins have five possible sums: their thresholds are looked up instead of computed.
     levels = (4, 2, 0, -2, -4)
     chosen, *others = jax.lax.optimization_barrier([threshold(level) for level in levels])
     for level, other in zip(levels[1:], others, strict=True):
@@ -103,7 +104,10 @@ def _colour(params: Potts, beta, word: Array, around: list, fraction: Array) -> 
 
 
 def energy(params: Ising | Potts, even: Array, odd: Array, around: list) -> Array:
-    """Return E (chains,), given the neighbours of the odd sites: every bond is one of theirs."""
+    """Return E (chains,), given the neighbours of the odd sites.
+
+    Each bond joins an odd site to an even one.
+    """
     if isinstance(params, Potts):
         return _energy_colours(params, even, odd, around)
     spins = odd.astype(jnp.int32)

@@ -1,10 +1,9 @@
-"""The options that the samplers of continuous positions share, and the one rule they obey.
+"""The options that the samplers of continuous positions share, and their checks.
 
-An option is a number; some may be an array of one configuration (broadcasting to it), beta may
-have one value a chain; each may be a schedule of these, step () -> value. Values are checked when
-the sampler is made, a schedule's at step 0, shapes when it first steps. A value that only running
-shows to be out of range turns all chains NaN, which nobody can overlook, instead of leaving them
-where they stand.
+An option is a number; some may be an array that broadcasts to one configuration, and beta may have
+one value per chain. Each may also be a schedule of these, step () -> value. Values are checked when
+the sampler is constructed (those of a schedule at step 0), shapes at the first step. A value that
+is out of range only at run time turns all chains NaN.
 """
 
 from collections.abc import Callable
@@ -23,7 +22,7 @@ Schedule = Callable[[Array], Array]
 
 
 class Options(NamedTuple):
-    """What ula, sgld, mala and baoab take, as given."""
+    """The options that ula, sgld, mala and baoab take."""
 
     step_size: Any
     beta: Any = None
@@ -33,7 +32,7 @@ class Options(NamedTuple):
 
 
 class Now(NamedTuple):
-    """The options of one step; an invalid one has made ``step_size`` NaN."""
+    """The options of one step; if one is invalid, ``step_size`` is NaN."""
 
     step_size: Array  # (), or broadcasting to one configuration
     noise: list  # the standard deviation of the noise, for every moving leaf
@@ -64,14 +63,14 @@ def _value(name: str, value, step) -> Array:
 
 
 def _known(name: str, value) -> np.ndarray | None:
-    """Return an option's value, a schedule's at step 0, or None where only running tells."""
-    # Inside a trace, too: what the value is made of may be known there.
+    """Return the value of an option (of a schedule at step 0), None if unknown."""
+    # Also inside a trace, where the value may still be a constant.
     with jax.ensure_compile_time_eval():
         return _checks.concrete(_value(name, value, jnp.zeros((), jnp.int32)))
 
 
 def check(name: str, value) -> None:
-    """Reject a value that is known not to be allowed; a schedule's value at step 0."""
+    """Reject an invalid value, if it is known (of a schedule: at step 0)."""
     known = _known(name, value)
     allowed, words = _RANGES[name]
     if known is not None and not np.all(allowed(known)):
@@ -80,7 +79,7 @@ def check(name: str, value) -> None:
 
 
 def check_all(options: Options) -> None:
-    """Reject options that are known not to be allowed."""
+    """Reject invalid options whose values are known."""
     if options.beta is not None and options.noise_sigma is not None:
         raise ValueError(
             f"Give beta ({options.beta}) or noise_sigma ({options.noise_sigma}), not both: "
@@ -134,18 +133,18 @@ def configuration(name: str, value, step, moving: list) -> Array:
 
 
 def chains(name: str, value, step, moving: list) -> Array:
-    """Return an option that is a number, or one number a chain."""
+    """Return an option that is one number, or one number per chain."""
     array = _value(name, value, step)
     if array.shape not in ((), moving[0].shape[:1]):
         raise ValueError(
-            f"{name} must be one number, or one a chain {moving[0].shape[:1]}, got the shape "
+            f"{name} must be one number, or one per chain {moving[0].shape[:1]}, got the shape "
             f"{array.shape}."
         )
     return array
 
 
 def valid(name: str, array: Array) -> Array:
-    """Whether all of an option is allowed, ()."""
+    """Return whether all of an option's values are allowed, ()."""
     return jnp.all(_RANGES[name][0](array))
 
 
@@ -176,7 +175,7 @@ def now(options: Options, step: Array, moving: list) -> Now:
 
 
 def noiseless(options: Options) -> bool:
-    """Whether the noise is known to be zero before anything runs."""
+    """Return whether the noise is known to be zero before the chains run."""
     value, zero = options.noise_sigma, 0.0
     if value is None:
         value, zero = options.beta, jnp.inf
@@ -185,17 +184,17 @@ def noiseless(options: Options) -> bool:
 
 
 def longer(norm: Array, limit: Array | None) -> Array:
-    """Whether gradients are longer than the limit, and so clipped, (chains,)."""
+    """Return which gradients are longer than the limit and so clipped, (chains,)."""
     return jnp.zeros(norm.shape, bool) if limit is None else norm > limit
 
 
 def clip(gradient: list, norm: Array, limit: Array | None) -> tuple[list, Array]:
-    """Scale every chain's gradient to norm <= limit; return it, and which were longer."""
+    """Scale each chain's gradient to norm <= limit; return it and which were longer."""
     clipped = longer(norm, limit)
     if limit is None:
         return gradient, clipped
-    # where, not minimum(1, limit / norm): a small gradient keeps every bit. Divided by the norm
-    # first: the factor limit / norm may be too small for a number.
+    # where instead of minimum(1, limit / norm), so that a small gradient stays bit-identical.
+    # Divided by the norm first, since the factor limit / norm may underflow.
     unit = jnp.where(clipped, norm, 1.0)
     scaled = [(limit * (g / per_chain(unit, g))).astype(g.dtype) for g in gradient]
     kept = zip(scaled, gradient, strict=True)
@@ -203,14 +202,14 @@ def clip(gradient: list, norm: Array, limit: Array | None) -> tuple[list, Array]
 
 
 def project(moving: list, bounds) -> tuple[list, Array]:
-    """Return the positions clipped to the bounds, and the fraction of each chain's clipped."""
+    """Clip positions to the bounds; return them and the fraction clipped per chain."""
     inside = [jnp.clip(x, *bounds).astype(x.dtype) for x in moving]
     stopped = [(x != y).astype(jnp.float32) for x, y in zip(moving, inside, strict=True)]
     return inside, chain_sum(stopped) / sum(x.size // x.shape[0] for x in moving)
 
 
 def shifts(key: Key, moving: list, noise: list, silent: bool) -> list:
-    """Return the noise of a step, one flat draw for all chains; zeros where it is known to be."""
+    """Return the noise of a step, one flat draw for all chains; zeros if ``silent``."""
     if silent:
         return [jnp.zeros((), x.dtype) for x in moving]
     return [s * xi for s, xi in zip(noise, standard_normal(key, moving), strict=True)]

@@ -1,9 +1,10 @@
-r"""Find the step size at which a sampler accepts as often as it should, by dual averaging.
+r"""Adaptation of the step size to a target acceptance rate, by dual averaging.
 
-    log h_t = mu - sqrt(t) / (gamma (t + t_0)) sum_{s <= t} (target - a_s)
+.. math:: \log h_t = \mu - \frac{\sqrt{t}}{\gamma (t + t_0)} \sum_{s \le t} (\alpha - a_s)
 
-where a_s is the mean acceptance of all chains in step s; the answer is a weighted average of
-the log h_t. Source: Hoffman and Gelman (2014), The No-U-Turn sampler, JMLR 15, section 3.2.
+where :math:`a_s` is the mean acceptance rate of all chains in step s and :math:`\alpha` the target.
+The result is a weighted average of the :math:`\log h_t`. Source: Hoffman and Gelman (2014), The
+No-U-Turn sampler, JMLR 15, section 3.2.
 """
 
 from typing import Any, NamedTuple
@@ -21,12 +22,14 @@ _REACH, _DELAY, _DECAY = 0.05, 10.0, 0.75  # gamma, t_0, kappa of the source
 
 
 class Tuned(NamedTuple):
-    """What ``adapt_step_size`` found.
+    """The result of ``adapt_step_size``.
 
     Attributes:
-        step_size: the step size, shaped like the initial one; NaN where no chain accepted anything.
-        position: where the chains are now.
-        acceptance_rate: mean acceptance of the chains without a NaN in every step, (num_steps,).
+        step_size: step size, with the shape of the initial one; NaN if no chain accepted any
+            proposal.
+        position: final positions of the chains.
+        acceptance_rate: mean acceptance rate of the chains without a NaN in every step,
+            (num_steps,).
     """
 
     step_size: Array
@@ -44,35 +47,34 @@ def adapt_step_size(
     initial: ArrayLike,
     target: float = 0.574,
 ) -> Tuned:
-    r"""Return the step size at which the chains' mean acceptance is ``target``.
+    """Find the step size at which the mean acceptance rate is ``target``.
 
-    The chains run while the step size changes, so these steps are warm-up: the samples to keep
-    come from a sampler made with the step size found, from the positions found. All chains
-    share one step size. Step t uses the key ``fold_in(key, t)``. Compile it with
-    ``ebm_jax.jit``.
+    The step size changes while the chains run, so these steps are warm-up: construct a sampler with
+    the step size returned and start it from the positions returned. All chains share one step size.
+    Step t uses the key ``fold_in(key, t)``. Compile the call with ``ebm_jax.jit``.
 
-    A chain with a NaN in its state accepts nothing at any step size, so it is left out of the
-    mean. Where no chain accepted anything in all steps there is no such step size: it is NaN.
+    A chain with a NaN in its state is excluded from the mean. If no chain accepts any proposal, the
+    step size is NaN.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        energy: E(x) -> (), one configuration in.
-        make_sampler: called as ``make_sampler(energy, step_size=h)``: ``samplers.mala``, or with
-            other options bound; blackjax's kernels too. Its info has a field ``acceptance_rate``,
+        energy: function x -> () of one configuration.
+        make_sampler: called as ``make_sampler(energy, step_size=h)``: ``samplers.mala``, also with
+            other options bound, or a kernel of blackjax. Its info has a field ``acceptance_rate``,
             and its state must not depend on h.
-        position: where the chains start, the chains on the leading axis.
-        num_steps: steps of warm-up, >= 1; some hundreds.
-        initial: step size > 0 to start from. Where it is an array per dimension, their ratios
-            stay: only its scale is found.
-        target: mean acceptance in (0, 1). 0.574 is the best of MALA in many dimensions
-            (Roberts and Rosenthal 1998); 0.651 of HMC (Beskos et al. 2013).
+        position: initial positions, with the chains on the leading axis.
+        num_steps: number of warm-up steps, >= 1; some hundreds.
+        initial: initial step size > 0. For an array with one step size per dimension, the
+            adaptation keeps their ratios.
+        target: mean acceptance rate in (0, 1). In many dimensions 0.574 is optimal for MALA
+            (Roberts and Rosenthal 1998) and 0.651 for HMC (Beskos et al. 2013).
 
     Returns:
         ``Tuned``: the step size, the positions, the acceptance rates.
 
     Raises:
-        ValueError: initial <= 0 or NaN, a target outside (0, 1), num_steps < 1, several keys.
-        TypeError: a sampler that accepts everything: its info has no acceptance_rate.
+        TypeError: if the info of the sampler has no field ``acceptance_rate``.
+        ValueError: if initial is not > 0, target is outside (0, 1), or num_steps < 1.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -89,7 +91,7 @@ def adapt_step_size(
     _checks.function("make_sampler", make_sampler)
     _checks.inside("target", target)
     initial = jnp.asarray(initial)
-    centre = jnp.log(10.0)  # steps ten times the first are tried early on
+    centre = jnp.log(10.0)  # early on, it tries ten times the initial step size
 
     def one(carry, _):
         state, t, log_factor, error, average = carry
@@ -128,6 +130,9 @@ def _acceptance_rate(info: Any) -> Array:
 
 
 def _zero_that_varies_as(state: Any) -> Array:
-    """Return 0, under shard_map one a device where the chains are: each finds its own step size."""
+    """Return 0; under shard_map one per device that holds chains.
+
+    Each device then finds its own step size.
+    """
     leaf = jnp.ravel(jax.tree.leaves(state)[0])[0]
     return jnp.where(leaf == leaf, 0.0, 0.0)

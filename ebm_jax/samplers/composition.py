@@ -1,10 +1,10 @@
-r"""Several samplers in turn on one position: each moves its own part, given the others'.
+r"""Composition of samplers: each moves a part of the position, given the others.
 
-    x' ~ K_1(. | x, y),   y' ~ K_2(. | x', y),   ...
+.. math:: x' \sim K_1(\cdot \mid x, y), \qquad y' \sim K_2(\cdot \mid x', y), \quad \ldots
 
-A continuous sampler moves the floating leaves and carries the others, a discrete one moves the
-integer and boolean leaves and carries the floating ones: Langevin dynamics on x and Gibbs sampling
-on y sample a joint exp(-F(x, y)).
+A continuous sampler moves the floating-point leaves, a discrete sampler the integer and boolean
+leaves; each leaves the others unchanged. Langevin dynamics on x and Gibbs sampling on y together
+sample a joint distribution :math:`\exp(-F(x, y))`.
 """
 
 from typing import NamedTuple
@@ -19,11 +19,11 @@ from ebm_jax.types import Array, Key, Position, Sampler
 
 
 class AlternateState(NamedTuple):
-    """Chains, and what each sampler keeps of them.
+    """The positions of the chains and the states of all samplers.
 
     Attributes:
-        position: where the chains are.
-        states: a state of every sampler; all but the last were left behind by those after them.
+        position: positions of the chains.
+        states: states of all samplers; the position of a state may be outdated, except in the last.
     """
 
     position: Position
@@ -31,11 +31,11 @@ class AlternateState(NamedTuple):
 
 
 class AlternateInfo(NamedTuple):
-    """What happened in a step.
+    """Information on a step.
 
     Attributes:
-        energy: E of the new position, (chains,), where the last sampler's info tells it.
-        infos: the info of every sampler, after its own move: the last describes the new position.
+        energy: energy of the new position, (chains,), if the info of the last sampler has it.
+        infos: info of every sampler after its own move; the last describes the new position.
     """
 
     energy: Array | None
@@ -43,25 +43,25 @@ class AlternateInfo(NamedTuple):
 
 
 def alternate(*samplers: Sampler) -> Sampler:
-    r"""Return the sampler that makes one step of each in turn, all on one position.
+    """Return a sampler that makes one step of each sampler in turn.
 
-    Each is refreshed before it moves: what it remembers of the energy (a value, a gradient) is of
-    a position that the others have changed since. What leaves a joint distribution as it is one
-    by one does so in turn; detailed balance is not kept.
-    Source: Tierney (1994), Markov chains for exploring posterior distributions, section 2.4
-    (cycles of kernels).
+    Each sampler is refreshed before it moves, since the others have changed the position for which
+    it stores an energy or a gradient. If each sampler leaves a joint distribution invariant, so
+    does the composition; it does not keep detailed balance. Source: Tierney (1994), Markov chains
+    for exploring posterior distributions, section 2.4 (cycles of kernels).
 
     Args:
-        samplers: two or more, of positions of one structure, whose states have a field
-            ``position``: all of ours but ``replica_exchange`` and ``checkerboard_gibbs``, which
-            hold more than one position or another layout of it. ``replica_exchange`` may run this
-            one.
+        samplers: two or more samplers over positions of one structure, whose states have a field
+            ``position``: all samplers of this library except ``replica_exchange`` and
+            ``checkerboard_gibbs``, whose states hold several positions or another layout.
+            ``replica_exchange`` may run the composition.
 
     Returns:
         A ``Sampler`` with ``AlternateState`` and ``AlternateInfo``.
 
     Raises:
-        ValueError: fewer than two samplers. TypeError: a state without the field ``position``.
+        TypeError: if a state has no field ``position``.
+        ValueError: if there are fewer than two samplers.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -86,8 +86,8 @@ def alternate(*samplers: Sampler) -> Sampler:
         for state in states:
             if "position" not in getattr(state, "_fields", ()):
                 raise TypeError(
-                    "alternate needs states with a field position, to put the others' moves in; "
-                    f"{type(state).__name__} has none."
+                    "alternate needs states with a field position, which the other samplers "
+                    f"update; {type(state).__name__} has none."
                 )
         return AlternateState(position, states)
 
@@ -104,5 +104,5 @@ def alternate(*samplers: Sampler) -> Sampler:
         energy = getattr(infos[-1], "energy", None)
         return AlternateState(position, tuple(states)), AlternateInfo(energy, tuple(infos))
 
-    # Nothing that a sampler remembers is used before it is refreshed.
+    # Each state is refreshed before its use, so stored energies and gradients may be outdated here.
     return Sampler(init, step, lambda state: state)

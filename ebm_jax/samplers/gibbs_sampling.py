@@ -1,18 +1,19 @@
-r"""Gibbs sampling: variables drawn anew, one or a block at a time, given all the others.
+r"""Gibbs sampling: variables drawn one or a block at a time, given all the others.
 
-    x_B ~ P(x_B | x_rest),  proportional to exp(-beta E(x))
+.. math:: x_B \sim P(x_B \mid x_\text{rest}) \propto \exp(-\beta E(x))
 
-for restricted Boltzmann machines, for lattices, and for any energy of few values a variable. The
-chains lie on the leading axis of every leaf. Integer and boolean leaves move; floating ones are
-carried along. Each block is drawn from its exact conditional distribution, up to the rounding of
-the energies: random numbers resolve probabilities to 2^-60.
+for restricted Boltzmann machines, lattices, and any energy whose variables have few values. The
+chains lie on the leading axis of every leaf. Integer and boolean leaves move; floating-point leaves
+are unchanged. Each block is drawn from its exact conditional distribution, up to the rounding of
+the energies: the draws resolve probabilities down to :math:`2^{-60}`.
 
-The options, the same for all three:
+All samplers here take these options:
 
-* ``beta``: inverse temperature >= 0 of the target exp(-beta E), one number, or one a chain.
-* ``clamp``: booleans, True for the variables that stay as they are: a mask broadcasting to the
-  positions (one configuration, or one a chain), a pytree of masks where positions are one. The
-  others are then sampled given these: conditional sampling, inpainting.
+* ``beta``: inverse temperature >= 0 of the target :math:`\exp(-\beta E)`: one number, or one per
+  chain.
+* ``clamp``: boolean mask, True for variables that stay fixed, broadcasting to the positions (one
+  configuration, or one per chain); a pytree of masks if positions are a pytree. The other variables
+  are then sampled given the fixed ones, for conditional sampling or inpainting.
 """
 
 import functools
@@ -33,17 +34,17 @@ from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
 
 
 class GibbsState(NamedTuple):
-    """Chains."""
+    """The positions of the chains."""
 
     position: Position
 
 
 class GibbsInfo(NamedTuple):
-    """Where the chains are after a sweep; arrays are (chains,).
+    """The chains after a sweep; arrays are (chains,).
 
     Attributes:
         energy: E(x).
-        changed: the fraction of the variables whose value the sweep changed.
+        changed: fraction of the variables whose value the sweep changed.
     """
 
     energy: Array
@@ -51,12 +52,13 @@ class GibbsInfo(NamedTuple):
 
 
 class RBMInfo(NamedTuple):
-    """The energy after a step, and the probabilities that the visible units were drawn from.
+    r"""The chains after a step: the energy and the means of the visible units.
 
     Attributes:
-        energy: E(v, h), (chains,), of the visible units and the hidden units they were drawn given.
-        visible_mean: P(v_i = 1 | h), (chains, visible), for clamped units too. As images these
-            probabilities are smoother than the units.
+        energy: E(v, h), (chains,), of the visible units and the hidden units from which they were
+            drawn.
+        visible_mean: :math:`P(v_i = 1 \mid h)`, (chains, visible), for clamped units too. As images
+            these probabilities are smoother than the units.
     """
 
     energy: Array
@@ -76,7 +78,7 @@ class LatticeState(NamedTuple):
 
 
 class LatticeInfo(NamedTuple):
-    """Where the chains are after a sweep.
+    """The chains after a sweep.
 
     Attributes:
         energy: E(x), (chains,).
@@ -93,27 +95,29 @@ def _start(position: Position, values: np.ndarray) -> Position:
 
 
 def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -> Sampler:
-    r"""Return block Gibbs sampling of the visible units of a restricted Boltzmann machine.
+    r"""Return a block Gibbs sampler for a restricted Boltzmann machine.
 
-        h ~ Bernoulli(sigmoid(beta (c + v^T W))),    v ~ Bernoulli(sigmoid(beta (b + W h)))
+    .. math:: h \sim \text{Bernoulli}(\sigma(\beta (c + v^T W))), \qquad
+        v \sim \text{Bernoulli}(\sigma(\beta (b + W h)))
 
-    Two matrix products a step. It is reversible for the marginal of v, exp(-F(v)) with
-    ``boltzmann.rbm_free_energy`` at beta = 1; at another beta for that of exp(-beta E(v, h)), which
-    is not exp(-beta F(v)): ``replica_exchange`` by the free energy would swap wrongly.
-    Source: Hinton (2002), Training products of experts by minimizing contrastive divergence,
-    Neural Computation 14(8).
+    A step takes two matrix products. It is reversible for the marginal distribution of v under
+    :math:`\exp(-\beta E(v, h))`. At beta = 1 this is :math:`\exp(-F(v))` with
+    ``boltzmann.rbm_free_energy``; at other beta it is not :math:`\exp(-\beta F(v))`, so do not use
+    the free energy with ``replica_exchange``. Source: Hinton (2002), Training products of experts
+    by minimizing contrastive divergence, Neural Computation 14(8).
 
     Args:
         params: ``RBM(weights, visible_bias, hidden_bias)``.
-        beta: inverse temperature of E(v, h); this and clamp as the module says.
-        clamp: visible units that stay.
+        beta: inverse temperature >= 0 of E(v, h): one number, or one per chain.
+        clamp: boolean mask of visible units that stay fixed, (visible,) or (chains, visible).
 
     Returns:
-        A ``Sampler`` of positions (chains, visible), integer or boolean, with ``GibbsState`` and
+        A ``Sampler`` of integer or boolean positions (chains, visible), with ``GibbsState`` and
         ``RBMInfo``.
 
     Raises:
-        TypeError: floating positions. ValueError: a negative beta, other shapes.
+        TypeError: if positions are floating point.
+        ValueError: if beta is negative, or positions have another shape.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.energies.boltzmann import RBM
@@ -166,28 +170,29 @@ def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = N
 def checkerboard_gibbs(
     params: Ising | Potts, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None
 ) -> Sampler:
-    r"""Return Gibbs sampling of a lattice, half of its sites at once: one colour of a checkerboard.
+    r"""Return a Gibbs sampler for lattices that draws half of the sites at once.
 
-        P(x_i = k | rest) proportional to exp(beta (K sum_{j ~ i} [x_j = k] + h(k)))
+    .. math:: P(x_i = k \mid \text{rest}) \propto
+        \exp\Big( \beta \Big( K \sum_{j \sim i} [x_j = k] + h(k) \Big) \Big)
 
-    No two sites of one colour are neighbours. A step is a sweep, the even sites and then the odd
-    ones, of which the target is stationary.
-    Source: Geman and Geman (1984), Stochastic relaxation, Gibbs distributions, and the Bayesian
-    restoration of images, IEEE PAMI 6.
+    for the Potts model; the Ising model is analogous. The sites of one colour of a checkerboard are
+    not neighbours, so they are independent given the others. A step is a sweep: first the even
+    sites, then the odd ones. It leaves the target invariant. Source: Geman and Geman (1984),
+    Stochastic relaxation, Gibbs distributions, and the Bayesian restoration of images, IEEE PAMI 6.
 
     Args:
-        params: ``Ising(coupling, field)`` of spins -1 and 1, ``Potts(coupling, field)`` of colours
-            0 to q - 1.
-        beta: inverse temperature; this and clamp as the module says.
-        clamp: sites that stay.
+        params: ``Ising(coupling, field)`` for spins -1 and 1, or ``Potts(coupling, field)`` for
+            colours 0 to q - 1.
+        beta: inverse temperature >= 0: one number, or one per chain.
+        clamp: boolean mask of sites that stay fixed, (rows, columns) or (chains, rows, columns).
 
     Returns:
-        A ``Sampler`` of positions (chains, rows, columns), integers, rows and columns even, with
+        A ``Sampler`` of integer positions (chains, rows, columns), with even rows and columns, with
         ``LatticeState`` and ``LatticeInfo``; int8 takes the least memory.
 
     Raises:
-        TypeError: positions that are not integers, or of a type that cannot hold the values.
-            ValueError: an odd side, a negative beta, a site that is none of the values.
+        TypeError: if positions are not integers, or their dtype cannot hold the values.
+        ValueError: if a side is odd, beta is negative, or a site has an invalid value.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.energies.lattice import Ising
@@ -241,31 +246,33 @@ def systematic_scan_gibbs(
     beta: ArrayLike = 1.0,
     clamp: PyTree = None,
 ) -> Sampler:
-    r"""Return Gibbs sampling of any energy of discrete variables, block after block.
+    r"""Return a Gibbs sampler for any energy of discrete variables, block after block.
 
-        P(x_B = k | rest) = exp(-beta E(k, rest)) / sum_k' exp(-beta E(k', rest))
+    .. math:: P(x_B = k \mid \text{rest}) = \frac{\exp(-\beta E(k, \text{rest}))}
+        {\sum_{k'} \exp(-\beta E(k', \text{rest}))}
 
-    A step is a sweep over the blocks in order, with an energy for every value that a block can
-    have: q^block_size of them, n / block_size times. beta may be infinite: the values of lowest
-    energy, one of them where several are lowest. Where nothing is allowed, or an energy is NaN,
-    a block stays. Source: Geman and Geman (1984).
+    A step is a sweep over the blocks in order. For each of the n / block_size blocks it evaluates
+    the energy for all q^block_size values of the block. At beta = inf it draws uniformly among the
+    values of lowest energy. If all energies are +inf, or one is NaN, the block stays unchanged.
+    Source: Geman and Geman (1984).
 
     Args:
-        energy: E(x) -> (), one configuration in.
-        values: what a variable may be, (q,): (0, 1) for units, (-1, 1) for spins, range(q) for
-            categories.
-        block_size: how many variables, neighbours in their leaf, are drawn together.
-        beta: inverse temperature; this and clamp as the module says.
-        clamp: variables that stay.
+        energy: function x -> () of one configuration.
+        values: values that a variable may take, (q,): (0, 1) for units, (-1, 1) for spins, range(q)
+            for categories.
+        block_size: number of variables, neighbours in their leaf, that are drawn together.
+        beta: inverse temperature >= 0: one number, or one per chain.
+        clamp: boolean mask of variables that stay fixed, like the positions.
 
     Returns:
         A ``Sampler`` of positions with integer or boolean leaves, with ``GibbsState`` and
         ``GibbsInfo``.
 
     Raises:
-        TypeError: positions without an integer or boolean leaf, or of a type that cannot hold the
-            values. ValueError: a negative beta, blocks larger than a configuration, a variable
-            that is none of the values.
+        TypeError: if positions have no integer or boolean leaf, or a dtype that cannot hold the
+            values.
+        ValueError: if beta is negative, blocks are larger than a configuration, or a variable has
+            an invalid value.
 
     >>> import jax, jax.numpy as jnp
     >>> energy = lambda x: jnp.abs(x.sum() - 2.0)
@@ -322,7 +329,7 @@ def systematic_scan_gibbs(
 
 
 def _digits(numbers, q: int, size: int):
-    """Return the digits to the base q, (n, size): the values of the block that is choice k."""
+    """Return the digits in base q, (n, size): choice k gives the block these values."""
     powers = (q ** np.arange(size)[::-1]).astype(np.int32)
     return numbers[:, None].astype(np.int32) // powers[None] % q
 
@@ -336,7 +343,7 @@ def _put(choices: Array, x: Array, first: Array) -> Array:
 
 
 def _at(energies: Array, drawn: Array) -> Array:
-    """Return the energy of what each chain drew; where nothing is allowed (-1) the highest."""
+    """Return the energy of each chain's draw; the highest if the draw is -1."""
     chosen = drawn[:, None] == jnp.arange(energies.shape[1])[None]
     at = jnp.sum(jnp.where(chosen, energies, 0), axis=1, dtype=energies.dtype)
     return jnp.where(drawn < 0, jnp.max(energies, axis=1), at)

@@ -1,22 +1,26 @@
-r"""Proposals for discrete variables that follow the gradient of a relaxed energy.
+r"""Samplers of discrete variables with proposals from the gradient of the energy.
 
-    d_i(k) = E(x with x_i = k) - E(x),    to first order: grad_i E(x) (k - x_i)
+.. math:: d_i(k) \approx E(x \text{ with } x_i = k) - E(x), \qquad
+    d_i(k) = \nabla_i E(x) (k - x_i)
 
-Two evaluations of the gradient tell, to first order, which of all n (q - 1) changes of one variable
-are good, where Gibbs sampling evaluates each. The chains lie on the leading axis of every leaf.
-Integer and boolean leaves move; floating ones are carried along.
+The gradient, evaluated twice a step, estimates all n (q - 1) changes of one variable; Gibbs
+sampling evaluates the energy for each. The chains lie on the leading axis of every leaf. Integer
+and boolean leaves move; floating-point leaves are unchanged.
 
-What all of them take:
+All samplers here take these arguments:
 
-* ``energy``: E(x) -> (), of floats in place of the variables and differentiable in them: all that
-  is used of it beyond the values at the variables is that gradient.
-* ``values``: what a variable may be, (q,): (0, 1) for units, (-1, 1) for spins, range(q) for
-  categories.
-* ``one_hot``: the energy takes every variable as a row of q floats, 1 at its value and 0 elsewhere
-  (one more axis), instead of as a number: for categories that are in no order.
-* ``beta``: inverse temperature, >= 0 and finite, of the target exp(-beta E), one number, or one a
-  chain.
-* ``clamp``: booleans, True for the variables that stay as they are, as ``gibbs_sampling`` says.
+* ``energy``: function x -> () that also takes floats in place of the variables and is
+  differentiable in them. Only its values at valid variables and the gradient there are used.
+* ``values``: values that a variable may take, (q,): (0, 1) for units, (-1, 1) for spins, range(q)
+  for categories.
+* ``one_hot``: if True, the energy takes every variable as a row of q floats (one more axis), 1 at
+  its value and 0 elsewhere: for categories without an order.
+* ``beta``: inverse temperature, finite and >= 0, of the target :math:`\exp(-\beta E)`: one number,
+  or one per chain.
+* ``clamp``: boolean mask of variables that stay fixed; see ``samplers.systematic_scan_gibbs``.
+
+They raise TypeError for positions without an integer or boolean leaf, or with a dtype that cannot
+hold the values, and ValueError for options out of range and for a variable with an invalid value.
 """
 
 from collections.abc import Callable
@@ -33,12 +37,12 @@ from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
 
 
 class InformedState(NamedTuple):
-    """Chains, and what the next proposal needs.
+    """The chains, with what the next proposal needs.
 
     Attributes:
-        position: where the chains are.
+        position: positions of the chains.
         energy: E(x), (chains,).
-        change: the estimates d_i(k), (chains, n, q), 0 at the variable's own value.
+        change: estimates :math:`d_i(k)`, (chains, n, q), 0 at the current value of the variable.
     """
 
     position: Position
@@ -47,12 +51,12 @@ class InformedState(NamedTuple):
 
 
 class MetropolisInfo(NamedTuple):
-    """Where the chains are after a step; arrays are (chains,).
+    """The chains after a step; arrays are (chains,).
 
     Attributes:
         energy: E(x).
         accepted: whether the proposal was accepted.
-        acceptance_rate: the probability with which it was.
+        acceptance_rate: probability of accepting it.
     """
 
     energy: Array
@@ -61,11 +65,11 @@ class MetropolisInfo(NamedTuple):
 
 
 class DULAInfo(NamedTuple):
-    """Where the chains are after a step; arrays are (chains,).
+    """The chains after a step; arrays are (chains,).
 
     Attributes:
         energy: E(x).
-        changed: the fraction of the variables whose value changed.
+        changed: fraction of the variables whose value changed.
     """
 
     energy: Array
@@ -83,7 +87,7 @@ class _Target(NamedTuple):
 
 
 def _target(energy: Energy, values, one_hot: bool, beta, clamp: PyTree) -> _Target:
-    """Validate and return the target of the options."""
+    """Validate the options and return the target."""
     _checks.function("energy", energy)
     _checks.flag("one_hot", one_hot)
     _checks.nonnegative("beta", beta)
@@ -129,7 +133,10 @@ def _sampler(target: _Target, step) -> Sampler:
 def _metropolis(
     key: Key, beta, state: InformedState, proposed: InformedState, reverse: Array
 ) -> tuple[InformedState, MetropolisInfo]:
-    """Accept by exp(-beta (E' - E)) q(x | x') / q(x' | x), the last given by its logarithm."""
+    """Accept with probability min(1, exp(reverse - beta (E' - E))).
+
+    ``reverse`` is log q(x | x') - log q(x' | x).
+    """
     log_ratio = reverse - _discrete.scaled(beta, proposed.energy - state.energy)
     accepted, acceptance_rate = _draws.metropolis(key, log_ratio)
     new = select_chains(accepted, proposed, state, jax.tree.map(lambda leaf: 0, state))
@@ -144,24 +151,23 @@ def gibbs_with_gradients(
     beta: ArrayLike = 1.0,
     clamp: PyTree = None,
 ) -> Sampler:
-    r"""Return Gibbs with gradients: one variable a step, chosen where the energy falls most.
+    r"""Return the Gibbs-with-gradients sampler, which proposes one variable per step.
 
-        q(i, k | x) proportional to exp(-beta d_i(k) / 2),   k != x_i
-        accepted with probability min(1, exp(-beta [E(x') - E(x)]) q(i, x_i | x') / q(i, k | x))
+    .. math:: q(i, k \mid x) \propto \exp(-\beta d_i(k) / 2), \qquad k \ne x_i
 
-    Exact. Source: Grathwohl et al. (2021), Oops I took a gradient: scalable sampling for discrete
-    distributions, ICML.
+    A proposal is accepted with probability
+
+    .. math:: \min\left(1, \exp(-\beta [E(x') - E(x)])
+        \frac{q(i, x_i \mid x')}{q(i, k \mid x)} \right).
+
+    It leaves the target invariant. Source: Grathwohl et al. (2021), Oops I took a gradient:
+    scalable sampling for discrete distributions, ICML.
 
     Args:
-        energy, values, one_hot, beta, clamp: as the module says.
+        energy, values, one_hot, beta, clamp: see the module ``samplers.informed_proposals``.
 
     Returns:
         A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.
-
-    Raises:
-        TypeError: positions without an integer or boolean leaf, or of a type that cannot hold the
-            values. ValueError: a beta that is negative or infinite, a variable that is none of the
-            values.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = gibbs_with_gradients(lambda x: -jnp.sum(x))
@@ -200,7 +206,7 @@ def gibbs_with_gradients(
 
 
 def _drift(target: _Target, step_size, beta):
-    """Return (state, x) -> log q(. | x) of every variable, (chains, n, q), and their draw."""
+    """Return functions of (state, x): log q(. | x), (chains, n, q), and a draw."""
     _checks.positive("step_size", step_size)
     _checks.scalar("step_size", step_size)
 
@@ -236,25 +242,22 @@ def dula(
     beta: ArrayLike = 1.0,
     clamp: PyTree = None,
 ) -> Sampler:
-    r"""Return the discrete unadjusted Langevin sampler: every variable moves, independently.
+    r"""Return the discrete unadjusted Langevin sampler, which moves all variables.
 
-        q_i(k | x) proportional to exp(-beta d_i(k) / 2 - |k - x_i|^2 / (2 alpha))
+    .. math:: q_i(k \mid x) \propto
+        \exp\left( -\frac{\beta}{2} d_i(k) - \frac{(k - x_i)^2}{2 \alpha} \right)
 
-    Biased: its stationary distribution is another than the target, the nearer the smaller alpha
-    is, and the chains the slower. Source: Zhang, Liu and Liu (2022), A Langevin-like sampler for
-    discrete distributions, ICML.
+    Each variable is drawn independently. The stationary distribution is biased: a smaller
+    :math:`\alpha` reduces the bias, but the chains mix more slowly. Source: Zhang, Liu and Liu
+    (2022), A Langevin-like sampler for discrete distributions, ICML.
 
     Args:
-        energy, values, one_hot, beta, clamp: as the module says.
-        step_size: alpha > 0, in the square of the values' unit; |k - x_i|^2 is 2 for one-hot rows.
+        energy, values, one_hot, beta, clamp: see the module ``samplers.informed_proposals``.
+        step_size: :math:`\alpha > 0`, in squared units of the values; the squared distance of two
+            different one-hot rows is 2.
 
     Returns:
         A ``Sampler`` with ``InformedState`` and ``DULAInfo``.
-
-    Raises:
-        TypeError: positions without an integer or boolean leaf, or of a type that cannot hold the
-            values. ValueError: a step size that is not > 0, a beta that is negative or infinite, a
-            variable that is none of the values.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = dula(lambda x: jnp.sum(x), step_size=0.2)
@@ -286,23 +289,22 @@ def dmala(
     beta: ArrayLike = 1.0,
     clamp: PyTree = None,
 ) -> Sampler:
-    r"""Return the discrete Metropolis-adjusted Langevin sampler: ``dula``'s proposal, made exact.
+    r"""Return the discrete Metropolis-adjusted Langevin sampler.
 
-        accepted with probability min(1, exp(-beta [E(x') - E(x)]) q(x | x') / q(x' | x))
+    It accepts the proposal of ``dula`` with probability
 
-    Source: Zhang, Liu and Liu (2022), A Langevin-like sampler for discrete distributions, ICML.
+    .. math:: \min\left(1, \exp(-\beta [E(x') - E(x)]) \frac{q(x \mid x')}{q(x' \mid x)} \right),
+
+    so it leaves the target invariant. Source: Zhang, Liu and Liu (2022), A Langevin-like sampler
+    for discrete distributions, ICML.
 
     Args:
-        energy, values, one_hot, beta, clamp: as the module says.
-        step_size: alpha > 0; ``samplers.adapt_step_size`` tunes it.
+        energy, values, one_hot, beta, clamp: see the module ``samplers.informed_proposals``.
+        step_size: :math:`\alpha > 0`, in squared units of the values; ``samplers.adapt_step_size``
+            tunes it.
 
     Returns:
         A ``Sampler`` with ``InformedState`` and ``MetropolisInfo``.
-
-    Raises:
-        TypeError: positions without an integer or boolean leaf, or of a type that cannot hold the
-            values. ValueError: a step size that is not > 0, a beta that is negative or infinite, a
-            variable that is none of the values.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = dmala(lambda x: jnp.sum(x), step_size=0.2)

@@ -1,26 +1,26 @@
-r"""Langevin dynamics over a batch of chains: ULA, SGLD and Metropolis-adjusted (MALA).
+r"""Langevin samplers: unadjusted (ULA), stochastic-gradient (SGLD) and MALA.
 
-    x' = x - h grad E(x) + sqrt(2 h / beta) xi,      xi ~ N(0, I)
+.. math:: x' = x - h \nabla E(x) + \sqrt{2 h / \beta} \, \xi, \qquad \xi \sim N(0, I)
 
-The chains lie on the leading axis of every leaf; the energy takes one of them. Floating leaves
-move; the others, such as the class a chain belongs to, stay as they are. All target
-exp(-beta E): MALA exactly, ULA and SGLD up to a bias of the order of h.
+The chains lie on the leading axis of every leaf; the energy takes one of them. Floating-point
+leaves move; other leaves, such as the class of a chain, are unchanged. The target is
+:math:`\exp(-\beta E)`: MALA is exact, ULA and SGLD have a bias of order h.
 
-The options, the same for all three, are numbers or schedules, step () -> number:
+All three take these options, numbers or schedules, step () -> number:
 
-* ``step_size``: h > 0, in x^2 / energy; or an array per dimension (broadcasting to one
-  configuration), a diagonal preconditioner.
-* ``beta``: inverse temperature > 0, 1 if not given; inf is gradient descent; or one a chain,
-  (chains,).
-* ``noise_sigma``: instead of beta, the standard deviation >= 0 of the noise in units of x, as
-  image models choose it; the target is then that of beta = 2 h / noise_sigma^2.
-* ``max_gradient_norm``: a chain's longer gradients are scaled to this norm, the others left as
-  they are.
-* ``bounds``: (low, high), numbers or arrays of one configuration: where chains may be.
+* ``step_size``: h > 0, in units of :math:`x^2` / energy; or an array that broadcasts to one
+  configuration, which is a diagonal preconditioner.
+* ``beta``: inverse temperature > 0, 1 by default: one number, or one per chain; inf is gradient
+  descent.
+* ``noise_sigma``: standard deviation >= 0 of the noise, in units of x, instead of beta, as is
+  common for image models. The target is then that of beta = 2 h / noise_sigma^2.
+* ``max_gradient_norm``: gradients of a chain longer than this norm are scaled to it.
+* ``bounds``: (low, high), the box of allowed positions: numbers or arrays of one configuration.
 
-Anything else is refused: ValueError for a value out of range or a shape, TypeError for options
-that are not numbers; positions need a common leading axis and a floating leaf, the energy must
-return a scalar. A schedule's later values that are out of range turn all chains NaN.
+The functions raise ValueError for values or shapes that are not allowed, for positions without a
+common leading axis and for energies that do not return a scalar, and TypeError for options that are
+not numbers and for positions without a floating-point leaf. If a schedule leaves the allowed range
+later, all chains become NaN.
 """
 
 from collections.abc import Callable
@@ -47,9 +47,9 @@ Option = ArrayLike | Schedule
 
 
 class LangevinState(NamedTuple):
-    """Chains, their energy and gradient, which a step needs again, and how many steps they made.
+    """The chains, their energies and gradients, and the number of steps made.
 
-    ``gradient`` has one array per moving leaf, ``gradient_norm`` is (chains,), before clipping.
+    ``gradient`` has one array per moving leaf; ``gradient_norm``, (chains,), is before clipping.
     """
 
     position: Position
@@ -60,14 +60,15 @@ class LangevinState(NamedTuple):
 
 
 class ULAInfo(NamedTuple):
-    """Where the chains are after a step; arrays are (chains,).
+    r"""The chains after a step; arrays are (chains,).
 
     Attributes:
         energy: E(x).
-        gradient_norm: |grad E(x)|, before clipping.
-        clipped: whether the next step clips it.
-        at_bounds: the fraction of coordinates that the bounds stopped.
-        beta: effective inverse temperature, 2 h / noise^2: the shape of beta, or of the step size.
+        gradient_norm: :math:`\lVert \nabla E(x) \rVert`, before clipping.
+        clipped: whether the next step clips this gradient.
+        at_bounds: fraction of coordinates that were projected to the bounds.
+        beta: effective inverse temperature, 2 h / noise^2, with the shape of beta or of the step
+            size.
     """
 
     energy: Array
@@ -78,15 +79,15 @@ class ULAInfo(NamedTuple):
 
 
 class MALAInfo(NamedTuple):
-    """Where the chains are after a step; arrays are (chains,).
+    r"""The chains after a step; arrays are (chains,).
 
     Attributes:
         energy: E(x).
-        gradient_norm: |grad E(x)|, before clipping.
-        clipped: whether the next proposal clips it.
-        at_bounds: 1 where the proposal left the bounds (and so was refused), else 0.
+        gradient_norm: :math:`\lVert \nabla E(x) \rVert`, before clipping.
+        clipped: whether the next proposal clips this gradient.
+        at_bounds: 1 if the proposal was rejected because it left the bounds, else 0.
         accepted: whether the proposal was accepted.
-        acceptance_rate: the probability with which it was.
+        acceptance_rate: probability of accepting it.
         beta: inverse temperature of the target, () or (chains,).
     """
 
@@ -100,20 +101,22 @@ class MALAInfo(NamedTuple):
 
 
 class SGLDState(NamedTuple):
-    """Chains, and how many steps they made."""
+    """The chains and the number of steps made."""
 
     position: Position
     step: Array
 
 
 class SGLDInfo(NamedTuple):
-    """How a step was made; energy and gradient at its end are not known. Arrays are (chains,).
+    """Information on a step; arrays are (chains,).
+
+    Energy and gradient at the new position are not known.
 
     Attributes:
-        estimate_norm: the norm of the gradient's estimate that the step followed, before clipping.
-        estimate_clipped: whether that was clipped.
-        at_bounds: the fraction of coordinates that the bounds stopped.
-        beta: effective inverse temperature, as ``ULAInfo``.
+        estimate_norm: norm of the gradient estimate that the step used, before clipping.
+        estimate_clipped: whether that estimate was clipped.
+        at_bounds: fraction of coordinates that were projected to the bounds.
+        beta: effective inverse temperature, as in ``ULAInfo``.
     """
 
     estimate_norm: Array
@@ -134,7 +137,7 @@ def _evaluated(energy: Energy) -> Callable[[Position, Array], LangevinState]:
 
 
 def _sampler(energy: Energy, step) -> Sampler:
-    """Return the sampler of a step; its chains start, and are refreshed, by an evaluation."""
+    """Return the sampler of a step; ``init`` and ``refresh`` evaluate the energy."""
     evaluate = _evaluated(energy)
 
     def init(position: Position) -> LangevinState:
@@ -155,19 +158,21 @@ def ula(
 ) -> Sampler:
     r"""Return the unadjusted Langevin sampler.
 
-        x' = x - h grad E(x) + sqrt(2 h / beta) xi
+    .. math:: x' = x - h \nabla E(x) + \sqrt{2 h / \beta} \, \xi
 
-    On a Gaussian of precision k its stationary variance is 1 / (beta k (1 - h k / 2)): biased
-    by h, and unstable for h k >= 2. Clipped gradients change the target. Source: Roberts and
-    Tweedie (1996), Exponential convergence of Langevin distributions, Bernoulli 2(4).
+    On a Gaussian with precision k its stationary variance is :math:`1 / (\beta k (1 - h k / 2))`:
+    the bias grows with h, and the sampler is unstable for :math:`h k \ge 2`. Clipping gradients
+    changes the target. Source: Roberts and Tweedie (1996), Exponential convergence of Langevin
+    distributions, Bernoulli 2(4).
 
     Args:
-        energy: E(x) -> (), one configuration in.
-        step_size: h; this and the others as the module says.
-        beta: inverse temperature.
-        noise_sigma: standard deviation of the noise, instead of beta.
-        max_gradient_norm: longest gradient.
-        bounds: chains are projected into it after every step.
+        energy: function x -> () of one configuration.
+        step_size: h > 0, in units of :math:`x^2` / energy. All options may be schedules; see the
+            module ``samplers.langevin`` for their shapes.
+        beta: inverse temperature > 0 of the target; 1 by default, inf for gradient descent.
+        noise_sigma: standard deviation of the noise, in units of x, instead of beta.
+        max_gradient_norm: longer gradients of a chain are scaled to this norm.
+        bounds: (low, high): positions are projected to this box after every step.
 
     Returns:
         A ``Sampler`` with ``LangevinState`` and ``ULAInfo``.
@@ -202,26 +207,29 @@ def sgld(
     max_gradient_norm: Option | None = None,
     bounds: tuple[Option, Option] | None = None,
 ) -> Sampler:
-    r"""Return the stochastic-gradient Langevin sampler, for an estimate of the gradient.
+    r"""Return the stochastic-gradient Langevin sampler, for gradient estimates.
 
-        x' = x - h g(key, x) + sqrt(2 h / beta) xi,      E[g(key, x)] = grad E(x)
+    .. math:: x' = x - h g(\text{key}, x) + \sqrt{2 h / \beta} \, \xi, \qquad
+        \mathbb{E}[g(\text{key}, x)] = \nabla E(x)
 
-    The estimate's own noise adds to the temperature: h Var(g) should be well below 2 / beta.
-    Source: Welling and Teh (2011), Bayesian learning via stochastic gradient Langevin dynamics.
+    The noise of the estimate raises the temperature: h Var(g) should be well below :math:`2 /
+    \beta`. Source: Welling and Teh (2011), Bayesian learning via stochastic gradient Langevin
+    dynamics.
 
     Args:
-        gradient: (key, x) -> an estimate of grad E at one configuration, a pytree like x
-            (leaves that do not move are not read). Every chain gets the same key: one minibatch
-            a step for all of them.
-        step_size: h; this and the others as the module says.
-        beta: inverse temperature.
-        noise_sigma: standard deviation of the noise, instead of beta.
-        max_gradient_norm: longest gradient.
-        bounds: chains are projected into it after every step.
+        gradient: function (key, x) -> estimate of the gradient at one configuration x, a pytree
+            like x (leaves that do not move are ignored). Every chain gets the same key, so all
+            chains use one mini-batch per step.
+        step_size: h > 0, in units of :math:`x^2` / energy. All options may be schedules; see the
+            module ``samplers.langevin`` for their shapes.
+        beta: inverse temperature > 0 of the target; 1 by default, inf for gradient descent.
+        noise_sigma: standard deviation of the noise, in units of x, instead of beta.
+        max_gradient_norm: longer gradients of a chain are scaled to this norm.
+        bounds: (low, high): positions are projected to this box after every step.
 
     Returns:
-        A ``Sampler`` with ``SGLDState`` and ``SGLDInfo``. The info has no ``energy``: a gradient
-        does not determine it. Compute it from the positions where you know the energy.
+        A ``Sampler`` with ``SGLDState`` and ``SGLDInfo``. The info has no ``energy``, since a
+        gradient does not determine it: compute it from the positions if you know the energy.
 
     >>> import jax, jax.numpy as jnp
     >>> data = jnp.array([1.0, 2.0, 3.0, 4.0])
@@ -251,7 +259,7 @@ def sgld(
             )
         moves = [jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(state.position)]
         leaves = [g for g, m in zip(jax.tree.leaves(estimate), moves, strict=True) if m]
-        norm = chain_norm(leaves) if leaves else jnp.zeros(())  # refused below
+        norm = chain_norm(leaves) if leaves else jnp.zeros(())  # raises below
         position, now, clipped, at_bounds = descend(
             noise_key, state.position, leaves, norm, state.step
         )
@@ -261,7 +269,10 @@ def sgld(
 
 
 def _unadjusted(options: Options):
-    """Return (key, position, gradient, norm, step) -> (position, options, clipped, at_bounds)."""
+    """Return the step, a function (key, position, gradient, norm, step).
+
+    It returns (position, options, clipped, at_bounds).
+    """
     _options.check_all(options)
     silent = _options.noiseless(options)
 
@@ -280,7 +291,7 @@ def _unadjusted(options: Options):
 
 
 def _move(moving: list, drift: list, now: _options.Now, shift: list) -> list:
-    """Return x - h drift + shift, in the type of x."""
+    """Return x - h drift + shift, in the dtype of x."""
     steps = zip(moving, drift, shift, strict=True)
     return [(x - now.step_size * g + n).astype(x.dtype) for x, g, n in steps]
 
@@ -296,21 +307,26 @@ def mala(
 ) -> Sampler:
     r"""Return the Metropolis-adjusted Langevin sampler, exact for exp(-beta E).
 
-        x' ~ q(. | x) = N(x - h grad E(x), 2 h / beta)
-        accepted with probability min(1, exp(-beta [E(x') - E(x)]) q(x | x') / q(x' | x))
+    .. math:: x' \sim q(\cdot \mid x) = N(x - h \nabla E(x), \; 2 h / \beta)
 
-    Clipping changes the proposal, not the target. At beta = inf it is gradient descent that
-    refuses to go uphill. A proposal of NaN energy is refused. Source: Roberts and Tweedie (1996);
-    Besag (1994).
+    A proposal is accepted with probability
+
+    .. math:: \min\left(1, \exp(-\beta [E(x') - E(x)]) \frac{q(x \mid x')}{q(x' \mid x)} \right).
+
+    Clipping changes the proposal, not the target. At beta = inf the sampler is gradient descent
+    that rejects steps that increase the energy. A proposal with a NaN energy is rejected. Source:
+    Roberts and Tweedie (1996); Besag (1994).
 
     Args:
-        energy: E(x) -> (), one configuration in.
-        step_size: h; this and the others as the module says.
-        beta: inverse temperature.
-        noise_sigma: standard deviation of the proposal, instead of beta; with one step size for
-            all dimensions, or beta = 2 h / noise_sigma^2 would not be one number.
-        max_gradient_norm: longest gradient.
-        bounds: proposals outside are rejected, which is exact for the target restricted to them.
+        energy: function x -> () of one configuration.
+        step_size: h > 0, in units of :math:`x^2` / energy. All options may be schedules; see the
+            module ``samplers.langevin`` for their shapes.
+        beta: inverse temperature > 0 of the target; 1 by default.
+        noise_sigma: standard deviation of the proposal, in units of x, instead of beta. It requires
+            one step size for all dimensions, so that beta = 2 h / noise_sigma^2 is one number.
+        max_gradient_norm: longer gradients of a chain are scaled to this norm.
+        bounds: (low, high): proposals outside this box are rejected. This is exact for the target
+            restricted to the box.
 
     Returns:
         A ``Sampler`` with ``LangevinState`` and ``MALAInfo``.
@@ -342,7 +358,7 @@ def mala(
         reverse = _reverse(now.step_size, drift, _drift(proposed, now), shift)
         log_ratio = _log_ratio(now.beta, proposed.energy - state.energy, reverse, outside)
         accepted, acceptance_rate = _draws.metropolis(accept_key, log_ratio)
-        # Options that are not valid are not refused in silence: the chains turn NaN.
+        # Invalid options turn the chains NaN, instead of rejecting every proposal.
         axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else -1, state)
         new = select_chains(accepted | ~now.valid, proposed, state, axes)
         return new._replace(step=state.step + 1), MALAInfo(
@@ -364,16 +380,21 @@ def _drift(state: LangevinState, now: _options.Now) -> list:
 
 
 def _reverse(h: Array, drift: list, back: list, shift: list) -> Array:
-    """Return log [q(x' | x) / q(x | x')] / beta, without a division by the step size h.
+    r"""Return log [q(x' | x) / q(x | x')] / beta, without a division by h.
 
-    With s = g + g', the sum of the drifts at x and x', it is sum (h s^2 - 2 s shift) / 4.
+    .. math:: \sum \left( h s^2 - 2 s \, \text{shift} \right) / 4
+
+    where h is the step size and s the sum of the drifts at x and x'.
     """
     both = [g + k for g, k in zip(drift, back, strict=True)]
     return chain_sum([h * s**2 - 2 * s * n for s, n in zip(both, shift, strict=True)]) / 4
 
 
 def _log_ratio(beta: Array, uphill: Array, reverse: Array, outside: Array) -> Array:
-    """Return -beta (uphill + reverse), uphill alone where beta = inf, -inf out of bounds."""
+    """Return -beta (uphill + reverse); -inf out of bounds.
+
+    At beta = inf it is the limit without ``reverse``.
+    """
     cold = beta == jnp.inf
     log_ratio = -jnp.where(cold, 1.0, beta) * (uphill + reverse)
     log_ratio = jnp.where(cold, jnp.where(uphill <= 0, 0.0, -jnp.inf), log_ratio)

@@ -1,7 +1,8 @@
-r"""A replay buffer: draw some of many persistent chains, move them, write them back.
+"""A replay buffer: draw some persistent chains, move them, write them back.
 
-The chains are a pytree of positions, with the chains on the leading axis of every leaf, or the
-state of a sampler, in which ``samplers.chain_axes`` tells where they are.
+The buffer is a pytree of positions with the chains on the leading axis of every leaf, or the state
+of a sampler, whose chain axes ``samplers.chain_axes`` returns. A slot is the place of one chain in
+the buffer.
 """
 
 import jax
@@ -16,23 +17,24 @@ from ebm_jax.types import Array, Key, PyTree
 def draw(
     key: Key, chains: PyTree, num: int, *, axes: PyTree | None = None, groups: int = 1
 ) -> tuple[Array, PyTree]:
-    r"""Draw ``num`` different slots of the persistent chains, every slot equally likely.
+    """Draw ``num`` different chains from the buffer, all equally likely.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        chains: pytree with the slots on the leading axis, or where ``axes`` says.
-        num: how many, from 1 to the number of slots.
-        axes: the axis of the slots in every leaf, -1 for none, as ``samplers.chain_axes`` returns
-            it for a sampler's state. None for positions.
-        groups: draw as many from each of so many blocks of neighbouring slots. A multiple of the
-            number of devices that hold the slots keeps every chain on its device.
+        chains: pytree with the slots on the leading axis, or on the axes ``axes``.
+        num: number of chains to draw, from 1 to the number of slots.
+        axes: axis of the slots in every leaf, -1 for none, as ``samplers.chain_axes`` returns for a
+            sampler's state. None for positions.
+        groups: number of blocks of neighbouring slots; the same number of chains is drawn from
+            each. With a multiple of the number of devices that hold the slots, chains stay on their
+            device.
 
     Returns:
-        The indices (num,), without repetition, and the chains in those slots. Give the
-        indices to ``write_back``: the slots drawn are the slots written.
+        The indices (num,), without repetition, and the chains in those slots. Pass the same indices
+        to ``write_back``.
 
     Raises:
-        ValueError: more chains than slots, groups that divide either unequally.
+        ValueError: if num exceeds the number of slots, or groups does not divide both.
 
     >>> import jax, jax.numpy as jnp
     >>> indices, drawn = draw(jax.random.key(0), jnp.arange(5.0)[:, None], 5)
@@ -43,11 +45,11 @@ def draw(
     where = _leading(chains) if axes is None else axes
     buffer_size, num = _num_chains(chains, where), _checks.count("num", num, least=0)
     if not 1 <= num <= buffer_size:
-        raise ValueError(f"num must be from 1 to the {buffer_size} slots there are, got {num}.")
+        raise ValueError(f"num must be from 1 to the number of slots, {buffer_size}, got {num}.")
     _checks.groups(groups, num, buffer_size)
-    # The num largest of buffer_size numbers, on one device faster than a permutation, which sorts
-    # them all; but a sort stays on the devices that hold its rows. Two of the 2^23 values are
-    # seldom equal, and then the lower slot wins.
+    # On one device, the num largest of buffer_size random numbers, which is faster than sorting
+    # them all for a permutation. Over several devices a sort, which stays on the devices that hold
+    # its rows. Equal numbers, which are rare among 2^23 values, favour the lower slot.
     uniform = jax.random.uniform(key, (buffer_size,)).reshape(groups, -1)
     if groups == 1:
         _, local = jax.lax.top_k(uniform, num)
@@ -60,22 +62,23 @@ def draw(
 def write_back(
     chains: PyTree, indices: Array, moved: PyTree, *, axes: PyTree | None = None, groups: int = 1
 ) -> PyTree:
-    r"""Return the persistent chains with ``moved`` in the slots ``indices``.
+    """Return the buffer with the chains ``moved`` in the slots ``indices``.
 
     Args:
-        chains: pytree with the slots on the leading axis, or where ``axes`` says.
-        indices: (num,), from ``draw``: all different. What only running shows to be no slot is
-            not written.
+        chains: pytree with the slots on the leading axis, or on the axes ``axes``.
+        indices: (num,), different indices from ``draw``. Indices out of range, if known only at run
+            time, are not written.
         moved: pytree with ``num`` chains, otherwise shaped like ``chains``.
         axes: as in ``draw``; a leaf without chains is taken from ``moved``.
-        groups: as in ``draw``, from which the indices must come.
+        groups: the value passed to ``draw``.
 
     Returns:
-        The chains; every other slot is untouched.
+        The buffer; all other slots are unchanged.
 
     Raises:
-        ValueError: indices that are known to be no slots or to repeat, ``moved`` of another
-            structure or shape.
+        TypeError: if indices are not integers.
+        ValueError: if known indices are out of range or repeat, or ``moved`` has another structure
+            or shape.
 
     >>> import jax.numpy as jnp
     >>> write_back(jnp.zeros(4), jnp.array([2]), jnp.array([7.0])).tolist()
@@ -100,22 +103,22 @@ def write_back(
 def restart(
     key: Key, chains: PyTree, fresh: PyTree, fraction, *, axes: PyTree | None = None
 ) -> tuple[PyTree, Array]:
-    r"""Restart each chain with probability ``fraction``, from a new state of its own.
+    """Restart each chain with a given probability, from its own new state.
 
-    A chain with a NaN always restarts, and so does one with an infinite coordinate.
+    Chains with a NaN or an infinite coordinate always restart.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        chains: pytree with the chains on the leading axis, or where ``axes`` says.
-        fresh: new ones of the same structure, independent of the old.
-        fraction: in [0, 1].
+        chains: pytree with the chains on the leading axis, or on the axes ``axes``.
+        fresh: new chains with the same structure and shapes, independent of the old ones.
+        fraction: probability of a restart, in [0, 1], one number.
         axes: as in ``draw``; a leaf without chains is kept.
 
     Returns:
         The chains, and which of them restarted, (n,) booleans.
 
     Raises:
-        ValueError: a fraction outside [0, 1], fresh chains of another structure or shape.
+        ValueError: if fraction is outside [0, 1], or fresh has another structure or shape.
 
     >>> import jax, jax.numpy as jnp
     >>> chains = jnp.array([[1.0], [jnp.nan]])
@@ -156,7 +159,7 @@ def _num_chains(chains: PyTree, where: PyTree) -> int:
 
 
 def _same_chains(name: str, given: PyTree, chains: PyTree, where: PyTree, num: int) -> None:
-    """Reject chains of another structure, or of other shapes than ``num`` of these have."""
+    """Reject chains of another structure or shapes, or not ``num`` of them."""
 
     def wanted(axis: int, leaf: Array) -> tuple[int, ...]:
         shape = jnp.shape(leaf)

@@ -1,7 +1,7 @@
-r"""Run many chains: ``sample`` in one compiled call, ``run`` as a part of your own function.
+"""Functions that run chains: ``sample`` is compiled, ``run`` for your own jit.
 
-``run`` is not compiled, so it nests in any ``jit``, ``vmap`` or ``scan``. Compile the function that
-calls it with ``ebm_jax.jit``.
+``run`` is not compiled, so it can be used inside ``jit``, ``vmap`` or ``scan``. Compile the
+function that calls it with ``ebm_jax.jit``.
 """
 
 import functools
@@ -18,12 +18,12 @@ from ebm_jax.types import Key, Position, PyTree, Sampler
 
 
 class Samples(NamedTuple):
-    """What ``sample`` returns.
+    """The result of ``sample``.
 
     Attributes:
-        position: the samples, with leading axes (num_samples, chains) on every leaf.
-        info: what the sampler reports of the step to each sample, stacked in the same way.
-        state: the last state of the sampler, to continue from with ``samplers.run``.
+        position: samples, with leading axes (num_samples, chains) on every leaf.
+        info: the sampler's info for each sample, stacked in the same way.
+        state: last state of the sampler, to continue from with ``samplers.run``.
     """
 
     position: Position
@@ -40,10 +40,10 @@ def sample(
     warmup: int = 0,
     thin: int = 1,
 ) -> Samples:
-    r"""Run a sampler from the positions, and return the samples of every chain.
+    """Run a sampler from the given positions and return samples of every chain.
 
-    All chains make ``warmup`` steps, which are dropped, and then ``num_samples * thin`` steps, of
-    which every ``thin``-th is kept. This is the composition
+    All chains make ``warmup`` steps, which are discarded, and then ``num_samples * thin`` steps, of
+    which every ``thin``-th is kept. The function is equivalent to
 
         warmup_key, run_key = jax.random.split(key)
         state, _ = run(warmup_key, sampler, sampler.init(positions), warmup)
@@ -52,25 +52,27 @@ def sample(
             collect=lambda state, info: (state.position, info),
         )
 
-    compiled once for each sampler, shape of positions and set of counts. Construct the sampler once
-    and pass the same one again: a second call then does not compile. Where the energy changes, as
-    its parameters do while training, call this inside a jitted function of the parameters.
+    It is compiled once for each sampler, shape of the positions and set of counts. Construct the
+    sampler once and pass the same object again, so that a second call does not compile. If the
+    energy changes, as its parameters do in training, call ``sample`` inside a jitted function of
+    the parameters.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        sampler: the sampler; vmapped kernels of blackjax too.
-        positions: where the chains start, the chains on the leading axis of every leaf.
-        num_samples: how many samples to keep of every chain, >= 1.
-        warmup: how many steps to make first, >= 0.
-        thin: how many steps to make for each sample, >= 1.
+        sampler: a sampler; vmapped kernels of blackjax too.
+        positions: initial positions, with the chains on the leading axis of every leaf.
+        num_samples: number of samples to keep per chain, >= 1.
+        warmup: number of steps to discard first, >= 0.
+        thin: number of steps per sample, >= 1.
 
     Returns:
         ``Samples(position, info, state)``. To keep less, or to continue from ``state``, call
         ``samplers.run``.
 
     Raises:
-        TypeError: a sampler whose state has no field ``position``, or that cannot be hashed.
-        ValueError: positions without chains.
+        TypeError: if the state of the sampler has no field ``position``, or the sampler cannot be
+            hashed.
+        ValueError: if positions have no common leading axis.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -98,8 +100,8 @@ def _sample(
     state = sampler.init(positions)
     if not hasattr(state, "position"):
         raise TypeError(
-            "sampler must have states with a field position, as blackjax's and ours do; got a "
-            f"state {type(state).__name__}."
+            "sampler must have states with a field position, as the samplers of ebm_jax and "
+            f"blackjax do; got a state {type(state).__name__}."
         )
     if warmup:
         state, _ = run(warmup_key, sampler, state, warmup)
@@ -123,29 +125,31 @@ def run(
     collect: Callable[[Any, Any], PyTree] | None = None,
     thin: int = 1,
 ) -> tuple[Any, PyTree]:
-    r"""Advance all chains ``num_steps`` times, under one ``lax.scan``.
+    """Advance all chains by ``num_steps`` steps, in one ``lax.scan``.
 
-    Step t uses the key ``fold_in(key, t)``, so a run is the same however it is cut into pieces
-    of history. Memory does not grow with the number of steps unless something is collected.
-    Chains may be sharded over devices by their leading axis: every chain gets the same noise on
-    any number of devices (and, as compilers round the ends of vectors their own way, the same
-    bits where every device has a multiple of 16 chains).
+    Step t uses the key ``fold_in(key, t)``, so ``thin`` and ``collect`` do not change the chains.
+    Memory does not grow with the number of steps unless ``collect`` keeps something. Chains may be
+    sharded over devices along their leading axis: every chain gets the same noise on any number of
+    devices. Results are bit-for-bit identical if every device has a multiple of 16 chains, since
+    compilers treat the ends of vectors differently.
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        sampler: any ``(init, step)`` over a batch of chains; blackjax's vmapped kernels too.
-        state: where the chains are, from ``sampler.init(positions)``.
-        num_steps: how many steps, >= 1; a multiple of ``thin``.
-        collect: (state, info) -> pytree, kept after every ``thin`` steps, on a new leading axis:
-            ``lambda state, info: state.position`` is the history. None keeps nothing.
-        thin: steps between two things kept.
+        sampler: any ``(init, step)`` over a batch of chains; vmapped kernels of blackjax too.
+        state: state of the chains, from ``sampler.init(positions)`` or an earlier run.
+        num_steps: number of steps, >= 1; a multiple of ``thin``.
+        collect: function (state, info) -> pytree to keep after every ``thin`` steps, stacked on a
+            new leading axis: ``lambda state, info: state.position`` keeps the positions. None keeps
+            nothing.
+        thin: number of steps between two calls of ``collect``, >= 1.
 
     Returns:
-        The last state, and what was collected (None if nothing).
+        The last state, and the stacked results of ``collect`` (None without it).
 
     Raises:
-        TypeError: positions instead of a state, no key, a number of steps that is no integer or
-            is traced. ValueError: several keys, num_steps < 1, or not a multiple of thin.
+        TypeError: if state is not a state of the sampler, key not a key, or num_steps not an
+            integer that is known during tracing.
+        ValueError: if num_steps < 1, or it is not a multiple of thin.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -166,7 +170,7 @@ def run(
     if not hasattr(state, "position"):
         _check_state(sampler, key, state)
 
-    # The step number is carried, not scanned over: an arange would grow with the run.
+    # The step number is carried: scanning over an arange would take memory for every step.
     def one(carry, _):
         state, t = carry
         state, info = sampler.step(jax.random.fold_in(key, t), state)
@@ -196,24 +200,25 @@ def _check_state(sampler: Sampler, key: Key, state: Any) -> None:
         jax.eval_shape(sampler.step, key, state)
     except (AttributeError, TypeError) as error:
         raise TypeError(
-            "samplers.run takes a state, sampler.init(positions), where chains go on from; got "
+            "samplers.run takes a state, such as sampler.init(positions); got "
             f"{type(state).__name__} ({error})."
         ) from error
 
 
 def refresh(sampler: Sampler, state: Any) -> Any:
-    r"""Return the state for a sampler whose energy has changed since, or whose position has.
+    """Return the state after the sampler's energy, or the position, has changed.
 
-    What depends on the energy is computed anew; what a chain needs to go on is kept: persistent
-    chains call it at every update, annealing at every temperature.
+    What depends on the energy is recomputed; the rest (velocities, replicas, a step count) is kept.
+    Persistent chains need it after every update of the parameters, annealed chains at every
+    temperature.
 
     Args:
-        sampler: the sampler that goes on; blackjax's kernels too, which know no ``refresh`` and
-            start again at ``init(state.position)``.
-        state: where the chains are, from a sampler of the same kind.
+        sampler: sampler for the new energy. Kernels of blackjax, which have no ``refresh``, start
+            again at ``init(state.position)``.
+        state: state of a sampler of the same kind.
 
     Returns:
-        The state.
+        The refreshed state.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -224,7 +229,7 @@ def refresh(sampler: Sampler, state: Any) -> Any:
     _checks.sampler("sampler", sampler)
     if not hasattr(state, "position"):
         raise TypeError(
-            "samplers.refresh takes a state, sampler.init(positions), with a field position; got "
+            "samplers.refresh takes a state with a field position, sampler.init(positions); got "
             f"{type(state).__name__}."
         )
     own = getattr(sampler, "refresh", None)
@@ -232,16 +237,16 @@ def refresh(sampler: Sampler, state: Any) -> Any:
 
 
 def chain_axes(sampler: Sampler, position: Position) -> PyTree:
-    r"""Return where the chains are in a sampler's state: the axis of every leaf, or -1.
+    """Return the axis of the chains in every leaf of a sampler's state.
 
-    Found from the shapes of ``sampler.init`` with one chain more; nothing is computed.
+    The axes follow from the shapes of ``sampler.init`` for one more chain; nothing is computed.
 
     Args:
-        sampler: the sampler.
-        position: positions, the chains on the leading axis.
+        sampler: a sampler.
+        position: positions, with the chains on the leading axis.
 
     Returns:
-        A pytree like the state, of integers: -1 for a leaf without chains, such as a step count.
+        A pytree of integers like the state: -1 for a leaf without chains, such as a step count.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax import samplers

@@ -1,4 +1,4 @@
-"""Schedules, step () -> value (), for any option of a sampler: temperatures and step sizes."""
+"""Schedules of sampler options: functions step () -> value ()."""
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -9,22 +9,22 @@ from ebm_jax.types import Array
 
 
 def piecewise_constant(steps_each: int, *values: ArrayLike) -> tuple[Schedule, ...]:
-    r"""Return schedules that stay ``steps_each`` steps at each value, and at the last for ever.
+    """Return schedules that keep each value for ``steps_each`` steps.
 
-    Annealed Langevin dynamics is a sampler with such a schedule of step size and temperature;
-    any other function of the step, an optax schedule say, will do as well.
-    Source: Song and Ermon (2019), Generative modeling by estimating gradients of the data
-    distribution, algorithm 1.
+    After the last value they stay there. A sampler with such schedules of step size and temperature
+    is annealed Langevin dynamics. Any other function of the step, such as an optax schedule, is a
+    schedule too. Source: Song and Ermon (2019), Generative modeling by estimating gradients of the
+    data distribution, algorithm 1.
 
     Args:
-        steps_each: steps at every level, >= 1.
-        values: arrays of one value > 0 a level, all of the same length.
+        steps_each: number of steps at every value, >= 1.
+        values: vectors of equal length with the values > 0 of each schedule.
 
     Returns:
-        One schedule, step () -> value (), for each of the arrays.
+        One schedule, step () -> value (), for each of the vectors.
 
     Raises:
-        ValueError: steps_each < 1, no level, levels <= 0 or NaN, arrays of different lengths.
+        ValueError: if steps_each < 1, vectors are empty or differ in length, or values are not > 0.
 
     >>> from ebm_jax import samplers
     >>> step_size, beta = piecewise_constant(100, [0.1, 0.01], [1.0, 10.0])
@@ -36,8 +36,8 @@ def piecewise_constant(steps_each: int, *values: ArrayLike) -> tuple[Schedule, .
     shapes = [value.shape for value in arrays]
     if not shapes or any(len(s) != 1 or s != shapes[0] or s[0] == 0 for s in shapes):
         raise ValueError(
-            "Levels must be arrays of one dimension with one value a level, of the same length "
-            f"(>= 1), got the shapes {shapes}."
+            "values must be vectors of the same length (>= 1), one value per level, got the shapes "
+            f"{shapes}."
         )
     steps_each = _checks.count("steps_each", steps_each)
     for value in values:
@@ -52,23 +52,24 @@ def piecewise_constant(steps_each: int, *values: ArrayLike) -> tuple[Schedule, .
 
 
 def geometric(start: ArrayLike, end: ArrayLike, num_steps: int) -> Schedule:
-    r"""Return a schedule that goes from start to end by a constant factor a step, then stays.
+    r"""Return a schedule that changes by a constant factor per step, then stays.
 
-        v(t) = start (end / start)^min(t / T, 1)
+    .. math:: v(t) = \text{start} \, (\text{end} / \text{start})^{\min(t / T, 1)}
 
-    With beta rising so, the chains cross between modes first and settle later: simulated
-    annealing. Source: Kirkpatrick et al. (1983), Optimization by simulated annealing, Science 220.
+    A schedule of increasing beta is simulated annealing: chains first move between modes and later
+    settle in one. Source: Kirkpatrick et al. (1983), Optimization by simulated annealing, Science
+    220.
 
     Args:
-        start: the value at step 0, > 0 and finite.
-        end: the value from step T on, > 0 and finite.
+        start: value at step 0, > 0 and finite.
+        end: value from step T on, > 0 and finite.
         num_steps: T >= 1.
 
     Returns:
-        step () -> value ().
+        A schedule, step () -> value ().
 
     Raises:
-        ValueError: values that are not finite and > 0, num_steps < 1.
+        ValueError: if start or end is not finite and > 0, or num_steps < 1.
 
     >>> beta = geometric(0.01, 1.0, 100)
     >>> [round(float(beta(t)), 4) for t in (0, 50, 100, 1000)]
@@ -84,25 +85,26 @@ def geometric(start: ArrayLike, end: ArrayLike, num_steps: int) -> Schedule:
 
 
 def warming(step_size: ArrayLike, temperature: ArrayLike, *, onset: ArrayLike = 1.0) -> Schedule:
-    r"""Return the beta of chains that descend from noise to data in unit time, then are heated.
+    r"""Return the beta of chains that descend from noise to data and are then heated.
 
-        1/beta(s) = eps(s h),  eps(t) = 0 for t < t0, rising linearly to eps_max at t = 1, then so
+    .. math:: \beta(s) = \frac{1}{\epsilon(s h)}, \qquad \epsilon(t) =
+        \epsilon_\text{max} \min\left( 1, \frac{\max(t - t_0, 0)}{1 - t_0} \right)
 
-    Chains of ``samplers.ula`` that start at N(0, I) follow the field that ``flow_matching`` learns
-    until t0, and sample the Gibbs distribution that ``energy_matching`` makes of it after t = 1.
-    Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612.
+    Chains of ``samplers.ula`` that start at N(0, I) follow the field of ``flow_matching`` up to
+    time :math:`t_0` (beta = inf), and sample the Gibbs distribution of ``energy_matching`` from t =
+    1 on. Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612.
 
     Args:
-        step_size: h > 0, the time that a step takes.
-        temperature: eps_max > 0.
-        onset: t0 in [0, 1]; 1 is a jump.
+        step_size: h > 0, the time of one step.
+        temperature: :math:`\epsilon_\text{max} > 0`, in units of energy.
+        onset: :math:`t_0` in [0, 1]; with 1 the temperature jumps at t = 1.
 
     Returns:
-        step () -> beta (), inf before the onset.
+        A schedule, step () -> beta (), inf before the onset.
 
     Raises:
-        ValueError: values out of range, or several of them. TypeError: an argument that is not a
-            number.
+        TypeError: if an argument is not a number.
+        ValueError: if an argument is out of range or not a scalar.
 
     >>> beta = warming(0.1, 0.01, onset=0.5)
     >>> [round(float(beta(s)), 4) for s in (0, 5, 10, 100)]
@@ -115,7 +117,7 @@ def warming(step_size: ArrayLike, temperature: ArrayLike, *, onset: ArrayLike = 
     _checks.scalar("onset", onset)
 
     def beta(step: Array) -> Array:
-        # Rounded: 10 steps of 0.1 are a whole.
+        # Rounded, so that 10 steps of 0.1 give exactly 1.
         step = jnp.asarray(step).astype(jnp.float32)
         time = jnp.round(step * jnp.asarray(step_size, jnp.float32), 5)
         rest = 1 - jnp.asarray(onset, jnp.float32)

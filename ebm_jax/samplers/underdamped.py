@@ -1,8 +1,10 @@
 r"""Underdamped Langevin dynamics: chains with a velocity, by the BAOAB splitting.
 
-    dx = v dt,    m dv = -grad E(x) dt - friction m v dt + sqrt(2 friction m / beta) dW
+.. math:: dx = v \, dt, \qquad m \, dv = -\nabla E(x) \, dt - \gamma m v \, dt
+    + \sqrt{2 \gamma m / \beta} \, dW
 
-The stationary distribution is exp(-beta [E(x) + m |v|^2 / 2]), so that of x is exp(-beta E).
+with the friction :math:`\gamma`. The stationary distribution is
+:math:`\exp(-\beta [E(x) + m \lVert v \rVert^2 / 2])`, so x has :math:`\exp(-\beta E)`.
 """
 
 from collections.abc import Callable
@@ -21,10 +23,10 @@ from ebm_jax.types import Array, Energy, Key, Position, Sampler
 
 
 class UnderdampedState(NamedTuple):
-    """Chains, their velocities, energy and gradient, and the step count.
+    r"""The chains, their velocities, energies and gradients, and the step count.
 
-    ``velocity`` has one array per moving leaf, in thermal units, v sqrt(beta m): a standard
-    normal at equilibrium, whatever the temperature. (At beta = inf it is v sqrt(m).)
+    ``velocity`` has one array per moving leaf, in thermal units: :math:`v \sqrt{\beta m}`, standard
+    normal at equilibrium for any temperature. (At beta = inf it is :math:`v \sqrt{m}`.)
     """
 
     position: Position
@@ -36,13 +38,13 @@ class UnderdampedState(NamedTuple):
 
 
 class UnderdampedInfo(NamedTuple):
-    """Where the chains are after a step; arrays are (chains,).
+    r"""The chains after a step; arrays are (chains,).
 
     Attributes:
         energy: E(x).
-        gradient_norm: |grad E(x)|, before clipping.
+        gradient_norm: :math:`\lVert \nabla E(x) \rVert`, before clipping.
         clipped: whether that gradient was clipped.
-        at_bounds: the fraction of coordinates that the bounds stopped.
+        at_bounds: fraction of coordinates that were projected to the bounds.
         beta: inverse temperature, () or (chains,).
     """
 
@@ -63,34 +65,39 @@ def baoab(
     max_gradient_norm: Option | None = None,
     bounds: tuple[Option, Option] | None = None,
 ) -> Sampler:
-    r"""Return the underdamped Langevin sampler in the order kick, drift, friction, drift, kick.
+    r"""Return the underdamped Langevin sampler with the BAOAB splitting.
 
-        B: v <- v - (h / 2m) grad E(x)      A: x <- x + (h / 2) v
-        O: v <- c v + sqrt((1 - c^2) / (beta m)) xi,    c = exp(-friction h);   then A, then B
+    A step makes the updates B, A, O, A, B (kick, drift, friction, drift, kick):
 
-    The bias of x is of the order h^2, and nil on a Gaussian. At ``friction=0`` it is velocity
-    Verlet. One gradient a step, as ULA; h here is a time: ULA's is h^2 / 2 at high friction.
-    Source: Leimkuhler and Matthews (2013), Rational construction of stochastic numerical
-    methods for molecular sampling, Applied Mathematics Research eXpress 2013(1).
+    .. math:: \text{B: } v &\leftarrow v - \frac{h}{2m} \nabla E(x), \qquad
+        \text{A: } x \leftarrow x + \frac{h}{2} v \\
+        \text{O: } v &\leftarrow c v + \sqrt{(1 - c^2) / (\beta m)} \, \xi, \qquad
+        c = \exp(-\gamma h)
+
+    with the friction :math:`\gamma`. The bias of x is of order :math:`h^2`, and zero on a Gaussian.
+    Without friction it is velocity Verlet. A step takes one gradient, as in ULA. Here h is a time:
+    at high friction the corresponding step size of ULA is :math:`h^2 / 2`. Source: Leimkuhler and
+    Matthews (2013), Rational construction of stochastic numerical methods for molecular sampling,
+    Applied Mathematics Research eXpress 2013(1).
 
     Args:
-        energy: E(x) -> (), one configuration in.
-        step_size: h > 0, a time, x sqrt(m / energy): one number; like all of these it may be a
-            schedule, step () -> value, as ``langevin`` says.
-        friction: >= 0, in 1 / time, one number.
-        mass: m > 0, a number or an array per dimension (broadcasting to one configuration):
-            a diagonal preconditioner.
-        beta: inverse temperature > 0, 1 if not given; inf has no noise; or one a chain.
-        max_gradient_norm: a chain's longer gradients are scaled to this norm.
-        bounds: (low, high): coordinates outside are projected back and lose their velocity.
+        energy: function x -> () of one configuration.
+        step_size: h > 0, one number: a time, in units of x sqrt(m / energy). All options may be
+            schedules, step () -> value, as in ``samplers.langevin``.
+        friction: :math:`\gamma \ge 0`, in 1 / time, one number.
+        mass: m > 0: a number, or an array that broadcasts to one configuration, which is a diagonal
+            preconditioner.
+        beta: inverse temperature > 0, 1 by default: one number, or one per chain; inf has no noise.
+        max_gradient_norm: longer gradients of a chain are scaled to this norm.
+        bounds: (low, high): coordinates outside are projected to this box and lose their velocity.
 
     Returns:
-        A ``Sampler`` with ``UnderdampedState`` and ``UnderdampedInfo``; chains start at rest.
+        A ``Sampler`` with ``UnderdampedState`` and ``UnderdampedInfo``; initial velocities are
+        zero.
 
     Raises:
-        ValueError: step_size, mass or beta <= 0 or NaN, friction < 0, a step size that is not
-            a scalar, an empty bounds, positions without a common leading axis, an energy that is
-            not a scalar.
+        ValueError: if step_size, mass or beta is not > 0, friction < 0, step_size is not a scalar,
+            or bounds are empty; for positions and energies as in ``samplers.langevin``.
 
     >>> import jax, jax.numpy as jnp
     >>> sampler = baoab(lambda x: jnp.sum(x**2) / 2, step_size=0.5, friction=1.0)
@@ -145,7 +152,10 @@ def baoab(
 
 
 class _Motion(NamedTuple):
-    """The three maps of a step, of lists of arrays: velocities u in thermal units, positions x."""
+    """The three updates of a step, on lists of arrays.
+
+    Velocities u are in thermal units, x are positions.
+    """
 
     kick: Callable[[list, list], list]  # B: (u, gradient) -> u
     drift: Callable[[list, list], list]  # A: (x, u) -> x
@@ -153,7 +163,7 @@ class _Motion(NamedTuple):
 
 
 def _motion(now: _options.Now, friction, mass, step: Array, moving: list) -> _Motion:
-    """Return the maps at the options of one step."""
+    """Return the updates with the options of one step."""
     h = now.step_size
     if h.ndim:
         raise ValueError(f"step_size must be one number, give mass instead: got {h.shape}.")
@@ -169,7 +179,7 @@ def _motion(now: _options.Now, friction, mass, step: Array, moving: list) -> _Mo
     def each(value: Array, leaf: Array) -> Array:
         return per_chain(value, leaf) if value.ndim else value
 
-    # One thermal velocity, 1 / sqrt(beta m).
+    # The thermal velocity, 1 / sqrt(beta m).
     units = [jax.lax.rsqrt(each(warm, leaf) * m) for leaf in moving]
     half = h / 2
 

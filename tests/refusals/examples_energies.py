@@ -74,7 +74,7 @@ def combined(function):
     return [
         (function, "at least one of the energies"),
         *each(lambda f: function(jnp.sum, f), (3, None), "energies of .* must be a function"),
-        (lambda: function(jnp.cos)(TWO), r"a scalar \(\), it returned \(2,\)"),
+        (lambda: function(jnp.cos)(TWO), r"a scalar \(\), it returned the shape \(2,\)"),
     ]
 
 

@@ -97,7 +97,7 @@ ROWS = [
         schedules.piecewise_constant,
         [0.1, 0.2],
         also=[
-            (lambda: schedules.piecewise_constant(2), "Levels must be arrays"),
+            (lambda: schedules.piecewise_constant(2), "values must be vectors"),
             (
                 lambda: schedules.piecewise_constant(2, [0.1], [0.1, 0.2]),
                 r"same length .*\(1,\), \(2,\)",

@@ -367,7 +367,7 @@ def test_bad_options_are_refused_when_stepping(key):
         return jax.eval_shape(lambda x: sampler.step(key, sampler.init(x)), start)
 
     for options, error, message in (
-        ({"beta": np.ones(3)}, ValueError, r"one a chain \(2,\)"),
+        ({"beta": np.ones(3)}, ValueError, r"one per chain \(2,\)"),
         ({"clamp": np.zeros(4, bool)}, ValueError, "clamp|broadcast"),
         ({"clamp": np.zeros(5)}, TypeError, "clamp must be boolean"),
     ):

@@ -100,9 +100,13 @@ def test_sgld_gradients_of_another_shape():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"beta": jnp.ones((3, 1))}, ValueError, r"beta must be one number, or one a chain \(3,\)"),
-        ({"beta": jnp.ones(2)}, ValueError, r"one a chain \(3,\), got the shape \(2,\)"),
-        ({"beta": lambda t: jnp.ones((3, 1))}, ValueError, r"one a chain \(3,\)"),
+        (
+            {"beta": jnp.ones((3, 1))},
+            ValueError,
+            r"beta must be one number, or one per chain \(3,\)",
+        ),
+        ({"beta": jnp.ones(2)}, ValueError, r"one per chain \(3,\), got the shape \(2,\)"),
+        ({"beta": lambda t: jnp.ones((3, 1))}, ValueError, r"one per chain \(3,\)"),
         ({"max_gradient_norm": jnp.ones(3)}, ValueError, "max_gradient_norm must be one number"),
         ({"max_gradient_norm": lambda t: jnp.ones(3)}, ValueError, "max_gradient_norm must be one"),
         (
