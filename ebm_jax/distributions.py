@@ -16,7 +16,7 @@ configuration: ``to_event`` sets the axes that make up a configuration.
 >>> laplace.sample(jax.random.key(0), 5).shape, round(float(laplace.log_prob(jnp.zeros(2))), 4)
 ((5, 2), -1.3863)
 
-So does a distribution of distrax::
+A distribution of distrax converts in the same way:
 
     d = distrax.MultivariateNormalDiag(jnp.zeros(2), jnp.ones(2))
     normal = Distribution(lambda key, num: d.sample(seed=key, sample_shape=(num,)), d.log_prob)

@@ -38,7 +38,7 @@ def lattice(params, wanted: type, field_ndim: int) -> tuple[Array, Array]:
 
 
 def numbers(params, wanted: type, *positive: str) -> None:
-    """Reject parameters that are not of their kind, or one that is not one number (> 0)."""
+    """Reject parameters of another type, and fields that are not one number (> 0)."""
     _checks.kind(params, wanted)
     for name, value in params._asdict().items():
         _checks.scalar(name, _checks.array(name, value))

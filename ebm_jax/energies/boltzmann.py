@@ -1,11 +1,12 @@
-r"""Boltzmann machines, energy(params, x) -> (): fully visible, restricted, and Gaussian-Bernoulli.
+"""Energies of Boltzmann machines: fully visible, restricted, Gaussian-Bernoulli.
 
-Units are 0 and 1; integers, booleans and floats are taken: probabilities, grey values and
-relaxations have energies too. ``..._logits`` are the logits of a conditional distribution at
-beta = 1; at beta they are beta times that. ``partition.exact`` has the partition functions.
+Each is a function energy(params, x) -> (). Units are 0 and 1, as integers, booleans or floats;
+other floats, such as probabilities and grey values, are also accepted. ``..._logits`` return the
+logits of a conditional distribution at beta = 1; multiply them by beta for other temperatures.
+``partition.exact`` has the partition functions.
 
-Parameters of another kind raise TypeError; of shapes that do not fit together ValueError, as does
-a batch instead of one configuration.
+Parameters of another type raise TypeError. Parameters with shapes that do not fit, and a batch
+instead of one configuration, raise ValueError.
 """
 
 from typing import NamedTuple
@@ -19,14 +20,25 @@ from ebm_jax.types import Array
 
 
 class BoltzmannMachine(NamedTuple):
-    """Weights (n, n), of which the symmetric part off the diagonal counts, and biases (n,)."""
+    """Parameters of a fully visible Boltzmann machine.
+
+    Attributes:
+        weights: (n, n); only the symmetric part off the diagonal is used.
+        bias: (n,).
+    """
 
     weights: Array
     bias: Array
 
 
 class RBM(NamedTuple):
-    """Weights (visible, hidden), and the biases (visible,) and (hidden,)."""
+    """Parameters of a restricted Boltzmann machine.
+
+    Attributes:
+        weights: W, (visible, hidden).
+        visible_bias: b, (visible,).
+        hidden_bias: c, (hidden,).
+    """
 
     weights: Array
     visible_bias: Array
@@ -34,7 +46,14 @@ class RBM(NamedTuple):
 
 
 class GaussianRBM(NamedTuple):
-    """An ``RBM`` of real visibles, with their standard deviation given h: () or (visible,)."""
+    """Parameters of an RBM with real visible units.
+
+    Attributes:
+        weights: W, (visible, hidden).
+        visible_bias: b, (visible,).
+        hidden_bias: c, (hidden,).
+        sigma: standard deviation of the visible units given the hidden ones, () or (visible,).
+    """
 
     weights: Array
     visible_bias: Array
@@ -42,7 +61,7 @@ class GaussianRBM(NamedTuple):
     sigma: Array | float = 1.0
 
 
-# The bias of the units that an argument holds.
+# The field of the bias for the units that each argument holds.
 _BIAS = {"x": "bias", "v": "visible_bias", "h": "hidden_bias"}
 
 
@@ -60,21 +79,18 @@ def _units(params, wanted: type, name: str, x) -> Array:
 def boltzmann_machine(params: BoltzmannMachine, x) -> Array:
     r"""Return the energy of a fully visible Boltzmann machine.
 
-        E(x) = -sum_{i<j} W_ij x_i x_j - b^T x,    W_ij the mean of weights[i, j] and weights[j, i]
+    .. math:: E(x) = -\sum_{i<j} W_{ij} x_i x_j - b^T x
 
-    Over spins it is the Ising model on any graph: a spin glass, a Hopfield network.
-    Source: Ackley, Hinton and Sejnowski (1985), A learning algorithm for Boltzmann machines,
-    Cognitive Science 9.
+    where :math:`W_{ij}` is the mean of ``weights[i, j]`` and ``weights[j, i]``. With spins it is
+    the Ising model on any graph, such as a spin glass or a Hopfield network. Source: Ackley, Hinton
+    and Sejnowski (1985), A learning algorithm for Boltzmann machines, Cognitive Science 9.
 
     Args:
         params: ``BoltzmannMachine(weights, bias)``.
-        x: (n,) of 0 and 1, or of -1 and 1.
+        x: units 0 and 1, or spins -1 and 1, (n,).
 
     Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        ValueError: a batch instead of one configuration.
+        The energy, (), in nats at beta = 1.
 
     >>> import jax.numpy as jnp
     >>> float(boltzmann_machine(BoltzmannMachine(jnp.ones((3, 3)), jnp.ones(3)), jnp.ones(3, int)))
@@ -88,19 +104,17 @@ def boltzmann_machine(params: BoltzmannMachine, x) -> Array:
 def boltzmann_machine_logits(params: BoltzmannMachine, x) -> Array:
     r"""Return the logit of every unit being 1, given all the others.
 
-        log P(x_i = 1 | rest) / P(x_i = 0 | rest) = sum_{j != i} W_ij x_j + b_i
+    .. math:: \log \frac{P(x_i = 1 \mid \text{rest})}{P(x_i = 0 \mid \text{rest})}
+        = \sum_{j \ne i} W_{ij} x_j + b_i
 
-    Over spins the logit of s_i = 1 against -1 is twice that.
+    For spins, the logit of 1 against -1 is twice this.
 
     Args:
         params: ``BoltzmannMachine(weights, bias)``.
-        x: (n,).
+        x: units 0 and 1, or spins -1 and 1, (n,).
 
     Returns:
-        (n,).
-
-    Raises:
-        ValueError: a batch instead of one configuration.
+        The logits, (n,).
 
     >>> import jax.numpy as jnp
     >>> machine = BoltzmannMachine(jnp.ones((3, 3)), jnp.zeros(3))
@@ -119,23 +133,21 @@ def _kind(params: RBM | GaussianRBM) -> type:
 def rbm_energy(params: RBM | GaussianRBM, v, h) -> Array:
     r"""Return the energy of a restricted Boltzmann machine.
 
-        E(v, h) = -v^T W h - b^T v - c^T h                                       (RBM)
-        E(v, h) = sum_i (v_i - b_i)^2 / (2 s_i^2) - (v / s^2)^T W h - c^T h      (GaussianRBM)
+    .. math:: E(v, h) &= -v^T W h - b^T v - c^T h \quad \text{(RBM)} \\
+        E(v, h) &= \sum_i \frac{(v_i - b_i)^2}{2 s_i^2} - (v / s^2)^T W h - c^T h
+        \quad \text{(GaussianRBM)}
 
-    Source: P. Smolensky (1986); G. E. Hinton (2002), Training products of experts by minimizing
-    contrastive divergence, Neural Computation 14(8); Cho, Ilin and Raiko (2011), Improved learning
-    of Gaussian-Bernoulli restricted Boltzmann machines.
+    with the standard deviations s. Source: P. Smolensky (1986); G. E. Hinton (2002), Training
+    products of experts by minimizing contrastive divergence, Neural Computation 14(8); Cho, Ilin
+    and Raiko (2011), Improved learning of Gaussian-Bernoulli restricted Boltzmann machines.
 
     Args:
         params: ``RBM(weights, visible_bias, hidden_bias)``, or a ``GaussianRBM`` with a ``sigma``.
-        v: (visible,) of 0 and 1, or real for a ``GaussianRBM``.
-        h: (hidden,) of 0 and 1.
+        v: visible units, (visible,): 0 and 1, or real for a ``GaussianRBM``.
+        h: hidden units 0 and 1, (hidden,).
 
     Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        ValueError: a batch instead of one configuration.
+        The energy, (), in nats at beta = 1.
 
     >>> import jax.numpy as jnp
     >>> rbm = RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.zeros(2))
@@ -156,23 +168,21 @@ def _visible_energy(params: RBM | GaussianRBM, v) -> Array:
 
 
 def rbm_free_energy(params: RBM | GaussianRBM, v) -> Array:
-    r"""Return the free energy of the visible units, all hidden ones summed out.
+    r"""Return the free energy of the visible units, with hidden units summed out.
 
-        F(v) = -log sum_h exp(-E(v, h)) = E(v, 0) - sum_j softplus(logits_j(v))
+    .. math:: F(v) = -\log \sum_h \exp(-E(v, h))
+        = E(v, 0) - \sum_j \operatorname{softplus}(a_j(v))
 
-    The logits are those of ``rbm_hidden_logits``. A ``GaussianRBM`` is a mixture of 2^hidden
-    Gaussians, a target of any continuous sampler.
+    where a are the logits of ``rbm_hidden_logits``. A ``GaussianRBM`` is a mixture of 2^hidden
+    Gaussians, which any continuous sampler can target.
     Source: Hinton (2012), A practical guide to training restricted Boltzmann machines, eq. 25.
 
     Args:
         params: ``RBM`` or ``GaussianRBM``.
-        v: (visible,) of 0 and 1, or real for a ``GaussianRBM``.
+        v: visible units, (visible,): 0 and 1, or real for a ``GaussianRBM``.
 
     Returns:
-        (), in nats at beta = 1: P(v) = exp(-F(v)) / Z.
-
-    Raises:
-        ValueError: a batch instead of one configuration.
+        The free energy, (), in nats at beta = 1: P(v) = exp(-F(v)) / Z.
 
     >>> import jax.numpy as jnp
     >>> rbm = RBM(jnp.zeros((3, 2)), jnp.ones(3), jnp.zeros(2))
@@ -188,19 +198,16 @@ def rbm_free_energy(params: RBM | GaussianRBM, v) -> Array:
 
 
 def rbm_hidden_logits(params: RBM | GaussianRBM, v) -> Array:
-    r"""Return the logits of the hidden units given the visible ones.
+    """Return the logits of the hidden units given the visible ones.
 
-    They are c + v^T W for an ``RBM``, and c + (v / s^2)^T W for a ``GaussianRBM``.
+    They are :math:`c + v^T W` for an ``RBM``, and :math:`c + (v / s^2)^T W` for a ``GaussianRBM``.
 
     Args:
         params: ``RBM`` or ``GaussianRBM``.
-        v: (visible,).
+        v: visible units, (visible,).
 
     Returns:
-        (hidden,): P(h_j = 1 | v) is their sigmoid.
-
-    Raises:
-        ValueError: a batch instead of one configuration.
+        The logits, (hidden,): P(h_j = 1 | v) is their sigmoid.
 
     >>> import jax.numpy as jnp
     >>> rbm_hidden_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(3)).tolist()
@@ -213,17 +220,14 @@ def rbm_hidden_logits(params: RBM | GaussianRBM, v) -> Array:
 
 
 def rbm_visible_logits(params: RBM, h) -> Array:
-    r"""Return the logits of the visible units given the hidden ones, b + W h.
+    """Return the logits of the visible units given the hidden ones, b + W h.
 
     Args:
         params: ``RBM(weights, visible_bias, hidden_bias)``.
-        h: (hidden,).
+        h: hidden units, (hidden,).
 
     Returns:
-        (visible,): P(v_i = 1 | h) is their sigmoid.
-
-    Raises:
-        ValueError: a batch instead of one configuration.
+        The logits, (visible,): P(v_i = 1 | h) is their sigmoid.
 
     >>> import jax.numpy as jnp
     >>> rbm_visible_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(2)).tolist()
@@ -234,19 +238,17 @@ def rbm_visible_logits(params: RBM, h) -> Array:
 
 
 def gaussian_rbm_visible_mean(params: GaussianRBM, h) -> Array:
-    r"""Return the mean of the visible units given the hidden ones: v | h ~ N(b + W h, s^2).
+    r"""Return the mean of the real visible units given the hidden ones, b + W h.
 
-    At another beta the variance is s^2 / beta; the mean stays.
+    The visible units given the hidden ones are :math:`N(b + W h, s^2)` at beta = 1. At other beta
+    the variance is :math:`s^2 / \beta`, with the same mean.
 
     Args:
         params: ``GaussianRBM(weights, visible_bias, hidden_bias, sigma)``.
-        h: (hidden,) of 0 and 1.
+        h: hidden units 0 and 1, (hidden,).
 
     Returns:
-        (visible,).
-
-    Raises:
-        ValueError: a batch instead of one configuration.
+        The mean, (visible,).
 
     >>> import jax.numpy as jnp
     >>> rbm = GaussianRBM(jnp.ones((2, 1)), jnp.zeros(2), jnp.zeros(1))

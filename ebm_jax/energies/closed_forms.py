@@ -1,11 +1,12 @@
-r"""Energies in closed form, energy(params, x) -> ().
+"""Energies in closed form: functions energy(params, x) -> ().
 
-Each takes its parameters first, a NamedTuple, so that ``jax.grad`` reaches them and
-``functools.partial(gaussian, params)`` is the energy of x alone that samplers take.
-``partition.exact.log_partition`` takes the same parameters where the partition function is known.
+The parameters are a NamedTuple and the first argument: ``jax.grad`` differentiates with respect to
+them, and ``functools.partial(gaussian, params)`` is an energy of x alone, for samplers.
+``partition.exact.log_partition`` takes the same parameters if the partition function is known.
 
-Parameters of another kind raise TypeError, of another shape ValueError; so does, where it is known
-when traced, a sigma or a width that is not finite and > 0.
+Energies are in nats at beta = 1. Parameters of another type, and an integer x, raise TypeError.
+Parameters of another shape, a batch instead of one configuration, and a known sigma or width that
+is not finite and > 0 raise ValueError.
 """
 
 from typing import NamedTuple
@@ -18,14 +19,25 @@ from ebm_jax.types import Array
 
 
 class Gaussian(NamedTuple):
-    """Mean (d,) and precision: (d, d) symmetric positive definite, or its diagonal (d,)."""
+    """Parameters of a Gaussian.
+
+    Attributes:
+        mean: (d,).
+        precision: (d, d), symmetric positive definite, or its diagonal (d,).
+    """
 
     mean: Array
     precision: Array
 
 
 class GaussianMixture(NamedTuple):
-    """Means (k, d), log-weights (k,), and one standard deviation () for all components."""
+    """Parameters of a mixture of k isotropic Gaussians.
+
+    Attributes:
+        means: (k, d).
+        log_weights: (k,).
+        sigma: standard deviation of all components, ().
+    """
 
     means: Array
     log_weights: Array
@@ -33,27 +45,46 @@ class GaussianMixture(NamedTuple):
 
 
 class DoubleWell(NamedTuple):
-    """Barrier height () between the wells at -1 and 1 of the first coordinate, and a tilt ()."""
+    """Parameters of a double well in the first coordinate, with minima near -1 and 1.
+
+    Attributes:
+        barrier: height h of the barrier, ().
+        tilt: slope t that favours one well, ().
+    """
 
     barrier: Array
     tilt: Array
 
 
 class Rosenbrock(NamedTuple):
-    """Where the valley's floor is lowest, a (), and how steep its walls are, b ()."""
+    """Parameters of Rosenbrock's valley.
+
+    Attributes:
+        a: first coordinate of the minimum, ().
+        b: steepness of the walls, ().
+    """
 
     a: Array
     b: Array
 
 
 class Funnel(NamedTuple):
-    """Standard deviation () of the first coordinate, the log-variance of all others."""
+    """Parameters of Neal's funnel.
+
+    Attributes:
+        sigma: standard deviation s of the first coordinate, the log-variance of all others, ().
+    """
 
     sigma: Array
 
 
 class Ring(NamedTuple):
-    """Radius () and width (), the standard deviation across the ring."""
+    """Parameters of a ring.
+
+    Attributes:
+        radius: r, ().
+        width: standard deviation w across the ring, ().
+    """
 
     radius: Array
     width: Array
@@ -72,17 +103,14 @@ def _vector(name: str, x, size: int | None = None, least: int = 1) -> Array:
 def gaussian(params: Gaussian, x) -> Array:
     r"""Return the quadratic energy of a Gaussian.
 
-        E(x) = (x - mu)^T Lambda (x - mu) / 2
+    .. math:: E(x) = \tfrac{1}{2} (x - \mu)^T \Lambda (x - \mu)
 
     Args:
         params: ``Gaussian(mean, precision)``.
-        x: (d,).
+        x: one configuration, (d,).
 
     Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        TypeError: an integer x. ValueError: a batch instead of one configuration.
+        The energy, ().
 
     >>> import jax.numpy as jnp
     >>> float(gaussian(Gaussian(jnp.zeros(2), jnp.ones(2)), jnp.array([3.0, 4.0])))
@@ -96,17 +124,14 @@ def gaussian(params: Gaussian, x) -> Array:
 def gaussian_mixture(params: GaussianMixture, x) -> Array:
     r"""Return the energy of a mixture of isotropic Gaussians.
 
-        E(x) = -log sum_k w_k N(x; mu_k, sigma^2 I)
+    .. math:: E(x) = -\log \sum_k w_k N(x; \mu_k, \sigma^2 I)
 
     Args:
         params: ``GaussianMixture(means, log_weights, sigma)``.
-        x: (d,).
+        x: one configuration, (d,).
 
     Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        TypeError: an integer x. ValueError: a batch instead of one configuration.
+        The energy, ().
 
     >>> import jax.numpy as jnp
     >>> params = GaussianMixture(jnp.zeros((1, 1)), jnp.zeros(1), jnp.array(1.0))
@@ -122,19 +147,16 @@ def gaussian_mixture(params: GaussianMixture, x) -> Array:
 
 
 def double_well(params: DoubleWell, x) -> Array:
-    r"""Return the double-well energy: two minima in the first coordinate, quadratic in the rest.
+    r"""Return the energy of a double well in the first coordinate.
 
-        E(x) = h (x_1^2 - 1)^2 + t x_1 + sum_{i>1} x_i^2 / 2
+    .. math:: E(x) = h (x_1^2 - 1)^2 + t x_1 + \sum_{i>1} x_i^2 / 2
 
     Args:
         params: ``DoubleWell(barrier, tilt)``.
-        x: (d,).
+        x: one configuration, (d,).
 
     Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        TypeError: an integer x. ValueError: a batch instead of one configuration.
+        The energy, ().
 
     >>> import jax.numpy as jnp
     >>> well = DoubleWell(barrier=2.0, tilt=0.0)
@@ -148,21 +170,18 @@ def double_well(params: DoubleWell, x) -> Array:
 
 
 def rosenbrock(params: Rosenbrock, x) -> Array:
-    r"""Return Rosenbrock's curved valley in the plane.
+    """Return the energy of Rosenbrock's curved valley in the plane.
 
-        E(x) = (a - x_1)^2 + b (x_2 - x_1^2)^2
+    .. math:: E(x) = (a - x_1)^2 + b (x_2 - x_1^2)^2
 
     Source: H. H. Rosenbrock (1960), The Computer Journal 3(3).
 
     Args:
         params: ``Rosenbrock(a, b)``.
-        x: (2,).
+        x: one configuration, (2,).
 
     Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        TypeError: an integer x. ValueError: a batch, or another dimension than 2.
+        The energy, ().
 
     >>> import jax.numpy as jnp
     >>> float(rosenbrock(Rosenbrock(1.0, 100.0), jnp.array([1.0, 1.0])))
@@ -174,21 +193,20 @@ def rosenbrock(params: Rosenbrock, x) -> Array:
 
 
 def funnel(params: Funnel, x) -> Array:
-    r"""Return Neal's funnel: x_1 ~ N(0, s^2) and x_i ~ N(0, exp(x_1)).
+    r"""Return the energy of Neal's funnel.
 
-        E(x) = x_1^2 / (2 s^2) + sum_{i>1} [x_i^2 exp(-x_1) + x_1] / 2
+    .. math:: E(x) = \frac{x_1^2}{2 s^2}
+        + \frac{1}{2} \sum_{i>1} \left[ x_i^2 \exp(-x_1) + x_1 \right]
 
+    so that :math:`x_1 \sim N(0, s^2)` and :math:`x_i \sim N(0, \exp(x_1))`.
     Source: R. M. Neal (2003), Slice sampling, Annals of Statistics 31(3), section 8 (s = 3).
 
     Args:
         params: ``Funnel(sigma)``.
-        x: (d,), d >= 2.
+        x: one configuration, (d,) with d >= 2.
 
     Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        TypeError: an integer x. ValueError: a batch instead of one configuration.
+        The energy, ().
 
     >>> import jax.numpy as jnp
     >>> float(funnel(Funnel(3.0), jnp.array([0.0, 2.0])))
@@ -197,7 +215,7 @@ def funnel(params: Funnel, x) -> Array:
     _parameters.numbers(params, Funnel, "sigma")
     x = _vector("funnel", x, least=2)
     v, rest = x[0], x[1:]
-    # Each scaled before it is squared: 0 exp(-v) is 0 deep in the neck, not NaN.
+    # Scaled before squaring, so that coordinates of 0 in the neck give 0 instead of NaN.
     neck = 0.5 * (jnp.sum((rest * jnp.exp(-v / 2)) ** 2) + rest.shape[0] * v)
     return 0.5 * (v / params.sigma) ** 2 + neck
 
@@ -205,19 +223,16 @@ def funnel(params: Funnel, x) -> Array:
 def ring(params: Ring, x) -> Array:
     r"""Return the energy of a ring around the origin of the plane.
 
-        E(x) = (|x| - r)^2 / (2 w^2)
+    .. math:: E(x) = \frac{(\lVert x \rVert - r)^2}{2 w^2}
 
-    Its gradient at the origin, where the direction is undefined, is zero.
+    The gradient at the origin, where the direction is undefined, is zero.
 
     Args:
         params: ``Ring(radius, width)``.
-        x: (2,).
+        x: one configuration, (2,).
 
     Returns:
-        (), in nats at beta = 1.
-
-    Raises:
-        TypeError: an integer x. ValueError: a batch, or another dimension than 2.
+        The energy, ().
 
     >>> import jax.numpy as jnp
     >>> float(ring(Ring(radius=1.0, width=0.5), jnp.array([0.0, 2.0])))

@@ -1,6 +1,6 @@
-"""Spins and colours on a torus: the Ising and Potts models, energy(params, x) -> ().
+"""Energies of spins and colours on a torus: the Ising and Potts models.
 
-A configuration is a matrix of sites, each with four neighbours. Along a side of length two the two
+Each is a function energy(params, x) -> (). A configuration is a matrix of sites, each with four neighbours. Along a side of length two the two
 neighbours of a site are the same site. Along a side of length one a site is its own neighbour,
 which adds a constant to the energy. ``..._logits`` return the logits of every site given all the
 others at beta = 1; multiply them by beta for other temperatures. ``partition.exact`` has the

@@ -1,6 +1,6 @@
-"""Flax modules that define energies: ``MLP((128, 128)).apply`` is energy(params, x).
+"""Neural networks that define energies, as Flax modules.
 
-A module takes one configuration, as every energy does. No module has batch normalisation, which
+``MLP((128, 128)).apply`` is an energy(params, x). A module takes one configuration, as every energy does. No module has batch normalisation, which
 couples the configurations of a batch, or dropout, which makes the energy random: a sampler needs
 one fixed, smooth function of x.
 """

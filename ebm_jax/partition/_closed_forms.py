@@ -18,7 +18,7 @@ def gaussian(params: Gaussian, beta) -> Array:
     _, precision = _parameters.gaussian(params, Gaussian)
     if precision.ndim == 2:
         wide = precision.astype(jnp.promote_types(precision.dtype, jnp.float32))
-        # Of a matrix that is not symmetric the energy, too, sees the symmetric part.
+        # The energy depends only on the symmetric part of the matrix.
         root = jnp.diagonal(jnp.linalg.cholesky(wide))
         log_det = 2 * jnp.log(root).sum().astype(precision.dtype)
     else:
@@ -27,7 +27,7 @@ def gaussian(params: Gaussian, beta) -> Array:
 
 
 def gaussian_mixture(params: GaussianMixture, beta) -> Array:
-    """Return log sum_k w_k, at beta = 1 alone."""
+    """Return log sum_k w_k, for beta = 1 only."""
     _, weights, _ = _parameters.mixture(params, GaussianMixture)
     _checks.positive("beta", beta)
     known = _checks.concrete(beta)
@@ -52,9 +52,10 @@ def funnel(params: Funnel, dimension: int, beta) -> Array:
 
 
 def ring(params: Ring, beta) -> Array:
-    """Return the log of 2 pi [s^2 exp(-r^2 / 2 s^2) + r s sqrt(pi / 2) (1 + erf(r / s sqrt 2))].
+    r"""Return the integral over the radius, for the scaled width s = w / sqrt(beta).
 
-    It is the integral over the radius, with s = w / sqrt(beta).
+    .. math:: \log \left( 2 \pi \left[ s^2 e^{-r^2 / 2 s^2} + r s \sqrt{\pi / 2}
+        \left( 1 + \operatorname{erf}(r / (s \sqrt{2})) \right) \right] \right)
     """
     _parameters.numbers(params, Ring, "width")
     _checks.nonnegative("radius", params.radius)
@@ -65,11 +66,13 @@ def ring(params: Ring, beta) -> Array:
 
 
 def ising(params: Ising, shape: tuple[int, ...], beta) -> Array:
-    r"""Return log Z of the Ising model on a torus without a field, in Kaufman's closed form.
+    r"""Return log Z of the Ising model on a torus without field, by Kaufman's formula.
 
-        Z = (2 sinh 2K)^(N/2) / 2 [C_odd + S_odd + C_even + S_even]
-        C = prod_r 2 cosh(n g_r / 2),   S = prod_r 2 sinh(n g_r / 2),   r odd or even, 0 <= r < 2m
-        cosh g_r = cosh 2K coth 2K - cos(pi r / m),   g_0 = 2K + log tanh K
+    .. math:: Z &= \tfrac{1}{2} (2 \sinh 2K)^{N/2}
+        \left[ C_\text{odd} + S_\text{odd} + C_\text{even} + S_\text{even} \right] \\
+        C &= \prod_r 2 \cosh(n g_r / 2), \quad S = \prod_r 2 \sinh(n g_r / 2), \quad
+        r \text{ odd or even}, \; 0 \le r < 2m \\
+        \cosh g_r &= \cosh 2K \coth 2K - \cos(\pi r / m), \quad g_0 = 2K + \log \tanh K
 
     K is beta times the coupling. Source: B. Kaufman (1949), Crystal statistics II, Phys. Rev. 76.
     """
@@ -87,7 +90,7 @@ def ising(params: Ising, shape: tuple[int, ...], beta) -> Array:
     k = jnp.asarray(coupling, jnp.promote_types(jnp.result_type(coupling, float), jnp.float32))
     squares = np.square(np.sin(np.pi / (2 * rows) * np.arange(2 * rows))).astype(k.dtype)
     # cosh g_r - 1 = 2 sinh^2 (g_r / 2), with s = sinh 2K, is (s - 1)^2 / s + 2 sin^2 (pi r / 2m).
-    # Three forms of that: none overflows, cancels or has a derivative that does in its range.
+    # Three forms, each without overflow or cancellation (also in derivatives) in its range.
     low, high = k < 0.2, k > 0.8
     k_low, k_high = jnp.where(low, k, 0.1), jnp.where(high, k, 1.0)
     level = _log_sinh(jnp.where(low | high, 0.5, 2 * k)) / 2  # 0 at the critical point
@@ -102,11 +105,11 @@ def ising(params: Ising, shape: tuple[int, ...], beta) -> Array:
     sign = jnp.where(low & (np.arange(2 * rows) == 0), -1.0, 1.0)
     log_cosh = jnp.where(low | high, rest + jnp.log1p(decay), log_cosh)
     tanh = jnp.where(low | high, sign * (1 - decay) / (1 + decay), tanh)
-    # For a low coupling the two powers of s cancel, for a high one they add.
+    # The two powers of s cancel for a low coupling and add for a high one.
     power = jnp.where(low, 0.0, jnp.where(high, _log_sinh(2 * k_high), level))
 
     def terms(first: int) -> tuple[Array, Array]:
-        # S / C = prod tanh, without the logarithm of the first factor: 0 at the critical point.
+        # S / C = prod tanh, without the logarithm of the first factor, which is 0 at criticality.
         ratio = tanh[first] * jnp.exp(jnp.sum(jnp.log(tanh[first + 2 :: 2])))
         return jnp.sum(log_cosh[first::2]), 1 + ratio
 

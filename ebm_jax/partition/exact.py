@@ -1,8 +1,8 @@
-r"""Exact partition functions: in closed form, and by enumeration in blocks.
+"""Exact partition functions, in closed form and by enumeration.
 
-In float64 (``jax_enable_x64``, float64 parameters) the answers are right to about 1e-12 of log Z;
-in float32 to about 1e-6 of the largest energy, from the energies themselves: sums are taken over
-blocks and then over the blocks' sums, so the number of states adds nothing to that.
+With float64 (``jax_enable_x64``, float64 parameters), log Z is accurate to about 1e-12, relative.
+With float32 the error is about 1e-6 of the largest energy, from the energies themselves: sums over
+blocks, and over the sums of blocks, keep the number of states from adding to it.
 """
 
 import math
@@ -31,23 +31,23 @@ from ebm_jax.types import Array, Energy
 
 Model = Gaussian | GaussianMixture | Rosenbrock | Funnel | Ring | RBM | GaussianRBM | lattice.Ising
 
-_BLOCK = {"on_cpu": 2**10, "elsewhere": 2**16}  # states that are evaluated at once, at most
+_BLOCK = {"on_cpu": 2**10, "elsewhere": 2**16}  # maximum number of states evaluated at once
 _MOST_STATES = 2**30
 
 
 def states(shape: int | tuple[int, ...], values=(0, 1)) -> Array:
-    r"""Return every configuration of some variables, the last one changing fastest.
+    """Return all configurations of discrete variables, the last changing fastest.
 
     Args:
-        shape: of one configuration.
-        values: what a variable may be, (q,); (0, 1) for units, (-1, 1) for spins, range(q) for
-            categories.
+        shape: shape of one configuration, or its number of variables.
+        values: values that a variable may take, (q,): (0, 1) for units, (-1, 1) for spins, range(q)
+            for categories.
 
     Returns:
-        (q^n, *shape), of the type of ``values``.
+        The configurations, (q^n, *shape), in the dtype of ``values``.
 
     Raises:
-        ValueError: no value, or more than 2^30 configurations.
+        ValueError: if there is no value, or more than 2^30 configurations.
 
     >>> states(2, (-1, 1)).tolist()
     [[-1, -1], [-1, 1], [1, -1], [1, 1]]
@@ -70,7 +70,7 @@ def _space(shape: tuple[int, ...], values) -> tuple[Array, int]:
 
 
 def _decode(number: Array, values: Array, shape: tuple[int, ...]) -> Array:
-    """Return the configurations with these numbers: their digits in base q, (..., *shape)."""
+    """Return the configurations (..., *shape) with these indices, in base q."""
     places = values.shape[0] ** np.arange(math.prod(shape) - 1, -1, -1)
     digits = number[..., None] // places.astype(np.int32) % values.shape[0]
     return values[digits].reshape(number.shape + shape)
@@ -107,9 +107,10 @@ def log_partition(
     ===================  ==========================================================================
 
     Args:
-        energy: E(x) -> () of one configuration of discrete variables, or parameters of the table.
-        shape: of one configuration, for an energy, ``Funnel`` and ``Ising``.
-        values: what a variable of an energy may be, (q,), by default (0, 1).
+        energy: function x -> () of one configuration of discrete variables, or parameters of a type
+            in the table.
+        shape: shape of one configuration, for an energy, ``Funnel`` and ``Ising``.
+        values: values that a variable of an energy may take, (q,), by default (0, 1).
         beta: inverse temperature, (): >= 0 for an energy and an ``RBM``, > 0 for others. An array
             of them for ``Gaussian``, ``Rosenbrock``, ``Funnel`` and ``Ring``.
 
@@ -119,8 +120,9 @@ def log_partition(
         1e-6 of log Z in float32, and so are its two derivatives in the coupling or beta.
 
     Raises:
-        TypeError: parameters without a formula. ValueError: more than 2^30 configurations, an
-            energy that is not a scalar, a beta outside its range, an Ising model with a field.
+        TypeError: if the type of the parameters is not in the table.
+        ValueError: if there are more than 2^30 configurations, an energy is not a scalar, beta is
+            out of range, or an Ising model has a field.
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax.energies import Gaussian, lattice
@@ -197,7 +199,7 @@ def _rbm(params: RBM, beta) -> Array:
 @jax.custom_jvp
 def _sum_softplus(x: Array) -> Array:
     """Return sum_i log(1 + exp(x_i)), with one logarithm for many terms."""
-    terms = 1 + jnp.exp(-jnp.abs(x))  # in (1, 2]: so many have a product that does not overflow
+    terms = 1 + jnp.exp(-jnp.abs(x))  # in (1, 2], so that a product of a group cannot overflow
     group = jnp.finfo(x.dtype).maxexp - 1
     terms = jnp.pad(terms, (0, -x.shape[0] % group), constant_values=1)
     products = jnp.prod(terms.reshape(-1, group), axis=1)
