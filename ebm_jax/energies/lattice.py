@@ -1,11 +1,12 @@
 """Energies of spins and colours on a torus: the Ising and Potts models.
 
-Each is a function energy(params, x) -> (). A configuration is a matrix of sites, each with four neighbours. Along a side of length two the two
-neighbours of a site are the same site. Along a side of length one a site is its own neighbour,
-which adds a constant to the energy. ``..._logits`` return the logits of every site given all the
-others at beta = 1; multiply them by beta for other temperatures. ``partition.exact`` has the
-partition function of the Ising model. All functions raise ValueError for a batch of lattices, and
-TypeError for booleans; spins must have a signed type, colours an integer type.
+Each is a function energy(params, x) -> (). A configuration is a matrix of sites, each with four
+neighbours. Along a side of length two the two neighbours of a site are the same site. Along a side
+of length one a site is its own neighbour, which adds a constant to the energy. ``..._logits``
+return the logits of every site given all the others at beta = 1; multiply them by beta for other
+temperatures. ``partition.exact`` has the partition function of the Ising model. All functions raise
+ValueError for a batch of lattices, and TypeError for booleans; spins must have a signed type,
+colours an integer type.
 """
 
 from typing import NamedTuple
@@ -125,9 +126,8 @@ def potts(params: Potts, colours) -> Array:
 
     .. math:: E(x) = -K \sum_{\langle ij \rangle} [x_i = x_j] - \sum_i h(x_i)
 
-    With two colours this is the Ising model with coupling K / 2, up to a constant.
-    Source: R. B. Potts (1952), Some generalized order-disorder transformations, Proc. Camb. Phil.
-    Soc. 48.
+    With two colours this is the Ising model with coupling K / 2, up to a constant. Source: R. B.
+    Potts (1952), Some generalized order-disorder transformations, Proc. Camb. Phil. Soc. 48.
 
     Args:
         params: ``Potts(coupling, field)``.

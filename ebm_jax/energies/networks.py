@@ -1,8 +1,8 @@
 """Neural networks that define energies, as Flax modules.
 
-``MLP((128, 128)).apply`` is an energy(params, x). A module takes one configuration, as every energy does. No module has batch normalisation, which
-couples the configurations of a batch, or dropout, which makes the energy random: a sampler needs
-one fixed, smooth function of x.
+``MLP((128, 128)).apply`` is an energy(params, x). A module takes one configuration, as every energy
+does. No module has batch normalisation, which couples the configurations of a batch, or dropout,
+which makes the energy random: a sampler needs one fixed, smooth function of x.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,9 +1,8 @@
 r"""The margin condition: whether a pairwise loss makes the right answer win.
 
-A loss :math:`Q(E^+, E^-)` satisfies the condition with margin m if at some point with
-:math:`E^+ + m < E^-` it is smaller than at every point with :math:`E^+ + m \ge E^-`. Minimising
-the loss then makes the right answer win by at least m. Source: LeCun et al. (2006), section 3.3,
-condition 3.
+A loss :math:`Q(E^+, E^-)` satisfies the condition with margin m if at some point with :math:`E^+ +
+m < E^-` it is smaller than at every point with :math:`E^+ + m \ge E^-`. Minimising the loss then
+makes the right answer win by at least m. Source: LeCun et al. (2006), section 3.3, condition 3.
 """
 
 from collections.abc import Callable

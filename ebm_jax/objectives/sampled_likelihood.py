@@ -14,9 +14,8 @@ They share these arguments:
   ``jax.tree_util.Partial(energy, params)``, whose ``args`` hold the parameters:
   ``lambda energy: samplers.rbm_gibbs(*energy.args)``. Vmapped kernels of blackjax also work. No
   gradient flows through the sampler.
-* ``energy_penalty``: weight :math:`a \ge 0`, in 1/energy, of
-  :math:`a (\operatorname{mean} E(x^+)^2 + \operatorname{mean} E(x^-)^2)`, which keeps energies near
-  zero (Du and Mordatch 2019).
+* ``energy_penalty``: weight :math:`a \ge 0`, in 1/energy, of :math:`a (\operatorname{mean} E(x^+)^2
+  + \operatorname{mean} E(x^-)^2)`, which keeps energies near zero (Du and Mordatch 2019).
 
 Batches x have the examples on the leading axis. Metrics are ``loss``, ``energy_positive``,
 ``energy_negative``, ``energy_gap``, the means of the sampler's info (its energy as
