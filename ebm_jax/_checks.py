@@ -25,7 +25,7 @@ def array(name: str, value) -> Array:
 
 
 def floating(name: str, value) -> Array:
-    """Return ``value`` as an array, or raise TypeError where it is not floating point."""
+    """Return ``value`` as an array, or raise TypeError if it is not floating point."""
     given = array(name, value)
     if not jnp.issubdtype(given.dtype, jnp.floating):
         raise TypeError(
@@ -123,7 +123,7 @@ def values(given, least: int = 1) -> np.ndarray:
 
 
 def shape(value) -> tuple[int, ...]:
-    """Validate and return the shape of a configuration, a number of variables or a tuple."""
+    """Validate and return the shape of a configuration, a tuple or one length."""
     sides = (value,) if isinstance(value, int | np.integer) else value
     if not isinstance(sides, tuple | list):
         raise TypeError(f"shape must be an integer or a tuple of them, got {value!r}.")
@@ -218,7 +218,7 @@ def hashable(name: str, value) -> None:
 
 
 def leading_axis(name: str, batch) -> int:
-    """Return the length of the leading axis; raise an error for leaves without a common one."""
+    """Return the length of the leading axis, which must be the same on every leaf."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
     if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
         raise ValueError(
@@ -265,11 +265,7 @@ def energies(energy, batch, name: str) -> Array:
 
 
 def labels(label, energies: Array) -> Array:
-    """Check labels against energies of shape (..., n): integer, one per row, in [0, n).
-
-    They come back as int32 (their own type may be too narrow to count to n), and as -1 where
-    they are out of range and that was not known when traced.
-    """
+    """Check labels against energies (..., n): integers, one per row, in [0, n)."""
     given = array("label", label)
     if not jnp.issubdtype(given.dtype, jnp.integer):
         raise TypeError(
@@ -307,7 +303,7 @@ def one_key(key) -> None:
 
 
 def count(name: str, value, least: int = 1) -> int:
-    """Validate and return an integer that is known when traced and at least ``least``."""
+    """Validate and return an integer >= ``least`` that is known during tracing."""
     if isinstance(value, Tracer):
         raise TypeError(f"{name} must be known when traced (it sets a loop's length), got {value}.")
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

@@ -1,4 +1,7 @@
-"""Elementary functions whose derivatives are right where JAX's own are not, in both modes."""
+"""Elementary functions with derivatives that are more accurate than JAX's own.
+
+They hold in forward and in reverse mode.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +25,9 @@ def _zero_or_nan_jvp(primals, tangents):
 
 
 def with_nan_derivatives(value: Array, *inputs: Array, axis: int | tuple[int, ...] = ()) -> Array:
-    """Return the value, with NaN derivatives by all inputs where it is NaN (relu's would be 0).
+    """Return the value, with NaN derivatives in all inputs where it is NaN.
 
-    The value has the shape of the inputs, which broadcast, without these axes.
+    (The derivative of ``relu`` at NaN would be 0.)
     """
     nan = jnp.expand_dims(jnp.isnan(value), axis)
     for x in inputs:
@@ -34,7 +37,10 @@ def with_nan_derivatives(value: Array, *inputs: Array, axis: int | tuple[int, ..
 
 @jax.custom_jvp
 def sigmoid(u: Array) -> Array:
-    """Return sigma(u) with the derivative sigma(u) sigma(-u): 1 - sigma(u) would cancel to 0."""
+    """Return sigma(u) with the derivative sigma(u) sigma(-u).
+
+    The form sigma(u) (1 - sigma(u)) cancels to 0 for large u.
+    """
     return jax.nn.sigmoid(u)
 
 
@@ -47,7 +53,10 @@ def _sigmoid_jvp(primals, tangents):
 
 @jax.custom_jvp
 def expm1(x: Array) -> Array:
-    """Return exp(x) - 1 with the derivative exp(x): older JAX adds 1 to the value, and cancels."""
+    """Return exp(x) - 1 with the derivative exp(x).
+
+    Older versions of JAX compute the derivative as the value plus 1, which cancels.
+    """
     return jnp.expm1(x)
 
 
@@ -58,7 +67,10 @@ def _expm1_jvp(primals, tangents):
 
 
 def bounded(x: Array) -> Array:
-    """Return x, no larger than the largest number: an infinite derivative times 0 is NaN."""
+    """Return x, clipped to the largest finite number.
+
+    An infinite derivative times 0 would be NaN.
+    """
     most = jnp.finfo(x.dtype).max
     return jnp.clip(x, -most, most)
 
@@ -84,7 +96,10 @@ def _exp_of_minus(weight: Array, x: Array) -> Array:
 
 @jax.custom_jvp
 def exp_of_minus(weight: Array, x: Array) -> Array:
-    """Return weight exp(-x), inf where it overflows, its derivatives the largest number there."""
+    """Return weight exp(-x), with derivatives clipped to the largest finite number.
+
+    The value is inf where it overflows.
+    """
     return _exp_of_minus(weight, x)
 
 

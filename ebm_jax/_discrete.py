@@ -1,4 +1,4 @@
-"""The layout of discrete variables: categories in one matrix, their values, clamps and beta."""
+"""The layout of discrete variables: a matrix of categories, values, clamps, beta."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +19,7 @@ def moves(leaf: Array) -> bool:
 
 
 class Variables(NamedTuple):
-    """The integer and boolean leaves of a batch of positions, as one matrix of categories.
+    """The integer and boolean leaves of positions, as one matrix of categories.
 
     Attributes:
         x: (chains, n), the number of each variable's value among the values.

@@ -47,7 +47,7 @@ def _kept_apart(drawn: Any) -> Any:
 
 
 def _normal(word: Array) -> Array:
-    """Return the normal quantile of 23 bits of each word, as jax.random.normal computes it."""
+    """Return the normal quantile of 23 bits of each word, as jax.random.normal does."""
     one_to_two = (word >> 9) | np.float32(1).view(np.uint32)
     unit = jax.lax.bitcast_convert_type(one_to_two, jnp.float32) - 1
     low = np.nextafter(np.float32(-1), np.float32(0))

@@ -1,4 +1,4 @@
-"""Pytrees of arrays as a batch of chains, on the leading axis of every leaf of a position."""
+"""Pytrees of arrays as a batch of chains, on the leading axis of every leaf."""
 
 import contextlib
 import math
@@ -14,7 +14,7 @@ from ebm_jax.types import Array, Energy, Metrics, Position, PyTree
 
 
 def check_chains(position: Position) -> int:
-    """Return the number of chains; raise an error for positions without a common leading axis."""
+    """Return the number of chains: the length of the leading axis of all leaves."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(position)]
     if not shapes or any(not s or s[0] != shapes[0][0] or s[0] == 0 for s in shapes):
         raise ValueError(
@@ -263,6 +263,9 @@ def info_fields(info: Any) -> Metrics:
 
 
 def mean_info(state: Any, info: Any) -> Metrics:
-    """Return the mean over chains of every array field of a sampler's info, for ``collect``."""
+    """Return the mean over chains of every array field of a sampler's info.
+
+    Pass it to ``samplers.run`` as ``collect``.
+    """
     del state
     return {name: jnp.mean(value) for name, value in info_fields(info).items()}

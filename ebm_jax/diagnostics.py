@@ -37,8 +37,8 @@ def energy_gap(energy: Energy, params: Params, positives: Position, negatives: P
         ``energy_positive``, ``energy_negative``, ``energy_gap`` and ``energy_spread``, each ().
 
     >>> import jax.numpy as jnp
-    >>> found = energy_gap(lambda p, x: x, None, jnp.zeros(3), jnp.ones(3))
-    >>> float(found["energy_gap"]), float(found["energy_spread"])
+    >>> metrics = energy_gap(lambda p, x: x, None, jnp.zeros(3), jnp.ones(3))
+    >>> float(metrics["energy_gap"]), float(metrics["energy_spread"])
     (1.0, 0.5)
     """
     _checks.function("energy", energy)

@@ -1,4 +1,4 @@
-"""Energies in closed form, combinators of energies, and networks that give energies (Flax)."""
+"""Energies in closed form, combinators of energies, and neural networks (Flax)."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -66,7 +66,7 @@ _BIAS = {"x": "bias", "v": "visible_bias", "h": "hidden_bias"}
 
 
 def _units(params, wanted: type, name: str, x) -> Array:
-    """Validate and return units as numbers of the parameters' type (at least float32)."""
+    """Validate and return units in the dtype of the parameters, at least float32."""
     _parameters.check_machine(params, wanted)
     x, shape = _checks.array(name, x), jnp.shape(getattr(params, _BIAS[name]))
     if x.shape != shape:

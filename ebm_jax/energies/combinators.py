@@ -19,7 +19,7 @@ def _several(name: str, energies: tuple[Energy, ...]) -> None:
 
 
 def _value(name: str, energy: Energy, args: tuple) -> Array:
-    """Return the energy of one configuration; raise an error for a value that is not a scalar."""
+    """Return the energy of one configuration, which must be a scalar."""
     value = _checks.floating("energy", energy(*args))
     if value.ndim:
         raise ValueError(

@@ -72,7 +72,7 @@ def free_energy(
 
 
 def _sum_form_at_zero(energies: Array, windows: Array, labels: Array) -> Array:
-    """Return the limit beta -> 0: the energy of the path, or -inf where several are allowed."""
+    """Return the limit beta -> 0: -inf for several paths, else the path's energy."""
     allowed = jnp.where(jnp.isinf(energies), jax.nn.relu(energies), 0.0 * energies)
     one = jnp.ones((), energies.dtype)
     mean_form = read(forward(allowed, one), windows, labels)

@@ -91,8 +91,8 @@ def minimize(
         ValueError: if num_steps < 1 or tolerance <= 0.
 
     >>> import jax.numpy as jnp, optax
-    >>> found = minimize(lambda y: (y - 3.0) ** 2, jnp.array([0.0, 9.0]), optimizer=optax.sgd(0.1))
-    >>> round(float(found.position), 3), bool(found.converged)
+    >>> best = minimize(lambda y: (y - 3.0) ** 2, jnp.array([0.0, 9.0]), optimizer=optax.sgd(0.1))
+    >>> round(float(best.position), 3), bool(best.converged)
     (3.0, True)
     """
     import optax  # imported here: most of inference does not need it

@@ -78,7 +78,7 @@ def _check_initial(initial: Distribution | Initial) -> None:
 
 
 def _initial(initial: Distribution | Initial, params: Params, key: Key, indices: Array) -> Position:
-    """Return the positions that chains start from; raise an error for another number of them."""
+    """Return the initial positions of chains, one for each index."""
     num = len(indices)
     if isinstance(initial, Distribution):
         start = initial.sample(key, num)

@@ -32,7 +32,10 @@ Probes = Callable[[Key, list], list]  # (key, leaves (n, ...)) -> leaves (probes
 def _curvature(
     energy: Energy, params: Params, batch: Position, key: Key, draw: Probes
 ) -> tuple[list, list, Array]:
-    """Return grad E, the probes v, and v^T Hess E v (probes, n): forward over reverse."""
+    """Return grad E, the probes v, and v^T Hess E v (probes, n).
+
+    The Hessian is computed forward over reverse.
+    """
     _checks.leading_axis("batch", batch)
     moving, given, merge = partition(jax.tree.map(jnp.asarray, batch))
 

@@ -1,4 +1,4 @@
-"""Partition functions of the energies in closed form, and of the Ising model on a torus."""
+"""Partition functions of the energies in closed form and of the Ising model."""
 
 import math
 

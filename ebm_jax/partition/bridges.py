@@ -55,8 +55,8 @@ def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState)
         ValueError: if log-weights are not vectors or contain NaN, or chains were resampled.
 
     >>> import jax.numpy as jnp
-    >>> found = bennett(jnp.array([1.0, 1.0, 1.0]), jnp.array([-1.0, -1.0]))
-    >>> round(float(found.log_z), 4), round(float(found.standard_error), 4)
+    >>> bridge = bennett(jnp.array([1.0, 1.0, 1.0]), jnp.array([-1.0, -1.0]))
+    >>> round(float(bridge.log_z), 4), round(float(bridge.standard_error), 4)
     (1.0, 0.0)
     """
     sides = {n: _independent(n, v) for n, v in (("forward", forward), ("back", back))}

@@ -67,8 +67,8 @@ def log_partition(
     >>> from ebm_jax.partition.annealed import AnnealedState
     >>> index = jnp.arange(4)
     >>> state = AnnealedState(None, jnp.ones(()), jnp.zeros(4), index, jnp.zeros((), int))
-    >>> found = log_partition(jax.random.key(0), state)
-    >>> float(found.log_z), float(found.standard_error), float(found.effective_sample_size)
+    >>> estimate = log_partition(jax.random.key(0), state)
+    >>> float(estimate.log_z), float(estimate.standard_error), float(estimate.effective_sample_size)
     (0.0, 0.0, 4.0)
     """
     _checks.one_key(key)

@@ -181,7 +181,11 @@ def _enumerated(energy: Energy, shape, values, beta) -> Array:
 
 
 def _rbm(params: RBM, beta) -> Array:
-    """Return log sum_h exp(beta c^T h + sum_i softplus(beta (b_i + W_i h))), h the smaller side."""
+    r"""Return log Z of an RBM by enumeration of the smaller side, here h.
+
+    .. math:: \log \sum_h \exp\Big( \beta c^T h
+        + \sum_i \operatorname{softplus}(\beta (b_i + W_i h)) \Big)
+    """
     _parameters.check_machine(params, RBM)
     _checks.nonnegative("beta", beta)
     _checks.scalar("beta", beta)
@@ -213,10 +217,11 @@ def _(primals, tangents):
 
 
 def _gaussian_rbm(params: GaussianRBM, beta) -> Array:
-    """Return the sum over the hidden units of the integral over the visible ones, m = W h.
+    r"""Return log Z: a sum over hidden units of integrals over visible ones.
 
-    log sum_h exp(beta c^T h + beta sum_i (2 b_i + m_i) m_i / (2 s_i^2))
-    + sum_i log(2 pi s_i^2 / beta) / 2
+    .. math:: \log \sum_h \exp\Big( \beta c^T h
+        + \beta \sum_i \frac{(2 b_i + m_i) m_i}{2 s_i^2} \Big)
+        + \frac{1}{2} \sum_i \log(2 \pi s_i^2 / \beta), \qquad m = W h
     """
     _parameters.check_machine(params, GaussianRBM)
     _checks.positive("beta", beta)

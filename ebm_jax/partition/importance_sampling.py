@@ -71,10 +71,10 @@ def annealed_importance_sampling(
     >>> from ebm_jax import distributions, samplers
     >>> base = distributions.gaussian(jnp.zeros(2), 2.0)
     >>> make_sampler = functools.partial(samplers.mala, step_size=0.5)
-    >>> found = annealed_importance_sampling(
+    >>> estimate = annealed_importance_sampling(
     ...     jax.random.key(0), base, lambda x: jnp.sum(x**2) / 2, make_sampler,
     ...     jnp.linspace(0, 1, 21), num_chains=200)
-    >>> bool(abs(found.log_z - jnp.log(2 * jnp.pi)) < 4 * found.standard_error)
+    >>> bool(abs(estimate.log_z - jnp.log(2 * jnp.pi)) < 4 * estimate.standard_error)
     True
     """
     _checks.one_key(key)

@@ -30,7 +30,7 @@ def split(x: Array) -> tuple[Array, Array]:
 
 
 def join(even: Array, odd: Array) -> Array:
-    """Return (..., chains, rows, columns) from the even and the odd sites, (..., chains)."""
+    """Return (..., chains, rows, columns) from even and odd sites (..., chains)."""
     *lead, rows, half, chains = even.shape
     a, b = (board.reshape(*lead, rows // 2, 2, half, chains) for board in (even, odd))
     upper = jnp.stack([a[..., 0, :, :], b[..., 0, :, :]], axis=-2)  # (rows / 2, half, 2, chains)

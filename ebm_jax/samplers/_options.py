@@ -117,7 +117,7 @@ def scalar(name: str, value, step) -> Array:
 
 
 def configuration(name: str, value, step, moving: list) -> Array:
-    """Return an option that is a number or broadcasts to one configuration of every leaf."""
+    """Return an option that broadcasts to one configuration of every leaf."""
     array = _value(name, value, step)
     for leaf in moving:
         one = leaf.shape[1:]

@@ -195,7 +195,7 @@ def run(
 
 
 def _check_state(sampler: Sampler, key: Key, state: Any) -> None:
-    """Reject anything that is not a state of the sampler; most likely it is positions."""
+    """Reject values, such as positions, that are not a state of the sampler."""
     try:
         jax.eval_shape(sampler.step, key, state)
     except (AttributeError, TypeError) as error:
@@ -250,8 +250,8 @@ def chain_axes(sampler: Sampler, position: Position) -> PyTree:
 
     >>> import jax.numpy as jnp
     >>> from ebm_jax import samplers
-    >>> found = chain_axes(samplers.ula(lambda x: jnp.sum(x**2), step_size=0.1), jnp.zeros((5, 2)))
-    >>> found.position, found.step
+    >>> axes = chain_axes(samplers.ula(lambda x: jnp.sum(x**2), step_size=0.1), jnp.zeros((5, 2)))
+    >>> axes.position, axes.step
     (0, -1)
     """
     return _trees.chain_axes(_checks.sampler("sampler", sampler).init, position)
