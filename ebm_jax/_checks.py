@@ -271,7 +271,7 @@ def labels(label, energies: Array) -> Array:
         raise TypeError(
             f"label must be an integer array, the index of the right candidate, got {given.dtype}: "
             "a loss over candidates takes (energies of all candidates, label). For the energies "
-            "of a right and of a wrong answer take a pairwise loss, losses.hinge say."
+            "of a right and of a wrong answer use a pairwise loss, such as losses.hinge."
         )
     if energies.ndim == 0:
         raise ValueError("energies must have the candidates on the last axis, got a scalar.")

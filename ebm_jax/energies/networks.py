@@ -182,7 +182,7 @@ class JointConv(nn.Module):
         widths, hidden = _counts("features", self.features), _counts("hidden", self.hidden)
         strides, dtype = _counts("strides", self.strides), _floating_dtype(self.dtype)
         if len(strides) != len(widths):
-            raise ValueError(f"strides must be one per feature, {len(widths)}, got {strides}.")
+            raise ValueError(f"strides must be one per convolution, {len(widths)}, got {strides}.")
         with _one_configuration("JointConv", x):
             return _dense(self, hidden, _convolved(self, widths, strides, x, dtype), dtype)
 

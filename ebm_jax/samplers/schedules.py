@@ -32,7 +32,7 @@ def piecewise_constant(steps_each: int, *values: ArrayLike) -> tuple[Schedule, .
     >>> float(beta(99)), float(beta(100)), float(beta(1000))
     (1.0, 10.0, 10.0)
     """
-    arrays = tuple(_checks.array("levels", value) for value in values)
+    arrays = tuple(_checks.array("values", value) for value in values)
     shapes = [value.shape for value in arrays]
     if not shapes or any(len(s) != 1 or s != shapes[0] or s[0] == 0 for s in shapes):
         raise ValueError(
@@ -43,7 +43,7 @@ def piecewise_constant(steps_each: int, *values: ArrayLike) -> tuple[Schedule, .
     for value in values:
         known = _checks.concrete(value)
         if known is not None:  # inf is gradient descent
-            _checks.positive("levels", known[known != jnp.inf])
+            _checks.positive("values", known[known != jnp.inf])
 
     def schedule(value: Array) -> Schedule:
         return lambda step: value[jnp.minimum(step // steps_each, value.shape[0] - 1)]

@@ -36,7 +36,7 @@ NEEDLESS = [
     (lambda: losses.most_offending(TABLE, LABELS, radius=1.0), "radius 1.0 needs the distance"),
 ]
 OFFENDING = {"distance": DISTANCE, "radius": plus(0.0, LEVELS), "also": NEEDLESS}
-OVER, PAIRWISE = r"over_candidates\(loss\)\(", "a pairwise loss, losses.hinge"
+OVER, PAIRWISE = r"over_candidates\(loss\)\(", "a pairwise loss, such as losses.hinge"
 PAIRS = examples(losses, NAMES, **OF_PAIR, **MARGINS)
 LABELLED = examples(losses, "perceptron nll mee", **OF_LABEL, **WEIGHTED)
 
@@ -72,9 +72,9 @@ ROWS = [
         use=lambda loss: loss(TABLE, LABELS),
         also=[
             (lambda: losses.over_candidates(losses.hinge)(TABLE, OUTSIDE), "label must be"),
-            (lambda: losses.over_candidates(losses.nll), r"write nll\(energies, label\)"),
-            (lambda: losses.over_candidates(losses.mee, beta=2.0), r"write mee\("),
-            (lambda: losses.over_candidates(functools.partial(losses.perceptron)), "write perc"),
+            (lambda: losses.over_candidates(losses.nll), r"call nll\(energies, label\)"),
+            (lambda: losses.over_candidates(losses.mee, beta=2.0), r"call mee\("),
+            (lambda: losses.over_candidates(functools.partial(losses.perceptron)), "call perc"),
             # Each kind of loss in place of the other says how to write it.
             *each(lambda f: getattr(losses, f)(TABLE, LABELS), losses_by_name.PAIRWISE, OVER),
             *each(

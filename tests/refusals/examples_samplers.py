@@ -102,7 +102,7 @@ ROWS = [
                 lambda: schedules.piecewise_constant(2, [0.1], [0.1, 0.2]),
                 r"same length .*\(1,\), \(2,\)",
             ),
-            *each(lambda v: schedules.piecewise_constant(2, v), LEVELS, "[Ll]evels must be"),
+            *each(lambda v: schedules.piecewise_constant(2, v), LEVELS, "values must be"),
         ],
     ),
     example(
