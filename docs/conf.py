@@ -54,6 +54,10 @@ nitpick_ignore_regex = [
 ]
 
 
+# Code and formulas, which keep their marks; and other marks, but for that of a list.
+_MARKS = re.compile(r"(``.*?``|:math:`.*?`)|(?<!^)(?<!`)[|*]")
+
+
 def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
     """Make the indented lines of a docstring, which are formulas, a block that keeps its lines.
 
@@ -71,7 +75,7 @@ def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
         literal = example or (inside and line.startswith("    "))
         # A star that begins a line is that of a list.
-        found.append(line if literal else re.sub(r"(?<!^)(?<!`)([|*])", r"\\\1", line))
+        found.append(line if literal else _MARKS.sub(lambda m: m[1] or "\\" + m[0], line))
     lines[:] = found
 
 

@@ -242,7 +242,7 @@ def sample(
 ) -> Array:
     r"""Draw candidates from the Gibbs distribution with the Gumbel-max trick.
 
-    .. math:: i^* = \operatorname{argmax}_i \left[ \log P(i) + G_i \right],
+    .. math:: i^\star = \operatorname{argmax}_i \left[ \log P(i) + G_i \right],
         \qquad G_i \text{ independent standard Gumbel}
 
     The draws resolve probabilities down to :math:`2^{-64}`, so a candidate with an energy

@@ -84,7 +84,7 @@ def _sum_form_at_zero(energies: Array, windows: Array, labels: Array) -> Array:
 def best_path(energies, *, num_windows=None, num_labels=None) -> tuple[Array, Array]:
     r"""Return the path of lowest energy, by the Viterbi algorithm, with its energy.
 
-    .. math:: z^* = \operatorname{argmin}_z E(z)
+    .. math:: z^\star = \operatorname{argmin}_z E(z)
 
     Source: A. J. Viterbi (1967), IEEE Transactions on Information Theory 13(2).
 

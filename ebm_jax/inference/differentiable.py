@@ -1,6 +1,6 @@
 r"""Minimisers of energies as differentiable functions of the parameters.
 
-.. math:: y^*(p) = \operatorname{argmin}_y E(p, y)
+.. math:: y^\star(p) = \operatorname{argmin}_y E(p, y)
 
 Energies here are functions of y alone, which close over parameters and inputs; differentiate with
 respect to those. ``unroll`` differentiates through the steps of gradient descent.
@@ -36,9 +36,9 @@ class ImplicitMinimum(NamedTuple):
     r"""The result of ``implicit_minimum``.
 
     Attributes:
-        position: the minimum, :math:`y^*`.
-        gradient_norm: :math:`\lVert \nabla E(y^*) \rVert`, (). Position and derivative are accurate
-            only if it is small.
+        position: the minimum, :math:`y^\star`.
+        gradient_norm: :math:`\lVert \nabla E(y^\star) \rVert`, (). Position and derivative are
+            accurate only if it is small.
     """
 
     position: Position
@@ -143,14 +143,14 @@ def implicit_minimum(
 ) -> ImplicitMinimum:
     r"""Return a minimum with its first derivative, by the implicit function theorem.
 
-    .. math:: \nabla_y E(p, y^*) = 0 \quad \Rightarrow \quad \frac{dy^*}{dp}
+    .. math:: \nabla_y E(p, y^\star) = 0 \quad \Rightarrow \quad \frac{dy^\star}{dp}
         = -\left( \frac{\partial^2 E}{\partial y^2} \right)^{-1}
         \frac{\partial^2 E}{\partial y \, \partial p}
 
     The search for the minimum needs no memory for the derivative. Conjugate gradients solve the
-    linear system with products with the Hessian, which must be positive definite at :math:`y^*`.
-    The derivative with respect to the start is zero. Source: Domke (2012), Generic methods for
-    optimization-based modeling; Amos and Kolter (2017).
+    linear system with products with the Hessian, which must be positive definite at
+    :math:`y^\star`. The derivative with respect to the start is zero. Source: Domke (2012), Generic
+    methods for optimization-based modeling; Amos and Kolter (2017).
 
     Args:
         energy: function y -> () of one configuration.

@@ -26,11 +26,11 @@ def minimize_over(
     r"""Turn E(..., z) into its minimum over z, the zero-temperature free energy.
 
     .. math:: F_\infty(\ldots) = \min_z E(\ldots, z), \qquad
-        \nabla F_\infty = \nabla E(\ldots, z^*)
+        \nabla F_\infty = \nabla E(\ldots, z^\star)
 
-    The gradient treats the minimiser :math:`z^*` as a constant (envelope theorem). Over a finite
-    set or a grid of candidates the minimum is exact. With an optimiser, descent starts at each
-    candidate. Source: LeCun et al. (2006), eq. 4.
+    The gradient treats the minimiser :math:`z^\star` as a constant (envelope theorem). Over a
+    finite set or a grid of candidates the minimum is exact. With an optimiser, descent starts at
+    each candidate. Source: LeCun et al. (2006), eq. 4.
 
     Args:
         energy: function E(..., z) -> (), with the latent variable as last positional argument.

@@ -41,7 +41,7 @@ def _row(batch: Position, index: Array) -> Position:
 def argmin_over(energy: Energy, candidates: Position) -> tuple[Position, Array]:
     r"""Return the candidate of lowest energy and its energy.
 
-    .. math:: y^* = \operatorname{argmin}_y F(y)
+    .. math:: y^\star = \operatorname{argmin}_y F(y)
 
     Args:
         energy: function y -> () of one configuration.

@@ -80,10 +80,10 @@ def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = 
 
     where L is the largest eigenvalue of :math:`W^T W`. ISTA has :math:`u = z_t`; FISTA has :math:`u
     = z_t + \frac{a_{t-1} - 1}{a_t} (z_t - z_{t-1})` with the coefficients :math:`a_t` of the
-    source. After t steps E exceeds its minimum by at most :math:`L \lVert z^* \rVert^2 / (2 t)`
-    with ISTA and :math:`2 L \lVert z^* \rVert^2 / (t + 1)^2` with FISTA. Source: Beck and Teboulle
-    (2009), A fast iterative shrinkage-thresholding algorithm for linear inverse problems, SIAM J.
-    Imaging Sciences 2(1), theorems 3.1 and 4.4.
+    source. After t steps E exceeds its minimum by at most :math:`L \lVert z^\star \rVert^2 / (2 t)`
+    with ISTA and :math:`2 L \lVert z^\star \rVert^2 / (t + 1)^2` with FISTA. Source: Beck and
+    Teboulle (2009), A fast iterative shrinkage-thresholding algorithm for linear inverse problems,
+    SIAM J. Imaging Sciences 2(1), theorems 3.1 and 4.4.
 
     Args:
         dictionary: W, (d, k).
@@ -122,9 +122,9 @@ def infer(dictionary, y, *, sparsity, num_steps: int = 100, accelerated: bool = 
 def free_energy(dictionary, y, *, sparsity, num_steps: int = 100) -> Array:
     r"""Return the minimum of the energy over codes, with the envelope gradient.
 
-    .. math:: F(y) = \min_z E(y, z), \qquad \nabla F(y) = \nabla E(y, z^*)
+    .. math:: F(y) = \min_z E(y, z), \qquad \nabla F(y) = \nabla E(y, z^\star)
 
-    The gradient treats the minimiser :math:`z^*` as a constant.
+    The gradient treats the minimiser :math:`z^\star` as a constant.
 
     Args:
         dictionary: W, (d, k).

@@ -63,7 +63,7 @@ def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
 def winner(energies: ArrayLike, label: ArrayLike) -> Array:
     r"""Return the index of the candidate with the lowest energy.
 
-    .. math:: y^* = \operatorname{argmin}_y F(x, y)
+    .. math:: y^\star = \operatorname{argmin}_y F(x, y)
 
     Among equal energies the right answer wins, then the first candidate.
 

@@ -38,7 +38,7 @@ def margin_condition(
 ) -> MarginCondition:
     r"""Test the margin condition on a grid of energies and find the largest margin.
 
-    .. math:: m^* = \sup \Big\{ m > 0 : \min_{E^- - E^+ > m} Q(E^+, E^-)
+    .. math:: m^\star = \sup \Big\{ m > 0 : \min_{E^- - E^+ > m} Q(E^+, E^-)
         < \min_{E^- - E^+ \le m} Q(E^+, E^-) \Big\}
 
     Both minima are over a square of the plane of :math:`(E^+, E^-)` that is four times as wide as

@@ -15,8 +15,8 @@ def through_inference(
 ) -> Objective:
     r"""Return the mean loss of the answers that inference finds.
 
-    .. math:: L = \operatorname{mean}_i \, \text{loss}(y^*(\theta, x_i), y_i), \qquad
-        y^* \approx \operatorname{argmin}_y E(\theta, x_i, y)
+    .. math:: L = \operatorname{mean}_i \, \text{loss}(y^\star(\theta, x_i), y_i), \qquad
+        y^\star \approx \operatorname{argmin}_y E(\theta, x_i, y)
 
     It shapes the energy only where inference passes: its values are not likelihoods. Source:
     Belanger et al. (2017), End-to-end learning for structured prediction energy networks; Du et al.
