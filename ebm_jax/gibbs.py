@@ -51,6 +51,9 @@ def log_partition(
 
     Source: LeCun et al. (2006), A tutorial on energy-based learning, section 1.3.
 
+    Args:
+        energies, beta, axis, where, log_weights: see the module ``ebm_jax.gibbs``.
+
     Returns:
         The shape of ``energies`` without ``axis``. At ``beta = inf`` the limit: -inf if the lowest
         energy is positive, +inf if it is negative, and the log of its total weight if it is zero.
@@ -131,6 +134,9 @@ def log_probs(
     With cell volumes as weights this is the log probability of a cell; subtract ``log_weights`` to
     get the log density. Source: LeCun et al. (2006), eq. 3.
 
+    Args:
+        energies, beta, axis, where, log_weights: see the module ``ebm_jax.gibbs``.
+
     Returns:
         The shape of ``energies``; -inf for a candidate that is not allowed.
 
@@ -156,6 +162,9 @@ def probs(
 
     Source: LeCun et al. (2006), eq. 3.
 
+    Args:
+        energies, beta, axis, where, log_weights: see the module ``ebm_jax.gibbs``.
+
     Returns:
         The shape of ``energies``. The sum over ``axis`` is 1, or 0 if no candidate is allowed.
 
@@ -180,6 +189,9 @@ def entropy(
     .. math:: H = -\sum_i P(i) \log \frac{P(i)}{w_i}
 
     With the cell volumes of a grid as weights this is the differential entropy.
+
+    Args:
+        energies, beta, axis, where, log_weights: see the module ``ebm_jax.gibbs``.
 
     Returns:
         The shape of ``energies`` without ``axis``.

@@ -226,7 +226,7 @@ def _perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
     r"""Return the derivative of the perceptron loss.
 
     .. math:: \delta_y - \delta_{y^\star}, \quad y^\star = \operatorname{argmin}_{y'} F(x, y'),
-    \quad         \text{since } \partial \min_{y'} F / \partial F = \delta_{y^\star}
+        \quad \text{since } \partial \min_{y'} F / \partial F = \delta_{y^\star}
 
     It is 0 where the right answer wins.
 

@@ -40,6 +40,9 @@ def energy(positive: ArrayLike, negative: ArrayLike) -> Array:
         positive: energy :math:`E^+` of the right answer.
         negative: energy :math:`E^-` of the wrong answer; only its shape is used.
 
+    Returns:
+        The loss of each pair, in units of energy.
+
     >>> float(energy(2.0, 5.0))
     2.0
     """
@@ -58,6 +61,9 @@ def hinge(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) 
     Args:
         positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
         margin: :math:`m \ge 0`, in units of energy.
+
+    Returns:
+        The loss of each pair, in units of energy.
 
     >>> float(hinge(1.0, 1.5, margin=1.0)), float(hinge(1.0, 3.0, margin=1.0))
     (0.5, 0.0)
@@ -79,6 +85,9 @@ def log(positive: ArrayLike, negative: ArrayLike) -> Array:
     Args:
         positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
 
+    Returns:
+        The loss of each pair, in units of energy.
+
     >>> round(float(log(0.0, 0.0)), 4), float(log(1e4, 0.0))
     (0.6931, 10000.0)
     """
@@ -98,6 +107,9 @@ def lvq2(positive: ArrayLike, negative: ArrayLike, *, ceiling: ArrayLike = 1.0) 
         positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
         ceiling: :math:`M \ge 0`, in units of energy: examples with a larger violation have no
             force.
+
+    Returns:
+        The loss of each pair, in units of energy.
 
     >>> [float(lvq2(d, 0.0)) for d in (-1.0, 0.5, 7.0)]
     [0.0, 0.5, 1.0]
@@ -120,7 +132,7 @@ def mce(positive: ArrayLike, negative: ArrayLike) -> Array:
         positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
 
     Returns:
-        The loss in (0, 1), without a unit.
+        The loss of each pair, in (0, 1), without a unit.
 
     >>> float(mce(1.0, 1.0))
     0.5
@@ -141,6 +153,9 @@ def simple(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0)
     Args:
         positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
         margin: :math:`m \ge 0`, the level of wrong answers, in units of energy.
+
+    Returns:
+        The loss of each pair, in units of energy.
 
     >>> float(simple(0.5, 0.25, margin=1.0))
     1.25
@@ -170,7 +185,7 @@ def square_square(
         one_sided: whether a right answer with an energy below 0 has no loss.
 
     Returns:
-        The loss, in units of energy squared.
+        The loss of each pair, in units of energy squared.
 
     >>> float(square_square(-2.0, 0.5)), float(square_square(-2.0, 0.5, one_sided=False))
     (0.25, 4.25)
@@ -196,6 +211,9 @@ def square_exponential(
     Args:
         positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
         gamma: weight :math:`\gamma \ge 0` of the wrong answer.
+
+    Returns:
+        The loss of each pair.
 
     >>> float(square_exponential(2.0, 0.0, gamma=3.0))
     7.0
