@@ -129,7 +129,7 @@ def _ends(forward: Array, back: Array, log_z: Array) -> Array:
 
 
 def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position) -> Bridge:
-    r"""Return log Z from the mean slope of the energy along a path.
+    r"""Return a log ratio of partition functions from mean slopes along a path.
 
     .. math:: \log \frac{Z(\beta_K)}{Z(\beta_0)} = -\int_{\beta_0}^{\beta_K} \left\langle
         \frac{\partial \, \text{path}}{\partial \beta} \right\rangle_\beta d\beta
