@@ -337,7 +337,7 @@ def mixture(components: Sequence[Distribution], weights: ArrayLike | None = None
         A ``Distribution``.
 
     Raises:
-        ValueError: if there is no component, components draw different kinds of positions, or
+        ValueError: if there are no components, components draw different kinds of positions, or
             weights have a wrong shape or are not finite and > 0.
         TypeError: if a component lacks ``sample`` or ``log_prob``.
 

@@ -1,6 +1,6 @@
 """How the tests compile: quickly, and once for all runs.
 
-Most of what the tests cost is compilation. LLVM's optimisations repay themselves only where much
+Most of the time of the tests is compilation. LLVM's optimisations repay themselves only where much
 is computed, and are what is tested only where rounding is: there a test uses ``optimised``.
 JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles everything as a user does.
 """

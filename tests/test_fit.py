@@ -87,7 +87,7 @@ def test_the_same_updates_as_on_stacked_batches(n, batch_size, key):
 
 
 def test_exact_arithmetic_gives_the_bits_of_update(key):
-    """Of integers and powers of two no sum is rounded, in whatever order."""
+    """Sums of integers and powers of two are exact in any order."""
 
     def loss(p, state, batch, key):
         return jnp.sum((p - batch) ** 2), (state, {})
@@ -194,7 +194,7 @@ def test_what_a_callback_raises_ends_the_run(error, key):
     with pytest.raises(error, match="enough"):
         fit(key, examples(4), 2, 9, callback=callback, callback_every=3)
     assert [int(state.step) for state in states] == [3, 6]
-    # The states stay readable, and the run goes on from any of them.
+    # The states stay readable, and the run continues from any of them.
     whole, _ = fit(key, examples(4), 2, 9)
     assert_same_bits(fit(key, examples(4), 2, 6, states[0])[0], whole)
 

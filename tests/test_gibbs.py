@@ -172,7 +172,7 @@ def test_axis_is_the_axis_that_goes(axis):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_many_candidates_lose_no_digits(dtype):
-    """P = 1e-6 is no number of float16, and their sum none of bfloat16."""
+    """float16 cannot represent P = 1e-6, and bfloat16 cannot represent the sum."""
     energies = jnp.asarray(np.random.default_rng(0).normal(size=1_000_000), dtype)
     expected = oracles.log_partition(np.asarray(energies, np.float64))
     eps = float(jnp.finfo(dtype).eps)

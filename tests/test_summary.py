@@ -52,7 +52,7 @@ def test_fields_have_the_structure_of_a_configuration(key):
 
 @pytest.mark.parametrize("value", [0.0, 1e8, np.nan, np.inf, -np.inf])
 def test_nothing_is_claimed_of_frozen_and_non_finite_coordinates(value):
-    """And the others beside them are as they are alone."""
+    """The other coordinates have the same results as alone."""
     x = np.stack([autoregressive(0.5), autoregressive(0.5, seed=1)], axis=-1)
     alone = diagnostics.summary(x[..., 1])
     if np.isfinite(value):

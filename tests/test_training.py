@@ -10,7 +10,7 @@ from ebm_jax.types import Objective
 
 
 def noisy_quadratic(params, state, batch, key):
-    """(p - b + noise)^2, counting its calls; NaN where the batch says so."""
+    """(p - b + noise)^2, counting its calls; NaN for a NaN in the batch."""
     draw = jax.random.normal(key)
     loss = jnp.sum((params["p"] - batch + 0.1 * draw) ** 2)
     return loss, (state + 1, {"draw": draw})
@@ -62,7 +62,7 @@ def test_average(key):
 
 
 def test_a_nonfinite_update_is_skipped_counted_and_shown(key):
-    """Parameters, optimiser and average keep every bit; the chains go on; the loss shows NaN."""
+    """Parameters, optimiser and average stay bit-identical; the chains advance; the loss is NaN."""
     trainer = training.trainer(OBJECTIVE, optax.adam(0.1), average_decay=0.9)
     state, _ = trainer.update(trainer.init(PARAMS, key), jnp.ones(3), key)
     after, metrics = trainer.update(state, jnp.array([jnp.nan, jnp.inf]), key)

@@ -47,7 +47,7 @@ def states(shape: int | tuple[int, ...], values=(0, 1)) -> Array:
         The configurations, (q^n, *shape), in the dtype of ``values``.
 
     Raises:
-        ValueError: if there is no value, or more than 2^30 configurations.
+        ValueError: if values are empty, or there are more than 2^30 configurations.
 
     >>> states(2, (-1, 1)).tolist()
     [[-1, -1], [-1, 1], [1, -1], [1, 1]]

@@ -126,7 +126,7 @@ def by_descent(energy, start):
 
 @pytest.mark.parametrize("minimize", [settle, by_optax, by_descent])
 def test_implicit_derivative_is_that_of_the_minimum(minimize, x64):
-    """y* = f(theta), whatever k, and no y_0: the derivative is f'(theta), the others are 0."""
+    """y* = f(theta) for any k and y_0: the derivative is f'(theta), the others are 0."""
 
     def answer(theta, k, y0):
         energy = functools.partial(bowl, k, jnp.sin(theta) + theta**2)

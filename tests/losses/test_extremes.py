@@ -198,7 +198,7 @@ def of_a_difference(positive, negative):
 @settings(max_examples=50, deadline=None)
 @given(level=st.floats(-(2.0**100), 2.0**100, width=32), gap=st.floats(-4, 4, width=16))
 def test_a_loss_of_the_difference_knows_no_level(level, gap):
-    """Where E+ and E- differ by what the type can hold, the margin is not rounded away."""
+    """If the dtype can hold E+ - E-, the margin is not rounded away."""
     positive = np.float32(level)
     negative = np.float32(positive - np.float32(gap))
     difference = np.float64(positive) - np.float64(negative)

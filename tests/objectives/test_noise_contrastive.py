@@ -29,7 +29,7 @@ X = np.random.default_rng(0).normal(size=(6, 3))
 
 @pytest.mark.parametrize("num", [1, 3])
 def test_values_where_data_and_noise_are_one(num, x64):
-    """2 log 2 and log(1 + K), whatever the batch."""
+    """The losses are 2 log 2 and log(1 + K) for any batch."""
     binary, ranking = jax.jit(
         lambda p: (
             BINARY(bowl, STANDARD, num_negatives=num).loss(p, (), X, KEY)[0],

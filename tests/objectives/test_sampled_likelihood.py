@@ -277,7 +277,7 @@ tempered = functools.partial(
 
 
 def test_tempering_keeps_its_ladder_from_update_to_update(key):
-    """The hot replicas of every slot go on: they are those of the update before."""
+    """The hot replicas of every slot continue from the previous update."""
     objective = persistent(tempered, num_chains=6, num_steps=1)
     state = jax.jit(objective.init)(PARAMS, key)
     step = jax.jit(objective.loss)

@@ -81,7 +81,7 @@ def test_signs_are_exact_where_the_hessian_is_diagonal(x64):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_floating_leaves_of_a_pytree_together_the_others_given(form, x64):
-    """A position in parts is the position, whatever class it carries."""
+    """A position in parts, with any class, gives the same result as the position."""
 
     def of_parts(a, parts):
         return parts["class"] * waves(a, jnp.concatenate([parts["u"][None], parts["v"][:, 0]]))

@@ -445,7 +445,7 @@ def test_intervals_cover_log_z(resample_below, groups):
 
 
 def test_resampled_chains_of_one_group_have_no_error(key):
-    """Known before anything runs they are refused; under jit what is not known is NaN."""
+    """Known values are rejected; under jit, unknown values give NaN."""
     path, make_sampler = paths.rbm(RBM, BASE_BIAS)
     betas, base = jnp.linspace(0, 1, 5)[1:], distributions.bernoulli(BASE_BIAS)
     end = forward(path, make_sampler, base, betas, 100, resample_below=1.0)

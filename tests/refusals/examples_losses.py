@@ -75,7 +75,7 @@ ROWS = [
             (lambda: losses.over_candidates(losses.nll), r"call nll\(energies, label\)"),
             (lambda: losses.over_candidates(losses.mee, beta=2.0), r"call mee\("),
             (lambda: losses.over_candidates(functools.partial(losses.perceptron)), "call perc"),
-            # Each kind of loss in place of the other says how to write it.
+            # The error for one kind of loss in place of the other has the correct call.
             *each(lambda f: getattr(losses, f)(TABLE, LABELS), losses_by_name.PAIRWISE, OVER),
             *each(
                 lambda f: getattr(losses, f)(LEVELS, LEVELS), losses_by_name.CANDIDATES, PAIRWISE

@@ -60,7 +60,7 @@ def without(bad: Sequence, *kinds) -> tuple:
 
 
 def result(value) -> Callable:
-    """Return a function that returns a value, whatever it is given."""
+    """Return a function that returns a value for any arguments."""
     return lambda *args, **options: value
 
 
@@ -148,7 +148,7 @@ def of_label(label) -> tuple:
 
 
 def of_schedule(bad: Sequence) -> tuple:
-    """Return the refused values of what may be a schedule: its value is checked at step 0."""
+    """Return the invalid values of an option that may be a schedule, checked at step 0."""
     known = (*(b for b in bad if b is not PER_DIMENSION), True)
     return (*known, *map(result, known))
 
@@ -213,7 +213,7 @@ def refused_by_sampler(make, at, wrong):
 
 
 def refused_by_objective(make, at, wrong, integers, trained):
-    """Return the refusals of every objective: of what has no leading axis, of integers."""
+    """Return invalid arguments of every objective: without a leading axis, integers."""
     pair, images = isinstance(at, tuple), []
     if pair:
         x, y = at
@@ -254,7 +254,7 @@ def example(function: Callable, /, *several, use=None, also=(), **given) -> Exam
         several: valid arguments of a signature with a star.
         given: the valid arguments; those left out have their defaults, or those of ``BY_NAME``.
         use: what is done with the result, for lazy refusals; derived for the types of the library.
-        also: (call, pattern) pairs, for what is no single argument's fault.
+        also: (call, pattern) pairs, for combinations of arguments that are invalid together.
         at, wrong: positions of chains for a sampler, a batch for an objective; more bad ones.
         trained, integers: the parameters of an objective, and whether its data may be integers.
     """

@@ -269,7 +269,7 @@ def test_words_of_a_part_are_those_of_the_whole():
 
 @pytest.mark.parametrize("colours", [1, 17])
 def test_lattices_of_one_colour_and_of_many(colours):
-    """A pair of the latter needs more than 8 bits; whatever the field, beta = 0 draws evenly."""
+    """A pair of the latter needs more than 8 bits; with any field, beta = 0 is uniform."""
     model = lattice.Potts(jnp.float32(0.7), jnp.linspace(-3.0, 3.0, colours))
     sampler = samplers.checkerboard_gibbs(model, beta=0.0)
     x = run(sampler, jnp.zeros((2000, 2, 2), jnp.int32), 1)

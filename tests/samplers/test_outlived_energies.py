@@ -1,4 +1,4 @@
-"""What a state keeps of its energy is that of the energy it goes on with, whatever changed it.
+"""After a change of the energy, a refreshed state has values of the new energy.
 
 For every sampler and every change from outside (another energy, another position, a swap of
 temperatures, a step of annealing, a turn of another sampler, a restart), what the state keeps is
@@ -21,7 +21,7 @@ from ebm_jax.samplers.tempering import replica_exchange
 from ebm_jax.types import Sampler
 
 NUM, BETAS = 40, (0.2, 0.6, 1.0)
-KEPT = {"velocity", "momentum", "step"}  # what a chain goes on with, whatever its energy is
+KEPT = {"velocity", "momentum", "step"}  # fields that do not depend on the energy
 
 
 def quadratic(x):
@@ -105,7 +105,7 @@ def moved(sampler, x):
 
 
 every_sampler = pytest.mark.parametrize("name", [*CONTINUOUS, *DISCRETE])
-# One of each kind of state, for what treats all kinds alike.
+# One of each kind of state, for tests that apply to all kinds.
 every_state = pytest.mark.parametrize("name", ["mala", "baoab", "blackjax hmc", "scan", "dmala"])
 
 

@@ -1,4 +1,4 @@
-"""What cannot be sampled is refused, with a sentence that says what was given."""
+"""Invalid arguments of samplers are rejected, with an error that states the value."""
 
 import functools
 

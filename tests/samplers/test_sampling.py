@@ -182,7 +182,7 @@ def test_positions_are_pytrees(key):
     sampler = samplers.ula(lambda x: jnp.sum(x["u"] ** 2) + x["v"] ** 2, step_size=0.1)
     found = ebm_jax.sample(key, sampler, {"u": jnp.ones((3, 2)), "v": np.ones(3, np.float32)}, 4)
     assert jax.tree.map(jnp.shape, found.position) == {"u": (4, 3, 2), "v": (4, 3)}
-    state, _ = samplers.run(key, sampler, found.state, 2)  # it goes on
+    state, _ = samplers.run(key, sampler, found.state, 2)  # it continues
     assert int(state.step) == 6
 
 

@@ -352,7 +352,7 @@ def test_candidates_far_above_the_lowest(dtype, key, x64, monkeypatch):
 def test_numbers_of_sixty_four_bits(key):
     """Both ends of the exponential distribution, by quantiles of 2^17 numbers; 5 standard errors.
 
-    And every place of an array has bits of its own, whatever the generator.
+    And every array element has its own bits, for any generator.
     """
     for impl in ("threefry2x32", "rbg"):
         key = jax.random.key(3, impl=impl)
