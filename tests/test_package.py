@@ -62,7 +62,7 @@ def test_flax_and_optax_come_only_with_what_needs_them():
 def test_every_public_name_is_on_a_page_of_the_reference():
     """By the name of its module, or of the room that hands it on."""
     pages = "\n".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.rst")
+        path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").rglob("*.rst")
     )
     shown, module = set(), ""
     for line in pages.splitlines():
