@@ -86,6 +86,8 @@ def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
             inside = False
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
         literal = example or (inside and line.startswith("    "))
+        if not literal:  # An argument's description that begins with "a." is no list.
+            line = re.sub(r"^(\s+\w+: )(\w|\d+|[ivxlcdm]+)\.(?=\s|$)", r"\1\2\\.", line)
         # A star that begins a line is that of a list.
         found.append(line if literal else _MARKS.sub(lambda m: m[1] or "\\" + m[0], line))
     lines[:] = found

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+import browser
 import jax
 import pytest
 from absl import flags
@@ -98,3 +99,12 @@ def loaded():
         if package.split(".")[0] in ("experiments", "scripts"):
             del sys.modules[name]
             delattr(sys.modules[package], child)
+
+
+@pytest.fixture(scope="session")
+def opened(tmp_path_factory):
+    """Return a browser."""
+    if not browser.PROGRAM:
+        pytest.skip("no browser: apt-get install chromium")
+    with browser.Browser(tmp_path_factory.mktemp("browser")) as found:
+        yield found

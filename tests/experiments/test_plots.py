@@ -113,6 +113,14 @@ def written(tmp_path, capsys):
     return write
 
 
+def test_the_report_fits_a_phone_and_a_screen(written, opened, tmp_path):
+    written(results(), "digits")
+    for width in (390, 1280):
+        opened.open((tmp_path / "$run" / "report.html").as_uri(), width)
+        assert opened.evaluate("document.images.length") == 5
+        assert opened.problems() == []
+
+
 @pytest.mark.filterwarnings("error")  # such as that a figure has no room
 def test_the_report_has_every_name_as_it_is(written):
     page, source, said = written(results(), "$data")
