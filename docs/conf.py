@@ -57,6 +57,7 @@ napoleon_google_docstring = True
 napoleon_use_rtype = False
 napoleon_use_param = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # the signature has them
 
 nitpicky = True
 # Types of other packages, which have no pages here, and what typing makes of our own.
@@ -80,7 +81,8 @@ def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
     for line in lines:
         begins = line.startswith("    ") and not inside and (not found or not found[-1].strip())
         if begins and not any(re.match(r"(\.\. |:)", earlier) for earlier in found[-3:]):
-            found += [".. code-block:: text", ""]
+            if not any(earlier.endswith("::") for earlier in found[-2:]):
+                found += [".. code-block:: text", ""]
             inside = True
         elif line.strip() and not line.startswith("    "):
             inside = False
