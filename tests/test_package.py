@@ -97,6 +97,16 @@ def test_the_changelog_and_the_citation_have_the_version():
     assert {f"version: {version}", f"date-released: {date}"} <= set(citation)
 
 
+def test_every_version_of_python_that_is_named_is_tested():
+    """The classifiers have the versions that the workflow runs."""
+    named = r"Programming Language :: Python :: (3\.\d+)"
+    versions = re.findall(named, (ROOT / "setup.cfg").read_text(encoding="utf-8"))
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    (matrix,) = re.findall(r"^ +python: \[(.*)\]$", workflow, re.M)
+    assert versions == re.findall(r"\d+\.\d+", matrix)
+    assert versions
+
+
 def texts_in_the_encoding_of_the_locale(source):
     """Yield the lines of calls that read or write text and do not say in which encoding."""
     for call in ast.walk(ast.parse(source)):
