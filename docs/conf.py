@@ -97,7 +97,7 @@ def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
 
 _LIBRARY = Path(ebm_jax.__file__).parent
 _ALIASES = {  # name: where it is defined; docs/api/types.rst explains each
-    name: ".".join(path.relative_to(_LIBRARY.parent).with_suffix("").parts)
+    name: re.sub(r"\._\w+", "", ".".join(path.relative_to(_LIBRARY.parent).with_suffix("").parts))
     for path in _LIBRARY.rglob("*.py")
     for name in re.findall(r"^([A-Z][a-z]\w*) = ", path.read_text(encoding="utf-8"), re.M)
     if name != "Array"

@@ -78,7 +78,7 @@ class Browser:
         assert "error" not in message, message
         return message["result"]
 
-    def open(self, url, width=1280, height=900):
+    def visit(self, url, width=1280, height=900):
         """Open a page in a window of this width, and wait until it is loaded."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.command("Emulation.setDeviceMetricsOverride", **size)

@@ -44,7 +44,7 @@ def test_the_browser_sees_every_kind_of_problem(opened, tmp_path):
         "<script>console.error('told'); throw new Error('thrown')</script>",
         encoding="utf-8",
     )
-    opened.open(page.as_uri(), 390)
+    opened.visit(page.as_uri(), 390)
     found = "\n".join(opened.problems())
     for text in ("not loaded: file://", "scrolls sideways: 5", "told", "thrown", "ERR_FILE_NOT"):
         assert text in found
@@ -56,7 +56,7 @@ def test_the_browser_sees_every_kind_of_problem(opened, tmp_path):
     ["index", "search", "tutorials/3_sampling", "homework", "gallery", "api/samplers/langevin"],
 )
 def test_a_page_has_no_errors_and_fits_the_screen(site, opened, page, width):
-    opened.open((site / f"{page}.html").as_uri(), width)
+    opened.visit((site / f"{page}.html").as_uri(), width)
     assert opened.problems() == []
 
 
@@ -77,7 +77,7 @@ def served(site):
 
 def test_the_search_finds_langevin(served, opened):
     """From a server: a page from disk cannot read the pages that it quotes."""
-    opened.open(f"{served}/search.html?q=Langevin")
+    opened.visit(f"{served}/search.html?q=Langevin")
     links = opened.evaluate("""
         new Promise(resolve => {
           const look = () => {

@@ -116,7 +116,7 @@ def written(tmp_path, capsys):
 def test_the_report_fits_a_phone_and_a_screen(written, opened, tmp_path):
     written(results(), "digits")
     for width in (390, 1280):
-        opened.open((tmp_path / "$run" / "report.html").as_uri(), width)
+        opened.visit((tmp_path / "$run" / "report.html").as_uri(), width)
         assert opened.evaluate("document.images.length") == 5
         assert opened.problems() == []
 
