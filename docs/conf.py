@@ -88,7 +88,7 @@ def _formulas(app, what, name, obj, options, lines: list[str]) -> None:
             inside = False
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
         literal = example or (inside and line.startswith("    "))
-        if not literal:  # An argument's description that begins with "a." is no list.
+        if not literal:  # "a." at the start of a description would begin a list
             line = re.sub(r"^(\s+\w+: )(\w|\d+|[ivxlcdm]+)\.(?=\s|$)", r"\1\2\\.", line)
         # A star that begins a line is that of a list.
         found.append(line if literal else _MARKS.sub(lambda m: m[1] or "\\" + m[0], line))
@@ -123,7 +123,7 @@ def _annotation(node: ast.expr | None, names: dict) -> str:
 def _signature(app, what, name, obj, options, signature, returns):
     """Return the signature as it is written, so that long types keep their short names."""
     del app, name, options
-    if what not in ("class", "function", "method"):
+    if what not in ("class", "function"):
         return None
     try:
         (node,) = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(obj)))).body
@@ -199,7 +199,7 @@ def _description(app, page, template, context, doctree) -> None:
 
 
 def setup(app) -> None:
-    """Handle docstrings before napoleon does."""
+    """Connect the functions above; docstrings are handled before napoleon does."""
     app.add_post_transform(_Names)
     app.connect("html-page-context", _description)
     app.connect("autodoc-process-docstring", _formulas, priority=1)
