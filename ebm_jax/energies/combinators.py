@@ -6,6 +6,7 @@ raises ValueError if an energy does not return a scalar.
 """
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ebm_jax import _checks, gibbs
 from ebm_jax.types import Array, Energy
@@ -29,28 +30,45 @@ def _value(name: str, energy: Energy, args: tuple) -> Array:
     return value
 
 
-def product(*energies: Energy) -> Energy:
-    r"""Return the energy of a product of experts: the sum of the energies.
+def product(*energies: Energy, weights: ArrayLike | None = None) -> Energy:
+    r"""Return the energy of a product of experts.
 
-    .. math:: E(x) = \sum_k E_k(x), \qquad P(x) \propto \prod_k P_k(x)
+    .. math::
+        E(x) = \sum_k w_k E_k(x), \qquad P(x) \propto \prod_k P_k(x)^{w_k}
 
-    A configuration is likely only if all experts assign it a low energy. Source: G. E. Hinton
-    (2002), Training products of experts by minimizing contrastive divergence, Neural Computation
-    14(8).
+    A configuration is probable where every expert allows it. A negative weight is a negation:
+    :math:`P_1 / P_2^{1/2}` for weights (1, -0.5), which must still be normalisable.
+    Source: G. E. Hinton (2002), Training products of experts by minimizing contrastive
+    divergence, Neural Computation 14(8).
 
     Args:
-        energies: one or more energies with the same arguments.
+        energies: energies with the same arguments.
+        weights: finite :math:`w_k`, (number of energies,); None for :math:`w = 1`.
 
     Returns:
         An energy of those arguments.
 
+    Raises:
+        ValueError: weights of another shape, or not finite.
+
     >>> float(product(lambda x: x**2, lambda x: 3 * x)(2.0))
     10.0
+    >>> float(product(lambda x: x**2, lambda x: 3 * x, weights=(1.0, -0.5))(2.0))
+    1.0
     """
     _several("product", energies)
+    factors = None
+    if weights is not None:
+        factors = _checks.array("weights", weights)
+        _checks.finite("weights", weights)
+        if factors.shape != (len(energies),):
+            raise ValueError(f"weights must have shape ({len(energies)},), got {factors.shape}.")
 
     def energy(*args) -> Array:
-        first, *rest = (_value("product", e, args) for e in energies)
+        values = [_value("product", e, args) for e in energies]
+        if factors is not None:
+            values = [w.astype(v.dtype) * v for w, v in zip(factors, values, strict=True)]
+        first, *rest = values
         return sum(rest, start=first)
 
     return energy

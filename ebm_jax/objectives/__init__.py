@@ -24,6 +24,7 @@ from ebm_jax.objectives.improved_contrastive import (
     nearest_neighbor_entropy,
 )
 from ebm_jax.objectives.likelihood import discriminative, maximum_likelihood, push_down
+from ebm_jax.objectives.noise_conditional import noise_conditional_score_matching
 from ebm_jax.objectives.noise_contrastive import binary_nce, conditional_nce, ranking_nce
 from ebm_jax.objectives.penalties import gradient_penalty
 from ebm_jax.objectives.perturbations import (
@@ -71,6 +72,7 @@ __all__ = [
     "minimum_probability_flow",
     "most_offending_among",
     "nearest_neighbor_entropy",
+    "noise_conditional_score_matching",
     "optimal_coupling",
     "persistent",
     "pseudo_likelihood",

@@ -61,6 +61,47 @@ def _times(share: Array, energy: Array) -> Array:
     return share * jnp.where((share == 0) & jnp.isinf(energy), 0.0, energy)
 
 
+def noise_levels(base: Energy, energy: Energy, sigma: Callable[[Array], Array]) -> Path:
+    r"""Return the path of an energy that is told the noise level, from high noise to low.
+
+    .. math::
+        \text{path}(0, x) = E_0(x), \qquad
+        \text{path}(\beta, x) = U(x, \sigma(\beta)) \quad \text{for } \beta > 0
+
+    The first step goes from the base to the energy at the highest noise level, so the two should
+    be close: with enough noise the data are Gaussian. Along the path the target keeps all modes
+    connected for as long as the noise connects them, which a geometric path does not.
+
+    Args:
+        base: :math:`E_0`, the energy at beta = 0: ``distributions.energy`` of a base distribution.
+        energy: (x, sigma) -> (), an energy from ``objectives.noise_conditional_score_matching``
+            with its parameters bound.
+        sigma: beta () -> (), the noise level at beta in (0, 1].
+
+    Returns:
+        (beta (), x) -> (). A sampler's step size has to follow the noise level:
+        ``lambda energy: samplers.mala(energy, step_size=0.3 * sigma(energy.args[0]) ** 2)``.
+
+    >>> import jax.numpy as jnp
+    >>> energy = lambda x, sigma: x**2 / sigma
+    >>> path = noise_levels(lambda x: x**2 / 8, energy, lambda beta: 4 - beta)
+    >>> float(path(0.0, 2.0)), round(float(path(1.0, 2.0)), 4)
+    (0.5, 1.3333)
+    """
+    for name, value in (("base", base), ("energy", energy), ("sigma", sigma)):
+        _checks.function(name, value)
+
+    def path(beta: Array, x: Position) -> Array:
+        beta = jnp.asarray(beta)
+        start = _checks.floating("base", base(x))
+        end = _checks.floating("energy", energy(x, sigma(beta)))
+        for name, value in (("base", start), ("energy", end)):
+            _checks.scalar(name, value)
+        return jnp.where(beta == 0, start, end)
+
+    return path
+
+
 def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
     r"""Return the path of an RBM from independent visible units, without hidden units.
 

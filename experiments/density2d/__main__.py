@@ -6,7 +6,13 @@ The energy is a network of the sines and cosines of both coordinates plus |x|^2 
 that the density lies in. On a fine grid of it Z is a sum, so that test NLL, the divergence from
 the true density and the total variation are exact, whatever the objective was. Maximum likelihood
 itself is ``--objective=exact``, on a coarser grid.
+
+``--objective=denoising_levels`` trains an energy that is told the noise level, and measures it at
+the lowest level: ``kl_lowest_level`` compares it with the density with that noise, and log Z is
+also estimated by annealing along the noise levels, with an interval.
 """
+
+from typing import Any
 
 from absl import flags
 
@@ -14,12 +20,26 @@ from experiments import names
 from experiments.run import command_line, entry
 
 flags.DEFINE_enum("dataset", "2spirals", names.DENSITIES, "Which density.")
-flags.DEFINE_enum("objective", "pcd", names.CONTINUOUS, "What to minimise.")
+flags.DEFINE_enum(
+    "objective", "pcd", (*names.CONTINUOUS, "denoising_levels"), "Training objective to minimise."
+)
 flags.DEFINE_multi_string("option", [], "name=value of the objective's own; may be repeated.")
-flags.DEFINE_integer("steps", 1500, "Updates.", lower_bound=1)
-flags.DEFINE_integer("hidden", 64, "Width of the network's two layers.", lower_bound=1)
+flags.DEFINE_integer(
+    "steps", None, "Updates; if unset 1500, or 6000 for denoising_levels.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "hidden",
+    None,
+    "Width of the layers; if unset 64 (2 layers), or 128 (3 layers) for denoising_levels.",
+    lower_bound=1,
+)
 flags.DEFINE_integer("octaves", 6, "Frequencies of the network's sines.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 1024, "Points an update, and chains.", lower_bound=2)
+flags.DEFINE_integer(
+    "batch_size",
+    None,
+    "Points per update, and chains; if unset 1024, or 512 for denoising_levels.",
+    lower_bound=2,
+)
 flags.DEFINE_integer("num_train", 300_000, "Points to train on.", lower_bound=2)
 flags.DEFINE_integer("cells", 180, "Of a side of the grid that exact sums over.", lower_bound=18)
 command_line.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
@@ -34,6 +54,7 @@ import numpy as np
 from experiments import objectives_by_name, plots
 from experiments.data import minibatches
 from experiments.data.densities import DENSITIES, HALF_WIDTH
+from experiments.density2d import levels
 from experiments.density2d.model import FINE, Exactly, grid, make_energy
 from experiments.objectives_by_name import CONTINUOUS, Problem
 from experiments.run import loop
@@ -65,10 +86,7 @@ def draw(path, exactly: Exactly, test: np.ndarray, history: loop.History, seed: 
     for axis, time in zip(axes[1], times, strict=False):
         step = history["step"][time - len(exactly.seen)]
         picture(axis, np.exp(exactly.seen[time]), f"density, update {step:.0f}", **shown)
-    rng, mass = np.random.default_rng(seed), np.exp(log_q) * exactly.area
-    drawn = np.stack(np.divmod(rng.choice(len(mass), 3000, p=mass / mass.sum()), exactly.cells))
-    x, y = (drawn + rng.random(drawn.shape)) * 2 * HALF_WIDTH / exactly.cells - HALF_WIDTH
-    axes[1, 3].plot(x, y, ",", color="black")
+    axes[1, 3].plot(*exactly.draws(3000, seed).T, ",", color="black")
     edge = (-HALF_WIDTH, HALF_WIDTH)
     axes[1, 3].set(title="samples", xticks=[], yticks=[], aspect="equal", xlim=edge, ylim=edge)
     plots.save(figure, path)
@@ -77,37 +95,59 @@ def draw(path, exactly: Exactly, test: np.ndarray, history: loop.History, seed: 
 def main() -> None:
     """Train, measure, draw."""
     run, seed, density = entry.start(), FLAGS.seed, DENSITIES[FLAGS.dataset]
+    of_levels = FLAGS.objective == levels.NAME
+    steps, batch_size = FLAGS.steps or (6000 if of_levels else 1500), FLAGS.batch_size
+    batch_size = batch_size or (512 if of_levels else 1024)
     init_key, start_key, train_key = jax.random.split(jax.random.key(seed), 3)
-    energy, init = make_energy(FLAGS.hidden, FLAGS.octaves)
-    points, log_areas = grid(FLAGS.cells)
     train_seed, test_seed = np.random.SeedSequence(seed).generate_state(2)
     train = density.sample(FLAGS.num_train, int(train_seed))
     test = density.sample(NUM_TEST, int(test_seed))
-    problem = Problem(energy, train, points, log_areas, FLAGS.batch_size)
+    if of_levels:
+        table = CONTINUOUS | {levels.NAME: levels.ROW}
+        energy, init = levels.make_energy(train, hidden=FLAGS.hidden or 128, octaves=FLAGS.octaves)
+    else:
+        table = CONTINUOUS
+        energy, init = make_energy(FLAGS.hidden or 64, FLAGS.octaves)
+    problem = Problem(energy, train, *grid(FLAGS.cells), batch_size)
     objective, params = objectives_by_name.prepare(
-        CONTINUOUS, FLAGS.objective, problem, FLAGS.option, init(init_key), start_key
+        table, FLAGS.objective, problem, FLAGS.option, init(init_key), start_key
     )
-    exactly, began = Exactly(density, energy, test, FINE), run.seconds()
+    sigma = levels.SIGMA_MIN if of_levels else None
+    exactly, began = Exactly(density, energy, test, FINE, sigma=sigma), run.seconds()
     params, history = loop.fit(
         run,
         "",
         objective,
         params,
-        minibatches.batches(train, batch_size=FLAGS.batch_size, seed=seed),
+        minibatches.batches(train, batch_size=batch_size, seed=seed),
         train_key,
-        steps=FLAGS.steps,
-        learning_rate=FLAGS.learning_rate or CONTINUOUS[FLAGS.objective].learning_rate,
+        steps=steps,
+        learning_rate=FLAGS.learning_rate or table[FLAGS.objective].learning_rate,
         measure=exactly.measure,
     )
     trained = run.seconds() - began
-    if not exactly.seen:  # gone on with when all was done
+    if not exactly.seen:  # a finished run was resumed: nothing was trained
         exactly.measure(params)
     draw(run.workdir / "density.png", exactly, test, history, seed)
-    names = ("test_nll", "kl", "total_variation")
-    summary = {name: float(history[name][-1]) for name in names}
+    measured = ("test_nll", "kl", "total_variation", *(["kl_lowest_level"] if of_levels else []))
+    summary = {name: float(history[name][-1]) for name in measured}
     summary |= {"optimal_nll": exactly.optimal_nll, "training_seconds": round(trained, 1)}
+    if of_levels:
+        summary |= annealed(exactly, energy, params, seed)
     plots.curves(run.workdir / "kl.png", "KL to the density", history["step"], {"": history["kl"]})
     run.finish(summary | exactly.mode_weights())
+
+
+def annealed(exactly: Exactly, energy, params, seed: int) -> dict[str, Any]:
+    """Return log Z by the grid, and by annealing along the noise levels with its bracket."""
+    key, draws = jax.random.key(seed + 1), exactly.draws(2000, seed + 1).astype(np.float32)
+    estimate = levels.log_z(key, energy, params, draws)
+    return {
+        "log_z": exactly.log_z,
+        "log_z_annealed": [float(estimate.log_z), float(estimate.upper.log_z)],
+        "log_z_interval": [float(estimate.interval[0]), float(estimate.upper.interval[1])],
+        "effective_sample_size": float(estimate.effective_sample_size),
+    }
 
 
 if __name__ == "__main__":

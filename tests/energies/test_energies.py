@@ -119,3 +119,5 @@ def test_product_multiplies_and_mixture_adds_densities(x64):
     a, b = (lambda x: (x - 1) ** 2), (lambda x: (x + 1) ** 2 / 3)
     np.testing.assert_allclose(density(energies.product(a, b)), density(a) * density(b))
     np.testing.assert_allclose(density(energies.mixture(a, b)), density(a) + density(b))
+    negated = energies.product(a, b, weights=np.array([1.0, -0.5]))
+    np.testing.assert_allclose(density(negated), density(a) / np.sqrt(density(b)))

@@ -92,6 +92,7 @@ ROWS = [
             *combined(combinators.product),
             (lambda: combinators.product(jnp.sum)(1), "floating"),
         ],
+        weights=only(None, "three", 1.0, TWO, jnp.array([NAN]), jnp.array([INF])),
     ),
     example(
         combinators.mixture,

@@ -167,6 +167,14 @@ ROWS = [
             "energy",
         ),
     ),
+    example(
+        objectives.noise_conditional_score_matching,
+        energy=only(lambda p, x, sigma: p * jnp.sum(x**2) * sigma, *r.FUNCTIONS),
+        sigma_min=only(0.1, *r.POSITIVE, 2.0, named="sigma_min"),
+        sigma_max=only(1.0, *r.POSITIVE, 0.1),
+        score_weight=only(jnp.ones_like, *r.FUNCTIONS),
+        time_score_weight=only(0.0, *r.WEIGHT),
+    ),
     example(objectives.kernelized_stein_discrepancy, length=1.0, wrong=[X[:1]]),
     example(
         objectives.conditional_nce,

@@ -101,6 +101,12 @@ ROWS = [
     ),
     example(paths.geometric, use=lambda path: path(0.5, HALF)),
     example(
+        paths.noise_levels,
+        use=lambda path: path(0.5, HALF),
+        energy=only(lambda x, sigma: jnp.sum(x) * sigma, *r.FUNCTIONS),
+        sigma=only(lambda beta: 1.0 - beta / 2, *r.FUNCTIONS),
+    ),
+    example(
         paths.rbm,
         use=lambda pair: pair[0](0.5, HALF),
         params=OF_RBM,
