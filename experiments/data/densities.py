@@ -74,17 +74,23 @@ def _noisy_curve(curves: Callable[[np.ndarray], list[np.ndarray]], scale: float)
     return Density(sample, _in_blocks(lambda x: _normal(x, centres, scale, log_weights)))
 
 
-def _gaussians() -> Density:
-    """Return eight Gaussians on a circle."""
-    angle, scale = np.arange(8) * np.pi / 4, 0.5 / np.sqrt(2)
-    centres = np.sqrt(8) * np.stack([np.cos(angle), np.sin(angle)], 1)
+def gaussians(centres: np.ndarray, scale: float) -> Density:
+    """Return the mixture of equally likely round Gaussians at centres (k, 2)."""
 
     def sample(num: int, seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        points = centres[rng.integers(8, size=num)] + scale * rng.standard_normal((num, 2))
+        which = rng.integers(len(centres), size=num)
+        points = centres[which] + scale * rng.standard_normal((num, 2))
         return points.astype(np.float32)
 
     return Density(sample, lambda points: _normal(points, centres, scale), centres)
+
+
+def _eight_gaussians() -> Density:
+    """Return eight Gaussians on a circle."""
+    angle = np.arange(8) * np.pi / 4
+    centres = np.sqrt(8) * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return gaussians(centres, 0.5 / np.sqrt(2))
 
 
 def _spirals(points: np.ndarray) -> np.ndarray:
@@ -188,7 +194,7 @@ def _cosine(t: np.ndarray) -> list[np.ndarray]:
 
 
 DENSITIES = {
-    "8gaussians": _gaussians(),
+    "8gaussians": _eight_gaussians(),
     "2spirals": Density(toy_points.two_spirals, _in_blocks(_spirals)),
     "checkerboard": _checkerboard(),
     "pinwheel": _pinwheel(),

@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 
 from experiments.data.densities import DENSITIES
+from experiments.density2d import levels
 from experiments.density2d import model as density2d_model
 from experiments.run import errors
 
@@ -83,6 +84,54 @@ def test_a_short_run_writes_everything(program, monkeypatch, tmp_path, capsys, g
     density2d.main()  # all is done: it draws and tells the same
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["kl"] == summary["kl"]
+
+
+def test_the_lowest_level_is_compared_with_the_density_with_its_noise():
+    """Of eight Gaussians with noise the density is known: their variance is 1/8 + sigma^2."""
+    density, sigma = DENSITIES["8gaussians"], 0.2
+    centres = jnp.asarray(density.centres, jnp.float32)
+
+    def energy(params, x):
+        squares = jnp.sum((x - centres) ** 2, axis=1)
+        return params - jax.nn.logsumexp(-squares / (2 * (1 / 8 + sigma**2)))
+
+    test = density.sample(500, 0)
+    exactly = density2d_model.Exactly(density, energy, test, 180, sigma=sigma)
+    found = exactly.measure(jnp.zeros(()))
+    assert abs(found["kl_lowest_level"]) < 1e-4
+    assert found["kl"] > 0.01
+    # What the square cuts off of the Gaussians with noise is 1e-4 of them.
+    assert exactly.log_z == pytest.approx(np.log(8 * 2 * np.pi * (1 / 8 + sigma**2)), abs=1e-3)
+    draws = exactly.draws(4000, 1)
+    np.testing.assert_allclose(draws.mean(0), 0, atol=4 * np.sqrt(4.2 / 4000))
+    assert draws.var(0) == pytest.approx(4 + 1 / 8 + sigma**2, rel=0.1)
+
+
+def test_log_z_along_the_levels_of_an_energy_that_is_known():
+    """Without its network the energy is a normalised Gaussian at every level."""
+    points = DENSITIES["8gaussians"].sample(1000, 0)
+    energy, init = levels.make_energy(points, hidden=2, octaves=1)
+    params = jax.tree.map(jnp.zeros_like, init(jax.random.key(0)))
+    spread = np.sqrt(points.var(0).mean() + levels.SIGMA_MIN**2)
+    samples = points.mean(0) + spread * np.random.default_rng(1).standard_normal((400, 2))
+    key, samples = jax.random.key(2), jnp.asarray(samples, jnp.float32)
+    found = levels.log_z(key, energy, params, samples, num_chains=400, num_levels=80)
+    for estimate in (found, found.upper):  # a deviation of 4.5 standard errors: 7e-6
+        assert abs(estimate.log_z) < 4.5 * estimate.standard_error
+        assert estimate.standard_error < 0.2
+
+
+def test_a_short_run_of_levels_writes_everything(program, monkeypatch, tmp_path, capsys):
+    given = "--dataset=8gaussians", "--objective=denoising_levels", "--option=time_score=0.5"
+    density2d = program("density2d", f"--workdir={tmp_path}", *QUICK, *given)
+    monkeypatch.setattr(density2d, "FINE", 90)
+    monkeypatch.setattr(density2d, "NUM_TEST", 500)
+    density2d.main()
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    low, high = summary["log_z_interval"]
+    assert low < high
+    assert summary["kl_lowest_level"] > 0
+    assert summary["log_z"] == pytest.approx(0, abs=3)
 
 
 @pytest.mark.parametrize(

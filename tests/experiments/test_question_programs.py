@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ebm_jax import energies
 from ebm_jax.types import Objective
 from experiments.questions import plane
 from experiments.run import errors, work_directory
@@ -24,6 +25,12 @@ FEWER = {  # some of what a program goes through, where each costs a compilation
         "SPARSITIES": (0.001, 0.1, 1.0),
     },
     "sharp_edges": {"BETAS": (1.0,), "MARGINS": ("hinge",), "PENALTIES": (0.1,)},
+    "composition": {
+        "COMPOSITIONS": {"product": energies.product},
+        "CHAINS": 200,
+        "NUM_LEVELS": 2,
+        "REVERSE_STEPS": 2,
+    },
     "loss_gallery": {
         "losses_by_name.NAMES": ("energy", "hinge", "log", "simple", "square_square", "nll")
     },
@@ -37,6 +44,7 @@ FEW = {
     "words": ["--steps=1", "--table_steps=1", "--test_words=12"],
     "loss_gallery": ["--steps=2", "--seeds=2", "--losses=energy", "--losses=nll"],
     "gibbs": ["--steps=2", "--langevin_steps=2"],
+    "composition": ["--steps=2", "--samples=1000", "--repeats=1"],
 }
 
 
@@ -141,3 +149,36 @@ def test_samples_of_the_exact_distribution_are_at_no_distance(program, tmp_path)
     points = np.stack([x, y], 1)[np.abs(y) < 3]
     assert gibbs.distance(surface, points) < 0.03
     assert gibbs.distance(surface, -points) > 0.95
+
+
+def test_composed_densities_are_exact_where_a_closed_form_is(program, tmp_path):
+    """The product of Gaussian mixtures is a mixture: its mass right of 0, from closed forms."""
+    composition = program("questions.composition", f"--workdir={tmp_path}")
+    side = np.linspace(-8, 8, 321)
+    points = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+    found = composition.exact(points)
+    first, second = composition.DENSITY_PAIR
+    narrow, broad = 1 / 8, 1.0  # variances of a coordinate
+    apart = ((first.centres[:, None] - second.centres) ** 2).sum(-1)
+    shares = np.exp(-apart / (2 * (narrow + broad)))
+    means = (first.centres[:, None] * broad + second.centres * narrow) / (narrow + broad)
+    expected = (shares[..., None] * means).sum((0, 1)) / shares.sum()
+    np.testing.assert_allclose(found["product"] @ points, expected, atol=1e-6)
+    halves = (first.centres.mean(0) + second.centres.mean(0)) / 2
+    np.testing.assert_allclose(found["mixture"] @ points, halves, atol=1e-6)
+    np.testing.assert_allclose(
+        found["negation"] ** 2 * np.exp(second.log_density(points)),
+        np.exp(2 * first.log_density(points))
+        * (found["negation"] ** 2).max()
+        / (np.exp(2 * first.log_density(points) - second.log_density(points))).max(),
+        atol=1e-12,
+    )
+
+
+def test_total_variation_of_samples(program, tmp_path):
+    composition = program("questions.composition", f"--workdir={tmp_path}")
+    samples = np.array([[0.01, 0.01], [0.01, 0.02], [-4.4, -4.4], [9.0, 0.0]])
+    masses = np.zeros((60, 60))
+    masses[30, 30] = 1.0
+    assert composition.total_variation(samples, masses) == 0.5
+    assert composition.total_variation(samples[:2], masses) == 0.0
