@@ -32,7 +32,10 @@ from ebm_jax.objectives.perturbations import (
     gaussian_perturbation,
     grid_perturbation,
 )
-from ebm_jax.objectives.recovery_likelihood import recovery_likelihood
+from ebm_jax.objectives.recovery_likelihood import (
+    diffusion_recovery_likelihood,
+    recovery_likelihood,
+)
 from ebm_jax.objectives.sampled_likelihood import (
     contrastive_divergence,
     persistent,
@@ -57,6 +60,7 @@ __all__ = [
     "contrastive",
     "contrastive_divergence",
     "denoising_score_matching",
+    "diffusion_recovery_likelihood",
     "discriminative",
     "energy_discrepancy",
     "energy_matching",

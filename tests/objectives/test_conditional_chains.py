@@ -6,6 +6,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import objective_checks as checks
 import pytest
 from objective_checks import assert_optimum, gaussian
 
@@ -39,6 +40,55 @@ def test_recovery_has_its_optimum_at_the_data():
     assert_optimum(
         objectives.recovery_likelihood(gaussian, sampler, sigma=0.7, num_steps=25), num=48
     )
+
+
+def test_diffusion_recovery_has_its_optimum_at_the_data_with_noise(x64):
+    """-log N(x; m, v + s^2), parameters (m, log v): the mean gradient is 0 at the truth alone."""
+
+    def energy(params, x, sigma):
+        variance = jnp.exp(params[1]) + sigma**2
+        return jnp.sum((x - params[0]) ** 2) / (2 * variance)
+
+    sampler = functools.partial(samplers.mala, step_size=0.4)
+    objective = objectives.diffusion_recovery_likelihood(
+        energy, sampler, sigmas=[0.0, 0.4, 1.0, 2.0], num_steps=25
+    )
+
+    @jax.jit
+    def scores(params, keys):
+        def one(key):
+            data_key, key = jax.random.split(key)
+            data = 0.5 + np.sqrt(0.6) * jax.random.normal(data_key, (512, 2))
+            return jax.grad(lambda p: objective.loss(p, (), data, key)[0])(params)
+
+        slopes = jax.vmap(one)(keys)
+        return slopes.mean(0) / (slopes.std(0, ddof=1) / np.sqrt(len(keys)))
+
+    keys = jax.random.split(jax.random.key(0), 48)
+    truth = np.array([0.5, np.log(0.6)])
+    # A normal number exceeds 4.5 with probability 7e-6.
+    assert np.abs(scores(truth, keys)).max() < 4.5
+    assert np.abs(scores(truth + np.array([0.3, 0.0]), keys)[0]) > 6
+    assert np.abs(scores(truth + np.array([0.0, 0.5]), keys)[1]) > 6
+
+
+def test_two_levels_are_recovery_likelihood(x64):
+    """With the data as the first level the two objectives have the same mean gradient."""
+
+    def bowl(params, x, sigma=0.0):
+        return params[0] * jnp.sum(x**4) / 4 + params[1] * jnp.sum(x**2) / 2 + 0.0 * sigma
+
+    x, params = np.random.default_rng(0).normal(size=(8, 2)), jnp.array([0.3, 0.5])
+    plain = objectives.recovery_likelihood(
+        bowl, functools.partial(samplers.mala, step_size=0.1), sigma=0.7, num_steps=30
+    )
+    levels = objectives.diffusion_recovery_likelihood(
+        bowl, functools.partial(samplers.mala, step_size=0.2), sigmas=[0.0, 0.7], num_steps=30
+    )
+    difference = np.subtract(
+        *(checks.values_and_gradients(o, params, x, 1500)[:, 1:] for o in (plain, levels))
+    )
+    checks.assert_mean(difference, np.zeros(2))
 
 
 SAMPLERS = {

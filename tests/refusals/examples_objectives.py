@@ -175,6 +175,23 @@ ROWS = [
         score_weight=only(jnp.ones_like, *r.FUNCTIONS),
         time_score_weight=only(0.0, *r.WEIGHT),
     ),
+    example(
+        objectives.diffusion_recovery_likelihood,
+        energy=only(lambda p, x, sigma: p * jnp.sum(x**2) * (1 + sigma), *r.FUNCTIONS),
+        sigmas=only(
+            jnp.array([0.0, 1.0]),
+            None,
+            "three",
+            1.0,
+            jnp.ones(1),
+            jnp.ones((2, 2)),
+            jnp.array([1.0, 1.0]),
+            jnp.array([-1.0, 1.0]),
+            jnp.array([0.0, INF]),
+            jnp.array([NAN, 1.0]),
+            named="sigmas",
+        ),
+    ),
     example(objectives.kernelized_stein_discrepancy, length=1.0, wrong=[X[:1]]),
     example(
         objectives.conditional_nce,
