@@ -38,9 +38,9 @@ import numpy as np
 from jax.tree_util import Partial
 
 import ebm_jax
-from ebm_jax import distributions, energies
+from ebm_jax import distributions, energies, samplers
 from ebm_jax.partition import annealed, paths
-from ebm_jax.types import Array, Key, Params
+from ebm_jax.types import Array, Key, Params, Sampler
 from experiments import objectives_by_name, plots
 from experiments.data import minibatches
 from experiments.data.densities import DENSITIES, HALF_WIDTH, Density, gaussians
@@ -56,9 +56,11 @@ COMPOSITIONS = {
     "negation": functools.partial(energies.product, weights=np.array([1.0, -0.5])),
 }
 LIMITS = {"product": 0.06, "mixture": 0.06, "negation": 0.10}
-NUM_LEVELS = 60
-CHAINS = 20_000  # of each run; several runs give the samples
-REVERSE_STEPS = 300
+WIDTH = 64  # of the networks
+NUM_LEVELS = 40
+CHAINS = 25_000  # of each run; several runs give the samples
+LAST_STEPS = 20  # of MALA at the lowest level
+REVERSE_STEPS = 150
 
 
 def exact(points: np.ndarray) -> dict[str, np.ndarray]:
@@ -93,7 +95,7 @@ def total_variation(samples: np.ndarray, masses: np.ndarray) -> float:
 def train(run, density: Density, name: str, seed: int) -> tuple[Any, Params]:
     """Return an energy that is told the noise level, and its parameters, trained on a density."""
     points = density.sample(300_000, seed)
-    energy, init = levels.make_energy(points)
+    energy, init = levels.make_energy(points, hidden=WIDTH)
     problem = objectives_by_name.Problem(energy, points, jnp.zeros((1, 2)))
     batch = minibatches.batches(points, batch_size=512, seed=seed)
     init_key, key = jax.random.split(jax.random.key(seed))
@@ -110,19 +112,27 @@ def train(run, density: Density, name: str, seed: int) -> tuple[Any, Params]:
     return energy, params
 
 
+def _mala(energy: Partial) -> Sampler:
+    """Return MALA with a quarter of the variance that the narrowest mode has with noise."""
+    variance = levels.sigma_at(energy.args[0]) ** 2 + 1 / 8
+    return samplers.mala(energy, step_size=variance / 4)
+
+
 @functools.partial(ebm_jax.jit, static_argnums=1)
-def by_chains(key: Key, energy: Any, params: tuple[Params, Params]) -> tuple[Array, Array]:
-    """Return samples of a composed energy and their log-weights: MALA at every noise level."""
+def by_chains(key: Key, energy: Any, params: tuple[Params, Params]) -> Array:
+    """Return samples of a composed energy: MALA at every noise level, with resampling."""
     start_key, key = jax.random.split(key)
     # The negation of two Gaussians of equal variance has twice the variance.
     base = distributions.gaussian(jnp.zeros(2), np.sqrt(2) * levels.SIGMA_MAX)
     path = paths.noise_levels(distributions.energy(base), Partial(energy, params), levels.sigma_at)
     betas = jnp.linspace(0, 1, NUM_LEVELS + 1)[1:]
-    state = annealed.start(path, levels.mala, base.sample(start_key, CHAINS))
+    state = annealed.start(path, _mala, base.sample(start_key, CHAINS))
+    # At the last level all chains are resampled, and so of equal weight.
+    state, _ = annealed.anneal(key, path, _mala, state, betas[:-1], num_steps=2, resample_below=0.5)
     state, _ = annealed.anneal(
-        key, path, levels.mala, state, betas, num_steps=3, resample_below=0.5, groups=20
+        key, path, _mala, state, betas[-1:], num_steps=LAST_STEPS, resample_below=1.0
     )
-    return state.position, state.log_weights
+    return state.position
 
 
 @functools.partial(ebm_jax.jit, static_argnums=1)
@@ -143,15 +153,12 @@ def by_reverse_diffusion(key: Key, energy: Any, params: tuple[Params, Params]) -
     return jax.lax.scan(step, x, at)[0]
 
 
-def drawn(key: Key, energy: Any, params: tuple, num: int, seed: int) -> dict[str, np.ndarray]:
+def drawn(key: Key, energy: Any, params: tuple, num: int) -> dict[str, np.ndarray]:
     """Return num samples of a composed energy, with and without Markov chains."""
-    rng, samples = np.random.default_rng(seed), {"chains": [], "no_chains": []}
+    samples = {"chains": [], "no_chains": []}
     for k in jax.random.split(key, -(-num // CHAINS)):
         chain_key, reverse_key = jax.random.split(k)
-        x, log_weights = map(np.asarray, by_chains(chain_key, energy, params))
-        weights = np.exp(log_weights - log_weights.max())
-        index = rng.choice(len(x), len(x), p=weights / weights.sum())
-        samples["chains"].append(x[index])
+        samples["chains"].append(np.asarray(by_chains(chain_key, energy, params)))
         samples["no_chains"].append(np.asarray(by_reverse_diffusion(reverse_key, energy, params)))
     return {name: np.concatenate(parts)[:num] for name, parts in samples.items()}
 
@@ -199,7 +206,7 @@ def main() -> None:
         keys = jax.random.split(jax.random.key(int(seeds[2])), len(COMPOSITIONS))
         for key, (name, compose) in zip(keys, COMPOSITIONS.items(), strict=True):
             energy = composed(compose, pair)
-            samples = drawn(key, energy, params, FLAGS.samples, seed=int(seeds[2]))
+            samples = drawn(key, energy, params, FLAGS.samples)
             rng = np.random.default_rng(int(seeds[2]))
             flat = masses[name].ravel()
             floor = rng.multinomial(FLAGS.samples, flat / flat.sum()) / FLAGS.samples
