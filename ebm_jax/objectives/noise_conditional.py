@@ -28,8 +28,9 @@ def noise_conditional_score_matching(
 
     .. math::
         L = \tfrac{1}{2} \, \mathbb{E} \left[ w(\sigma) \,
-        |\sigma \nabla_x U(x + \sigma \xi, \sigma) - \xi|^2
-        + \lambda \left( \frac{\partial U}{\partial \log \sigma} - (d - |\xi|^2) \right)^2
+        \lVert \sigma \nabla_x U(x + \sigma \xi, \sigma) - \xi \rVert^2
+        + \lambda \left( \frac{\partial U}{\partial \log \sigma}
+        - (d - \lVert \xi \rVert^2) \right)^2
         \right], \qquad \xi \sim \mathcal{N}(0, I)
 
     with :math:`\log \sigma` uniform between its bounds, stratified over the batch. Both terms are
