@@ -140,26 +140,7 @@ def trainer(
         _checks.one_key(key)
         _check_state(state)
         _refuse_explicit(batch)
-        step_key = jax.random.fold_in(key, state.step)
-        value_and_grad = jax.value_and_grad(objective.loss, has_aux=True)
-        (loss, (inner, metrics)), gradient = value_and_grad(
-            state.params, state.objective, batch, step_key
-        )
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params, norm = optax.apply_updates(state.params, updates), _norm(gradient)
-        average = _average(params, state, average_decay)
-        # An infinite step makes a parameter infinite, an infinite gradient the norm.
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        finite &= _stays_finite((state.params, state.optimizer), (params, optimizer_state))
-        new = _advance(state, (params, average, optimizer_state), inner, finite)
-        return new, metrics | {
-            "loss_total": loss,
-            "gradient_norm": norm,
-            "skipped": ~finite,
-            "skipped_in_row": new.skipped_in_row,
-            "skipped_total": new.skipped_total,
-            "step": state.step,
-        }
+        return _step(objective, optimizer, average_decay, state, batch, key)
 
     @functools.partial(jit, donate_argnums=(0,) if donate else ())
     def several(state: TrainingState, batches: PyTree, key: Key):
@@ -261,6 +242,37 @@ def fit(
     if len(history) == 1:
         return state, history[0]
     return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), *history)
+
+
+def _step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    average_decay: float | None,
+    state: TrainingState,
+    batch: PyTree,
+    key: Key,
+) -> tuple[TrainingState, Metrics]:
+    """Make one update."""
+    step_key = jax.random.fold_in(key, state.step)
+    value_and_grad = jax.value_and_grad(objective.loss, has_aux=True)
+    (loss, (inner, metrics)), gradient = value_and_grad(
+        state.params, state.objective, batch, step_key
+    )
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+    params, norm = optax.apply_updates(state.params, updates), _norm(gradient)
+    average = _average(params, state, average_decay)
+    # An infinite step makes a parameter infinite, an infinite gradient the norm.
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    finite &= _stays_finite((state.params, state.optimizer), (params, optimizer_state))
+    new = _advance(state, (params, average, optimizer_state), inner, finite)
+    return new, metrics | {
+        "loss_total": loss,
+        "gradient_norm": norm,
+        "skipped": ~finite,
+        "skipped_in_row": new.skipped_in_row,
+        "skipped_total": new.skipped_total,
+        "step": state.step,
+    }
 
 
 def _interval(callback: Any, callback_every: int | None, num_updates: int) -> int:
