@@ -435,7 +435,7 @@ def _norm(gradient: PyTree) -> Array:
     return chain_norm(leaves)[0] if leaves else jnp.zeros(())
 
 
-def raise_if_diverged(metrics: Metrics, *, limit: int = 20) -> None:
+def raise_if_diverged(metrics: Mapping[str, Array | np.ndarray], *, limit: int = 20) -> None:
     """Raise an error if at least ``limit`` latest updates in a row were skipped.
 
     Call it between calls of ``update``: it waits for the metrics.

@@ -111,7 +111,8 @@ def simulate(key, side: int, num_chains: int, sweeps: int, *, tempered: bool) ->
     start = jax.random.rademacher(start_key, shape, dtype=jnp.int8)
     found, last = (together if tempered else apart)(run_key, start)
     kept = slice(sweeps // 5, None)
-    return Observed(*(np.asarray(x[kept], np.float64) for x in found), np.asarray(last))
+    energies, magnetisations = (np.asarray(x[kept], np.float64) for x in found)
+    return Observed(energies, magnetisations, np.asarray(last))
 
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

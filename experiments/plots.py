@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.rcsetup import cycler
 from PIL import Image
 
 plt.rcParams.update(
@@ -20,7 +21,7 @@ plt.rcParams.update(
         "axes.titlesize": 10,
         "legend.frameon": False,
         "legend.fontsize": 8,
-        "axes.prop_cycle": plt.cycler(
+        "axes.prop_cycle": cycler(
             color=["#2b6cb0", "#dd6b20", "#2f855a", "#b83280", "#6b46c1", "#718096"]
         ),
     }
@@ -121,7 +122,8 @@ def curves(path: Path, title: str, step: np.ndarray, lines: dict[str, np.ndarray
 def show_histograms(axis, values: dict[str, np.ndarray], xlabel: str) -> None:
     """Draw the distributions of several samples on one axis."""
     every = np.concatenate(list(values.values()))
-    edges = np.linspace(*np.quantile(every, [0.001, 0.999]), 60)
+    low, high = np.quantile(every, [0.001, 0.999])
+    edges = np.linspace(low, high, 60)
     clipped = [np.clip(sample, edges[0], edges[-1]) for sample in values.values()]
     drawn = [axis.hist(sample, edges, density=True, alpha=0.6)[2] for sample in clipped]
     axis.set_xlabel(xlabel)

@@ -7,6 +7,7 @@ which makes the energy random: a sampler needs one fixed, smooth function of x.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,15 @@ from jax.typing import DTypeLike
 
 from ebm_jax import _checks, _platform, gibbs
 from ebm_jax.types import Array, Energy
+
+if TYPE_CHECKING:
+
+    class _Module(nn.Module):
+        """Flax's module, whose ``apply`` is an energy."""
+
+        def apply(self, variables: Any, *args: Any, **options: Any) -> Array: ...
+else:
+    _Module = nn.Module
 
 
 @contextmanager
@@ -54,7 +64,7 @@ def _floating_dtype(dtype: DTypeLike | None) -> jnp.dtype | None:
     return given
 
 
-class MLP(nn.Module):
+class MLP(_Module):
     """The energy F(x) of an array x: dense layers on the flattened x.
 
     Attributes:
@@ -77,7 +87,7 @@ class MLP(nn.Module):
         return JointMLP(self.features, 1, self.activation, name="body")(x)[0]
 
 
-class JointMLP(nn.Module):
+class JointMLP(_Module):
     """The energies F(x, y) of an array x for all classes y: dense layers on x.
 
     Attributes:
@@ -118,7 +128,7 @@ def _dense(network, features, flat: Array, dtype: jnp.dtype | None) -> Array:
     return last(flat if dtype is None else flat.astype(full))
 
 
-class ConvEnergy(nn.Module):
+class ConvEnergy(_Module):
     """The energy F(x) of an image (height, width, channels): strided convolutions.
 
     Attributes:
@@ -147,7 +157,7 @@ class ConvEnergy(nn.Module):
             return nn.Dense(1)(_convolved(self, widths, [2] * len(widths), x))[0]
 
 
-class JointConv(nn.Module):
+class JointConv(_Module):
     """The energies F(x, y) of an image for all classes y: convolutions, dense layers.
 
     The image x is (height, width, channels).

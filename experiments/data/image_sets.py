@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from experiments.data import datasets, splits
 from experiments.names import IMAGES as NAMED
@@ -340,7 +340,7 @@ def _open(file: Path) -> tuple[np.ndarray, bool]:
 GREY_LEVELS = {"L;2": 85, "L;4": 17}  # one step of levels of few bits, in levels of 8
 
 
-def _stored_mode(picture: Image.Image) -> str:
+def _stored_mode(picture: ImageFile.ImageFile) -> str:
     """Return how the pixels of a picture that is not loaded yet are stored, in Pillow's terms."""
     arguments = picture.tile[0][3] if picture.tile else ""
     return arguments if isinstance(arguments, str) else str((*(arguments or ("",)),)[0])

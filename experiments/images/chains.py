@@ -58,7 +58,7 @@ def sampler_named(name: str, step_size: float) -> MakeSampler:
         time = math.sqrt(1.25 * step_size)
         return functools.partial(samplers.baoab, step_size=time, friction=FRICTION)
 
-    def mala(energy: Energy, beta: Any = 1.0) -> Sampler:
+    def mala(energy: Energy, beta: float | Callable[[jax.Array], jax.Array] = 1.0) -> Sampler:
         # While beta rises the steps do: the noise of hot chains is that of cold ones.
         step: Any = (lambda number: step_size * beta(number)) if callable(beta) else step_size
         return samplers.mala(energy, step_size=step, beta=beta)

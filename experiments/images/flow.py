@@ -43,7 +43,11 @@ def batch(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def carry(
-    key: Key, energy: Callable, known: Array, hidden: Array, beside: Array
+    key: Key,
+    energy: Callable,
+    known: Array,
+    hidden: Array | np.ndarray,
+    beside: Array | np.ndarray,
 ) -> tuple[Array, Array]:
     """Carry the hidden pixels from noise to images, one unit of time down the potential.
 

@@ -73,10 +73,10 @@ def settle(values: dict[str, Any], shape: tuple[int, ...], *, mesh: int = 1) -> 
     """
     chosen = defaults(shape, values["quick"], values["generative"], values["sampler"])
     values = values | {name: v for name, v in chosen.items() if values[name] is None}
-    paths = {name: absolute(values[name]) for name in ("data", "init_from")}
-    paths["outliers"] = [absolute(which) for which in values["outliers"]]
-    channels = [int(width) for width in values["channels"]]
-    settings = Settings(**values | paths | {"channels": channels})
+    changed: dict[str, Any] = {name: absolute(values[name]) for name in ("data", "init_from")}
+    changed["outliers"] = [absolute(which) for which in values["outliers"]]
+    changed["channels"] = [int(width) for width in values["channels"]]
+    settings = Settings(**values | changed)
     _refuse(settings, shape, mesh)
     return settings
 

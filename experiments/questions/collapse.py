@@ -83,7 +83,7 @@ def contrastive(run, train, record, key, *, steps: int, seed: int):
 def without_training(train, record, seed: int):
     """Fit what can only be low in few places: k centres, or the lines of a plane."""
     for k in CENTRES:
-        centres = KMeans(k, n_init=1, random_state=seed).fit(train).cluster_centers_
+        centres = KMeans(k, random_state=seed).fit(train).cluster_centers_
         record(
             f"k-means {k}",
             lambda y, c=centres: ((y[:, None] - c) ** 2).sum(-1).min(1).astype(np.float32),

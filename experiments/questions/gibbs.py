@@ -118,7 +118,7 @@ def distance(surface: np.ndarray, points: np.ndarray) -> float:
     """Return the total variation over 6 x 6 cells between samples and the exact distribution."""
     mass = np.asarray(gibbs.probs(surface)).reshape(6, CELLS // 6, 6, CELLS // 6).sum((1, 3))
     edges = np.linspace(-EXTENT, EXTENT, 7)
-    counts = np.histogram2d(*points.T, (edges, edges))[0] / len(points)
+    counts = np.histogram2d(points[:, 0], points[:, 1], (edges, edges))[0] / len(points)
     return float(0.5 * np.abs(counts - mass).sum())
 
 
@@ -157,7 +157,7 @@ def compose(one, other, key, *, num_steps: int) -> dict:
 def figure(path, energies: np.ndarray, rows: dict, composed: dict) -> None:
     """Draw P(y | x) and the calibration over beta, and the composed energies with samples."""
     drawing = plt.figure(figsize=(11, 5.6))
-    top, bottom = drawing.subfigures(2, 1)
+    top, bottom = drawing.subfigures(2, 1, squeeze=False)[:, 0]
     left, middle, right = top.subplots(1, 3)
     finite = np.isfinite(BETAS) & (BETAS > 0)
     unsure = int(np.argmax(gibbs.entropy(energies)))

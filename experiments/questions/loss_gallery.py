@@ -222,7 +222,7 @@ def gap_boxes(axis, rows: dict) -> None:
 def figure(path, table: dict[str, tuple], rows: dict) -> None:
     """Draw the surfaces, the forces, accuracy with and without wrong labels, and the gaps."""
     drawing = plt.figure(figsize=(12, 8.6))
-    top, bottom = drawing.subfigures(2, 1, height_ratios=(1, 1.05))
+    top, bottom = drawing.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.05))[:, 0]
     surfaces(top, table)
     left, middle, right = bottom.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
     force_curves(left)

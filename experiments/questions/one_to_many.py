@@ -143,7 +143,7 @@ def draw(path, train, answers, params, betas, centre, scores, few):
     axes["a"].plot(*answers(shown).T, "X", color="C1", label="regression")
     axes["a"].set(title="Many answers, or their mean", ylim=(-16, 24))
     points, _ = plane.grid(3.5)
-    kinds = {"min over z": cold, "β = 1": lambda *args: warm(*args, 1.0)}
+    kinds = {"min over z": cold, "β = 1": lambda params, x, y: warm(params, x, y, 1.0)}
     for letter, (title, free) in zip("bc", kinds.items(), strict=True):
         values = ebm_jax.jit(jax.vmap(free, (None, None, 0)))(params, jnp.zeros(()), points)
         image = plane.surface(axes[letter], np.asarray(values), f"F at x = 0, {title}", 3.5)

@@ -169,8 +169,8 @@ def relative(square, y):
 def trained(run, label: str, objective, params, key, *, task, steps: int, seed: int):
     """Return the parameters after training on fresh problems, and its seconds."""
     began = time.perf_counter()
-    batch, rate = functools.partial(problems, task, BATCH, seed), {"learning_rate": 3e-3}
-    params, _ = loop.fit(run, label, objective, params, batch, key, steps=steps, **rate)
+    batch = functools.partial(problems, task, BATCH, seed)
+    params, _ = loop.fit(run, label, objective, params, batch, key, steps=steps, learning_rate=3e-3)
     return params, time.perf_counter() - began
 
 

@@ -21,11 +21,11 @@ from ebm_jax.types import Array
 class Word(NamedTuple):
     """A word: letters (n,) as integers, of which the first ``length`` () count; -1 after them."""
 
-    letters: Array
-    length: Array
+    letters: Array | np.ndarray
+    length: Array | np.ndarray | np.integer
 
 
-NO_WORD = Word(np.zeros(1, np.int32), np.int32(0))  # pyright: ignore[reportArgumentType]
+NO_WORD = Word(np.zeros(1, np.int32), np.int32(0))
 
 
 def spell(energies, word: Word) -> Array:

@@ -223,7 +223,7 @@ def table_bars(axis, table: dict[str, float], steps: int) -> None:
 def figure(path, readings: dict, rates: dict, table: dict, table_steps: int) -> None:
     """Draw the alignments, the accuracy by length, and the table of losses."""
     drawing = plt.figure(figsize=(9, 6.2))
-    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.1, 1))
+    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.1, 1), squeeze=False)[:, 0]
     for column, axis in enumerate(top.subplots(4, 4).T):
         images, letters, paths = readings["three_fonts" if column else "one_font"]
         for row in range(4):

@@ -53,7 +53,7 @@ def load(workdir: Path | str) -> tuple[Callable, CenteredRBM, dict[str, str]]:
     except KeyError as error:
         raise errors.UsageError(f"{workdir} is not a run of rbm: it has no flag {error}.") from None
     shapes = sizes, sizes[:1], sizes[1:], sizes[:1], sizes[1:]
-    like = CenteredRBM(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+    like = jax.eval_shape(lambda: CenteredRBM(*(jnp.zeros(s, jnp.float32) for s in shapes)))
     return energy, checkpoints.read_parameters(workdir / "parameters.npz", like), given
 
 
@@ -164,7 +164,9 @@ def log_partition(params: CenteredRBM) -> Array:
     return exact.log_partition(centering.uncentered(params))
 
 
-def sample(key: Key, params: CenteredRBM, x: np.ndarray, num_steps: int) -> tuple[Array, Array]:
+def sample(
+    key: Key, params: CenteredRBM, x: Array | np.ndarray, num_steps: int
+) -> tuple[Array, Array]:
     """Return visible units after so many sweeps from x, and the means they were drawn from."""
 
     @ebm_jax.jit

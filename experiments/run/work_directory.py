@@ -150,12 +150,12 @@ def _locked(workdir: Path, several: bool) -> filelock.FileLock:
 def _note_versions(path: Path) -> None:
     """Add the versions that a run goes on with to its file; warn where they are others."""
     import jax  # with its versions, which can wait until the flags are read
-    import jaxlib
+    from jaxlib.version import __version__ as jaxlib_version
 
     import ebm_jax
 
     now = (
-        f"ebm_jax {ebm_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib.__version__}, "
+        f"ebm_jax {ebm_jax.__version__}, jax {jax.__version__}, jaxlib {jaxlib_version}, "
         f"Python {platform.python_version()}"
     )
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
