@@ -44,21 +44,11 @@ OF_V, OF_H = plus(V, H, V[None], 1.0), plus(H, V, H[None], 1.0)
 IMAGE = jnp.ones((8, 8, 1))
 # A network keeps its functions and types until Flax calls them.
 FLAX = {"features": (4,), "activation": only(jnp.tanh, *r.FUNCTIONS)}
-CONVOLUTION = only(*r.FUNCTIONS)
-
-
-def init(x=TWO):
-    return lambda network: network.init(KEY, x)
-
-
-def joint_conv(stride, features=(4,)):
-    return networks.JointConv(features, 3, (stride,))
-
-
-def on_a_batch(network, x, batch):
-    return lambda: network.apply(network.init(KEY, x), batch)
-
-
+CONV = FLAX | {"at": IMAGE, "convolution": only(*r.FUNCTIONS)}
+STRIDES = [
+    lambda f=f, s=s: networks.JointConv(f, 3, s).init(KEY, IMAGE)
+    for f, s in (((4, 4), (1,)), ((4,), (0,)))
+]
 MEAN, NAN_EYE = jnp.zeros(2), NAN * jnp.eye(2)
 NOT_DEFINITE = (jnp.ones((2, 2)), jnp.array([[1.0, 2.0], [-2.0, 1.0]]), -jnp.eye(2), NAN_EYE)
 INFINITE = (jnp.array([0.0, INF]), jnp.array([0.0, NAN]))
@@ -112,46 +102,17 @@ ROWS = [
         h=OF_H,
         also=each(lambda p: boltzmann.rbm_energy(p, V, H), NORMAL.bad, "params|weights|sigma"),
     ),
-    example(
-        networks.MLP,
-        **FLAX,
-        use=init(),
-        also=[(on_a_batch(networks.MLP((4,)), TWO, BATCH), r"MLP takes one x.*\(5, 2\): vmap")],
-    ),
-    example(
-        networks.JointMLP,
-        **FLAX,
-        use=init(),
-        dtype=jnp.bfloat16,
-        also=[
-            (on_a_batch(networks.JointMLP((4,), 3), TWO, BATCH), r"JointMLP takes one x.*\(5, 2\)"),
-            (lambda: networks.JointMLP((4,), 3).init(KEY, "x"), "x must be an array of numbers"),
-        ],
-    ),
-    example(
-        networks.ConvEnergy,
-        **FLAX,
-        use=init(IMAGE),
-        convolution=CONVOLUTION,
-        also=[
-            (lambda: networks.ConvEnergy().init(KEY, IMAGE[None]), r"one image.*\(1, 8, 8, 1\)"),
-            (on_a_batch(networks.ConvEnergy((4,)), IMAGE, IMAGE[:4]), "takes one x"),
-            (lambda: networks.ConvEnergy().init(KEY, None), "x must be an array of numbers"),
-        ],
-    ),
+    *examples(networks, "MLP JointMLP", **FLAX, dtype=jnp.bfloat16),
+    example(networks.ConvEnergy, **CONV),
     example(
         networks.JointConv,
-        **FLAX,
-        use=init(IMAGE),
+        **CONV,
         strides=(1,),
         hidden=(4,),
-        convolution=CONVOLUTION,
         dtype=jnp.bfloat16,
         also=[
-            (lambda: joint_conv(1).init(KEY, IMAGE[None]), r"JointConv takes one image.*\(1, 8, 8"),
-            (lambda: joint_conv(1, (4, 4)).init(KEY, IMAGE), r"one per convolution, 2, got \[1\]"),
-            (lambda: joint_conv(0).init(KEY, IMAGE), "strides must be at least 1, got 0"),
-            (on_a_batch(joint_conv(1), IMAGE, IMAGE[:4]), "JointConv takes one x"),
+            (STRIDES[0], r"one per convolution, 2, got \[1\]"),
+            (STRIDES[1], "strides must be at least 1, got 0"),
         ],
     ),
     example(

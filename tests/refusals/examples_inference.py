@@ -8,12 +8,11 @@ import rules as r
 from rules import INF, KEY, X, energy, example, examples, only, plus, result
 
 from ebm_jax import diagnostics
-from ebm_jax.inference import alignment, denoising, differentiable, latent, minimum, sparse_coding
+from ebm_jax.inference import alignment, denoising, differentiable, latent, sparse_coding
 
 W, Y, TABLE = jnp.eye(2), jnp.ones(2), jnp.zeros((4, 3))
 
 
-CANDIDATES = plus(X, named="^candidates must have")
 OF_WINDOWS = plus(TABLE, 1.0, jnp.zeros(3), TABLE[None], TABLE[:0])
 COUNTED = {"num_windows": plus(None, 5), "num_labels": plus(None, 4)}
 
@@ -31,18 +30,14 @@ def descend(**options):
 
 
 ROWS = [
-    example(minimum.argmin_over, candidates=CANDIDATES),
-    example(minimum.minimize, optimizer=optax.sgd(0.1)),
     example(
         latent.minimize_over,
         use=lambda free: free(Y),
-        candidates=CANDIDATES,
         optimizer=only(None, "adam", 0.1, optax.sgd, (1, 2)),
     ),
     example(
         latent.marginalize_over,
         use=lambda free: free(Y),
-        candidates=CANDIDATES,
         beta=plus(1.0, jnp.ones(4)),
         log_weights=plus(None, jnp.zeros(2), jnp.zeros((4, 1))),
     ),

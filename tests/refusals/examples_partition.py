@@ -4,17 +4,10 @@ import jax.numpy as jnp
 import rules as r
 from rules import INF, NAN, X, each, energy, example, only, plus
 
-from ebm_jax import distributions, energies
+from ebm_jax import distributions, energies, partition
 from ebm_jax.energies import lattice
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
-from ebm_jax.partition import (
-    annealed,
-    annealed_importance_sampling,
-    bridges,
-    estimates,
-    exact,
-    paths,
-)
+from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
 
 HALF, INTEGERS = 0.5 * jnp.ones(3), jnp.array([0, 1, 1])
@@ -118,7 +111,7 @@ ROWS = [
         beta=plus(1.0, jnp.ones(3)),
     ),
     example(
-        annealed_importance_sampling,
+        partition.annealed_importance_sampling,
         base=distributions.gaussian(jnp.zeros(2), 1.0),
         betas=plus(jnp.linspace(0, 1, 3), 1.0, jnp.zeros(3), [0.0]),
         target_samples=only(None, 1.0, (), jnp.zeros((0, 2)), {"a": X, "b": X[:2]}),

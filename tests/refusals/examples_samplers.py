@@ -85,7 +85,6 @@ ROWS = [
         target=plus(0.5, 1.0),
     ),
     example(samplers.run, collect=only(*r.FUNCTIONS), thin=plus(1, 3)),
-    *examples(samplers, "refresh chain_axes"),
     example(replay_buffer.draw, num=plus(2, 5)),
     example(
         replay_buffer.write_back,

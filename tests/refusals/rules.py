@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ebm_jax import samplers
 from ebm_jax.types import Distribution, Objective, Sampler
@@ -119,6 +121,7 @@ BY_NAME = {
     "key": (KEY, KEYS),
     "make_sampler": (make_sampler, FACTORIES),
     "num_labels num_windows": (NONE, ("4", 0, -1, 7, 1.5, True, jnp.ones(2, int), 1j)),
+    "optimizer": (optax.sgd(0.1), ()),
     "position positions starts": (X, (*BATCHES, X.astype(int))),
     "sampler": (MALA, ()),
     "sigma spacing step_size target temperature tolerance variance": (0.1, POSITIVE),
@@ -129,7 +132,11 @@ BY_NAME = {name: kind for names, kind in BY_NAME.items() for name in names.split
 NUMBERS_ONLY = "x v h spins colours low high lowest log_weights mean visible_offset hidden_offset"
 FLOATING = "energies data_energies positive negative derivative distance dictionary logits y z"
 FLOATING += " base_bias forward back"
-PATTERNS = {"chains": "(?i)chains", "path": "path|energy"}
+PATTERNS = {
+    "candidates": "^candidates must (have|be like)",
+    "chains": "(?i)chains",
+    "path": "path|energy",
+}
 PATTERNS |= dict.fromkeys(["position", "positions"], "(?i)positions?")
 
 
@@ -228,6 +235,19 @@ def refused_by_objective(make, at, wrong, integers, trained):
     return refused + each(lambda b: value(b, trained)(make()), (*bad, *wrong), named)
 
 
+def refused_by_network(make, at):
+    """Return the refusals of every network: of what is no array, of a batch, of another size."""
+    takes = make().__class__.__name__ + r" takes one (x|image).*got.*"
+    bad = (jnp.stack([at] * 5), at[: len(at) // 2])
+    return [
+        *each(lambda x: make().init(KEY, x), (None, "x", object()), "x must be an array of num"),
+        *(
+            (lambda x=x: make().apply(make().init(KEY, at), x), takes + re.escape(str(x.shape)))
+            for x in bad
+        ),
+    ]
+
+
 def refused_by_distribution(make):
     """Return the refusals of every distribution: of keys, of counts, of configurations."""
     counts = without(COUNTS_FROM_0, Traced(3))
@@ -275,7 +295,9 @@ def example(function: Callable, /, *several, use=None, also=(), **given) -> Exam
     valid = {name: arg.valid for name, arg in arguments.items()}
     make, made = functools.partial(call, function, several, valid), signature.return_annotation
     more = []
-    if made is Sampler:
+    if inspect.isclass(function):  # a network
+        use, more = lambda network: network.init(KEY, at), refused_by_network(make, at)
+    elif made is Sampler:
         use, more = use or steps(at), refused_by_sampler(make, at, wrong)
     elif made is Objective and not use:
         use = value(at, trained)
