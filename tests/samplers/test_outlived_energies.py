@@ -145,17 +145,18 @@ def test_a_swap_of_temperatures(name):
 
     @jax.jit
     def run(x):
-        state, pairs, swapped = sampler.init(x), [], 0
-        for t in range(3):
-            state, info = sampler.step(jax.random.key(t), state)
-            pairs.append(fresh(state))
-            swapped += info.swapped.sum()
-        return [*pairs, fresh(samplers.refresh(twice, state), 2.0)], swapped
+        def step(state, key):
+            state, info = sampler.step(key, state)
+            return state, (*fresh(state), info.swapped.sum())
 
-    pairs, swapped = run(x)
-    assert swapped > 20
-    for state, right in pairs:
-        assert_current(state, right)
+        keys = jax.random.split(jax.random.key(0), 3)
+        state, every_step = jax.lax.scan(step, sampler.init(x), keys)
+        return *every_step, fresh(samplers.refresh(twice, state), 2.0)
+
+    states, right, swapped, refreshed = run(x)
+    assert swapped.sum() > 20
+    assert_current(states, right)  # of all three steps, stacked
+    assert_current(*refreshed)
 
 
 @every_state
@@ -173,12 +174,15 @@ def test_a_step_of_annealing_and_a_turn_of_another_sampler(name):
         options = {"num_steps": 2, "resample_below": 1.0, "groups": 4}
         betas = jnp.array([0.3, 1.0])
         state, _ = annealed.anneal(jax.random.key(0), path, make, state, betas, **options)
-        both = moved(pair, x)
-        again, _ = pair.step(jax.random.key(2), both)
-        turns = [(s.states[-1], last.init(s.position)) for s in (both, again)]
-        return [(state.chains, make(functools.partial(path, 1.0)).init(state.position)), *turns]
 
-    for state, fresh in run(x):
+        def turn(both, key):
+            both, _ = pair.step(key, both)
+            return both, (both.states[-1], last.init(both.position))
+
+        _, turns = jax.lax.scan(turn, pair.init(x), jax.random.split(jax.random.key(2), 2))
+        return (state.chains, make(functools.partial(path, 1.0)).init(state.position)), turns
+
+    for state, fresh in run(x):  # of the annealing, and of both turns, stacked
         assert_current(state, fresh)
 
 
