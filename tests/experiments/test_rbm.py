@@ -99,7 +99,7 @@ def test_the_start_is_the_base_rates():
         ["--objective=pcd", "--hidden=4"],
         ["--objective=cd", "--hidden=4", "--nocentered"],
         ["--objective=pt", "--hidden=4", "--temperatures=2"],
-        ["--objective=ml", "--hidden=3"],
+        ["--objective=ml", "--hidden=4"],
         ["--hidden=21"],
     ],
     ids=lambda given: given[0].split("=")[1],
