@@ -51,10 +51,9 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments import objectives_by_name, plots
+from experiments import noise_levels, objectives_by_name, plots
 from experiments.data import minibatches
 from experiments.data.densities import DENSITIES, HALF_WIDTH
-from experiments.density2d import levels
 from experiments.density2d.model import FINE, Exactly, grid, make_energy
 from experiments.objectives_by_name import CONTINUOUS, Problem
 from experiments.run import loop
@@ -95,7 +94,7 @@ def draw(path, exactly: Exactly, test: np.ndarray, history: loop.History, seed: 
 def main() -> None:
     """Train, measure, draw."""
     run, seed, density = entry.start(), FLAGS.seed, DENSITIES[FLAGS.dataset]
-    of_levels = FLAGS.objective == levels.NAME
+    of_levels = FLAGS.objective == noise_levels.NAME
     steps, batch_size = FLAGS.steps or (6000 if of_levels else 1500), FLAGS.batch_size
     batch_size = batch_size or (512 if of_levels else 1024)
     init_key, start_key, train_key = jax.random.split(jax.random.key(seed), 3)
@@ -103,8 +102,10 @@ def main() -> None:
     train = density.sample(FLAGS.num_train, int(train_seed))
     test = density.sample(NUM_TEST, int(test_seed))
     if of_levels:
-        table = CONTINUOUS | {levels.NAME: levels.ROW}
-        energy, init = levels.make_energy(train, hidden=FLAGS.hidden or 128, octaves=FLAGS.octaves)
+        table = CONTINUOUS | {noise_levels.NAME: noise_levels.ROW}
+        energy, init = noise_levels.make_energy(
+            train, hidden=FLAGS.hidden or 128, octaves=FLAGS.octaves
+        )
     else:
         table = CONTINUOUS
         energy, init = make_energy(FLAGS.hidden or 64, FLAGS.octaves)
@@ -112,7 +113,7 @@ def main() -> None:
     objective, params = objectives_by_name.prepare(
         table, FLAGS.objective, problem, FLAGS.option, init(init_key), start_key
     )
-    sigma = levels.SIGMA_MIN if of_levels else None
+    sigma = noise_levels.SIGMA_MIN if of_levels else None
     exactly, began = Exactly(density, energy, test, FINE, sigma=sigma), run.seconds()
     params, history = loop.fit(
         run,
@@ -141,7 +142,7 @@ def main() -> None:
 def annealed(exactly: Exactly, energy, params, seed: int) -> dict[str, Any]:
     """Return log Z by the grid, and by annealing along the noise levels with its bracket."""
     key, draws = jax.random.key(seed + 1), exactly.draws(2000, seed + 1).astype(np.float32)
-    estimate = levels.log_z(key, energy, params, draws)
+    estimate = noise_levels.log_z(key, energy, params, draws)
     return {
         "log_z": exactly.log_z,
         "log_z_annealed": [float(estimate.log_z), float(estimate.upper.log_z)],

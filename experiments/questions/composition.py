@@ -41,10 +41,9 @@ import ebm_jax
 from ebm_jax import distributions, energies, samplers
 from ebm_jax.partition import annealed, paths
 from ebm_jax.types import Array, Key, Params, Sampler
-from experiments import objectives_by_name, plots
+from experiments import noise_levels, objectives_by_name, plots
 from experiments.data import minibatches
 from experiments.data.densities import DENSITIES, HALF_WIDTH, Density, gaussians
-from experiments.density2d import levels
 from experiments.run import loop
 
 CELLS = 60
@@ -95,26 +94,26 @@ def total_variation(samples: np.ndarray, masses: np.ndarray) -> float:
 def train(run, density: Density, name: str, seed: int) -> tuple[Any, Params]:
     """Return an energy that is told the noise level, and its parameters, trained on a density."""
     points = density.sample(300_000, seed)
-    energy, init = levels.make_energy(points, hidden=WIDTH)
+    energy, init = noise_levels.make_energy(points, hidden=WIDTH)
     problem = objectives_by_name.Problem(energy, points, jnp.zeros((1, 2)))
     batch = minibatches.batches(points, batch_size=512, seed=seed)
     init_key, key = jax.random.split(jax.random.key(seed))
     params, _ = loop.fit(
         run,
         name,
-        levels.ROW.make(problem),
+        noise_levels.ROW.make(problem),
         init(init_key),
         batch,
         key,
         steps=FLAGS.steps,
-        learning_rate=levels.ROW.learning_rate,
+        learning_rate=noise_levels.ROW.learning_rate,
     )
     return energy, params
 
 
 def _mala(energy: Partial) -> Sampler:
     """Return MALA with a quarter of the variance that the narrowest mode has with noise."""
-    variance = levels.sigma_at(energy.args[0]) ** 2 + 1 / 8
+    variance = noise_levels.sigma_at(energy.args[0]) ** 2 + 1 / 8
     return samplers.mala(energy, step_size=variance / 4)
 
 
@@ -123,8 +122,10 @@ def by_chains(key: Key, energy: Any, params: tuple[Params, Params]) -> Array:
     """Return samples of a composed energy: MALA at every noise level, with resampling."""
     start_key, key = jax.random.split(key)
     # The negation of two Gaussians of equal variance has twice the variance.
-    base = distributions.gaussian(jnp.zeros(2), np.sqrt(2) * levels.SIGMA_MAX)
-    path = paths.noise_levels(distributions.energy(base), Partial(energy, params), levels.sigma_at)
+    base = distributions.gaussian(jnp.zeros(2), np.sqrt(2) * noise_levels.SIGMA_MAX)
+    path = paths.noise_levels(
+        distributions.energy(base), Partial(energy, params), noise_levels.sigma_at
+    )
     betas = jnp.linspace(0, 1, NUM_LEVELS + 1)[1:]
     state = annealed.start(path, _mala, base.sample(start_key, CHAINS))
     # At the last level all chains are resampled, and so of equal weight.
@@ -139,7 +140,7 @@ def by_chains(key: Key, energy: Any, params: tuple[Params, Params]) -> Array:
 def by_reverse_diffusion(key: Key, energy: Any, params: tuple[Params, Params]) -> Array:
     """Return samples by Euler-Maruyama steps of reverse diffusion with the composed scores."""
     start_key, key = jax.random.split(key)
-    sigmas = levels.sigma_at(jnp.linspace(0, 1, REVERSE_STEPS + 1))
+    sigmas = noise_levels.sigma_at(jnp.linspace(0, 1, REVERSE_STEPS + 1))
     slope = jax.vmap(jax.grad(lambda x, sigma: energy(params, x, sigma)), (0, None))
 
     def step(x: Array, at: tuple[Array, Array, Array]) -> tuple[Array, None]:
@@ -148,7 +149,7 @@ def by_reverse_diffusion(key: Key, energy: Any, params: tuple[Params, Params]) -
         noise = jax.random.normal(jax.random.fold_in(key, index), x.shape)
         return x - change * slope(x, high) + jnp.sqrt(change) * noise, None
 
-    x = levels.SIGMA_MAX * jax.random.normal(start_key, (CHAINS, 2))
+    x = noise_levels.SIGMA_MAX * jax.random.normal(start_key, (CHAINS, 2))
     at = jnp.arange(REVERSE_STEPS), sigmas[:-1], sigmas[1:]
     return jax.lax.scan(step, x, at)[0]
 

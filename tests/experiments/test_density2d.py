@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from absl import flags
 
+from experiments import noise_levels
 from experiments.data.densities import DENSITIES
-from experiments.density2d import levels
 from experiments.density2d import model as density2d_model
 from experiments.run import errors
 
@@ -110,12 +110,12 @@ def test_the_lowest_level_is_compared_with_the_density_with_its_noise():
 def test_log_z_along_the_levels_of_an_energy_that_is_known():
     """Without its network the energy is a normalised Gaussian at every level."""
     points = DENSITIES["8gaussians"].sample(1000, 0)
-    energy, init = levels.make_energy(points, hidden=2, octaves=1)
+    energy, init = noise_levels.make_energy(points, hidden=2, octaves=1)
     params = jax.tree.map(jnp.zeros_like, init(jax.random.key(0)))
-    spread = np.sqrt(points.var(0).mean() + levels.SIGMA_MIN**2)
+    spread = np.sqrt(points.var(0).mean() + noise_levels.SIGMA_MIN**2)
     samples = points.mean(0) + spread * np.random.default_rng(1).standard_normal((400, 2))
     key, samples = jax.random.key(2), jnp.asarray(samples, jnp.float32)
-    found = levels.log_z(key, energy, params, samples, num_chains=400, num_levels=80)
+    found = noise_levels.log_z(key, energy, params, samples, num_chains=400, num_levels=80)
     for estimate in (found, found.upper):  # a deviation of 4.5 standard errors: 7e-6
         assert abs(estimate.log_z) < 4.5 * estimate.standard_error
         assert estimate.standard_error < 0.2
