@@ -1,4 +1,4 @@
-"""The figures the programs share: matplotlib's are written as PNG, pictures of images returned."""
+"""Shared drawing code: charts are written as PNG files, grids of images are returned."""
 
 import io
 from pathlib import Path
@@ -14,11 +14,16 @@ from PIL import Image
 
 plt.rcParams.update(
     {
-        "figure.dpi": 120,
+        "figure.dpi": 200,
+        "font.size": 9,
+        "axes.labelsize": 9,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
         "figure.constrained_layout.use": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "axes.titlesize": 10,
+        "axes.titlesize": 9,
+        "figure.titlesize": 9,
         "legend.frameon": False,
         "legend.fontsize": 8,
         "axes.prop_cycle": cycler(
@@ -26,6 +31,11 @@ plt.rcParams.update(
         ),
     }
 )
+
+
+# The pages show a figure 735 px wide. A figure this many inches wide then has 1.39 px per point, so
+# that text of 8 points is 11 px high.
+WIDTH = 7.35
 
 
 def save(figure, path: Path) -> None:
@@ -50,6 +60,32 @@ def legend(axis, handles: list, names: list[str], **options) -> None:
         label.set_text(text(name))
 
 
+def label_ends(axis, lines: list, names: list[str], *, size: float = 8) -> None:
+    """Write the name of each line to the right of its last point, without overlaps.
+
+    Call it after the scales and the limits of the axis are set.
+    """
+    axis.figure.draw_without_rendering()  # the layout decides how far apart the ends are
+    pixels_per_point = axis.figure.get_dpi() / 72
+    ends = [(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines]
+    bottom = axis.get_window_extent().y0
+    heights = [max(axis.transData.transform(end)[1], bottom) for end in ends]
+    next_free = -np.inf
+    for number in np.argsort(heights):
+        place = max(heights[number], next_free)
+        next_free = place + 1.25 * size * pixels_per_point
+        axis.annotate(
+            text(names[number]),
+            ends[number],
+            xytext=(4, (place - axis.transData.transform(ends[number])[1]) / pixels_per_point),
+            textcoords="offset points",
+            annotation_clip=False,
+            color=lines[number].get_color(),
+            fontsize=size,
+            va="center",
+        )
+
+
 def tile(images: np.ndarray, *, gap: int = 1) -> np.ndarray:
     """Return (rows, columns, height, width) of light in [0, 1] as one picture with white gaps.
 
@@ -66,14 +102,14 @@ def _paper(images: np.ndarray) -> Image.Image:
 
 
 def png(images: np.ndarray) -> bytes:
-    """Return (rows, columns, height, width) of light in [0, 1] as a PNG, a pixel a pixel."""
+    """Return (rows, columns, height, width) of light in [0, 1] as a PNG, one pixel per value."""
     file = io.BytesIO()
     _paper(images).save(file, "png")
     return file.getvalue()
 
 
 def gif(frames: np.ndarray, *, milliseconds: int, last: int) -> bytes:
-    """Return (frames, rows, columns, height, width) of light as a GIF that repeats for ever."""
+    """Return (frames, rows, columns, height, width) of light as a GIF in an endless loop."""
     first, *rest = map(_paper, frames)
     file = io.BytesIO()
     durations = [milliseconds] * len(rest) + [last]
@@ -85,7 +121,7 @@ def show_rows(axis, title: str, images: np.ndarray, labels: list[str]) -> None:
     """Draw (rows, columns, height, width) of light in [0, 1] on an axis, the rows labelled."""
     height = images.shape[2] + 2
     axis.imshow(tile(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title)
     axis.set_xticks([])
     middle = [height * (i + 0.5) for i in range(len(labels))]
     axis.set_yticks(middle, list(map(text, labels)), fontsize=9)
@@ -128,11 +164,11 @@ def show_histograms(axis, values: dict[str, np.ndarray], xlabel: str) -> None:
     drawn = [axis.hist(sample, edges, density=True, alpha=0.6)[2] for sample in clipped]
     axis.set_xlabel(xlabel)
     axis.set_yticks([])
-    legend(axis, drawn, list(values), frameon=False, fontsize=8)
+    legend(axis, drawn, list(values), loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def histograms(path: Path, values: dict[str, np.ndarray], xlabel: str) -> None:
     """Write the distributions of several samples on one axis."""
-    figure, axis = plt.subplots(figsize=(4.6, max(2.8, 0.6 + 0.2 * len(values))))
+    figure, axis = plt.subplots(figsize=(5.6, max(2.8, 0.6 + 0.2 * len(values))))
     show_histograms(axis, values, xlabel)
     save(figure, path)

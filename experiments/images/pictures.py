@@ -38,30 +38,29 @@ def completions(results: Results) -> np.ndarray:
 
 
 def overview(path: Path, results: Results, energies: dict[str, np.ndarray]) -> None:
-    """Draw it all in one picture: chains from noise, samples, completions, outliers."""
+    """Draw chains from noise, samples, completions and the energies of outliers in one figure."""
     images, samples = results.images, results.samples
     frames = samples.film[np.linspace(0, len(samples.film) - 1, 7).astype(int)]
     way = np.concatenate([rows(images, x, samples.labels, 1) for x in frames], axis=1)
     panels = {
         "one chain per class, from noise": way,
         "samples": rows(images, samples.images, samples.labels, 10),
-        "an image, its upper half, completions": completions(results),
+        "test image, its upper half, completions": completions(results),
     }
-    widths = [panel.shape[1] for panel in panels.values()]
     names = images.classes[:CLASSES]
+    height = 0.8 + plots.WIDTH / 17 * len(names)  # the upper row has 7 + 10 pictures
     figure, axes = plots.plt.subplots(
-        1,
-        4,
-        figsize=(
-            0.36 * (sum(widths) + 12),
-            max(0.36 * len(names), 0.2 * len(energies)) + 0.8,
-        ),
-        width_ratios=[*widths, 9],
+        2,
+        2,
+        figsize=(plots.WIDTH, height + max(height, 1.5 + 0.2 * len(energies))),
+        width_ratios=(7, 10),
     )
-    for axis, (title, pictures) in zip(axes, panels.items(), strict=False):
+    for axis, (title, pictures) in zip(axes.ravel(), panels.items(), strict=False):
         plots.show_rows(axis, title, pictures, names)
-    plots.show_histograms(axes[3], energies, "free energy F(x)")
-    axes[3].set_title("free energy of outliers", fontsize=10)
+    last = axes[1, 1]
+    plots.show_histograms(last, energies, "free energy F(x)")
+    last.set_title("test images and outliers: free energy")
+    last.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, -0.15))
     plots.save(figure, path)
 
 

@@ -125,42 +125,73 @@ def sparse_codes(run, train, record, key, *, steps: int, seed: int):
 
 
 def draw(path, surfaces, volumes, least, updates, spreads):
-    """Write the surfaces above, and below them what each way does to the low-energy volume."""
-    figure, axes = plt.subplot_mosaic(
-        [[*"abcdefgh"], [*"SSVVCCLL"]],
-        figsize=(13, 5.4),
-        height_ratios=[1, 1.6],
-    )
+    """Draw eight energies of the plane, and the low-energy volume of every method."""
+    figure = plt.figure(figsize=(plots.WIDTH, 9.6))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.35))
     best = min((n for n in volumes if n.startswith("sparse")), key=volumes.get)
-    shown = ("energy", "hinge", "log", "likelihood", "k-means 64", "PCA 1", "bottleneck 1", best)
-    for letter, name in zip("abcdefgh", shown, strict=True):
-        plane.surface(axes[letter], surfaces[name], f"{name}: {volumes[name]:.2f}")
-    for name in ("energy", "perceptron", "lvq2", "hinge", "likelihood"):
-        axes["S"].semilogy(updates, np.maximum(spreads[name], 1e-7), label=name)
-    axes["S"].set(xlabel="update", ylabel="spread of E over the plane, 10 to 90 %")
-    axes["S"].legend()
-    tables = {
-        "V": CONTRASTS,
-        "C": tuple(n for n in volumes if n.split()[0] in ("k-means", "PCA", "bottleneck")),
-    }
-    for letter, names in tables.items():
-        colors = ["C1" if n in NO_MARGIN else "C0" for n in names]
-        axes[letter].bar(range(len(names)), [volumes[n] for n in names], color=colors, width=0.7)
-        axes[letter].set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
-    axes["L"].semilogx(SPARSITIES, [volumes[f"sparse {s:g}"] for s in SPARSITIES], "o-")
-    axes["L"].set_xlabel("weight of the L1 prior on z")
     titles = {
-        "S": "Positives only: flat",
-        "V": "Contrastive (orange: no margin), likelihood",
-        "C": "Limited capacity",
-        "L": "Limited information in z",
+        "energy": "positives only",
+        "hinge": "hinge loss",
+        "log": "log loss",
+        "likelihood": "likelihood",
+        "k-means 64": "k-means, 64 centres",
+        "PCA 1": "PCA, 1 direction",
+        "bottleneck 1": "bottleneck, width 1",
+        best: f"sparse code, λ = {best.split()[1]}",
     }
-    for letter, title in titles.items():
-        axes[letter].set_title(title)
-        if letter != "S":
-            axes[letter].axhline(least, color="0.4", linestyle="--", linewidth=1)
-            axes[letter].set(ylim=(0, 1.05), ylabel="volume of low energy" if letter == "V" else "")
+    # Energies of the same unit share a colour scale: of the network, squared distances, the code.
+    scales = [plane.limits(*(surfaces[n] for n in list(titles)[:4]))] * 4
+    scales += [plane.limits(*(surfaces[n] for n in list(titles)[4:7]))] * 3
+    scales += [plane.limits(surfaces[best])]
+    axes = top.subplots(2, 4).ravel()
+    images = [
+        plane.surface(axis, surfaces[name], f"{title}\nvolume {volumes[name]:.2f}", scale=scale)
+        for axis, (name, title), scale in zip(axes, titles.items(), scales, strict=True)
+    ]
+    top.colorbar(images[0], ax=axes[3], label="energy, top row")
+    top.colorbar(images[4], ax=axes[6], label="squared distance")
+    top.colorbar(images[7], ax=axes[7], label="energy of the code")
+    ((spread_axis, contrast_axis), (capacity_axis, code_axis)) = bottom.subplots(2, 2)
+    names = ("energy", "perceptron", "lvq2", "hinge", "likelihood")
+    lines = [spread_axis.semilogy(updates, spreads[name])[0] for name in names]
+    spread_axis.set(
+        xlabel="update",
+        ylabel="10th to 90th percentile of E",
+        title="Range of the energy over the plane",
+        ylim=(3e-4, None),
+    )
+    shown_names = ["positives only" if name == "energy" else name for name in names]
+    plots.label_ends(spread_axis, lines, shown_names)
+    volume_bars(
+        contrast_axis,
+        {n: volumes[n] for n in CONTRASTS},
+        "By loss (orange: the margin is 0)",
+    )
+    capacity = {
+        n: v for n, v in volumes.items() if n.split()[0] in ("k-means", "PCA", "bottleneck")
+    }
+    volume_bars(capacity_axis, capacity, "By capacity")
+    code_axis.semilogx(SPARSITIES, [volumes[f"sparse {s:g}"] for s in SPARSITIES], "o-")
+    code_axis.set(
+        xlabel="λ, the weight of the L1 prior",
+        ylabel="low-energy volume",
+        ylim=(0, 1.05),
+        title="By the sparsity of the code",
+    )
+    code_axis.axhline(least, color="0.4", linestyle="--", linewidth=1)
+    code_axis.text(SPARSITIES[0], least + 0.02, "least possible", color="0.3", fontsize=8)
+    for axis in (contrast_axis, capacity_axis):
+        axis.axvline(least, color="0.4", linestyle="--", linewidth=1)
     plots.save(figure, path)
+
+
+def volume_bars(axis, volumes: dict[str, float], title: str) -> None:
+    """Draw the low-energy volume of each method as a horizontal bar with its value."""
+    colors = ["C1" if name in NO_MARGIN else "C0" for name in volumes]
+    bars = axis.barh(list(volumes), list(volumes.values()), color=colors, height=0.7)
+    axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+    axis.invert_yaxis()
+    axis.set(title=title, xlim=(0, 1.15), xlabel="low-energy volume (dashed: least possible)")
 
 
 def summarise(volumes, spreads) -> tuple[dict, dict]:

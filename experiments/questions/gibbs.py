@@ -37,6 +37,13 @@ from experiments.run import loop
 BETAS = np.concatenate([[0.0], np.geomspace(0.03, 30, 25), [np.inf]])
 EXTENT, CELLS = 3.0, 60
 CENTRES = {"one": [(-1.0, 0.0), (1.0, 0.0)], "other": [(0.0, 1.0), (1.0, 0.0)]}
+PANELS = {  # the titles of the composed energies in the figure
+    "one": "A",
+    "other": "B",
+    "product: both": "A and B\n(product)",
+    "mixture: either": "A or B\n(mixture)",
+    "constraint: x < 0": "A where x < 0\n(constraint)",
+}
 COMMON = np.array([1.0, 0.0])
 
 
@@ -156,28 +163,33 @@ def compose(one, other, key, *, num_steps: int) -> dict:
 
 def figure(path, energies: np.ndarray, rows: dict, composed: dict) -> None:
     """Draw P(y | x) and the calibration over beta, and the composed energies with samples."""
-    drawing = plt.figure(figsize=(11, 5.6))
-    top, bottom = drawing.subfigures(2, 1, squeeze=False)[:, 0]
+    drawing = plt.figure(figsize=(plots.WIDTH, 4.6))
+    top, bottom = drawing.subfigures(2, 1)
     left, middle, right = top.subplots(1, 3)
     finite = np.isfinite(BETAS) & (BETAS > 0)
     unsure = int(np.argmax(gibbs.entropy(energies)))
     p = np.exp(rows["log_probs"][finite, unsure])
-    left.plot(BETAS[finite], p[:, p.max(0) > 0.12], linewidth=1.3)
+    for label in np.flatnonzero(p.max(0) > 0.12):
+        left.plot(BETAS[finite], p[:, label], label=f"digit {label}")
+    left.set(ylabel="P(y | x)", ylim=(-0.02, 1.05))
+    left.legend(loc="upper left")
     for name in ("confidence", "accuracy"):
         middle.plot(BETAS[finite], rows[name][finite], label=name)
-    middle.legend(frameon=False, fontsize=8)
+    middle.set_ylim(0, 1.05)
+    middle.legend(loc="lower right")
     right.plot(BETAS[finite], rows["ece"][finite])
-    titles = "P(y | x) of the least certain digit", "mean confidence", "calibration error (ECE)"
+    titles = "Least certain test digit", "Mean over the test digits", "Calibration error (ECE)"
     for axis, title in zip((left, middle, right), titles, strict=True):
-        axis.set(xscale="log", xlabel="beta")
-        axis.set_title(title, fontsize=10)
+        axis.set(xscale="log", xlabel="inverse temperature β", title=title)
+        axis.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
+    bottom.suptitle("Densities exp(−E)/Z (blue) and samples of them (orange)")
     for axis, (name, row) in zip(bottom.subplots(1, 5), composed.items(), strict=True):
         extent = (-EXTENT, EXTENT, -EXTENT, EXTENT)
         density = np.exp(row["surface"].min() - row["surface"]).reshape(CELLS, CELLS).T
         axis.imshow(density, origin="lower", extent=extent, cmap="Blues")
-        axis.plot(*row["points"][:300].T, ".", markersize=1.5, color="#dd6b20")
+        axis.plot(*row["points"][:300].T, ".", markersize=1.2, color="#dd6b20")
         axis.set(xticks=[], yticks=[], xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
-        axis.set_title(name, fontsize=10)
+        axis.set_title(PANELS[name])
     plots.save(drawing, path)
 
 

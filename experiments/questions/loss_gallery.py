@@ -39,7 +39,8 @@ from experiments import evaluation, losses_by_name, plots
 from experiments.data import minibatches, splits
 from experiments.run import loop
 
-COLUMNS = 6
+COLUMNS = 4
+LEAST_ACCURACY = 0.75  # left end of the axis of accuracies
 network = networks.JointMLP((64,), 10)
 
 
@@ -167,8 +168,8 @@ def surface(axis, name: str, loss, margin: float) -> None:
     axis.plot(fine, fine, color="black", linewidth=0.8)
     if 0 < margin < np.inf:
         axis.plot(fine, fine + margin, "--", color="black", linewidth=0.8)
-    label = {0: "none", np.inf: "any"}.get(margin, f"{margin:g}")
-    axis.set_title(f"{name}, margin: {label}", fontsize=8)
+    label = {0: "no margin", np.inf: "any margin"}.get(margin, f"margin {margin:g}")
+    axis.set(title=f"{name}\n{label}", xlabel="E+", ylabel="E−")
     axis.set(xlim=(-2, 3), ylim=(-2, 3), xticks=[0], yticks=[0], aspect="equal")
 
 
@@ -177,10 +178,10 @@ def surfaces(figure, table: dict[str, tuple]) -> None:
     rows = -(-len(table) // COLUMNS)
     for number, (name, (loss, margin)) in enumerate(table.items(), 1):
         surface(figure.add_subplot(rows, COLUMNS, number), name, loss, margin)
-    title = "above the line the right answer wins, above the dashed one by the margin"
-    figure.suptitle(f"{title}; arrows are -gradient", fontsize=10)
-    figure.supxlabel("E+", fontsize=9)
-    figure.supylabel("E−", fontsize=9)
+    figure.suptitle(
+        "Each loss over the energies of the right answer (E+) and the wrong one (E−), dark: high\n"
+        "Arrows: −gradient. Solid line: E− = E+. Dashed line: E− = E+ + margin."
+    )
 
 
 def force_curves(axis) -> None:
@@ -189,8 +190,8 @@ def force_curves(axis) -> None:
     for name, style in (("hinge", "-"), ("log", "-"), ("simple", "--"), ("square_square", "--")):
         force = gradients.of(getattr(losses, name))(violation, 0.0 * violation)[0]
         axis.plot(violation, force, style, label=name)
-    axis.set(xlabel="E+, where E− = 0", title="force on E+", ylim=(-0.1, 4))
-    axis.legend(frameon=False, fontsize=8)
+    axis.set(xlabel="E+ (E− = 0)", title="Force on E+", ylim=(-0.1, 4))
+    axis.legend(loc="upper left")
 
 
 def accuracy_intervals(axis, rows: dict) -> None:
@@ -200,12 +201,15 @@ def accuracy_intervals(axis, rows: dict) -> None:
         values = [row[key] for row in rows.values()]
         means = [v.mean() for v in values]
         widths = [1.96 * v.std(ddof=1) / np.sqrt(len(v)) for v in values]
-        label = "noisy labels" if shift > 0 else "right labels"
+        label = "with wrong labels" if shift > 0 else "right labels only"
         axis.errorbar(means, place + shift, xerr=widths, fmt="o", ms=4, label=label)
-    axis.set_yticks(place, list(rows), fontsize=8)
-    axis.set(title=f"accuracy ({next(iter(rows))}, noisy: {means[0]:.2f})", xlim=(0.75, 1))
+        for row, mean in zip(place, means, strict=True):
+            if mean < LEAST_ACCURACY:
+                axis.annotate(f"← {mean:.2f}", (LEAST_ACCURACY, row + 1.4 * shift), va="center")
+    axis.set_yticks(place, list(rows))
+    axis.set(title="Test accuracy, 95 % intervals", xlim=(LEAST_ACCURACY, 1))
     axis.invert_yaxis()
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.3, -0.08))
 
 
 def gap_boxes(axis, rows: dict) -> None:
@@ -214,19 +218,20 @@ def gap_boxes(axis, rows: dict) -> None:
     axis.boxplot(gaps, orientation="horizontal", showfliers=False, whis=(5, 95))
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_xscale("symlog", linthresh=1)
+    axis.set_xticks([-100, -10, -1, 0, 1, 10], ["−100", "−10", "−1", "0", "1", "10"])
     axis.set_yticks(np.arange(len(rows)) + 1, [])
-    axis.set_title("energy gap E− − E+ of test digits", fontsize=10)
+    axis.set(title="Energy gap E− − E+ of test digits", xlabel="whiskers: 5 % to 95 %")
     axis.invert_yaxis()
 
 
 def figure(path, table: dict[str, tuple], rows: dict) -> None:
     """Draw the surfaces, the forces, accuracy with and without wrong labels, and the gaps."""
-    drawing = plt.figure(figsize=(12, 8.6))
-    top, bottom = drawing.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.05))[:, 0]
+    drawing = plt.figure(figsize=(plots.WIDTH, 10.8))
+    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.7, 1))
     surfaces(top, table)
-    left, middle, right = bottom.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
-    force_curves(left)
-    accuracy_intervals(middle, rows)
+    force_curves(top.add_subplot(-(-len(table) // COLUMNS), COLUMNS, len(table) + 1))
+    left, right = bottom.subplots(1, 2)
+    accuracy_intervals(left, rows)
     gap_boxes(right, rows)
     plots.save(drawing, path)
 

@@ -20,7 +20,9 @@ from experiments.run import command_line, entry
 flags.DEFINE_integer("steps", 200, "Exact updates before the gradient is looked at.", lower_bound=1)
 flags.DEFINE_integer("samples", 100_000, "Samples of every kind.", lower_bound=100)
 flags.DEFINE_integer("chain_steps", 30, "Langevin steps of a short run.", lower_bound=1)
-flags.DEFINE_integer("max_bits", 18, "Enumerate states of up to so many bits.", lower_bound=3)
+flags.DEFINE_integer(
+    "max_bits", 18, "Largest number of bits of an enumerated state.", lower_bound=3
+)
 FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds
@@ -145,25 +147,31 @@ def enumeration_seconds(bits: range, key) -> tuple[list[float], float]:
 
 
 def draw(path, found, sizes, bits, seconds, sampled):
-    """Write variance and bias against the number of samples, and what enumeration costs."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
+    """Write variance and bias against the number of samples, and the time of enumeration."""
+    figure, axes = plt.subplots(1, 3, figsize=(plots.WIDTH, 3.1))
     for color, (name, error) in zip(("C0", "C1", "C2"), found.items(), strict=True):
         axes[0].loglog(sizes, error["variance"], "o-", color=color, label=name)
         seen = error["bias"] > error["noise"]
         axes[1].loglog(sizes[seen], error["bias"][seen], "o-", color=color, label=name)
         axes[1].loglog(sizes[~seen], error["noise"][~seen], "v:", color=color, mfc="none")
-    axes[1].plot([], [], "v:", color="0.5", mfc="none", label="below what can be seen")
-    axes[0].loglog(sizes, found["ideal"]["variance"][0] / sizes, "--", color="0.5", label="1 / N")
-    titles = "Variance: 1/N, whatever the samples", "Squared bias: no N mends it"
+    axes[1].plot([], [], "v:", color="0.5", mfc="none", label="bias below this standard error")
+    axes[0].loglog(sizes, found["ideal"]["variance"][0] / sizes, "--", color="0.5", label="∝ 1/N")
+    titles = "Variance: falls as 1/N", "Squared bias: does not fall with N"
     for axis, title in zip(axes, titles, strict=False):
         axis.axhline(1, color="0.8", linewidth=1, zorder=0)
-        axis.set(xlabel="samples N", ylabel="relative to |exact gradient|²", title=title)
-        axis.legend()
-    axes[1].set_ylim(top=axes[0].get_ylim()[1])
+        axis.set(xlabel="number of samples N", title=title)
+    axes[0].set_ylabel("divided by |exact gradient|²")
+    axes[1].set_ylim(axes[0].get_ylim()[0] / 10, axes[0].get_ylim()[1])
     axes[2].semilogy(bits, seconds, "o-", label="all states")
     axes[2].axhline(sampled, color="C1", linestyle="--", label="1,000 samples")
-    axes[2].set(xlabel="bits n", ylabel="seconds a gradient", title="The exact sum has 2ⁿ terms")
-    axes[2].legend()
+    axes[2].set(xlabel="bits n", ylabel="seconds per gradient", title="Exact sum over 2ⁿ states")
+    axes[2].legend(loc="upper left")
+    labels = {
+        name: handle
+        for axis in axes[:2]
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=3)
     plots.save(figure, path)
 
 

@@ -133,34 +133,41 @@ def at_centre(params, betas: np.ndarray) -> dict[str, np.ndarray]:
 
 def draw(path, train, answers, params, betas, centre, scores, few):
     """Write the answers, the two surfaces, the free energies, and the temperatures."""
-    figure, axes = plt.subplot_mosaic("abc;dee", figsize=(12, 7.4))
+    figure, axes = plt.subplot_mosaic("aabb;aacc;ddee", figsize=(plots.WIDTH, 8))
     shown = np.array([0.0, 0.5, 1.0], np.float32)
-    axes["a"].plot(*train[1][:400].T, ".", color="0.8", ms=3, label="data, all x")
+    axes["a"].plot(*train[1][:400].T, ".", color="0.8", ms=3, label="data, every x")
     first = ["learned, x = 0, 0.5, 1", "_", "_"]
     axes["a"].plot(*np.transpose(curves(params, shown, FINE), (2, 1, 0)), color="C0", label=first)
     true = np.transpose(toy_points.ellipse(shown[:, None], FINE), (2, 1, 0))
     axes["a"].plot(*true, ":", color="black", lw=1, label=["true ellipse", "_", "_"])
     axes["a"].plot(*answers(shown).T, "X", color="C1", label="regression")
-    axes["a"].set(title="Many answers, or their mean", ylim=(-16, 24))
+    axes["a"].set(title="Right answers y to x = 0, 0.5 and 1", aspect="equal")
     points, _ = plane.grid(3.5)
-    kinds = {"min over z": cold, "β = 1": lambda params, x, y: warm(params, x, y, 1.0)}
-    for letter, (title, free) in zip("bc", kinds.items(), strict=True):
-        values = ebm_jax.jit(jax.vmap(free, (None, None, 0)))(params, jnp.zeros(()), points)
-        image = plane.surface(axes[letter], np.asarray(values), f"F at x = 0, {title}", 3.5)
+    kinds = {"min over z": cold, "β = 1": lambda *args: warm(*args, 1.0)}
+    surfaces = {
+        title: np.asarray(
+            ebm_jax.jit(jax.vmap(free, (None, None, 0)))(params, jnp.zeros(()), points)
+        )
+        for title, free in kinds.items()
+    }
+    scale = plane.limits(*surfaces.values())
+    for letter, (title, values) in zip("bc", surfaces.items(), strict=True):
+        image = plane.surface(axes[letter], values, f"F(0, y), {title}", 3.5, scale)
         axes[letter].plot(*toy_points.ellipse(0.0, FINE).T, ":", color="white", lw=1)
-        figure.colorbar(image, ax=axes[letter], shrink=0.8)
+    figure.colorbar(image, ax=[axes["b"], axes["c"]], shrink=0.8, label="free energy F")
     for style, (name, values) in zip(("k-", "oC0", "xC1"), centre.items(), strict=True):
         axes["d"].semilogx(betas, values, style, mfc="none", label=name)
-    axes["d"].set(xlabel="β", ylabel="F", title="The centre of the ellipse, x = 0")
+    axes["d"].set(xlabel="β", ylabel="F", title="F at the centre of the ellipse, x = 0")
     at = np.arange(len(BETAS))
     for kind in scores[np.inf]:
         axes["e"].semilogy(at, [s[kind] for s in scores.values()], "o-", label=kind)
-    axes["e"].axhline(1 / 20, color="0.5", ls="--", lw=1, label="noise")
+    axes["e"].axhline(1 / 20, color="0.5", ls="--", lw=1, label="noise of the data")
     axes["e"].set_xticks(at, [f"{b:g}".replace("inf", "∞") for b in BETAS])
-    title = f"Trained on {few} points, the mean of {REPETITIONS} sets"
-    axes["e"].set(xlabel="β in training", ylabel="RMS distance", title=title)
-    for letter, columns in (("a", 2), ("d", 1), ("e", 1)):
-        axes[letter].legend(ncols=columns)
+    title = f"{few} training points, mean of {REPETITIONS} sets"
+    axes["e"].set(xlabel="β in training", ylabel="RMS distance", title=title, ylim=(None, 30))
+    axes["a"].legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    axes["d"].legend(loc="lower left")
+    axes["e"].legend(loc="upper right")
     plots.save(figure, path)
 
 

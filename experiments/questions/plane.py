@@ -154,22 +154,37 @@ def least_volume(sample: np.ndarray, cells: int = CELLS) -> float:
     return float(np.searchsorted(np.cumsum(counts), 0.95 * counts.sum()) + 1) / cells**2
 
 
-def surface(axis, values: np.ndarray, title: str, half_width: float = HALF_WIDTH):
-    """Draw energies on the grid, dark being low, scaled to the 2nd and 98th percentile.
+def limits(*surfaces: np.ndarray) -> tuple[float, float]:
+    """Return a colour scale for surfaces that are compared: their 2nd and 98th percentile.
 
-    A range below 0.05 is not stretched: a flat energy looks flat.
+    The scale spans at least 0.05, so that a flat energy looks flat.
+    """
+    low, high = np.quantile(np.concatenate(surfaces), [0.02, 0.98])
+    return float(low), float(max(high, low + 0.05))
+
+
+def surface(
+    axis,
+    values: np.ndarray,
+    title: str,
+    half_width: float = HALF_WIDTH,
+    scale: tuple[float, float] | None = None,
+):
+    """Draw energies on the grid, low energies dark.
+
+    The scale of colours is that of ``limits``; give the same one to panels that are compared.
     """
     cells = int(np.sqrt(len(values)))
-    low, high = np.quantile(values, [0.02, 0.98])
+    low, high = scale or limits(values)
     image = axis.imshow(
         values.reshape(cells, cells).T,
         origin="lower",
         extent=(-half_width, half_width) * 2,
         cmap="viridis",
         vmin=low,
-        vmax=max(high, low + 0.05),
+        vmax=high,
     )
-    axis.set_title(title, fontsize=9)
+    axis.set_title(title)
     axis.set_xticks([])
     axis.set_yticks([])
     return image

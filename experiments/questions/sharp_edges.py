@@ -148,24 +148,30 @@ def by_likelihood(run, beta: float, params, exact, key, *, steps: int, seed: int
 
 def draw(path, thin, rates, bounded):
     """Write the growth, the rate against theory, and what stays bounded."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.7))
-    for beta, history in thin.items():
-        axes[0].loglog(history["step"], history["max_slope"], "o-", ms=3, label=f"β = {beta:g}")
-    slope = {"xlabel": "update", "ylabel": "steepest slope of E"}
-    axes[0].set(**slope, title="Likelihood, data without spread")
+    figure, axes = plt.subplot_mosaic("ab;cc", figsize=(plots.WIDTH, 6.2))
+    growing, equal, bound = axes.values()
+    lines = [growing.loglog(h["step"], h["max_slope"], "o-", ms=3)[0] for h in thin.values()]
+    growing.set(xlabel="update", ylabel="steepest slope of E")
+    growing.set_title("Maximum likelihood, data on a thin circle")
+    plots.label_ends(growing, lines, [f"β = {beta:g}" for beta in thin])
     for beta in BETAS:
         learned, theory = np.array([rates[beta, s] for s in SPREADS]).T
-        axes[1].loglog(theory, learned, "o", label=f"β = {beta:g}")
+        equal.loglog(theory, learned, "o", label=f"β = {beta:g}")
     ends = np.array([f([theory for _, theory in rates.values()]) for f in (min, max)])
-    axes[1].loglog(ends, ends, "--", color="0.5", label="equal")
-    axes[1].set(xlabel="theory, 1 / (β σ²)", ylabel="curvature learned across the curve")
-    axes[1].set_title("Likelihood, data with spread σ")
-    for name, history in ({"likelihood": thin[1.0]} | bounded).items():
-        axes[2].loglog(history["step"], history["max_slope"], "o-", ms=3, label=name)
-    axes[2].set(**slope, title="Without spread, β = 1: what holds it down", ylim=(1e-3, None))
-    for axis in axes[:2]:
-        axis.legend()
-    axes[2].legend(loc="lower right")
+    equal.loglog(ends, ends, "--", color="0.5", label="equal")
+    equal.set(xlabel="theory: 1 / (β σ²)", ylabel="learned curvature across the circle")
+    equal.set_title("Maximum likelihood, data with spread σ")
+    equal.legend(loc="upper left")
+    names = {"likelihood": "likelihood alone", "square_square": "square-square loss"}
+    names["hinge"] = "hinge loss"
+    histories = {"likelihood": thin[1.0]} | bounded
+    lines = [
+        bound.loglog(history["step"], history["max_slope"], "o-", ms=3)[0]
+        for history in histories.values()
+    ]
+    bound.set(xlabel="update", ylabel="steepest slope of E")
+    bound.set_title("Which losses keep the slope small on the thin circle, β = 1")
+    plots.label_ends(bound, lines, [names.get(name, name) for name in histories])
     plots.save(figure, path)
 
 

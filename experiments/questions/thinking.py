@@ -57,6 +57,7 @@ STEP_SIZE = 0.25  # the unrolled one begins with it
 SHARE = 0.3
 LONGER = 5  # times as many steps are looked at
 NETWORK = JointMLP((64, 64), SIZE)
+ERROR_TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 2)
 
 
 def addition(rng, num: int, *, harder: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -212,28 +213,45 @@ def study(run, name: str, key, *, steps: int, seed: int):
 def draw(path, results):
     """Write errors and energies along the descent."""
     figure, axes = plt.subplots(
-        len(results), 3, figsize=(12, 3.6 * len(results)), squeeze=False, sharex=True
+        len(results),
+        3,
+        figsize=(plots.WIDTH, 2.6 * len(results) + 0.8),
+        squeeze=False,
+        sharex=True,
     )
     for row, (name, (one_pass, thinking, _)) in zip(axes, results.items(), strict=True):
         for number, (method, seen) in enumerate(thinking.items()):
             color, step = f"C{number}", np.arange(1, LONGER * DESCENT[method] + 1) / DESCENT[method]
             for axis, style, where in zip(row, ("-", "--"), SETS, strict=False):
                 errors, energies, right = seen[where]
-                axis.plot(step, errors, color=color, label=method)
-                row[2].plot(step, energies, style, color=color, label=f"{method}, {where}")
+                axis.plot(step, errors, color=color, label=f"descent, {method}")
+                row[2].plot(step, energies, style, color=color)
                 row[2].plot(6, right, "o" if style == "-" else "x", color=color)
         for axis, where in zip(row, SETS, strict=False):
             for style, (label, errors) in zip(("--", ":"), one_pass.items(), strict=True):
+                label = f"one pass, {label}".replace(" x ", " × ")
                 axis.axhline(errors[where], color="0.3", ls=style, lw=1, label=label)
-            axis.set(ylabel="error / size of the answer", title=f"{name}, {SETS[where]}")
-        row[2].set(ylabel="E", title=f"{name}, energy; marks: of right answers")
+            axis.set(title=f"{name}: {SETS[where]}")
+            shown = [line.get_ydata() for line in axis.lines]
+            least, largest = (bound([bound(values) for values in shown]) for bound in (min, max))
+            axis.set(yscale="log", ylim=(0.9 * least, 1.1 * largest))
+            ticks = [tick for tick in ERROR_TICKS if 0.9 * least < tick < 1.1 * largest]
+            axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        row[0].set_ylabel("relative error of the answer")
+        # Below this the energies are rounding errors around the minimum, which is 0.
+        row[2].set(title=f"{name}: energy E", yscale="log", ylim=(1e-4, 100))
         for axis in row:
             axis.axvline(1, color="0.8", lw=1, zorder=0)
-            axis.set(xlabel="steps of descent / steps in training", xscale="log", yscale="log")
-            axis.set_xticks([0.1, 0.5, 1, 2, 5], ["0.1", "0.5", "1", "2", "5"])
-    axes[0][1].set_ylim(top=3)
-    axes[0][1].legend(ncols=2, loc="upper right")
-    axes[0][2].legend(loc="lower left")
+            axis.set(xscale="log")
+            axis.set_xticks([0.1, 1, 5], ["0.1", "1", "5"])
+            axis.set_xticks([], minor=True)
+            axis.yaxis.set_minor_formatter("")
+    axes[-1][1].set_xlabel("steps of descent / steps of descent in training")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    for style, where in (("o-", "problems as in training"), ("x--", "harder problems")):
+        handles += axes[0][2].plot([], [], style, color="0.4")
+        names.append(f"energy: {where} (mark: of the right answer)")
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     plots.save(figure, path)
 
 

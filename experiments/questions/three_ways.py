@@ -62,13 +62,16 @@ def train(
 
 def draw(path, found, held_out, least: float):
     """Write the surfaces with data on them, and below them who has which energy."""
-    figure, axes = plt.subplots(2, 3, figsize=(10, 6), height_ratios=[1.6, 1])
+    figure, axes = plt.subplots(2, 3, figsize=(plots.WIDTH, 5.4), height_ratios=[1.6, 1])
+    # The first and the last are energies of the same network: they share a colour scale.
+    shared = plane.limits(found["push down"][0], found["contrast"][0])
     for (above, below), (name, (on_plane, on_data, scores)) in zip(
         axes.T, found.items(), strict=True
     ):
-        title = f"{name}: volume {scores['volume']:.2f} (least {least:.2f})"
-        image = plane.surface(above, on_plane, title)
-        figure.colorbar(image, ax=above, shrink=0.8)
+        title = f"{name}: volume {scores['volume']:.2f}"
+        scale = None if name == "sparse code" else shared
+        image = plane.surface(above, on_plane, title, scale=scale)
+        figure.colorbar(image, ax=above, location="bottom", label="energy", shrink=0.9)
         above.plot(*held_out[:150].T, ".", color="white", ms=1.5)
         top = max(float(np.quantile(on_plane, 0.98)), 0.05)
         bins = np.linspace(0, top, 40)
@@ -76,9 +79,13 @@ def draw(path, found, held_out, least: float):
             weights = np.full(len(values), 1 / len(values))
             clipped = np.clip(values, 0, top)
             below.hist(clipped, bins, weights=weights, alpha=0.6, label=label)
-        below.set(xlabel="energy", ylabel="share" if below is axes[1, 0] else "")
-        below.set_title(f"AUROC {scores['auroc']:.3f}", fontsize=9)
-    axes[1, 0].legend()
+        below.set(xlabel="energy", ylabel="share of points" if below is axes[1, 0] else "")
+        below.set_title(f"AUROC {scores['auroc']:.3f}")
+    figure.suptitle(
+        f"Energies of the plane, dark: low; white: held-out data; least possible volume {least:.2f}"
+    )
+    handles, names = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     plots.save(figure, path)
 
 

@@ -215,26 +215,31 @@ def table_bars(axis, table: dict[str, float], steps: int) -> None:
     for shift, kind in ((-0.2, "hard"), (0.2, "soft")):
         heights = [table.get(f"{name}/{kind}", 0) for name in names]
         axis.bar(np.arange(len(names)) + shift, heights, 0.4, label=f"{kind} alignment")
-    axis.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
-    axis.set(ylim=(0, 1.2), title=f"1 and 2 letters, one font, {steps} updates")
-    axis.legend(frameon=False, ncols=2, loc="upper right", fontsize=8)
+    axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axis.set(ylim=(0, 1.25), yticks=[0, 0.5, 1])
+    axis.set_title(f"Trained on 1 and 2 letters of one font, {steps} updates")
+    axis.legend(ncols=2, loc="upper right")
 
 
 def figure(path, readings: dict, rates: dict, table: dict, table_steps: int) -> None:
     """Draw the alignments, the accuracy by length, and the table of losses."""
-    drawing = plt.figure(figsize=(9, 6.2))
-    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.1, 1), squeeze=False)[:, 0]
-    for column, axis in enumerate(top.subplots(4, 4).T):
+    drawing = plt.figure(figsize=(plots.WIDTH, 5.8))
+    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.1, 1))
+    grid = top.subplots(4, 4)
+    for axis, title in zip(grid[0], ("one font", *["three fonts"] * 3), strict=True):
+        axis.set_title(title, pad=16)
+    for column, axis in enumerate(grid.T):
         images, letters, paths = readings["three_fonts" if column else "one_font"]
         for row in range(4):
             index = 4 * column + 3 - row
             show(axis[row], images, index, letters[index], paths[index])
-    top.suptitle("windows given to each letter: one font | three fonts, jitter", fontsize=10)
+    top.suptitle("Test images, the words read, and the windows aligned with each letter (coloured)")
     left, right = bottom.subplots(1, 2, width_ratios=(1, 2.4))
     for name, by_length in rates.items():
-        left.plot(LENGTHS, list(by_length.values()), "o-", label=name)
-    left.set(xlabel="letters", ylabel="read exactly", xticks=LENGTHS, ylim=(0.9, 1.005))
-    left.legend(frameon=False)
+        left.plot(LENGTHS, list(by_length.values()), "o-", label=name.replace("_", " "))
+    left.set(xlabel="letters of the word", ylabel="words read exactly", xticks=LENGTHS)
+    left.set(ylim=(0.9, 1.005))
+    left.legend(loc="lower left")
     table_bars(right, table, table_steps)
     plots.save(drawing, path)
 

@@ -1,4 +1,4 @@
-"""docs/questions.md: its text is that of a template, with what was measured below each answer."""
+"""Write docs/questions.md: the text of its template, with the measurements below each answer."""
 
 import datetime
 import json
@@ -7,25 +7,54 @@ import shutil
 import string
 from pathlib import Path
 
+ALTERNATIVE_TEXTS = {  # what is to be seen in the figure of each program
+    "one_to_many": "Ellipses of right answers, followed by the latent-variable energy, while the "
+    "regression answers inside them; the free energy over the plane, cold and "
+    "warm; and the error by inverse temperature",
+    "collapse": "Energies of the plane after eight methods: almost flat when trained on "
+    "positives alone, a spiral valley with contrast or likelihood; below, the "
+    "low-energy volume by loss, by capacity and by sparsity",
+    "three_ways": "Three energy surfaces of two spirals: flat after pushing down, low on and "
+    "between the arms with a sparse code, low along the arms alone with contrast; "
+    "below, histograms of the energies",
+    "sharp_edges": "The steepest slope of the energy grows during maximum likelihood on a thin "
+    "circle and levels off with margin losses; with spread data the learned "
+    "curvature equals the theory",
+    "loss_gallery": "Eleven losses over the energies of the right and of the wrong answer with "
+    "their gradients, the force of four of them, and the test accuracies and "
+    "energy gaps of classifiers trained with each",
+    "nll_gradient": "The variance of the sampled gradient falls as 1/N for every kind of samples; "
+    "the squared bias of short runs and of persistent chains does not fall; the "
+    "time of the exact sum doubles with every bit",
+    "gibbs": "Class probabilities, confidence and calibration error over the inverse "
+    "temperature; and densities of two energies, of their product, their mixture "
+    "and a constrained one, with samples",
+    "words": "Test words with the letters that were read and the image windows aligned "
+    "with each letter; the share of words read exactly, by length and by training "
+    "loss",
+    "thinking": "The error of answers by descent against the number of steps, with the error "
+    "of one feed-forward pass as horizontal lines; and the energy along the "
+    "descent, for two tasks",
+}
 TEMPLATE = Path(__file__).parents[2] / "docs" / "questions.md.template"
 
 
 def parts() -> tuple[str, dict[str, str]]:
-    """Return the template's head, and its part on each program, by name and in order.
+    """Return the head of the template, and its section on each program, by name and in order.
 
-    A part has the program's name after a dollar where its measurements go.
+    A section has `$name` where the measurements of the program are inserted.
     """
     head, *questions = re.split("(?m)^(?=## )", TEMPLATE.read_text(encoding="utf-8"))
     return head, {re.findall(r"(?m)^\$(\w+)$", part)[0]: part for part in questions}
 
 
 def shown(value) -> str:
-    """Return a number as a person writes it."""
+    """Format a number with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def flatten(summary: dict, prefix: str = "") -> dict[str, str]:
-    """Return every measured value of a summary by a flat name."""
+    """Return every measured value of a summary; nested names are joined by slashes."""
     flat = {}
     for name, value in summary.items():
         if isinstance(value, dict):
@@ -38,19 +67,19 @@ def flatten(summary: dict, prefix: str = "") -> dict[str, str]:
 
 
 def escaped(name: str) -> str:
-    """Return a name that may hold bars, for a table."""
+    """Escape the vertical bars of a name, which would end a table cell."""
     return name.replace("|", "\\|")
 
 
 def measured(name: str, folder: Path, docs: Path, seed: int) -> str:
-    """Return what the run of a program measured, in Markdown, and copy its figures."""
+    """Return the measurements of a finished program as Markdown, and copy its figures."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     claims, seconds = summary.pop("claims", {}), summary.pop("seconds", "?")
     ran = datetime.date.fromtimestamp((folder / "summary.json").stat().st_mtime)
     lines = []
     for figure in sorted(folder.glob("*.png")):
         shutil.copy(figure, docs / "figures" / figure.name)
-        lines += [f"![{name}](figures/{figure.name})", ""]
+        lines += [f"![{ALTERNATIVE_TEXTS.get(name, name)}](figures/{figure.name})", ""]
     lines += [f"Measured on {ran}, seed {seed}, {seconds} s:", ""]
     lines += ["```", f"python -m experiments.questions.{name} --workdir=runs/{name}", "```", ""]
     lines += ["| claim | holds |", "|---|---|"]
@@ -67,7 +96,7 @@ def measured(name: str, folder: Path, docs: Path, seed: int) -> str:
 
 
 def write(finished: dict[str, Path], docs: Path, seed: int) -> None:
-    """Write the page on the programs whose runs are in these folders, in the template's order."""
+    """Write the page on the finished programs (name -> work directory), in template order."""
     head, questions = parts()
     (docs / "figures").mkdir(parents=True, exist_ok=True)
     page = head

@@ -28,7 +28,7 @@ def test_the_page_is_written_from_finished_runs(script, tmp_path):
     assert "| words are read | True |" in text
     assert "claims" not in text
     assert "seed 0, 12.5 s" in text
-    assert "![words](figures/words.png)" in text
+    assert f"![{page.ALTERNATIVE_TEXTS['words']}](figures/words.png)" in text
     assert (tmp_path / "docs" / "figures" / "words.png").read_bytes() == b"a figure"
 
 
