@@ -157,7 +157,7 @@ Judge = tuple[Callable | None, Callable]  # images -> classes, images -> feature
 def judge(x: np.ndarray, y: np.ndarray) -> Judge:
     """Return a classifier of images that knows no energy, and the features it goes by.
 
-    Features are the units of its one hidden layer; where there is one class alone there is no
+    Features are the units of its one hidden layer; with a single class there is no
     classifier, and the features are principal components.
     """
     if len(np.unique(y)) == 1:
@@ -166,7 +166,7 @@ def judge(x: np.ndarray, y: np.ndarray) -> Judge:
     network = MLPClassifier((256,), max_iter=epochs, random_state=0)
     # Its products are small: threads would mostly wait for each other.
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after so many epochs
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops at the limit of epochs
         network.fit(x, y)
 
     def features(x: np.ndarray) -> np.ndarray:

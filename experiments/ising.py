@@ -178,7 +178,7 @@ def recover(
 ) -> np.ndarray:
     """Return J, half the weights, fitted to samples: all pairs, then those above the noise.
 
-    Of so many pairs without a bond the largest is sqrt(2 log pairs / samples), nearly.
+    The largest error of the pairs without a bond is about sqrt(2 log(pairs) / samples).
     """
     size = samples.shape[1]
     allowed, weights = ~np.eye(size, dtype=bool), jnp.zeros((size, size))
@@ -210,7 +210,7 @@ def yang(coupling: np.ndarray) -> np.ndarray:
 
 
 def figure(path, found: dict, lattices: np.ndarray, recovered: np.ndarray) -> None:
-    """Draw what was measured beside the closed forms, lattices, and the couplings."""
+    """Draw the measurements with the closed forms, lattices, and the couplings."""
     spins, fine = lattices[0].size, np.linspace(COUPLINGS[0], COUPLINGS[-1], 300)
     truth = closed_form(len(lattices[0]), fine)
     drawing, axes = plt.subplots(2, 4, figsize=(12, 5.6))

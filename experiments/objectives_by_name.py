@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 def options_of(table: dict[str, Row], name: str, given: list[str]) -> dict[str, Any]:
-    """Return the options of an objective that are given as "name=value", or refuse them."""
+    """Parse options of an objective given as "name=value"; raise UsageError for invalid ones."""
     allowed = {
         key: parameter.default
         for key, parameter in inspect.signature(table[name].make).parameters.items()

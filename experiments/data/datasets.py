@@ -207,9 +207,9 @@ def matlab_rbm(content: bytes, name: str, shape: tuple[int, int]) -> RBM:
     shapes = {"vishid": shape, "visbiases": (1, shape[0]), "hidbiases": (1, shape[1])}
     try:
         found = loadmat(io.BytesIO(content), variable_names=list(shapes))
-    except Exception as error:  # whatever damaged bytes make of the reader
+    except Exception as error:  # damaged bytes can raise any error in the reader
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UsageError(f"{name} is no MATLAB file that can be read ({reason}).") from error
+        raise UsageError(f"{name} is not a MATLAB file, or it is damaged ({reason}).") from error
     arrays = []
     for key, wanted in shapes.items():
         array = found.get(key)

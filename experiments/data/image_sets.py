@@ -26,7 +26,7 @@ from experiments.run.errors import UsageError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 TESTED = 10_000  # images at most
 MOST_PIXELS = 1024 * 1024  # of an image
-PARTS = ("train", "test")  # sub-folders that say which images are kept for testing
+PARTS = ("train", "test")  # sub-folders of the images for training and for testing
 GREY, COLOURED = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 
 
@@ -71,7 +71,7 @@ def load(which: str, data_dir: str | None = None) -> Images:
 def outliers(which: str, shape: tuple[int, ...], data_dir: str | None = None) -> np.ndarray:
     """Return the images (n, pixels) of a data set, file or folder, which must have this shape.
 
-    Of a data set or folder that says which images are for testing, return those.
+    Use the test images that the data set or the folder names, if it does.
     """
     if which in NAMED:
         images = load(which, data_dir)
@@ -225,7 +225,7 @@ def _folder(path: Path) -> _Found:
     for entry in entries:
         if entry.name not in PARTS:
             raise UsageError(
-                f"{entry} lies beside the folders train and test: allowed are these two alone, put "
+                f"{entry} is next to the folders train and test: only these two are allowed; put "
                 "its images into one of them."
             )
     x, y, classes = _stacked(path, [path / part for part in PARTS])
@@ -237,19 +237,21 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _class_folders(path: Path) -> list[Path]:
-    """Return the sub-folders of a folder, one a class; none where it holds images itself."""
+    """Return the sub-folders of a folder, one per class; none if it holds images itself."""
     entries = _entries(path)
     folders = [entry for entry in entries if entry.is_dir()]
     if folders and len(folders) < len(entries):
         stray = next(entry for entry in entries if not entry.is_dir())
-        raise UsageError(f"{stray} lies beside the sub-folders of classes: put it into one.")
+        raise UsageError(
+            f"{stray} is next to the sub-folders of the classes: move it into one of them."
+        )
     return folders
 
 
 def _stacked(path: Path, parts: list[Path]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return all images of one folder or several of the same classes, and these.
 
-    The labels of the second folder go on from those of the first.
+    The labels of the second folder continue those of the first.
     """
     by_part = [_class_folders(part) for part in parts]
     names = [[folder.name for folder in folders] for folders in by_part]

@@ -17,9 +17,10 @@ class Split(NamedTuple):
 
 
 def stratified(x: np.ndarray, y: np.ndarray, num_test: int) -> Split:
-    """Return so many for testing, with the same share of every class on both sides; fixed."""
-    parts = train_test_split(x, y.astype(np.int32), test_size=num_test, stratify=y, random_state=0)
-    train_x, test_x, train_y, test_y = map(np.asarray, parts)
+    """Split off ``num_test`` examples, with the same class shares in both parts; deterministic."""
+    train_x, test_x, train_y, test_y = train_test_split(
+        x, y.astype(np.int32), test_size=num_test, stratify=y, random_state=0
+    )
     return Split(train_x, train_y, test_x, test_y)
 
 
@@ -40,7 +41,7 @@ def hold_out(split: Split, held_out: int) -> tuple[Split, np.ndarray]:
     return rest, split.test_x[split.test_y == held_out]
 
 
-OUTLIERS = ("noise", "shuffled", "inverted", "held_out")  # names of what is always at hand
+OUTLIERS = ("noise", "shuffled", "inverted", "held_out")  # outliers that every data set has
 
 
 def outliers(test_x: np.ndarray, seed: int) -> dict[str, np.ndarray]:

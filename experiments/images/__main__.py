@@ -1,4 +1,4 @@
-"""One energy F(x, y) on images of any size that classifies, generates and spots outliers.
+"""Train one energy F(x, y) of images that classifies, generates and detects outliers.
 
     python -m experiments.images --data=mnist --outliers=notmnist --quick --workdir=runs/mnist
     python -m experiments.images --data=my_folder --workdir=runs/mine
@@ -9,21 +9,24 @@ A joint energy over images x and classes y is trained by the sum of two objectiv
 the classes given the image (``--loss``), and one that models (image, class) (``--generative``).
 With pcd, the choice for small images, persistent Langevin chains that carry their class start from
 noise, and it is maximum likelihood. With energy_matching, the choice for large ones, it is first a
-flow, whose potential the energy is, from noise to images: quick, but no Gibbs energy yet. Denoising
-score matching beside it makes it one near the data; chains beside both, that start at what the flow
-drew, wherever the energy is low (``--steps``). No chain leaves its class: how likely the classes
-are is found after training, by annealing (``--betas``). Then argmin_y F(x, y) classifies, Langevin
-dynamics (``--sampler``) on F(., y) from noise, carried to images by the flow if there was one,
-draws images of class y (``--guidance`` makes them surer of it), on F(x) with half of x given it
-completes an image, and the free energy F(x) says what is like no image of the data. The network is
-dense, or has convolutions first (``--channels``). What no flag says is chosen by the size of the
-images.
+flow from noise to images, and the energy is the potential of the flow. That is quick, but exp(-F)
+is not yet the density of the images. Denoising score matching, trained together with the flow,
+makes it the density near the data. Chains that start at images drawn by the flow then correct the
+energy wherever it is low (``--steps``). A chain keeps its class, so the log-probabilities of the
+classes are estimated after training, by annealing (``--betas``).
 
-The learning rate rises and falls over all of ``--steps``, so a run with more steps is another run
-from its first update on. To train a finished run longer, start a new one at its weights with
-``--init_from``: the learning rate rises and falls once more, over the new ``--steps``, and the
-chains start anew. A lower ``--learning_rate`` keeps nearer to what was learnt; another ``--seed``
-gives other batches than the first run had.
+The trained energy has four uses. argmin_y F(x, y) classifies x. Langevin dynamics (``--sampler``)
+on F(., y) draws images of class y; it starts in noise, or in images that the flow made from noise
+(``--guidance`` > 0 favours images that are typical of their class). On F(x), with half of x fixed,
+the same dynamics completes an image. The free energy F(x) is high for out-of-distribution images.
+The network is dense, or has convolutions first (``--channels``). The defaults of flags that are not
+given depend on the size of the images.
+
+The learning rate rises and falls over ``--steps`` updates, so a run with more steps differs from
+the first update on. To train a finished run for longer, start a new run from its weights with
+``--init_from``. The learning rate then rises and falls again, over the new ``--steps``, and the
+chains are restarted. A lower ``--learning_rate`` changes the weights less; another ``--seed`` draws
+other batches than the first run.
 """
 
 from absl import flags
@@ -45,24 +48,27 @@ from experiments.data import image_sets, splits
 from experiments.images import pipeline, report
 from experiments.images.settings import Settings, absolute, settle
 
-# Flags that the weights of a run belong to.
+# Flags that determine the shapes or the meaning of the weights.
 FIXED = ("data", "hold_out_class", "hidden", "channels", "precision", "generative", "data_noise")
 
 
 def read_flags() -> dict[str, Any]:
-    """Return the values of the flags, those of a finished run where it is gone on from."""
+    """Return the values of the flags; --init_from and --sample_from set those not given."""
     values = {name: FLAGS[name].value for name in Settings._fields}
     source = FLAGS.sample_from or FLAGS.init_from
     return values | adopted(source) if source else values
 
 
 def adopted(source: str) -> dict[str, Any]:
-    """Return the values of a finished run for the flags not given; refuse another model's."""
+    """Return the values of a finished run for the flags not given.
+
+    Raises errors.UsageError if a flag is given that the weights of the run do not fit.
+    """
     folder, values = Path(source), {}
     texts = work_directory.flags_of(folder)
     if not (folder / "summary.json").exists():
         raise errors.UsageError(
-            f"{source} is not finished: run the same command again, to its end."
+            f"{source} holds an unfinished run: run its command again until it ends."
         )
     for name in texts.keys() & set(Settings._fields) - {"init_from", "sample_from", "seed"}:
         flag, text = FLAGS[name], texts[name]
@@ -71,7 +77,7 @@ def adopted(source: str) -> dict[str, Any]:
             values[name] = value
         elif name in FIXED and flag.value not in (value, text) and absolute(flag.value) != value:
             raise errors.UsageError(
-                f"{flag.serialize()}, but {source} has {text}, which its weights belong to: leave "
+                f"{flag.serialize()}, but the weights of {source} were trained with {text}: leave "
                 "the flag out."
             )
     return values
@@ -80,12 +86,14 @@ def adopted(source: str) -> dict[str, Any]:
 def outlier_sets(
     outliers: list[str], shape: tuple[int, ...], data_dir: str | None
 ) -> dict[str, np.ndarray]:
-    """Return the user's outliers by name; raise an error for a name that others have."""
+    """Return the user's outliers by name; raise an error for a name that is already used."""
     found = {}
     for which in outliers:
         name = image_sets.name_of(which)
         if name in found or name in (*splits.OUTLIERS, *report.SHOWN):
-            raise errors.UsageError(f"--outliers={which}: there are others of the name {name}.")
+            raise errors.UsageError(
+                f"--outliers={which}: the name {name} is already used; rename the file or folder."
+            )
         found[name] = image_sets.outliers(which, shape, data_dir)
     return found
 

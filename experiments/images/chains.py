@@ -38,7 +38,7 @@ def from_noise(labels: np.ndarray, pixels: int, mesh: Mesh | None) -> Callable:
 
 
 def from_images(labels: np.ndarray, x: np.ndarray, mesh: Mesh | None) -> Callable:
-    """Return where chains of these classes start: images, one a chain."""
+    """Return where chains of these classes start: one image per chain."""
 
     def initial(params, key, indices):
         del params, key

@@ -1,4 +1,4 @@
-"""The flags of ``images``, in groups, and its help; nothing here imports JAX."""
+"""The flags of ``images`` in groups, and the text of --help; nothing here imports JAX."""
 
 import re
 import textwrap
@@ -13,46 +13,51 @@ from experiments.run import command_line
 command_line.define_path(
     "data",
     "digits",
-    f"Images to model: {', '.join(names.IMAGES)}, a file .npz of x and y, or a folder of images.",
+    f"Images to model: {', '.join(names.IMAGES)}, an .npz file of x and y, or a folder of images.",
 )
 command_line.define_path("data_dir", None, names.DATA_DIR)
 command_line.define_paths(
-    "outliers", [], "Images of the same size to tell from the data, named as those of --data."
+    "outliers",
+    [],
+    "Out-of-distribution images of the same size: the same kinds of values as --data.",
 )
 flags.DEFINE_integer(
     "hold_out_class",
     -1,
-    "Train without this class and score it as an outlier; -1 for none.",
+    "Class that is left out of training and scored as an outlier; -1 for none.",
     lower_bound=-1,
 )
-flags.DEFINE_bool("quick", False, "Use smaller defaults, for a processor and ten minutes.")
+flags.DEFINE_bool("quick", False, "Use smaller defaults: a run takes about ten minutes on a CPU.")
 command_line.define_path(
     "init_from",
     None,
-    "Train on from the weights of this finished run. Flags that are not given are those of that "
-    "run, --seed excepted; the optimiser, its warm-up and decay and the chains start anew.",
+    "Start from the weights of the finished run in this folder. Flags that are not given, except "
+    "--seed, are taken from it; the optimiser, the learning-rate schedule and the chains restart.",
 )
 command_line.define_path(
     "sample_from",
     None,
-    "Do not train: draw --samples from the weights of this finished run. Flags that are not given "
-    "are those of that run, --seed excepted.",
+    "Do not train: draw --samples with the weights of the finished run in this folder. Flags that "
+    "are not given, except --seed, are taken from it.",
 )
 flags.DEFINE_enum(
     "generative",
     None,
     ["energy_matching", "pcd", "none"],
-    "How (image, class) is modelled: by a flow, refined; by persistent chains from noise; not.",
+    "Training of the joint density of image and class: a flow that chains refine "
+    "(energy_matching), persistent chains (pcd), or neither (none).",
 )
-flags.DEFINE_enum("loss", "nll", names.LOSSES, "Loss over the classes.")
-command_line.define_float("margin", 1.0, "Margin, ceiling or weight gamma of the loss.", 0, np.inf)
+flags.DEFINE_enum("loss", "nll", names.LOSSES, "Loss over the classes of an image.")
+command_line.define_float(
+    "margin", 1.0, "Parameter of the loss: its margin, ceiling or weight gamma.", 0, np.inf
+)
 flags.DEFINE_integer(
-    "steps", None, "Training updates, those of the flow not counted.", lower_bound=0
+    "steps", None, "Number of updates, not counting those of the flow.", lower_bound=0
 )
 flags.DEFINE_integer(
     "flow_steps",
     None,
-    "Updates of the flow, before the others; 0 only with --init_from.",
+    "Number of updates of the flow, before the others; 0 needs --init_from.",
     lower_bound=0,
 )
 command_line.define_float("learning_rate", None, "Peak learning rate of Adam.", 1e-9)
@@ -60,46 +65,61 @@ command_line.define_float(
     "flow_learning_rate", None, "Peak learning rate of Adam for the flow.", 1e-9
 )
 command_line.define_float(
-    "flow_weight", None, "Weight of the flow beside the loss over classes.", 0
+    "flow_weight", None, "Weight of the flow's loss; the loss over classes has weight 1.", 0
 )
-command_line.define_float("denoising_weight", None, "Weight of score matching beside the flow.", 0)
-command_line.define_float("generative_weight", None, "Weight of the generative part.", 0)
 command_line.define_float(
-    "data_noise", 0.13, "Standard deviation of the noise on the data modelled.", 1e-3, 10
+    "denoising_weight", None, "Weight of denoising score matching while the flow trains.", 0
+)
+command_line.define_float(
+    "generative_weight", None, "Weight of the contrastive divergence in the total loss.", 0
+)
+command_line.define_float(
+    "data_noise", 0.13, "Standard deviation of the noise added to the training images.", 1e-3, 10
 )
 flags.DEFINE_list(
     "channels",
     None,
-    "Channels of the convolutions, the last two of which halve the resolution; a single one of "
-    "small images does not. With none, as in --channels=, the network is dense.",
+    "Channels of the convolutions; the last two halve the resolution (a single one of small "
+    "images does not). An empty list (--channels=) makes the network dense.",
 )
 flags.DEFINE_integer("hidden", None, "Width of the dense hidden layers.", lower_bound=1)
 flags.DEFINE_enum(
-    "precision", "float32", ["float32", "bfloat16"], "Of the hidden layers' matrix products."
+    "precision",
+    "float32",
+    ["float32", "bfloat16"],
+    "Precision of the matrix products in the hidden layers.",
 )
 flags.DEFINE_enum(
-    "sampler", None, ["mala", "baoab"], "How chains move: exactly, or further, with velocities."
+    "sampler",
+    None,
+    ["mala", "baoab"],
+    "Langevin dynamics of the chains: Metropolis-adjusted (mala), or underdamped (baoab).",
 )
-flags.DEFINE_integer("langevin_steps", None, "Steps of chains between updates.", lower_bound=1)
+flags.DEFINE_integer("langevin_steps", None, "Langevin steps of a chain per update.", lower_bound=1)
 command_line.define_float(
     "step_size", None, "Step size, in squared grey levels of [0, 1].", 1e-9, 10
 )
-flags.DEFINE_integer("chains", None, "Chains run at every update.", lower_bound=1)
-flags.DEFINE_integer("buffer_size", None, "Persistent chains.", lower_bound=1)
+flags.DEFINE_integer("chains", None, "Chains that move at every update.", lower_bound=1)
+flags.DEFINE_integer("buffer_size", None, "Number of persistent chains.", lower_bound=1)
 flags.DEFINE_integer(
-    "groups", 1, "Equal groups of persistent chains that as many are drawn from.", lower_bound=1
+    "groups",
+    1,
+    "Number of groups of persistent chains; each update draws equally from all groups.",
+    lower_bound=1,
 )
-command_line.define_float("restart", 0.005, "Fraction of drawn chains restarted.", 0, 1)
-flags.DEFINE_integer("samples", None, "Images to draw at the end.", lower_bound=2)
+command_line.define_float(
+    "restart", 0.005, "Fraction of the drawn chains that restart from noise.", 0, 1
+)
+flags.DEFINE_integer("samples", None, "Number of images to draw at the end.", lower_bound=2)
 flags.DEFINE_integer(
-    "sample_steps", None, "Steps of the samples from noise, a multiple of 10.", lower_bound=10
+    "sample_steps", None, "Langevin steps from noise to a sample, a multiple of 10.", lower_bound=10
 )
 command_line.define_float("sample_beta", 0.8, "Inverse temperature of the samples.", 0.01, 100)
-command_line.define_float("guidance", None, "Power of P(y | x) in what the samples follow.", 0, 100)
+command_line.define_float("guidance", None, "Exponent of P(y | x) in the sampled density.", 0, 100)
 flags.DEFINE_integer(
     "betas",
     None,
-    "Temperatures of the annealing for log Z and the classes' levels; 0 for neither.",
+    "Temperatures of the annealing that estimates log Z and the class probabilities; 0: skip it.",
     lower_bound=0,
 )
 flags.register_validator(
@@ -108,13 +128,13 @@ flags.register_validator(
 flags.register_validator(
     "channels",
     lambda widths: widths is None or all(re.fullmatch("[1-9][0-9]*", str(w)) for w in widths),
-    "must be integers >= 1, as in 32,64, or nothing.",
+    "must be integers >= 1, as in 32,64, or an empty list.",
 )
 flags.register_validator("betas", lambda n: n not in (1, 2), "must be 0, or at least 3.")
 flags.register_multi_flags_validator(
     ["init_from", "sample_from"],
     lambda chosen: not (chosen["init_from"] and chosen["sample_from"]),
-    "--init_from trains and --sample_from does not: give one of them.",
+    "--init_from trains and --sample_from does not train: give only one of them.",
 )
 
 GROUPS = {
@@ -137,12 +157,12 @@ GROUPS = {
 
 
 def help_text() -> str:
-    """Return what --help prints: the flags by group, with the defaults of every size of image."""
+    """Return the text of --help: the flags by group, with their defaults by image size."""
     sizes = [defaults(shape, quick) for shape in ((16, 16), (28, 28)) for quick in (False, True)]
     lines = [
-        "Flags, as --name=value. A default written A (B) / C (D) is A for images of at most 256",
-        "pixels and C for larger ones, B and D with --quick; the weights C and D are those of",
-        "28x28 pixels, and --sampler and what chains do also follow --generative.",
+        "Write flags as --name=value. Defaults are in brackets. In A (B) / C (D), A is for images",
+        "of at most 256 pixels and C for larger ones; with --quick they are B and D. The weights",
+        "C and D are for 28x28 pixels. --sampler and the chains also depend on --generative.",
     ]
     for title, chosen in GROUPS.items():
         lines += ["", f"{title}:"]
@@ -151,10 +171,10 @@ def help_text() -> str:
             allowed = getattr(flag.parser, "enum_values", None)
             lines.append(f"  --{name}" + (f"={'|'.join(allowed)}" if allowed else ""))
             default = _default(name, flag.default, sizes)
-            about = re.sub("^<.*?>: ", "", flag.help)  # absl's own list of what is allowed
+            about = re.sub("^<.*?>: ", "", flag.help)  # absl's list of allowed values
             about += f" [{default}]" if default else ""
             lines += textwrap.wrap(about, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return "\n".join([*lines, "", "--helpfull lists the flags of the libraries too."])
+    return "\n".join([*lines, "", "--helpfull also lists the flags of the libraries."])
 
 
 def _default(name: str, default, sizes: list[dict]) -> str:

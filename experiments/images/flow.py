@@ -57,10 +57,10 @@ def carry(
 
     Args:
         key: of the noise.
-        energy: (x, what is beside it) -> ().
+        energy: (x, its condition) -> ().
         known: images (n, pixels).
         hidden: (pixels,), true where a pixel is to be drawn.
-        beside: (n, ...), what the energy takes beside each image.
+        beside: (n, ...), the condition of each image, for example its class.
 
     Returns:
         images (n, pixels), and those on the way (FRAMES + 1, n, pixels), noise first.

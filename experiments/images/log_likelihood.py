@@ -3,7 +3,7 @@
     log p(x) = -F(x) - log Z,    Z = sum_y Z_y,    Z_y the integral of exp(-F(x, y)) over x
 
 No chain leaves its class, so every class is annealed by itself, from the Gaussian reference to
-F(., y) and back; what is found says how high the energies of each class should be. The density is
+F(., y) and back; the estimate sets the level of the energies of each class. The density is
 one of the data modelled: the grey levels in [0, 1] plus Gaussian noise of standard deviation
 ``--data_noise``; it is evaluated at the test images with such noise, ten draws of it for each, in
 nats an image.
@@ -150,7 +150,7 @@ def measure(
     likelihood = {
         "nats": float(mean - best),
         "nats_interval": [float(mean - high), float(mean - low)],
-        # Of a sum of independent estimates: its relative variance is that of so many chains.
+        # The effective sample size of the sum of independent estimates, from its relative variance.
         "nats_effective_sample_size": float(1 / np.sum(weights**2 / found.effective_sample_sizes)),
         "nats_given_class": float(np.mean(right - log_z_y[y])),
         "nats_reference": float(jnp.mean(jax.vmap(reference(model).log_prob)(x))),

@@ -1,4 +1,4 @@
-"""What is measured of a trained energy of images, and the targets of it."""
+"""Measures of a trained energy of images, and their targets."""
 
 import functools
 from collections.abc import Callable
@@ -18,11 +18,11 @@ MEASURES = {  # name in the summary: what it is
     "auroc_shuffled": "AUROC of F(x), test images against test images with shuffled pixels",
     "auroc_inverted": "AUROC of F(x), test images against inverted test images",
     "auroc_held_out": "AUROC of F(x), test images against the class never seen in training",
-    "samples": "number of samples that the measures of samples are of",
+    "samples": "number of samples used by the measures of samples",
     "label_agreement": "fraction of samples whose class an independent classifier confirms",
     "judge_accuracy": "accuracy of that classifier on the test images",
     "frechet": "Fréchet distance of samples and test images, in that classifier's features",
-    "frechet_floor": "Fréchet distance of as many training images and test images",
+    "frechet_floor": "Fréchet distance of the same number of training images and test images",
     "one_nn": "1-nearest-neighbour two-sample accuracy, samples and test images; 0.5 is perfect",
     "one_nn_samples": "1-nearest-neighbour accuracy on the samples alone",
     "one_nn_test": "1-nearest-neighbour accuracy on the test images alone",
@@ -35,16 +35,16 @@ MEASURES = {  # name in the summary: what it is
     "calibration_beta": "the fitted beta",
     "effective_beta": "inverse temperature of the chains in training",
     "sample_beta": "inverse temperature of the samples",
-    "guidance": "power of P(y given x) in what the samples follow",
-    "nats": "log-likelihood of F(x) at noisy test images, nats an image",
-    "nats_interval": "interval of that log-likelihood, by annealing both ways",
+    "guidance": "exponent of P(y given x) in the sampled density",
+    "nats": "log-likelihood of noisy test images under F(x), nats per image",
+    "nats_interval": "interval of that log-likelihood, from annealing in both directions",
     "nats_effective_sample_size": "effective sample size of log Z; below 20 it is unreliable",
-    "nats_given_class": "log-likelihood given the class, nats an image",
-    "nats_reference": "log-likelihood of independent Gaussian pixels, nats an image",
-    "skipped_updates": "updates skipped because something was not finite",
-    "seconds": "seconds, training to report",
+    "nats_given_class": "log-likelihood given the class, nats per image",
+    "nats_reference": "log-likelihood under independent Gaussian pixels, nats per image",
+    "skipped_updates": "updates skipped because a value was not finite",
+    "seconds": "seconds from the start of training to the report",
 }
-EVERY_TARGET = {"nats_effective_sample_size": ">= 20"}  # of every data set
+EVERY_TARGET = {"nats_effective_sample_size": ">= 20"}  # for every data set
 TARGETS = {  # by data set: the value to reach
     "digits": {
         "accuracy": ">= 0.985",
@@ -89,7 +89,7 @@ class Results(NamedTuple):
     sampler: str  # how chains moved
     flows: bool  # whether a flow carried noise to where they started
     judge: evaluation.Judge  # trained on the training images
-    alarms: list[str]  # that training and annealing rang
+    alarms: list[str]  # raised in training and annealing
 
 
 def meets(value: float, target: str) -> bool:
@@ -99,14 +99,14 @@ def meets(value: float, target: str) -> bool:
 
 
 def verdict(name: str, summary: dict[str, float], targets: dict[str, str]) -> str:
-    """Return what a table says of a measure's target: nothing, the target, or that it is missed."""
+    """Return the target of a measure for a table, with "missed" if it was; "" without a target."""
     if name not in targets:
         return ""
     return targets[name] + ("" if meets(summary[name], targets[name]) else " missed")
 
 
 def meaning(name: str) -> str:
-    """Return what a number in the summary is."""
+    """Return the description of a number in the summary."""
     return MEASURES.get(name, f"AUROC of F(x), test images against {name.removeprefix('auroc_')}")
 
 

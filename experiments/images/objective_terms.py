@@ -51,7 +51,7 @@ def likelihood(model: Model, settings: Settings, initial: Callable) -> Terms:
 
 
 def trained(model: Model, terms: Terms) -> Objective:
-    """Return the weighted sum of terms, as an objective of what is trained."""
+    """Return the weighted sum of terms, as an objective of the trained parameters."""
     summed = objectives.weighted_sum(**terms)
     return Objective(
         lambda params, key: summed.init(model.dense(params), key),

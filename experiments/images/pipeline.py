@@ -47,7 +47,7 @@ def train_and_report(
 ) -> None:
     """Train, draw samples, measure and report.
 
-    ``outliers`` are those beside the ones made of the test images, (n, pixels) each.
+    ``outliers`` (n, pixels) are added to the outliers that are made from the test images.
     """
     split, model = images.split, build(settings, images)
     network_key, fit_key, sample_key, nats_key, paint_key = jax.random.split(
@@ -123,7 +123,7 @@ def measure(
     rung = []
     if not levels.any() and len(levels) > 1:
         rung = [
-            "too few chains say how likely the classes are, so their energies stay as training "
+            "too few chains estimate the class probabilities, so their energies stay as training "
             "left them: raise --betas."
         ]
         alarms.tell(rung)

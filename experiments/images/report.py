@@ -21,7 +21,7 @@ DYNAMICS = {  # by --sampler
     "mala": "the Metropolis-adjusted Langevin algorithm",
     "baoab": "underdamped Langevin dynamics (BAOAB)",
 }
-SHOWN = ("test images", "samples")  # names in figures beside those of outliers
+SHOWN = ("test images", "samples")  # names in figures, in addition to those of the outliers
 
 
 def embedded(kind: str, content: bytes) -> str:
@@ -40,10 +40,10 @@ def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
     )
 
 
-HEADLINES = {  # measure: in few words
+HEADLINES = {  # measure: short description
     "accuracy": "test accuracy",
     "label_agreement": "of samples whose class an independent classifier confirms",
-    "one_nn": "1-nearest-neighbour test of samples, 0.5 is perfect",
+    "one_nn": "1-nearest-neighbour test of samples; 0.5 is perfect",
 }
 
 
@@ -66,12 +66,12 @@ def headlines(results: Results, summary: dict[str, float], targets: dict[str, st
 
 
 def outlier_name(name: str) -> str:
-    """Return an outlier's name in prose; the user's own as it is."""
+    """Return the name of an outlier set as text; names of the user's sets are unchanged."""
     return name.replace("_", "-") if name in splits.OUTLIERS else name
 
 
 def warnings(results: Results, summary: dict[str, float], targets: dict[str, str]) -> list[str]:
-    """Return what a reader must know before any number: alarms, and targets that are missed."""
+    """Return the warnings at the top of the page: alarms, and missed targets."""
     return [f"Alarm: {text}" for text in results.alarms] + [
         f"Target missed: {measures.meaning(name)}: {measures.number(summary[name])}, "
         f"target {targets[name]}."
@@ -81,7 +81,7 @@ def warnings(results: Results, summary: dict[str, float], targets: dict[str, str
 
 
 def table(summary: dict[str, Any], targets: dict[str, str], alarms: list[str]) -> None:
-    """Print the chief numbers, their targets and the alarms on standard error, for people."""
+    """Print the chief numbers, their targets and the alarms on standard error."""
     chief = {*HEADLINES, *targets, "samples", "nats", "nats_interval", "seconds"}
     shown = rich.table.Table("measure", "value", "target")
     for name in measures.ordered(summary):
@@ -110,7 +110,7 @@ def report(
     targets: dict[str, str],
     flags: str,
 ) -> str:
-    """Return the page, everything inside it, of the data set ``which``."""
+    """Return the page on the data set ``which``, with its pictures embedded."""
     warned = warnings(results, summary, targets)
     images, samples, split = results.images, results.samples, results.images.split
     shown = {
@@ -121,7 +121,7 @@ def report(
         "outliers": ("png", files["outliers"].read_bytes()),
     }
     curves = [
-        figure(embedded("png", path.read_bytes()), f"{name}, by update")
+        figure(embedded("png", path.read_bytes()), f"{name} against the number of updates")
         for name, path in files.items()
         if name != "outliers"
     ]
@@ -135,14 +135,15 @@ def report(
         "outlier_names": html.escape(", ".join(map(outlier_name, results.outliers))),
         "sample_steps": f"{samples.sample_steps:,}",
         "dynamics": DYNAMICS[results.sampler],
-        "start": f"They start {'where a flow carried noise to' if results.flows else 'in noise'}.",
+        "start": "They start in "
+        + ("images that the flow made from noise." if results.flows else "noise."),
         "training": "\n".join(curves),
         "numbers": number_rows(summary, targets),
         "flags": html.escape(flags),
     }
     uris = {name: embedded(kind, content) for name, (kind, content) in shown.items()}
     template = string.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
-    return template.substitute(uris | text)  # once: what is put in is text, dollars too
+    return template.substitute(uris | text)  # once: dollar signs in the inserted text are kept
 
 
 def write(run: work_directory.Run, results: Results, which: str, targets: dict[str, str]) -> None:
@@ -150,9 +151,9 @@ def write(run: work_directory.Run, results: Results, which: str, targets: dict[s
 
     Args:
         run: the run.
-        results: what was trained and drawn.
+        results: the trained energy and its samples.
         which: what the report calls the data set.
-        targets: the values to reach, beside those of every data set.
+        targets: the values to reach, in addition to those of every data set.
     """
     targets = measures.EVERY_TARGET | targets
     images, samples, history = results.images, results.samples, results.history

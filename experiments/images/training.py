@@ -19,7 +19,10 @@ from experiments.images.settings import Settings
 from experiments.run import alarms, devices, loop, work_directory
 
 BATCH = 256
-FLOW_BATCH, BATCH_BESIDE_FLOW = 64, 128  # of the flow; of the classifier beside it
+FLOW_BATCH, BATCH_BESIDE_FLOW = (
+    64,
+    128,
+)  # batch sizes of the flow and of the classifier trained with it
 GROUP = 25  # updates a dispatch
 CLASSIFIER_NOISE = 0.2  # at most, of the images that the classifier sees
 
@@ -155,7 +158,7 @@ def fit_flow(
     params: Params,
     key: Key,
 ) -> tuple[Params, loop.History]:
-    """Train the flow beside the classifier."""
+    """Train the flow together with the classifier."""
     return fit(
         run,
         name,
@@ -184,7 +187,7 @@ def fit(
 ) -> tuple[Params, loop.History]:
     """Train by Adam with warm-up and decay; return the averaged parameters and the history.
 
-    Gradients are no longer than ``longest``.
+    Gradients are clipped to the norm ``longest``.
     """
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, min(100, steps // 2), steps, learning_rate / 100

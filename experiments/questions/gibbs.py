@@ -4,7 +4,7 @@ Claim: trained by NLL, an energy over classes is a softmax classifier: P(y|x) ~ 
 runs from uniform (beta = 0) to the winner (beta = inf), the accuracy is that of every beta, and
 the calibration is best near one beta. But an energy need not be normalised to be composed: a
 constraint is an energy of +inf, and the sum and the soft minimum of two trained energies are the
-product ("both") and the mixture ("either") of what they describe, sampled without any new
+product ("both") and the mixture ("either") of their densities, sampled without any new
 training; only the shares of a mixture need the partition functions.
 
     python -m experiments.questions.gibbs --workdir=runs/gibbs
@@ -56,7 +56,7 @@ def fit(run, name: str, objective, params, examples, key, *, steps: int, seed: i
 def classifier(run, key, *, steps: int, seed: int) -> dict:
     """Train F(x, y) on the digits by NLL; return the energies of the test digits and of noisy ones.
 
-    ``allowed`` says which answers remain to someone told whether the digit is even.
+    ``allowed`` marks the classes that remain when it is known whether the digit is even.
     """
     split, network = splits.digits(), networks.JointMLP((128,), 10)
     init_key, fit_key = jax.random.split(key)
@@ -132,7 +132,7 @@ def distance(surface: np.ndarray, points: np.ndarray) -> float:
 def compose(one, other, key, *, num_steps: int) -> dict:
     """Sample two energies, their product, their mixture and one with a constraint."""
     states, _ = plane.grid(EXTENT, CELLS)
-    # Nothing in an energy says how much of a mixture it is: that takes the two log Z.
+    # The weights of a mixture need the two log Z: the energies alone do not determine them.
     log_z = [gibbs.log_partition(jit(jax.vmap(energy))(states)) for energy in (one, other)]
 
     def left_half(x):

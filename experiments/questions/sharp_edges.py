@@ -5,11 +5,11 @@ likelihood make the energy, and what keeps it smooth?
 
 The claim: E = k d^2 / 2 across the curve has its best likelihood at k* = 1 / (beta sigma^2), with
 sigma the spread of the data across it. A network trained on the exact likelihood learns this
-curvature, within a factor 1.5 for every beta and sigma. Without spread there is no optimum: however
+curvature, within a factor 1.5 for every beta and sigma. Without spread no optimum exists: however
 near y' is to the curve, the likelihood gains from pushing it up, and the steepest slope of the
 energy grows as a power of the number of updates (exponent above 0.4 in the last quarter). The hinge
 and the square-square loss are satisfied at their margin and stop (exponent below 0.1);
-a penalty on |grad E|^2 keeps the likelihood's steepest slope below a tenth of what it is without.
+a penalty on |grad E|^2 keeps the likelihood's steepest slope below a tenth of its value without one.
 It does not stop the growth within these updates: a bound is known for E = k d^2 / 2 alone.
 
     python -m experiments.questions.sharp_edges --workdir=runs/sharp_edges
@@ -171,7 +171,11 @@ def draw(path, thin, rates, bounded):
     ]
     bound.set(xlabel="update", ylabel="steepest slope of E")
     bound.set_title("Which losses keep the slope small on the thin circle, β = 1")
-    plots.label_ends(bound, lines, [names.get(name, name) for name in histories])
+    plots.label_ends(
+        bound,
+        lines,
+        [names.get(name, name.replace("likelihood +", "penalty")) for name in histories],
+    )
     plots.save(figure, path)
 
 

@@ -19,7 +19,7 @@ cheaper, one pass is better than all of them. Descending five times as long chan
 the error by less than 5 %, for descent is at the minimum and the minimum is not quite the right
 answer; only on the harder inverses, where it is slower, does it still gain a few per cent. By
 this contrast the minimum lies elsewhere: the error is larger, and on problems as in training it
-grows again as descent goes on.
+grows again as descent continues.
 
     python -m experiments.questions.thinking --workdir=runs/thinking
 """
@@ -95,7 +95,7 @@ def start(key):
 
 
 def descend(params, x, y, num_steps: int):
-    """Return y after so many steps."""
+    """Return y after ``num_steps`` steps of gradient descent."""
     own, step_size = functools.partial(energy, params, x), jnp.exp(params[1])
     return inference.unroll(own, y, step_size=step_size, num_steps=num_steps).position
 
@@ -138,7 +138,7 @@ def feed_forward(params, x, key):
 
 ONE_PASS = objectives.through_inference(feed_forward, mean_square)
 # Of the contrasts tried only this one kept descent from diverging: the hinge and the log loss did
-# not in the end, nor short Langevin chains from the right answers in place of what descent finds.
+# not in the end, nor short Langevin chains from the right answers in place of descent.
 ENERGIES = {
     "unrolled": objectives.through_inference(unrolled, mean_square),
     "implicit": objectives.through_inference(implicit, mean_square),

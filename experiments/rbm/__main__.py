@@ -178,7 +178,7 @@ def draw(
 
 
 def report(summary: dict, used: str, pictures: list[str]) -> str:
-    """Return the page, in Markdown; its pictures lie beside it."""
+    """Return the page in Markdown; its pictures are in the same folder."""
     values = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in summary.values()]
     names = [name.replace("_", " ") for name in summary]
     rows = [f"| {name} | {value} |" for name, value in zip(names, values, strict=True)]

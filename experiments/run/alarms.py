@@ -1,4 +1,4 @@
-"""What in the metrics says that a run is sick: what is seen, its likely cause, what to change."""
+"""Alarms: conditions of the metrics that indicate a problem, with its likely cause and a remedy."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-FEW = 5  # rows of a run before they are compared with one another
+FEW = 5  # rows of a run before rows are compared
 
 
 class Alarm(NamedTuple):
-    """A metric whose values (one a row, the newest last) are out of bounds, and what to do."""
+    """A condition on the values of a metric (one per row, the newest last), and advice."""
 
     metric: str
     rings: Callable[[np.ndarray], bool]
@@ -21,19 +21,19 @@ ALARMS = (
     Alarm(
         "chains_nonfinite",
         lambda values: values[-1] > 0.01,
-        "chains turn non-finite: the energy is steeper than the sampler's steps allow; lower "
+        "chains become non-finite, because the energy is too steep for the step size: lower "
         "--step_size or --learning_rate",
     ),
     Alarm(
         "acceptance_rate",
         lambda values: values[-1] < 0.1,
-        "the chains are stuck, nearly every proposal is rejected: lower --step_size",
+        "the chains are stuck: fewer than 10 % of the proposals are accepted; lower --step_size",
     ),
     Alarm(
         "chains_ready",
         lambda values: values[-1] < 0.5,
-        "the buffer is stale, most of its chains restarted too lately to count: lower --restart, "
-        "or run more --langevin_steps",
+        "more than half of the persistent chains restarted recently and do not count yet: "
+        "lower --restart, or raise --langevin_steps",
     ),
     Alarm(
         "energy_gap",
@@ -42,13 +42,14 @@ ALARMS = (
             and abs(values[-1]) > 100
             and abs(values[-1]) > 20 * np.median(np.abs(values[:-1]))
         ),
-        "the energy gap explodes, the chains no longer follow the energy: lower --learning_rate, "
-        "or run more --langevin_steps",
+        "the energy gap between data and chains has exploded: lower --learning_rate, or raise "
+        "--langevin_steps",
     ),
     Alarm(
         "gradient_norm",
         lambda values: len(values) > FEW and values[-1] <= 1e-8 * max(values),
-        "the gradients have vanished, no example violates the loss: raise --margin, or train less",
+        "the gradients have vanished, because every example satisfies the loss: raise --margin, or "
+        "use fewer --steps",
     ),
 )
 

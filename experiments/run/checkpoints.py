@@ -64,7 +64,7 @@ class Checkpoints:
                 return self._read(step, like)
             except UsageError:
                 raise
-            except Exception as error:  # whatever a damaged file makes of the reader
+            except Exception as error:  # a damaged file can raise any error in the reader
                 reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
                 print(
                     f"checkpoint {self._folder / str(step)} cannot be read ({reason}); "
@@ -100,7 +100,7 @@ class Checkpoints:
         return waited >= max(SECONDS, self._cost / SHARE)
 
     def save(self, step: int, state: PyTree) -> None:
-        """Begin to write a state; training may go on meanwhile."""
+        """Begin to write a state; training may continue meanwhile."""
         started = time.perf_counter()
         about = {"leaves": _described(state), "checksum": _checksum(state)}
         self._wait()

@@ -82,7 +82,7 @@ def together() -> Iterator[None]:
 
 
 def make_mesh(size: int) -> Mesh | None:
-    """Return a mesh of so many devices, equally many of every process; None for one alone."""
+    """Return a mesh with the same number of devices per process; None for a single device."""
     found, processes = jax.devices(), jax.process_count()
     if size == processes == 1:
         return None
@@ -110,7 +110,7 @@ def is_first() -> bool:
 
 
 def any_process(value: bool) -> bool:
-    """Return whether any process says so, where all of them must do the same."""
+    """Return whether the flag is true in any process, so that all of them act alike."""
     if jax.process_count() == 1:
         return value
     return bool(np.any(multihost_utils.process_allgather(np.asarray(value))))
@@ -145,7 +145,7 @@ def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
 
 def place(mesh: Mesh | None, state: PyTree) -> PyTree:
-    """Return a state with what is not shared out on every device."""
+    """Return a state whose unsharded arrays are replicated on every device."""
     if mesh is None:
         return state
 

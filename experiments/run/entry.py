@@ -1,4 +1,4 @@
-"""How a program starts and ends: the run that its flags describe, and the codes of its errors."""
+"""Start a program: make the run that its flags describe, and turn errors into exit codes."""
 
 import os
 import signal
@@ -17,14 +17,14 @@ FLAGS = flags.FLAGS
 
 
 def main(program: Callable[[], None]) -> None:
-    """Run a program under absl; what the user must know ends it with a sentence and its code."""
+    """Run a program under absl; its errors end it with one sentence and an exit code."""
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
             errors.leave(
                 f"unknown argument {argv[1]!r}; every option is a --flag=value.", errors.USAGE
             )
-        logging.set_verbosity(logging.WARNING)  # jax tells of every backend it does not find
+        logging.set_verbosity(logging.WARNING)  # jax logs every backend that is missing
         logging.get_absl_handler().addFilter(_not_told_twice)
         try:
             program()
@@ -54,8 +54,8 @@ def main(program: Callable[[], None]) -> None:
 
 
 def _not_told_twice(record: Any) -> bool:
-    """Return whether to log a message: orbax logs several tracebacks of what it raises."""
-    return "orbax" not in record.pathname or record.levelno < converter.STANDARD_ERROR
+    """Return whether to log a message: orbax also logs the errors that it raises."""
+    return "orbax" not in record.pathname or record.levelno < logging.converter.STANDARD_ERROR
 
 
 def _leave_the_others(error: Exception) -> None:
@@ -71,16 +71,18 @@ def _leave_the_others(error: Exception) -> None:
 def start(settings: Mapping[str, Any] | None = None) -> work_directory.Run:
     """Return the run that the flags describe; a program's ``main`` calls it before any work.
 
-    ``settings`` are the values of flags that the program has chosen, by name: flags.txt has these.
+    ``settings``: flag values chosen by the program, by name; flags.txt records them.
     """
     if not FLAGS.workdir:
-        raise errors.UsageError("--workdir is not set: name a folder for what the run writes.")
+        raise errors.UsageError("--workdir is not set: name a folder for the files of the run.")
     from experiments.run import devices  # imports JAX, which can wait until the flags are read
 
     if FLAGS.coordinator:
         devices.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     elif FLAGS.num_processes > 1:
-        raise errors.UsageError(f"--num_processes={FLAGS.num_processes} needs a --coordinator.")
+        raise errors.UsageError(
+            f"--num_processes={FLAGS.num_processes} needs --coordinator=HOST:PORT."
+        )
     mesh = devices.make_mesh(FLAGS.mesh)
     with devices.refused_together():
         run = work_directory.Run(

@@ -1,4 +1,4 @@
-"""The training loop: every program that trains has it from here."""
+"""The training loop of all programs."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from ebm_jax.types import Key, Objective, Params, PyTree
 from experiments.run import alarms, devices, errors, progress, work_directory
 from experiments.run.checkpoints import Checkpoints, write_parameters
 
-Batch = Callable[[int], PyTree]  # the number of an update -> its batch, and nothing remembered
+Batch = Callable[[int], PyTree]  # the number of an update -> its batch; a pure function
 Measure = Callable[[Params], dict[str, float]]
 History = dict[str, np.ndarray]
 
@@ -35,14 +35,14 @@ def train(
 ) -> tuple[TrainingState, History]:
     """Train until ``num_steps`` updates are made, from the run's newest checkpoint or the state.
 
-    Update t is made on ``batch(t)``, ``group`` updates a dispatch. After each dispatch the means
-    of the metrics, and what ``measure`` finds in the parameters, are logged under the name and
-    kept; one metric is shown live, and what says that the run is sick is told once. Training that
-    diverges is stopped. Checkpoints of all the
-    state are written now and then, at the end, and when a signal stops the run: it goes on to
-    the same bits. The averaged parameters of a finished training lie beside them as an .npz file.
+    Update t uses ``batch(t)``; the device makes ``group`` updates per dispatch. After each
+    dispatch the means of the metrics, and the values of ``measure(params)``, are logged under the
+    name and kept; the metric ``shown`` is displayed live, and each alarm is printed once. Training
+    that diverges is stopped. Checkpoints of the whole state are written periodically, at the end,
+    and when a signal stops the run; the resumed run is bit-for-bit identical. At the end the
+    averaged parameters are written to an .npz file in the work directory.
 
-    Returns the last state, and the history: by name one value a dispatch, ``step`` being the
+    Returns the last state, and the history: by name one value per dispatch; ``step`` is the
     number of updates made.
     """
     tag = re.sub(r"[^\w.-]", "_", name)
@@ -79,8 +79,8 @@ def train(
             if stopped:
                 raise errors.StoppedError(
                     f"stopped by {run.stopped_by or 'another process'} after update "
-                    f"{first + count} of {num_steps}; all is saved in {run.folder}: run the same "
-                    "command again to go on."
+                    f"{first + count} of {num_steps}; its state is saved in {run.folder}: run the "
+                    "same command again to resume."
                 )
             advance(first + count, f"{shown} {row[shown]:+.4g}")
     params, average = devices.own(run.mesh, (state.params, state.average))

@@ -106,7 +106,7 @@ def _json(value: Any, **options: Any) -> str:
 
 
 def _identity(row: dict[str, float]) -> tuple:
-    """Return what tells one row from another: the step and which metrics it has."""
+    """Return the key of a row: its step and the names of its metrics."""
     return (row["step"], *sorted(row))
 
 
@@ -141,14 +141,14 @@ def _locked(workdir: Path, several: bool) -> filelock.FileLock:
         if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
             raise _not_writable(workdir, error) from error
         print(
-            f"warning: the file system of {workdir} has no locks; start no second run there.",
+            f"warning: the file system of {workdir} has no locks: do not start a second run there.",
             file=sys.stderr,
         )
     return lock
 
 
 def _note_versions(path: Path) -> None:
-    """Add the versions that a run goes on with to its file; warn where they are others."""
+    """Append the current versions to the file of versions; warn if they have changed."""
     import jax  # with its versions, which can wait until the flags are read
     from jaxlib.version import __version__ as jaxlib_version
 
@@ -163,8 +163,8 @@ def _note_versions(path: Path) -> None:
         return
     if before:
         print(
-            f"warning: this run was made with {before[-1]}, and goes on with {now}: its result may "
-            f"differ from an uninterrupted run. All versions are in {path}.",
+            f"warning: this run was started with {before[-1]} and resumes with {now}: its result "
+            f"may differ from an uninterrupted run. All versions are in {path}.",
             file=sys.stderr,
         )
     with path.open("a", encoding="utf-8") as file:
@@ -174,13 +174,13 @@ def _note_versions(path: Path) -> None:
 class Run:
     """The workdir of one run: flags.txt, metrics.jsonl, TensorBoard events, summary.json.
 
-    A workdir that holds an unfinished run with the same flags is gone on with. What a row of
-    metrics.jsonl says depends on the flags alone, so that a row which is there already is not
-    written again by the updates that a stopped run repeats. What is not finite is null there.
+    A work directory with an unfinished run of the same flags is resumed. The rows of metrics.jsonl
+    depend on the flags alone, so the updates that a resumed run repeats do not write their rows
+    again. Non-finite values are written as null.
 
-    Of several processes only the first writes there; the others write into a ``workdir`` of their
-    own that is thrown away, and share the checkpoints. ``folder`` is the one that the user named.
-    The first holds a lock there until it ends, however it ends.
+    Of several processes only the first writes there. The others share the checkpoints and write
+    everything else into temporary folders. ``folder`` is the work directory that the user named.
+    The first process holds a lock on it until the process ends.
     """
 
     def __init__(
@@ -192,7 +192,10 @@ class Run:
         first: bool = True,
         several: bool = False,
     ) -> None:
-        """Make or take the workdir, or refuse it."""
+        """Create the work directory, or resume the run in it.
+
+        Raises errors.UsageError if another process uses it or its flags differ.
+        """
         self._several = several
         self.mesh, self.first, self.checkpoints = mesh, first, workdir / "checkpoints"
         self.folder = workdir
@@ -220,9 +223,9 @@ class Run:
         self._started = time.perf_counter()
 
     def rows(self, prefix: str, until: int) -> list[dict[str, float]]:
-        """Return what was logged under a prefix up to a step, as it was before the prefix.
+        """Return the rows logged under a prefix up to a step, without the prefix in their names.
 
-        What was asked for under a longer prefix before is not this one's.
+        Metrics of a longer prefix that was asked for before are left out.
         """
         self._prefixes.add(prefix)
         others = tuple(p for p in self._prefixes if p != prefix and p.startswith(prefix))
@@ -247,8 +250,8 @@ class Run:
         self.stopped_by = signal.Signals(signal_number).name
         if not self._training or again:
             sentence = (
-                f"stopped by {self.stopped_by}; run the same command again to go on from what is "
-                f"saved in {self.folder}."
+                f"stopped by {self.stopped_by}; run the same command again to resume from the last "
+                f"checkpoint in {self.folder}."
             )
             if self._several:  # which would wait for this one while it waits for them
                 errors.leave_at_once(sentence, errors.STOPPED)
@@ -324,10 +327,10 @@ class Run:
             print(_json(summary), flush=True)
         wrong = false_claims(summary)
         if wrong:
-            raise errors.FalseClaimError(f"this does not hold: {'; '.join(wrong)}.")
+            raise errors.FalseClaimError(f"these claims are false: {'; '.join(wrong)}.")
 
 
 def false_claims(summary: dict[str, Any]) -> list[str]:
-    """Return in words the claims of a summary that are false."""
+    """Return the false claims of a summary, in words."""
     claims = summary.get("claims", {})
     return [name.replace("_", " ") for name, holds in claims.items() if not holds]

@@ -3,7 +3,7 @@ r"""Check and measure the library on an accelerator, in one command of at most e
     python -m scripts.accelerator --workdir=runs/accelerator --page=docs/accelerators.md
 
 It runs the numerical tests on the accelerator, with products of float32 numbers exact and rounded
-(TF32); the benchmark's suites at sizes that fill a GPU, beside the limits of the card (products,
+(TF32); the benchmark's suites at sizes that fill a GPU, with the limits of the card (products,
 memory, random bits) and the peers that are installed; and the digits example and MNIST at their
 default flags. It works on any backend: --tiny shows on a CPU that everything runs.
 
@@ -29,7 +29,7 @@ flags.DEFINE_integer("budget", 480, "Seconds that all parts may take together.",
 flags.DEFINE_list("parts", [], "Parts to run; all where none is named.")
 flags.DEFINE_bool("profile", False, "Name the kernels that our suites spend their time in.")
 command_line.define_path(
-    "page", None, "File for the page of what was measured, docs/accelerators.md."
+    "page", None, "File for the page of results, for example docs/accelerators.md."
 )
 FLAGS = flags.FLAGS
 
@@ -83,7 +83,7 @@ def keep(workdir: Path, results: dict[str, Any], name: str, result: dict[str, An
 def main() -> None:
     """Run the parts, one after another, until the budget is spent."""
     if not FLAGS.workdir:
-        raise errors.UsageError("--workdir is not set: name a folder for what the check writes.")
+        raise errors.UsageError("--workdir is not set: name a folder for the files of the check.")
     if FLAGS.page and FLAGS.tiny:
         raise errors.UsageError("--page needs measured numbers: --tiny measures nothing.")
     workdir = Path(FLAGS.workdir).resolve()

@@ -23,7 +23,7 @@ BAD = ("FAILED", "ERROR")
 def run(
     part: Part, seconds: float, log: Path, show: Callable[[str], None], result: dict[str, Any]
 ) -> None:
-    """Run a part for at most so many seconds and put what it finds into ``result`` as it comes.
+    """Run a part under a time limit and add its measurements to ``result`` as they arrive.
 
     That is ``status`` (ok, failed, missing or unfinished), ``seconds``, and what was printed: the
     ``rows`` and ``headline`` of a suite, the outcomes of ``tests``, the ``summary`` of a program.

@@ -16,7 +16,7 @@ SHOWN = (
     "samplers/test_schedules.py",
 )
 PROGRAMS = {"digits": ("experiments.digits",), "mnist": ("experiments.images", "--data=mnist")}
-TINY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compilation is most of what tiny sizes cost
+TINY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compilation takes most of the time at tiny sizes
 # As little as the digits can be trained by.
 BRIEF = (
     *("--quick", "--channels=", "--sampler=mala", "--steps=3", "--hidden=8", "--betas=0"),
@@ -35,7 +35,7 @@ class Part:
         command: what is run.
         read: a line of its output -> what the line adds to the part's results.
         environment: variables of the process beside those of this one.
-        workdir: the folder that the part writes into, which must be new: a run there would go on.
+        workdir: the folder that the part writes into, a new one: a run in it would be resumed.
         optional: whether exit code 1 means that something is missing, data that cannot be had say.
     """
 

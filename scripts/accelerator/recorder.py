@@ -66,7 +66,7 @@ class Recorder:
             try:
                 first[name] = case()
                 alive[name] = case
-            except Exception as error:  # out of memory, say: the others go on
+            except Exception as error:  # for example out of memory: continue with the others
                 self.failed(size, name, error)
         if not alive:
             return {}
@@ -140,7 +140,7 @@ class Recorder:
 def kernels_of(folder: Path, most: int = 12) -> dict[str, float]:
     """Return the seconds that every kernel of a trace took, the longest first.
 
-    They are those of the devices, or of the host's XLA threads where there is no other device.
+    They are the events of the devices, or of the host's XLA threads if the host is the only device.
     """
     path = next(folder.rglob("*.trace.json.gz"))
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]

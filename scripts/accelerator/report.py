@@ -143,7 +143,7 @@ def _text(value: Any) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """Return the page of what was measured."""
+    """Return the page of results."""
     machine = results["machine"]
     lines = [
         "# Accelerators",

@@ -272,7 +272,7 @@ def rbm_peers(record: Recorder) -> None:
 
 
 def ising(record: Recorder) -> None:
-    """Gibbs sampling of Ising lattices: 1024^2 alone, and smaller ones beside the peers."""
+    """Gibbs sampling of Ising lattices: 1024^2 alone, and smaller ones against the peers."""
     for lattices in (1, 16):
         _lattices(record, _sizes(record, side=1024, lattices=lattices), {}, {})
         if record.tiny:
@@ -312,7 +312,7 @@ def _lattices(record: Recorder, sizes: discrete.Sizes, makers: dict, skipped: di
 
 
 def ais(record: Recorder) -> None:
-    """Annealed importance sampling of an RBM 784 x 500, beside its parts."""
+    """Annealed importance sampling of an RBM 784 x 500, and its parts."""
     sizes = _sizes(record, machines=10**4)
     params, units = discrete.random_machine(jax.random.key(0), sizes)
     cases = discrete.annealing_cases(sizes, params, units, jax.random.key(1))

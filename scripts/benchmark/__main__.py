@@ -4,7 +4,7 @@
 
 Prints a table a suite; the last line is a JSON object of the ratios. A peer that is not installed
 is skipped by name, and its ratios are null. The PyTorch peers run in their own process, under the
-interpreter of --torch_python (docs/benchmarks.md says how to make one).
+interpreter of --torch_python (see docs/benchmarks.md).
 """
 
 import json
@@ -34,7 +34,7 @@ _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join
 _PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")
 _JSON = command_line.define_path("json", None, "File for everything measured.")
 _DOCS = command_line.define_path(
-    "docs", None, "File for the page with tables; its plot lies beside it."
+    "docs", None, "File for the page with tables; its figure is written to the same folder."
 )
 _REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Times each case is run.", lower_bound=1)
 _QUICK = flags.DEFINE_bool("quick", False, "Tiny sizes: shows that everything runs, no more.")

@@ -40,7 +40,7 @@ FULL, QUICK = Sizes(64, 64, 200, 784, 500, 100, 50), Sizes(4, 4, 3, 8, 4, 4, 3)
 
 
 def sweeps(sampler, num_steps: int):
-    """Return (key, x) -> x after so many sweeps."""
+    """Return (key, x) -> x after a number of sweeps."""
 
     def run(key, x):
         return samplers.run(key, sampler, sampler.init(x), num_steps)[0].position
@@ -82,7 +82,7 @@ def noise_loop(num_steps: int, *, ours: bool):
 
 
 def two_products(params: RBM, num_steps: int):
-    """Return (key, v) -> v after the matrix products of so many sweeps."""
+    """Return (key, v) -> v after the matrix products of a number of sweeps."""
 
     def run(key, v):
         del key

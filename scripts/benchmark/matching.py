@@ -61,7 +61,7 @@ def run_objectives(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
 
 def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
-    """An update of what ``images --quick`` trains on MNIST, against its matrix products.
+    """An update of ``images --quick`` on MNIST, against its matrix products.
 
     A layer's products: three of the loss over classes, which has the larger batch; six of each of
     flow and score matching, which differentiate twice. A peer matches scores twice instead.

@@ -11,7 +11,7 @@ Case = Callable[[], float]  # does the work once and returns the seconds it took
 
 
 def case(function: Callable, *args, calls: int = 1) -> Case:
-    """Return a case that calls a compiled JAX function and waits for what it returns."""
+    """Return a case that calls a compiled JAX function and waits for its result."""
 
     def run() -> float:
         start = time.perf_counter()

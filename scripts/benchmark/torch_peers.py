@@ -114,7 +114,7 @@ def ebmkit_training(steps, buffer_size):
 
 @functools.cache
 def matching(peer, hidden, noise):
-    """Return (x, y, few) -> one update of what experiments.images trains, by a peer's own loss.
+    """Return (x, y, few) -> one update of the experiments.images network with a peer's loss.
 
     A loss over the ten classes of (x, y) and, of the first few, score matching twice: neither peer
     has flow matching by a potential, whose products are the same.

@@ -37,7 +37,7 @@ def ours(make: Callable[[Energy], Sampler], energy: Callable, num_steps: int) ->
 
 
 def loop(step: Callable, num_steps: int) -> Callable:
-    """Return (params, key, x) -> x after ``step(params, key, x)`` so many times."""
+    """Return (params, key, x) -> x after repeated ``step(params, key, x)``."""
 
     def run(params, key, x):
         def one(x, t):

@@ -5,7 +5,7 @@
 
 Each objective first tries its own few options from one seed, then trains the best of them from
 others. Every training has one core, and as many updates as the seconds pay for at the speed that
-was measured. What is done is kept in the workdir: the same command goes on where it stopped.
+was measured. Finished trainings are kept in the workdir: the same command resumes.
 --quick is two problems, a few seconds each and no search. Writes leaderboard.md and its figure;
 the last line is the ranking.
 """

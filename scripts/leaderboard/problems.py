@@ -1,4 +1,4 @@
-"""The problems: an energy, data, and an exact measure of what was learnt."""
+"""The problems: an energy, data, and an exact measure of the trained model."""
 
 import functools
 from collections.abc import Callable

@@ -1,10 +1,10 @@
-r"""Run the nine programs of experiments/questions; write docs/questions.md from what they found.
+r"""Run the nine programs of experiments/questions; write docs/questions.md from their results.
 
     python -m scripts.questions --workdir=runs/qs
 
-A program whose folder holds its summary.json is not run again. One that claims something that its
-run does not show has failed, and so has the command. Give --programs to run some of them and
---docs to write the page elsewhere. The text of the page is docs/questions.md.template.
+A program whose folder holds its summary.json is not run again. If a claim of a program is false,
+the program and this command fail. --programs selects programs and --docs another folder for the
+page. The text of the page is in docs/questions.md.template.
 """
 
 import json
@@ -20,7 +20,7 @@ from scripts.questions import page
 
 QUESTIONS = list(page.parts()[1])
 
-flags.DEFINE_list("programs", QUESTIONS, "Which programs.")
+flags.DEFINE_list("programs", QUESTIONS, "Programs to run.")
 command_line.define_path("docs", "docs", "Folder of questions.md and figures/.")
 FLAGS = flags.FLAGS
 
@@ -35,13 +35,13 @@ def run_program(name: str, folder: Path, seed: int) -> str | None:
         if answer.returncode not in (0, errors.FALSE_CLAIM):
             return "\n".join((answer.stderr or answer.stdout).strip().splitlines()[-15:])
     wrong = work_directory.false_claims(json.loads(written.read_text(encoding="utf-8")))
-    return f"this does not hold: {'; '.join(wrong)}." if wrong else None
+    return f"these claims are false: {'; '.join(wrong)}." if wrong else None
 
 
 def main() -> None:
-    """Run what is not finished, then write the page."""
+    """Run the unfinished programs, then write the page."""
     if not FLAGS.workdir:
-        raise errors.UsageError("--workdir is not set: name a folder for what the runs write.")
+        raise errors.UsageError("--workdir is not set: name a folder for the files of the runs.")
     unknown = [name for name in FLAGS.programs if name not in QUESTIONS]
     if unknown:
         raise errors.UsageError(

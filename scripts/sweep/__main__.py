@@ -92,7 +92,7 @@ def plan(program: str, chosen: list[Setting], seeds: range, workdir: Path) -> li
 
 
 def take(workdir: Path, program: str) -> None:
-    """Make the workdir, or refuse the one of another program's sweep."""
+    """Create or reuse the workdir; raise UsageError if it holds a sweep of another program."""
     work_directory.make_folder(workdir)
     note = workdir / "program.txt"
     if note.exists() and note.read_text(encoding="utf-8").strip() != program:
@@ -199,7 +199,7 @@ def main(fixed: Mapping[str, str] = MappingProxyType({})) -> None:
     except OSError as error:
         raise errors.UsageError(f"--workdir={workdir} cannot be written: {error}.") from error
     if stopped_by:
-        raise errors.StoppedError(f"stopped by {stopped_by}; the same command goes on.")
+        raise errors.StoppedError(f"stopped by {stopped_by}; run the same command again to resume.")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Run:
             return ""
 
     def said_of_job(self) -> list[str]:
-        """Return the end of what SLURM and submitit said of its job, if it was one."""
+        """Return the last lines of the logs of SLURM and submitit, if the run was a job."""
         log = self.folder.parent / "submitit" / f"{self.job_number()}_0_log.err"
         try:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -220,7 +220,7 @@ def submit(
             f"start, and is asked to save up to 150 s before its limit; give at least {SHORTEST}."
         )
     numbers: list[str] = []
-    # A run that the time limit stopped goes on from its checkpoint as often as it must.
+    # A run stopped by the time limit resumes from its checkpoint until it has finished.
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=1000)
     try:
         executor.update_parameters(

@@ -44,7 +44,7 @@ def to_the_end(order: list[str]) -> float:
 
 
 def killed(order: list[str], after: float) -> bool:
-    """Run, kill after so many seconds; return whether it was still running then."""
+    """Run, and kill after ``seconds``; return whether it was still running."""
     process = subprocess.Popen(order, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process.wait(after)

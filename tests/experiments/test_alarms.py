@@ -46,8 +46,8 @@ CASES = {
     "non-finite": (
         persistent(quartic, samplers.ula, step_size=0.05), 0.01, "chains turn non-finite",
     ),
-    "stale": (persistent(restart=0.5, burn_in=3), 0.01, "the buffer is stale"),
-    "exploding": (persistent(make=samplers.ula), 0.0, "the energy gap explodes"),
+    "stale": (persistent(restart=0.5, burn_in=3), 0.01, "restarted recently"),
+    "exploding": (persistent(make=samplers.ula), 0.0, "data and chains has exploded"),
     "vanishing": (
         Objective(lambda params, key: (), satisfied), 0.1, "the gradients have vanished",
     ),

@@ -1,4 +1,4 @@
-"""A training that is cut anywhere goes on to the same bits; what is damaged is said and passed."""
+"""An interrupted training resumes bit for bit; damaged checkpoints are reported and skipped."""
 
 import errno
 import functools
@@ -224,7 +224,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
         full.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
         with pytest.raises(
             errors.CannotWriteError,
-            match=r"No space left on device.*the same command goes on from it",
+            match=r"No space left on device.*run the same command again to resume",
         ):
             train(make_run(tmp_path))
     assert [p.name for p in (tmp_path / "checkpoints" / "toy").iterdir()] == ["6"]

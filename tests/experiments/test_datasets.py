@@ -136,7 +136,7 @@ def test_offline_says_what_to_do(publish, monkeypatch):
     pytest.importorskip("pooch")
     with pytest.raises(UsageError, match=r"ConnectionError.*: put it there, or name"):
         datasets.read(name, None)
-    monkeypatch.setitem(sys.modules, "pooch", None)  # what is not installed
+    monkeypatch.setitem(sys.modules, "pooch", None)  # not installed
     with pytest.raises(UsageError, match=r"needs pooch \(pip install 'ebm_jax\[experiments\]'"):
         datasets.read(name, None)
     publish(name, b"", None)
@@ -162,9 +162,9 @@ def test_matlab_weights_are_read():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "file is no MATLAB file"),
-        (b"MATLAB 5.0 and then nothing" * 20, "file is no MATLAB file"),
-        (matlab(**GOOD)[:200], "file is no MATLAB file"),
+        (b"", "file is not a MATLAB file"),
+        (b"MATLAB 5.0 and then nothing" * 20, "file is not a MATLAB file"),
+        (matlab(**GOOD)[:200], "file is not a MATLAB file"),
         (matlab(vishid=np.ones((4, 2))), r"visbiases of shape \(1, 4\), it has none"),
         (matlab(**GOOD | {"vishid": np.ones((2, 4))}), r"shape \(4, 2\), it has float64 \(2, 4\)"),
         (matlab(**GOOD | {"visbiases": np.ones(3)}), r"shape \(1, 4\), it has float64 \(1, 3\)"),

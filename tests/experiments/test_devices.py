@@ -95,7 +95,7 @@ def curve(folder):
 def test_the_curve_is_that_of_one_device(tmp_path):
     one, eight, there, back = (tmp_path / name for name in ("one", "eight", "there", "back"))
     wait(*two(there, 10))
-    # What two processes saved one goes on from, on two devices of its own, and the reverse.
+    # One process with two devices resumes the run of two processes, and the reverse.
     wait(start((one, 20, 1), (eight, 20, 8), (there, 20, 2), (back, 10, 2), devices=8))
     wait(*two(back, 20))
     expected = curve(one)

@@ -367,7 +367,9 @@ def test_folders_of_training_and_of_test_images(tmp_path):
     assert found.classes == ["all"]
     assert (len(found.split.train_x), len(found.split.test_x)) == (1, 1)
     (tmp_path / "classes" / "val").mkdir()
-    with pytest.raises(UsageError, match=r"val lies beside the folders train and test: .* alone"):
+    with pytest.raises(
+        UsageError, match=r"val is next to the folders train and test: only these two"
+    ):
         image_sets.load(str(tmp_path / "classes"))
     (tmp_path / "classes" / "val").rmdir()
     (tmp_path / "classes" / "test" / "_b").rename(tmp_path / "classes" / "test" / "c")
@@ -430,7 +432,7 @@ def test_folders_that_are_refused(tmp_path):
     beside = tmp_path / "beside"
     pictures(beside, [(4, 6)] * 2)
     (beside / "notes.txt").write_text("mine", encoding="utf-8")
-    refuses(beside, "notes.txt lies beside the sub-folders")
+    refuses(beside, "notes.txt is next to the sub-folders")
     damaged = tmp_path / "damaged"
     pictures(damaged, [(40, 60)] * 2)
     file = damaged / "class0" / "1.png"

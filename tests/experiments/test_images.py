@@ -133,7 +133,7 @@ def test_the_weights_of_a_dense_layer_are_those_of_the_convolution_to_the_bit():
 @pytest.mark.parametrize("channels", [(), (3,), (3, 4)])
 @pytest.mark.parametrize("flows", [False, True])
 def test_the_energies_of_a_class_are_raised(channels, flows):
-    """By as much everywhere, of what is trained and of what the energies take."""
+    """The derivatives agree everywhere, in the parameters and in the inputs of the energies."""
     model, params = small(channels=channels, flows=flows)
     x = jax.random.uniform(jax.random.key(1), (7, 64))
     levels = np.array([1.5, -3.0, 0.25], np.float32)
@@ -193,7 +193,7 @@ def test_what_is_trained_is_the_weighted_sum_of_the_terms():
 
 
 def test_the_joint_energy_is_bounded_by_its_reference():
-    """Far from the data the energy grows like the Gaussian's, whatever the network says."""
+    """Far from the data the energy grows like the Gaussian's, for every network."""
     model, params = small()
     far = model.classes(params, jnp.full(64, 10.0))
     np.testing.assert_allclose(far, 0.5 * 64 * 9.5**2 / 0.1**2, rtol=0.01)
@@ -387,7 +387,7 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler
     np.testing.assert_array_equal(found[:, :, :32], np.broadcast_to(x[:, None, :32], (2, 200, 32)))
     drawn = found[:, :, 32:]
     np.testing.assert_allclose(drawn.mean((1, 2)), [0.4, 0.6], atol=4 * noise / 32**0.5)
-    # Within an image's pixel, over its chains: the noise of what is known is common to them.
+    # Per pixel, over the chains of an image: they share the noise of the known pixels.
     deviations = drawn.std(axis=1, ddof=1)
     np.testing.assert_allclose(np.sqrt((deviations**2).mean()), spread / 2, rtol=0.05)
     known = drawn.mean(axis=1) - x[:, 32:]
@@ -591,12 +591,12 @@ def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
         with pytest.raises(image_sets.UsageError, match=message):
             images.main()
 
-    refuses("--hidden=9, but .*run has 8, which its weights belong to: leave", "--hidden=9")
+    refuses("--hidden=9, but the weights of .*run were trained with 8: leave", "--hidden=9")
     refuses("--data_noise=0.1, but .*run has 0.2", "--data_noise=0.1")
     refuses("--channels=3, but .*run has , which", "--channels=3")
     refuses("--data=mine, but .*run has digits", "--data=mine")
     (finished_run / "summary.json").unlink()
-    refuses("run is not finished: run the same command again, to its end")
+    refuses("run holds an unfinished run: run its command again until it ends")
     (finished_run / "flags.txt").unlink()
     refuses("run holds no run")
 
@@ -699,7 +699,7 @@ def test_bad_flags_are_refused_before_any_work(program, given, message):
         (["--chains=99", "--buffer_size=9"], "--chains=99 cannot exceed the --buffer_size=9"),
         (["--chains=99", "--buffer_size=300", "--groups=2"], "--groups=2 must divide --chains=99"),
         (["--generative=pcd", "--steps=0"], "--generative=pcd needs --steps >= 1, got 0"),
-        (["--outliers=digits,digits"], "--outliers=digits: there are others of the name digits"),
+        (["--outliers=digits,digits"], "--outliers=digits: the name digits is already used"),
         (["--data=mnits"], "'mnits' is not a data set: allowed are digits, mnist, notmnist, a"),
     ],
 )

@@ -79,7 +79,7 @@ def test_the_jackknife_is_that_of_its_definition(program):
 
 
 def test_the_objective_is_the_pseudo_likelihood(program):
-    """The library's, of the energy, one spin after another; what is not allowed is zero."""
+    """The library's, of the energy, one spin after another; forbidden moves are zero."""
     rng, n = np.random.default_rng(0), 5
     weights, allowed = rng.normal(size=(n, n)), rng.random((n, n)) < 0.6
     batch = rng.choice([-1, 1], (3, n))

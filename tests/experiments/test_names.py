@@ -1,4 +1,4 @@
-"""Names that are read before JAX is imported are those of what they name; flags are read first."""
+"""Names that are listed without importing JAX match the objects; flags are read first."""
 
 import re
 import subprocess

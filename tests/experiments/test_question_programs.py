@@ -1,7 +1,7 @@
 """The questions' programs run for a few steps; what they build on is right.
 
 What they claim is true of full runs: ``python -m scripts.questions`` fails where it is not. Here
-a program only has to say so when a claim is false.
+a program only has to report its false claims.
 """
 
 import functools
@@ -17,7 +17,7 @@ from ebm_jax.types import Objective
 from experiments.questions import plane
 from experiments.run import errors, work_directory
 
-FEWER = {  # some of what a program goes through, where each costs a compilation or a large sum
+FEWER = {  # a part of the cases of a program, where each costs a compilation or a large sum
     "one_to_many": {"BETAS": (0.01, np.inf), "FINE": slice(None, None, 8), "REPETITIONS": 2},
     "collapse": {
         "CONTRASTS": ("energy", "perceptron", "lvq2", "hinge", "log", "likelihood"),

@@ -128,7 +128,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
         for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     assert ("test_log_likelihood" in rows[-1]) == exact
-    # The weights beside it are those that were measured.
+    # The saved weights are those that were measured.
     energy, params, used = rbm_model.load(tmp_path)
     assert used["hidden"] == str(params.weights.shape[1])
     assert np.ndim(energy(params, np.zeros(64, bool))) == 0

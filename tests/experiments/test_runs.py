@@ -65,7 +65,7 @@ def program(folder, *arguments, **environment):
         (
             ["--workdir=out", "--size=9"],
             errors.FALSE_CLAIM,
-            "error: this does not hold: the size is small.",
+            "error: these claims are false: the size is small.",
         ),
         (["--help"], 0, ""),
     ],
@@ -84,7 +84,7 @@ def test_exit_codes_and_sentences(tmp_path, arguments, code, said):
 def test_the_summary_is_the_last_line_and_holds_the_claims(tmp_path, capsys):
     claims = {"water_is_wet": True, "fire_is_cold": False}
     run = work_directory.Run(tmp_path)
-    with pytest.raises(errors.FalseClaimError, match=r"^this does not hold: fire is cold\.$"):
+    with pytest.raises(errors.FalseClaimError, match=r"^these claims are false: fire is cold\.$"):
         run.finish({"found": 1.5}, claims)
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
@@ -151,7 +151,7 @@ def strictly(text):
     """Read JSON that may hold no NaN and no infinity."""
 
     def refuse(constant):
-        raise ValueError(f"{constant} is no JSON")
+        raise ValueError(f"{constant} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
 
@@ -329,7 +329,7 @@ def test_a_workdir_has_one_run_at_a_time_until_it_is_killed(tmp_path):
     assert "--coordinator=auto --mesh=2" in task.stderr
     assert len(task.stderr.splitlines()) == 1
     assert (tmp_path / "out" / "flags.txt").read_bytes() == before
-    again = subprocess.Popen(  # SLURM has queued it again: it waits for what a node has left
+    again = subprocess.Popen(  # requeued by SLURM: it waits for the lock of a failed node
         [sys.executable, "-c", HOLDING, "--workdir=out"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "SLURM_RESTART_COUNT": "1"},
@@ -350,7 +350,7 @@ def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     work_directory.Run(tmp_path).finish({})
-    assert "has no locks; start no second run there" in capsys.readouterr().err
+    assert "has no locks: do not start a second run there" in capsys.readouterr().err
 
 
 def test_versions_are_kept_and_a_change_is_said(tmp_path, monkeypatch, capsys):
@@ -366,6 +366,6 @@ def test_versions_are_kept_and_a_change_is_said(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(module, "__version__", "0.0.1")
         said = start()
         assert said.startswith("warning: this run was made with ")
-        assert f"{module.__name__} 0.0.1" in said.split("goes on with")[1]
+        assert f"{module.__name__} 0.0.1" in said.split("resumes with")[1]
         assert start() == ""
     assert len((tmp_path / "versions.txt").read_text(encoding="utf-8").splitlines()) == 4

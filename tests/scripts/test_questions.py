@@ -37,7 +37,7 @@ def test_a_false_claim_fails_and_stands_on_the_page(script, tmp_path):
     answer = script("questions", tmp_path, "--programs=words")
     assert answer.returncode == 1
     assert json.loads(answer.stdout.splitlines()[-1]) == {"finished": 0, "failed": ["words"]}
-    assert "failed: words\nthis does not hold: fonts do not matter." in answer.stderr
+    assert "failed: words\nthese claims are false: fonts do not matter." in answer.stderr
     assert "| fonts do not matter | False |" in (tmp_path / "docs" / "questions.md").read_text(
         encoding="utf-8"
     )

@@ -192,7 +192,7 @@ def alive(pid):
 
 
 def test_ctrl_c_lets_the_runs_save_and_leaves_none_behind(folder):
-    # A run ends when it is asked to, or told to go on: however slow the machine is.
+    # A run ends when it is asked to, or told to continue, on machines of any speed.
     arguments = ["--grid=patient=true", "--seeds=3", "--max_parallel=2"]
     process = subprocess.Popen(
         [*SWEEP, *arguments],
@@ -210,7 +210,7 @@ def test_ctrl_c_lets_the_runs_save_and_leaves_none_behind(folder):
     out, errors = process.communicate()
     assert process.returncode == 75, errors
     assert counts(out.strip().splitlines()[-1]) == (0, 0, 3)
-    assert errors.strip().endswith("stopped by SIGINT; the same command goes on.")
+    assert errors.strip().endswith("stopped by SIGINT; run the same command again to resume.")
     assert not any(alive(pid) for pid in lines(folder / "pids.txt"))
 
     (folder / "go").touch()
