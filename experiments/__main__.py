@@ -1,4 +1,4 @@
-"""List the programs, a line each: ``python -m experiments``."""
+"""List the programs, one per line: ``python -m experiments``."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ def programs() -> dict[str, str]:
 
 
 def main() -> None:
-    """Print them."""
+    """Print the list."""
     listed = programs()
     width = max(map(len, listed))
     for name, sentence in listed.items():

@@ -1,8 +1,8 @@
-"""One energy F(x, y) on real handwritten digits that classifies, generates and spots outliers.
+"""Train one energy F(x, y) of handwritten digits that classifies, generates, detects outliers.
 
     python -m experiments.digits --workdir=runs/demo
 
-It is ``images`` on scikit-learn's 1,797 digits of 8x8 pixels, which need no download.
+This is ``experiments.images`` on scikit-learn's 1,797 digits of 8x8 pixels, which need no download.
 """
 
 from absl import flags

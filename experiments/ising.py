@@ -1,10 +1,11 @@
-r"""Are samples of the Ising model, and couplings recovered from them, what they should be?
+r"""Do samples of the Ising model, and couplings fitted to samples, agree with exact results?
 
-Claim: on a torus of L x L spins checkerboard Gibbs sampling, tempered across the critical point,
-measures the energies and heat capacities of Kaufman's closed form, which ``jax.grad`` takes from
-log Z; the magnetisation sets in there, and far below is Yang's (1952) of the infinite lattice. And
-couplings of a 10 x 10 lattice come back from samples by the pseudo-likelihood: all 4,950 pairs are
-fitted, those below the noise dropped, and the others fitted again.
+Claims: on a torus of L x L spins, checkerboard Gibbs sampling with replica exchange across the
+critical point reproduces the energies and heat capacities of Kaufman's closed form (the derivatives
+of its log Z, by ``jax.grad``). Magnetisation appears at the critical coupling; far above it the
+magnetisation equals that of the infinite lattice (Yang, 1952). The pseudo-likelihood recovers the
+couplings of a 10 x 10 lattice from samples: all 4,950 pairs are fitted, the pairs below the noise
+level are dropped, and the others are fitted again.
 
     python -m experiments.ising --workdir=runs/ising
 """
@@ -13,14 +14,22 @@ from absl import flags
 
 from experiments.run import command_line, entry, work_directory
 
-flags.DEFINE_integer("side", 16, "Rows, and columns, of the lattice; even.", lower_bound=2)
+flags.DEFINE_integer("side", 16, "Rows and columns of the lattice, an even number.", lower_bound=2)
 flags.DEFINE_integer("chains", 64, "Independent chains.", lower_bound=2)
-flags.DEFINE_integer("sweeps", 5000, "Sweeps; the first fifth does not count.", lower_bound=10)
-flags.DEFINE_bool("tempered", True, "Let neighbouring couplings swap their lattices.")
-flags.DEFINE_integer("samples", 5000, "Samples that couplings are recovered from.", lower_bound=2)
-flags.DEFINE_integer("datasets", 3, "How often couplings are recovered.", lower_bound=1)
-flags.DEFINE_integer("steps", 200, "Updates of each fit of couplings.", lower_bound=1)
-flags.register_validator("side", lambda n: n % 2 == 0, "must be even: it is a checkerboard.")
+flags.DEFINE_integer(
+    "sweeps", 5000, "Sweeps of each chain; the first fifth is warm-up.", lower_bound=10
+)
+flags.DEFINE_bool(
+    "tempered", True, "Exchange lattices between neighbouring couplings (replica exchange)."
+)
+flags.DEFINE_integer(
+    "samples", 5000, "Samples in each data set for the recovery of couplings.", lower_bound=2
+)
+flags.DEFINE_integer(
+    "datasets", 3, "Number of data sets for the recovery of couplings.", lower_bound=1
+)
+flags.DEFINE_integer("steps", 200, "Updates in each fit of the couplings.", lower_bound=1)
+flags.register_validator("side", lambda n: n % 2 == 0, "must be even, for the checkerboard.")
 FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds

@@ -1,12 +1,12 @@
-r"""How near does an objective come to maximum likelihood on binary data, all states summed over?
+r"""How close does an objective come to maximum likelihood on binary data with an exact Z?
 
     python -m experiments.nltcs --objective=exact --workdir=runs/n
     python -m experiments.nltcs --data=answers.csv --objective=pcd --workdir=runs/mine
 
-The data are the national long term care survey, 16 answers of yes or no, or any file of at most 20
-columns of 0 and 1. The energy is a network plus a linear term, so that Z is a sum over 65,536
-states: the test NLL is exact after every objective, beside that of independent bits, of the
-Chow-Liu tree, and of the same network trained by the exact likelihood.
+The data are the National Long Term Care Survey (NLTCS), 16 yes-or-no answers per person, or any
+file of at most 20 columns of 0 and 1. The energy is a network plus a linear term. Z is a sum over
+all states (65,536 for NLTCS), so the test NLL is exact for every objective. It is compared with
+independent bits, with the Chow-Liu tree, and with the same network trained by exact likelihood.
 """
 
 from absl import flags
@@ -15,23 +15,34 @@ from experiments import names
 from experiments.run import command_line, entry, errors, work_directory
 
 command_line.define_path(
-    "data", None, "File of comma-separated columns of 0 and 1; if unset NLTCS."
+    "data", None, "File of comma-separated columns of 0 and 1; if unset, NLTCS."
 )
 command_line.define_path("data_dir", None, names.DATA_DIR)
-flags.DEFINE_enum("objective", "pcd", names.BINARY, "What to minimise.")
-flags.DEFINE_multi_string("option", [], "name=value of the objective's own; may be repeated.")
+flags.DEFINE_enum("objective", "pcd", names.BINARY, "Objective to minimise.")
+flags.DEFINE_multi_string("option", [], "Option of the objective, as name=value; may be repeated.")
 flags.DEFINE_integer(
-    "steps", None, "Updates; if unset 700 of the exact objective, 2,000 of others.", lower_bound=1
+    "steps",
+    None,
+    "Updates; if unset, 700 for the exact objective and 2,000 for others.",
+    lower_bound=1,
 )
-flags.DEFINE_integer("hidden", 64, "Width of the network's two layers.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 500, "Rows an update; of the exact one all.", lower_bound=2)
-flags.DEFINE_integer("chains", 2000, "Chains of an objective that has its own.", lower_bound=1)
-command_line.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
+flags.DEFINE_integer("hidden", 64, "Width of the two hidden layers.", lower_bound=1)
+flags.DEFINE_integer(
+    "batch_size", 500, "Rows per update; the exact objective uses all.", lower_bound=2
+)
+flags.DEFINE_integer(
+    "chains", 2000, "Persistent chains, for objectives that have them.", lower_bound=1
+)
 command_line.define_float(
-    "weight_decay", 0.01, "Decay of the weights, times the learning rate.", 0.0
+    "learning_rate", None, "Initial learning rate; if unset, that of the objective.", 1e-9
+)
+command_line.define_float(
+    "weight_decay", 0.01, "Weight decay, multiplied by the learning rate.", 0.0
 )
 flags.DEFINE_float(
-    "exact_nll", None, "Test NLL of the exactly trained network, which is trained if unset."
+    "exact_nll",
+    None,
+    "Test NLL of the network trained by exact likelihood; if unset, it is trained first.",
 )
 FLAGS = flags.FLAGS
 
@@ -72,7 +83,7 @@ def read_csv(path: str, seed: int) -> Bits:
     columns = len(cells[0])
     if not 2 <= columns <= MOST_COLUMNS:
         raise errors.UsageError(
-            f"--data={path} has {columns} columns; all states are summed over: 2 to {MOST_COLUMNS}."
+            f"--data={path} has {columns} columns; for an exact sum 2 to {MOST_COLUMNS} are allowed."
         )
     for number, row in enumerate(cells, 1):
         wrong = [cell for cell in row if cell not in ("0", "1")]

@@ -9,7 +9,7 @@ curvature, within a factor 1.5 for every beta and sigma. Without spread no optim
 near y' is to the curve, the likelihood gains from pushing it up, and the steepest slope of the
 energy grows as a power of the number of updates (exponent above 0.4 in the last quarter). The hinge
 and the square-square loss are satisfied at their margin and stop (exponent below 0.1);
-a penalty on |grad E|^2 keeps the likelihood's steepest slope below a tenth of its value without one.
+a penalty on |grad E|^2 keeps the likelihood's steepest slope below a tenth of the unpenalised one.
 It does not stop the growth within these updates: a bound is known for E = k d^2 / 2 alone.
 
     python -m experiments.questions.sharp_edges --workdir=runs/sharp_edges

@@ -41,14 +41,19 @@ def define_paths(name: str, default: list[str], meaning: str) -> None:
     flags.DEFINE(_PathsParser(), name, default, meaning, serializer=flags.CsvListSerializer(","))
 
 
-define_path("workdir", None, "Folder for everything the run writes; made if missing.")
-flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0, upper_bound=2**32 - 1)
+define_path("workdir", None, "Folder for all files of the run; created if it does not exist.")
+flags.DEFINE_integer("seed", 0, "Seed of all random numbers.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_integer(
-    "mesh", 1, "Devices, of all processes together, that share data and chains.", lower_bound=1
+    "mesh",
+    1,
+    "Number of devices, over all processes, that share the data and the chains.",
+    lower_bound=1,
 )
-flags.DEFINE_string("coordinator", None, "host:port of the first of several processes; or auto.")
-flags.DEFINE_integer("num_processes", 1, "How many processes, with host:port.", lower_bound=1)
-flags.DEFINE_integer("process_id", 0, "Which of them this one is.", lower_bound=0)
+flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first of several processes, or auto (SLURM)."
+)
+flags.DEFINE_integer("num_processes", 1, "Number of processes; needs --coordinator.", lower_bound=1)
+flags.DEFINE_integer("process_id", 0, "Number of this process, from 0.", lower_bound=0)
 flags.disclaim_key_flags()  # those defined below belong to the program that asks for them
 FLAGS = flags.FLAGS
 COMMON = ("workdir", "seed", "mesh", "coordinator", "num_processes", "process_id")

@@ -5,11 +5,11 @@ r"""Check and measure the library on an accelerator, in one command of at most e
 It runs the numerical tests on the accelerator, with products of float32 numbers exact and rounded
 (TF32); the benchmark's suites at sizes that fill a GPU, with the limits of the card (products,
 memory, random bits) and the peers that are installed; and the digits example and MNIST at their
-default flags. It works on any backend: --tiny shows on a CPU that everything runs.
+default flags. It works on any backend; with --tiny it checks on a CPU that everything runs.
 
-Every part has a process of its own and a time limit, and the most important parts run first. When
-the --budget is spent, what was measured so far is kept: accelerator.json in the work directory is
-written again after each part. The last line printed is JSON: suites, failed, unfinished, missing.
+Every part runs in its own process with a time limit, the most important parts first.
+accelerator.json in the work directory is rewritten after each part, so it has all measurements made
+before --budget ends. The last line printed is JSON: suites, failed, unfinished, missing.
 """
 
 import json
@@ -24,10 +24,12 @@ from absl import flags
 from experiments.run import command_line, entry, errors, work_directory
 from scripts.accelerator import execution, parts, report
 
-flags.DEFINE_bool("tiny", False, "Tiny sizes: shows that everything runs, and measures nothing.")
-flags.DEFINE_integer("budget", 480, "Seconds that all parts may take together.", lower_bound=10)
-flags.DEFINE_list("parts", [], "Parts to run; all where none is named.")
-flags.DEFINE_bool("profile", False, "Name the kernels that our suites spend their time in.")
+flags.DEFINE_bool(
+    "tiny", False, "Tiny sizes: a check that everything runs; the timings mean nothing."
+)
+flags.DEFINE_integer("budget", 480, "Limit for all parts together, in seconds.", lower_bound=10)
+flags.DEFINE_list("parts", [], "Parts to run; all if empty.")
+flags.DEFINE_bool("profile", False, "Also list the kernels that take most of the time.")
 command_line.define_path(
     "page", None, "File for the page of results, for example docs/accelerators.md."
 )

@@ -1,10 +1,10 @@
-"""Measure the samplers against their peers and their floors, in one run on this machine.
+"""Measure the speed of the samplers, of their peers and of the operations they consist of.
 
     python -m scripts.benchmark --suite=langevin --peers=blackjax --json=runs/benchmark.json
 
-Prints a table a suite; the last line is a JSON object of the ratios. A peer that is not installed
-is skipped by name, and its ratios are null. The PyTorch peers run in their own process, under the
-interpreter of --torch_python (see docs/benchmarks.md).
+Prints one table per suite; the last line is a JSON object of the ratios. The name of a peer that is
+not installed is printed, and its ratios are null. The PyTorch peers run in another process, with
+the interpreter --torch_python (see docs/benchmarks.md).
 """
 
 import json
@@ -32,12 +32,16 @@ PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
 _PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")
-_JSON = command_line.define_path("json", None, "File for everything measured.")
+_JSON = command_line.define_path("json", None, "File for all measurements, as JSON.")
 _DOCS = command_line.define_path(
     "docs", None, "File for the page with tables; its figure is written to the same folder."
 )
-_REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Times each case is run.", lower_bound=1)
-_QUICK = flags.DEFINE_bool("quick", False, "Tiny sizes: shows that everything runs, no more.")
+_REPETITIONS = flags.DEFINE_integer(
+    "repetitions", 5, "Number of timed runs of each case.", lower_bound=1
+)
+_QUICK = flags.DEFINE_bool(
+    "quick", False, "Tiny sizes: a check that everything runs; the timings mean nothing."
+)
 _TORCH_PYTHON = command_line.define_path(
     "torch_python", sys.executable, "Interpreter that has PyTorch, torchebm and ebmkit."
 )

@@ -1,13 +1,13 @@
-"""Rank every objective on problems whose likelihood is exact: the same network, the same seconds.
+"""Rank the objectives on problems with an exact likelihood, at equal network and time.
 
     python -m scripts.leaderboard --quick --workdir=runs/lb
     python -m scripts.leaderboard --problems=2spirals,checkerboard,nltcs --workdir=runs/full
 
-Each objective first tries its own few options from one seed, then trains the best of them from
-others. Every training has one core, and as many updates as the seconds pay for at the speed that
-was measured. Finished trainings are kept in the workdir: the same command resumes.
---quick is two problems, a few seconds each and no search. Writes leaderboard.md and its figure;
-the last line is the ranking.
+Each objective first tries a few values of its options with one seed, then trains with the best
+values and other seeds. A training runs on one core; its number of updates is --training_seconds
+times the measured speed. Finished trainings are kept in the workdir: the same command resumes.
+--quick trains on two problems for a few seconds each, without a search. Writes leaderboard.md and
+its figure; the last line is the ranking.
 """
 
 from absl import flags
@@ -15,14 +15,16 @@ from absl import flags
 from experiments import names
 from experiments.run import command_line, entry, errors, work_directory
 
-flags.DEFINE_list("problems", ["2spirals", "nltcs"], "Problems, or all.")
-flags.DEFINE_list("objectives", None, "Objectives; all if unset.")
-command_line.define_float("training_seconds", 20.0, "Seconds of training, on one core.", 0.01)
-flags.DEFINE_integer("seeds", 3, "Trainings of each objective with its best options.", 1)
-flags.DEFINE_bool("search", True, "Try the options of each objective first.")
-flags.DEFINE_bool("quick", False, "Three seconds each and no search: minutes, not hours.")
+flags.DEFINE_list("problems", ["2spirals", "nltcs"], "Problems, or all of them (all).")
+flags.DEFINE_list("objectives", None, "Objectives; if unset, all.")
+command_line.define_float("training_seconds", 20.0, "Seconds of each training, on one core.", 0.01)
+flags.DEFINE_integer("seeds", 3, "Seeds of each objective, with its best options.", 1)
+flags.DEFINE_bool("search", True, "Choose the options of each objective by a search.")
+flags.DEFINE_bool(
+    "quick", False, "Train for three seconds without a search: takes minutes instead of hours."
+)
 command_line.define_path("data_dir", None, names.DATA_DIR)
-command_line.define_path("docs", None, "Folder of the page; the workdir if unset.")
+command_line.define_path("docs", None, "Folder of the page; if unset, the workdir.")
 FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds

@@ -1,13 +1,13 @@
-"""Reproduce numbers: those of the digits example, and references, each by its own command.
+"""Reproduce the numbers of the digits example, and published reference values.
 
     python -m scripts.results --workdir=runs/results
     python -m scripts.results --only=rbm_cd25,rbm_15_exact,ising --data_dir=data
 
-Without --only it is the digits example: several seeds at the default flags, every class of digits
-held out in turn (--held_out=false leaves that out), docs/digits.md, and as the last line its
-medians. With it, the rows that are named: docs/results.md and docs/results.json, which keep the
-rows measured before in any workdir, and as the last line {row: its numbers}. A run of a program
-whose folder holds its summary.json is used again, so that the same command resumes.
+Without --only it runs the digits example with several seeds at the default flags, and with each
+class of digits held out in turn (unless --held_out=false). It writes docs/digits.md; the last line
+has the medians. With --only it measures the named rows and writes docs/results.md and
+docs/results.json, which keep the rows measured before; the last line is {row: its numbers}.
+A run whose folder holds a summary.json is not repeated, so the same command resumes.
 """
 
 import json
@@ -19,12 +19,14 @@ from experiments import names
 from experiments.run import command_line, entry, errors, work_directory
 from scripts.results import digits, published
 
-flags.DEFINE_list("only", None, f"Rows, of digits, {', '.join(published.ROWS)}.")
+flags.DEFINE_list("only", None, f"Rows to measure: digits, {', '.join(published.ROWS)}.")
 command_line.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_integer(
-    "seeds", 3, "How many seeds of the digits example, from --seed on.", lower_bound=1
+    "seeds", 3, "Number of seeds of the digits example, starting at --seed.", lower_bound=1
 )
-flags.DEFINE_bool("held_out", True, "Of it, also hold out each of the ten classes in turn.")
+flags.DEFINE_bool(
+    "held_out", True, "Also train the digits example with each class held out in turn."
+)
 command_line.define_path("docs", "docs", "Folder of digits.md, results.md and figures/.")
 FLAGS = flags.FLAGS
 FLAGS.set_default("workdir", "runs/results")

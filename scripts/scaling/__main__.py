@@ -10,11 +10,11 @@ from absl import flags
 
 from experiments.run import command_line, entry, errors
 
-flags.DEFINE_integer("chains", 20_000, "Chains, of all processes together.", lower_bound=2)
+flags.DEFINE_integer("chains", 20_000, "Number of chains, over all processes.", lower_bound=2)
 flags.DEFINE_integer("steps", 1000, "ULA steps.", lower_bound=1)
-flags.DEFINE_integer("repetitions", 5, "Times each is measured, in turn.", lower_bound=1)
+flags.DEFINE_integer("repetitions", 5, "Number of measurements of each case.", lower_bound=1)
 command_line.define_path("docs", None, "File for the page.")
-flags.DEFINE_bool("child", False, "Be one of the processes measured.")
+flags.DEFINE_bool("child", False, "Used internally: run as one of the measured processes.")
 FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds

@@ -3,16 +3,16 @@ r"""Run a program over a grid of its own flags and some seeds, on this machine o
     python -m scripts.sweep --program=experiments.digits --grid="loss=nll,hinge,log;margin=0.5,1" \
         --seeds=3 --steps=500 --max_parallel=2 --workdir=runs/sweep
 
---grid takes every combination, --zipped walks its lists side by side, --random draws --samples
-settings; given together, they are combined. A value that holds a comma is quoted as in CSV:
---grid='sizes="64,64",32'. A flag of the program alone, here --steps=500, is the same in every run.
-Every run is a folder named by all these flags, with its own log.txt.
+--grid takes all combinations of its values, --zipped pairs its lists, --random draws --samples
+settings; given together, they are combined. A value that contains a comma is quoted as in CSV:
+--grid='sizes="64,64",32'. Other flags of the program, here --steps=500, are the same in every run.
+Every run has a folder named by these flags, with its own log.txt.
 
-The same command again, or a wider one, starts the runs that have not finished; a killed run resumes
-from its checkpoint.
-Ctrl-C lets the runs save. With --cluster=slurm one job array is queued, and the program ends; with
---collect nothing is run. Each time sweep.html, sweep.md, sweep.csv and sweep.png compare the
-finished runs, and the last line printed is JSON: finished, failed, unfinished, best.
+The same command, also with more settings, starts the runs that have not finished; a killed run
+resumes from its checkpoint. After Ctrl-C the runs save their state and end. With --cluster=slurm
+the program queues one job array and ends; with --collect it starts no runs. It always writes
+sweep.html, sweep.md, sweep.csv and sweep.png, which compare the finished runs. The last line
+printed is JSON: finished, failed, unfinished, best.
 """
 
 import functools
@@ -28,19 +28,29 @@ from experiments.run import entry, errors, work_directory
 from scripts.sweep import comparison, execution
 from scripts.sweep.settings import Setting, check, label, parse, settings, split_flags
 
-flags.DEFINE_string("program", None, "Module to run, experiments.digits say.")
-flags.DEFINE_string("grid", "", 'Every combination: "loss=nll,hinge;margin=0.5,1".')
-flags.DEFINE_string("zipped", "", 'Lists of one length, side by side: "steps=10,20;margin=1,2".')
-flags.DEFINE_string("random", "", 'Draws: "margin=0.1:10:log;steps=10:99:int;loss=nll,hinge".')
-flags.DEFINE_integer("samples", 8, "How many settings --random draws.", lower_bound=1)
-flags.DEFINE_integer("seeds", 1, "Seeds of every setting, from --seed on.", lower_bound=1)
-flags.DEFINE_enum("cluster", "local", ["local", "slurm"], "Where the runs run.")
-flags.DEFINE_bool("collect", False, "Only compare the runs that have finished.")
-flags.DEFINE_integer("max_parallel", 1, "How many runs at the same time.", lower_bound=1)
-flags.DEFINE_integer("timeout_min", 240, "Minutes until a run must save and end.", lower_bound=1)
-flags.DEFINE_string("cluster_options", "", 'For submitit: "slurm_partition=gpu;gpus_per_node=1".')
-flags.DEFINE_string("metric", "accuracy", "The number of summary.json that the best run has.")
-flags.DEFINE_enum("goal", "max", ["max", "min"], "Whether the best is the highest or the lowest.")
+flags.DEFINE_string("program", None, "Module to run, for example experiments.digits.")
+flags.DEFINE_string("grid", "", 'All combinations of values: "loss=nll,hinge;margin=0.5,1".')
+flags.DEFINE_string("zipped", "", 'Lists of equal length, paired: "steps=10,20;margin=1,2".')
+flags.DEFINE_string(
+    "random", "", 'Random values: "margin=0.1:10:log;steps=10:99:int;loss=nll,hinge".'
+)
+flags.DEFINE_integer("samples", 8, "Number of settings that --random draws.", lower_bound=1)
+flags.DEFINE_integer("seeds", 1, "Seeds of every setting, starting at --seed.", lower_bound=1)
+flags.DEFINE_enum(
+    "cluster", "local", ["local", "slurm"], "Where to run: on this machine or as SLURM jobs."
+)
+flags.DEFINE_bool("collect", False, "Start no runs; only compare the finished ones.")
+flags.DEFINE_integer("max_parallel", 1, "Number of runs at the same time.", lower_bound=1)
+flags.DEFINE_integer(
+    "timeout_min", 240, "Time limit of a run in minutes; it saves its state before.", lower_bound=1
+)
+flags.DEFINE_string(
+    "cluster_options", "", 'Options of submitit: "slurm_partition=gpu;gpus_per_node=1".'
+)
+flags.DEFINE_string("metric", "accuracy", "Entry of summary.json that the runs are compared by.")
+flags.DEFINE_enum(
+    "goal", "max", ["max", "min"], "Whether high or low values of --metric are better."
+)
 FLAGS = flags.FLAGS
 
 

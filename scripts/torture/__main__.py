@@ -1,12 +1,12 @@
-"""Kill a program again and again at random moments; compare where it ends with an untouched run.
+"""Kill a program at random times, resume it, and compare its result with that of a whole run.
 
     python -m scripts.torture --program=experiments.digits --kills=20 --workdir=runs/t
 
-The program runs to its end untouched; then it is started, and killed (SIGKILL) after a random part
-of that time, until it gets to its end between two kills, and begins anew. The last line says after
-how many of the kills it ended in the same bits, ``bitwise_equal=20/20`` if after all: the final
-checkpoints (parameters, optimiser, averages, chains, counters) and metrics.jsonl are those of the
-untouched run.
+The program runs once without interruption. Then it is started and killed (SIGKILL) after a random
+part of that time, again and again, until it finishes between two kills; this is repeated until
+--kills kills are made. The last line counts the kills after which the result was bit-for-bit equal,
+for example ``bitwise_equal=20/20``: the final checkpoints (parameters, optimiser, averages, chains,
+counters) and metrics.jsonl equal those of the uninterrupted run.
 """
 
 import json
@@ -24,7 +24,7 @@ from absl import flags
 from experiments.run import entry, errors, work_directory
 
 flags.DEFINE_string("program", "experiments.digits", "Module to run.")
-flags.DEFINE_integer("kills", 20, "How many kills.", lower_bound=1)
+flags.DEFINE_integer("kills", 20, "Number of kills.", lower_bound=1)
 flags.DEFINE_string("arguments", "", "Flags for the program, separated by spaces.")
 FLAGS = flags.FLAGS
 

@@ -44,7 +44,7 @@ CASES = {
     "healthy": (persistent(), 0.01, None),
     "stuck": (persistent(step_size=100.0), 0.01, "the chains are stuck"),
     "non-finite": (
-        persistent(quartic, samplers.ula, step_size=0.05), 0.01, "chains turn non-finite",
+        persistent(quartic, samplers.ula, step_size=0.05), 0.01, "chains become non-finite",
     ),
     "stale": (persistent(restart=0.5, burn_in=3), 0.01, "restarted recently"),
     "exploding": (persistent(make=samplers.ula), 0.0, "data and chains has exploded"),
