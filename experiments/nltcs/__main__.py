@@ -83,7 +83,7 @@ def read_csv(path: str, seed: int) -> Bits:
     columns = len(cells[0])
     if not 2 <= columns <= MOST_COLUMNS:
         raise errors.UsageError(
-            f"--data={path} has {columns} columns; for an exact sum 2 to {MOST_COLUMNS} are allowed."
+            f"--data={path} has {columns} columns; the exact sum allows 2 to {MOST_COLUMNS}."
         )
     for number, row in enumerate(cells, 1):
         wrong = [cell for cell in row if cell not in ("0", "1")]

@@ -141,7 +141,7 @@ def test_the_exact_reference_can_be_given(program, answers, tmp_path, capsys):
         ("", "has 0 rows"),
         ("0,1\n" * 9 + "0,2\n", "row 10: '2'; allowed are 0 and 1"),
         ("0,1\n" * 9 + "0\n", "row 10: 1 columns instead of 2"),
-        ("0\n" * 20, "has 1 columns; all states are summed over: 2 to 20"),
+        ("0\n" * 20, "has 1 columns; the exact sum allows 2 to 20"),
         (",".join("0" * 21) + "\n" + (",".join("1" * 21) + "\n") * 10, "has 21 columns"),
         ("0.5,1\n" * 12, "row 1: '0.5'"),
     ],

@@ -132,7 +132,7 @@ def test_the_programs_are_listed_with_what_they_ask(capsys):
     ]
     assert [line.split()[2] for line in lines] == sorted(programs)
     (digits,) = [line for line in lines if line.startswith("python -m experiments.digits ")]
-    assert digits.endswith("classifies, generates and spots outliers.")
+    assert digits.endswith("classifies, generates, detects outliers.")
     assert all(line[-1] in ".?" and len(line) < 150 for line in lines)
 
 
