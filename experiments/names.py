@@ -1,4 +1,4 @@
-"""Names that flags allow, apart from what they name: flags are read before JAX is imported."""
+"""Names that flags allow, listed here because flags are read before JAX is imported."""
 
 DATA_DIR = "Folder of published data, EBM_JAX_DATA if unset; what is missing is downloaded into it."
 IMAGES = ("digits", "mnist", "notmnist")  # named sets of images

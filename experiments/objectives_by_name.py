@@ -258,7 +258,7 @@ def _recovery_likelihood(
 
 
 def _scaled(problem: Problem, temperature: float) -> Energy:
-    """Return the potential whose energy at this temperature is the problem's."""
+    """Return the potential that equals the energy of the problem at this temperature."""
     return lambda params, x: temperature * problem.energy(params, x)
 
 

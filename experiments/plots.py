@@ -48,7 +48,7 @@ LONGEST = 24  # characters of a name in a figure
 
 
 def text(name: str) -> str:
-    """Return what matplotlib shows as this name, not as a formula; cut where it is long."""
+    """Escape a name so that matplotlib does not read formulas in it; shorten a long one."""
     short = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
     return short.replace("$", r"\$")
 

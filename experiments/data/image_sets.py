@@ -31,7 +31,7 @@ GREY, COLOURED = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV
 
 
 class Images(NamedTuple):
-    """Images (n, pixels) in [0, 1], what shape they have, and how they are shown."""
+    """Images (n, pixels) in [0, 1], their shape, and how to display them."""
 
     split: splits.Split
     shape: tuple[int, ...]  # (height, width), or with 3 colours
@@ -45,7 +45,7 @@ class Images(NamedTuple):
 
 
 def load(which: str, data_dir: str | None = None) -> Images:
-    """Return a data set by its name, or what is in a file or folder."""
+    """Return a data set by its name, or from a file or folder."""
     if which == "digits":
         return Images(splits.digits(), (8, 8), [str(d) for d in range(10)], ink=True)
     if which == "mnist":
@@ -86,7 +86,7 @@ def outliers(which: str, shape: tuple[int, ...], data_dir: str | None = None) ->
 
 
 def hold_out(images: Images, held_out: int) -> tuple[Images, dict[str, np.ndarray]]:
-    """Return the images without a class, -1 for none, and the test images of that class."""
+    """Return the images without the class (-1: with all), and the test images of that class."""
     count = len(images.classes)
     if held_out < 0:
         return images, {}
@@ -101,7 +101,7 @@ def hold_out(images: Images, held_out: int) -> tuple[Images, dict[str, np.ndarra
 
 
 def name_of(which: str) -> str:
-    """Return what measures call a data set: its name, or that of the file or folder."""
+    """Return the name of a data set in the names of measures: its own, or that of its file."""
     return which if which in NAMED else Path(which).stem
 
 

@@ -13,7 +13,7 @@ SHUFFLE, NOISE, FLOW = 1, 2, 5
 
 
 def stream(seed: int, which: int, number: int) -> np.random.Generator:
-    """Return the generator of one epoch's order or one batch's noise, none like another."""
+    """Return an independent random generator for one epoch's order or one batch's noise."""
     return np.random.default_rng([seed, which, number])
 
 

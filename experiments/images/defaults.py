@@ -1,4 +1,4 @@
-"""What the flags of ``images`` are that are not given, by the shape of the images."""
+"""Defaults of the flags of ``images``, by the shape of the images."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ SMALL = 256  # pixels at most of images that are small
 def defaults(
     shape: tuple[int, ...], quick: bool, generative: str | None = None, sampler: str | None = None
 ) -> dict[str, Any]:
-    """Return what flags that are not given are, by the shape of the images."""
+    """Return the defaults of the flags for images of a shape."""
     pixels, wide = math.prod(shape), min(shape[:2]) >= KERNEL
     small = pixels <= SMALL
     generative = generative or ("pcd" if small else "energy_matching")

@@ -137,7 +137,7 @@ def classification(results: Results) -> dict[str, float]:
 
 
 def sample_quality(results: Results) -> dict[str, float]:
-    """Compare the samples with real images, by measures that know nothing of the energy.
+    """Compare the samples with real images, by measures that do not use the energy.
 
     The judge of labels and features was trained on real images; the 1-nearest-
     neighbour test is against as many test images as samples; distances to the nearest training

@@ -28,7 +28,7 @@ def film(images: Images, samples: Samples, count: int) -> np.ndarray:
 
 
 def completions(results: Results) -> np.ndarray:
-    """Return rows of pictures: an image, what was given of it, its completions."""
+    """Return rows of pictures: an image, its known pixels, its completions."""
     images, (given, hidden, completed) = results.images, results.inpainted
     known = images.pictures(given).reshape(len(given), -1)
     known[:, hidden] = 0.7  # grey where nothing is known
@@ -65,7 +65,7 @@ def overview(path: Path, results: Results, energies: dict[str, np.ndarray]) -> N
 
 
 def charts(folder: Path, results: Results, energies: dict[str, np.ndarray]) -> dict[str, Path]:
-    """Draw what happened in training and the energies of outliers; return the files by name."""
+    """Draw the metrics of training and the energies of outliers; return the files by name."""
     h = results.history
     panels = {
         "loss": (f"{results.loss} loss over classes", {"loss": "discriminative/loss"}),

@@ -46,7 +46,7 @@ def guided(model: Model, params: Params, guidance: float) -> Energy:
 def flow_to(
     key: Key, model: Model, params: Params, labels: np.ndarray, guidance: float
 ) -> tuple[Array, Array]:
-    """Return images of the classes given that the flow finds, and those on the way."""
+    """Return images of the given classes drawn by the flow, and intermediate images."""
     energy = guided(model, params, guidance)
 
     def of_class(x, y):
@@ -57,7 +57,7 @@ def flow_to(
 
 
 def starts(key: Key, model: Model, params: Params, labels: np.ndarray, noise: float) -> np.ndarray:
-    """Return images of the classes given, as the energy models them: with noise."""
+    """Return images of the given classes with noise, as the energy models them."""
 
     @ebm_jax.jit
     def draw(key, params):
@@ -156,7 +156,7 @@ def inpaint(
     sample_beta: float,
     data_noise: float,
 ) -> np.ndarray:
-    """Return images (n, repeats, pixels) whose hidden pixels were drawn anew, of any class.
+    """Return images (n, repeats, pixels) with newly drawn hidden pixels, from all classes.
 
     Chains on the free energy F(x) move the hidden pixels alone, from noise; a chain carries the
     number of its image, so that each is conditioned on what is known of its own.

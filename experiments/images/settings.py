@@ -1,4 +1,4 @@
-"""The settings of ``images``: what its flags say, and what suits the images where they say nothing.
+"""The settings of ``images``: the flags that are given, and defaults that suit the images.
 
 Each has the name of its flag. They are read once, in ``__main__``; nothing else reads a flag.
 """

@@ -67,7 +67,7 @@ def refining_batches(split: splits.Split, data_noise: float, seed: int) -> Calla
 
 
 def _roughened(generator: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Return the images with noise, an amount of its own for each: the test images have none."""
+    """Return noisy images, with a different noise level for each; the test images have no noise."""
     amount = generator.uniform(0, CLASSIFIER_NOISE, (len(x), 1)).astype(np.float32)
     return x + amount * generator.standard_normal(x.shape, np.float32)
 

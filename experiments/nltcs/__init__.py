@@ -1,1 +1,1 @@
-"""An energy of binary survey data whose every state is summed over: the program and its model."""
+"""An energy of binary survey data with an exact partition function: program and model."""

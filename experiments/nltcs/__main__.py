@@ -138,7 +138,7 @@ def draw(path, histories: dict[str, loop.History], lines: dict[str, float]) -> N
 
 
 def main() -> None:
-    """Train, and compare with what is exact."""
+    """Train, and compare with exact values."""
     run, seed = entry.start(), FLAGS.seed
     bits = read_csv(FLAGS.data, seed) if FLAGS.data else datasets.nltcs(FLAGS.data_dir)
     columns, key = bits.train.shape[1], jax.random.key(seed)

@@ -1,4 +1,4 @@
-"""Binary data whose every state is summed over: the energy, its exact NLL, and what to beat."""
+"""Binary data with an exact partition function: the energy, its exact NLL, and baselines."""
 
 from collections.abc import Callable
 

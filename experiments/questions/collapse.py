@@ -1,20 +1,21 @@
-"""Why does an energy trained on right answers alone collapse, and what keeps it from that?
+"""Why does an energy trained on right answers alone collapse, and what prevents it?
 
-The question: pushing down the energy of the data is all that the energy loss does. Why is that not
-learning, and which four ways lead out of it?
+The question: the energy loss only pushes down the energy of the data. Why does an energy trained
+with it become flat, and which four methods prevent that?
 
-The claim: on two spirals an energy that cannot be negative, trained on positives alone, goes flat:
-its range over the middle 80 % of the plane falls at least 20-fold. The share of the plane as low in
-energy as 95 % of held-out data, the volume of low energy, is then larger than after
-* contrasting with wrong answers, by every loss of LeCun et al. (2006) that has a margin; the
-  perceptron and LVQ2, whose margin is 0, are content with an almost flat energy;
+The claims: on two spirals, a non-negative energy trained on positives alone becomes flat: its range
+between the 10th and the 90th percentile over the plane falls at least 20-fold. Its low-energy
+volume, the share of the plane with an energy below the 95th percentile of held-out data, is larger
+than with
+* contrast with wrong answers, by every loss of LeCun et al. (2006) with a positive margin; the
+  perceptron and LVQ2, whose margin is 0, are satisfied by an almost flat energy;
 * maximum likelihood, which pushes up everywhere in proportion to exp(-E);
-* limiting capacity: 64 centres follow the spirals, one line (PCA 1) or one curve that training
-  does not wind up (bottleneck 1) cannot, and the whole plane (PCA 2) is low everywhere;
-* limiting the information in z: the sparse code of the plane has its least volume at one weight
-  of the L1 prior; with less the code explains everything, with more nothing.
-A wrong answer is a point farther than 0.2 from all training data. The volume knows only the order
-of energies: the flat energy keeps some order, at 1/300 of the hinge's height.
+* limited capacity: 64 centres follow the spirals; one line (PCA 1) or one curve (bottleneck 1)
+  does not, and the reconstruction error of the whole plane (PCA 2) is zero everywhere;
+* limited information in z: the sparse code has its smallest volume at an intermediate weight of
+  the L1 prior; with a lower weight it reconstructs every point, with a higher one no point.
+A wrong answer is a point farther than 0.2 from all training data. The volume depends only on the
+order of the energies: the flat energy keeps some order, at 1/300 of the height of the hinge's.
 
     python -m experiments.questions.collapse --workdir=runs/collapse
 """
@@ -81,7 +82,7 @@ def contrastive(run, train, record, key, *, steps: int, seed: int):
 
 
 def without_training(train, record, seed: int):
-    """Fit what can only be low in few places: k centres, or the lines of a plane."""
+    """Fit energies that are low in few places only: k centres, or principal components."""
     for k in CENTRES:
         centres = KMeans(k, random_state=seed).fit(train).cluster_centers_
         record(
@@ -100,7 +101,7 @@ def without_training(train, record, seed: int):
 
 
 def bottlenecks(run, train, record, key, *, steps: int, seed: int):
-    """Train networks that can only be low where a narrow layer can lead."""
+    """Train autoencoders with a narrow layer, whose energy is the reconstruction error."""
     batch = minibatches.batches(train, batch_size=256, seed=seed)
     for width, width_key in zip(WIDTHS[1:], jax.random.split(key, len(WIDTHS) - 1), strict=True):
         encoder, decoder = (JointMLP((64, 64), n, jnp.sin) for n in (width, 2))
@@ -195,7 +196,7 @@ def volume_bars(axis, volumes: dict[str, float], title: str) -> None:
 
 
 def summarise(volumes, spreads) -> tuple[dict, dict]:
-    """Return what was measured, and whether what is claimed of it holds."""
+    """Return the measurements, and whether each claim holds."""
     start, end = (float(spreads["energy"][at]) for at in (0, -1))
     code = [volumes[f"sparse {s:g}"] for s in SPARSITIES]
     margin = [name for name in CONTRASTS if name not in (*NO_MARGIN, "likelihood")]

@@ -1,11 +1,11 @@
-r"""What can an energy say that a normalised model cannot, and what does beta do to P(y | x)?
+r"""How does P(y | x) depend on beta, and how can energies be combined without normalisation?
 
-Claim: trained by NLL, an energy over classes is a softmax classifier: P(y|x) ~ exp(-beta F(x, y))
-runs from uniform (beta = 0) to the winner (beta = inf), the accuracy is that of every beta, and
-the calibration is best near one beta. But an energy need not be normalised to be composed: a
-constraint is an energy of +inf, and the sum and the soft minimum of two trained energies are the
-product ("both") and the mixture ("either") of their densities, sampled without any new
-training; only the shares of a mixture need the partition functions.
+Claims: an energy over classes trained by NLL is a softmax classifier. P(y|x) ~ exp(-beta F(x, y))
+is uniform at beta = 0 and puts all mass on one class at beta = inf; the accuracy is the same for
+every beta > 0, and the calibration is best at an intermediate beta. Energies can be combined without
+normalising them: a constraint is an energy of +inf, and the sum and the soft minimum of two
+energies are the product ("both") and the mixture ("either") of their densities, sampled without any new
+training. Only the weights of a mixture need the partition functions.
 
     python -m experiments.questions.gibbs --workdir=runs/gibbs
 """
@@ -75,7 +75,7 @@ def classifier(run, key, *, steps: int, seed: int) -> dict:
 
 
 def by_beta(found: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what P(y | x) ~ exp(-beta F(x, y)) makes of the energies (n, 10) at every beta."""
+    """Return measures of P(y | x) ~ exp(-beta F(x, y)), of energies (n, 10), at every beta."""
     energies, betas = jnp.asarray(found), jnp.asarray(BETAS)
     log_ps = np.asarray(jit(jax.vmap(lambda b: gibbs.log_probs(energies, beta=b)))(betas))
     entropies = jit(jax.vmap(lambda b: gibbs.entropy(energies, beta=b)))(betas)
@@ -194,7 +194,7 @@ def figure(path, energies: np.ndarray, rows: dict, composed: dict) -> None:
 
 
 def accuracies(digits: dict) -> dict[str, float]:
-    """Return the accuracy, on noisy digits too, with and without being told what is allowed."""
+    """Return the accuracy on clean and noisy digits, with and without the parity constraint."""
     labels, allowed = digits["labels"], digits["allowed"]
 
     def right(found):
@@ -210,7 +210,7 @@ def accuracies(digits: dict) -> dict[str, float]:
 
 
 def summarise(digits: dict, rows: dict, composed: dict) -> tuple[dict, dict]:
-    """Return what was measured, and whether what is claimed of it holds."""
+    """Return the measurements, and whether each claim holds."""
     measured = accuracies(digits) | evaluation.calibration(digits["energies"], digits["labels"])
     for name in ("confidence", "entropy"):
         measured[f"{name}_beta_0"] = float(rows[name][0])

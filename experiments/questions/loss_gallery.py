@@ -1,9 +1,11 @@
-r"""What does each loss pull on, how hard, and what does that do to a classifier?
+r"""How strongly does each loss change the energies, and how good are the classifiers?
 
-Claim: seen over the plane (E+, E-), hinge and log look at E+ - E- alone, simple and square-square
-pull each to a level. Log is a smooth hinge that never stops pushing: its force decays
-exponentially, the hinge's is zero past its margin. Square-square's force grows with the violation
-and fades near its target, simple's is constant: a wrong label pulls harder on square-square.
+Claims, with E+ the energy of the right answer, E- that of the wrong one and the force -d loss / dE:
+the hinge and the log loss depend on E+ - E- alone, the simple and the square-square loss pull E+ and
+E- to fixed levels. The log loss is a smooth hinge: its force decays exponentially but is never zero,
+that of the hinge is zero beyond its margin. The force of square-square grows with the violation and
+vanishes at its target, that of the simple loss is constant: a wrong label pulls harder on
+square-square.
 
     python -m experiments.questions.loss_gallery --workdir=runs/loss_gallery
 """
@@ -14,13 +16,13 @@ from experiments import names
 from experiments.run import command_line, entry
 
 flags.DEFINE_multi_enum(
-    "losses", names.LOSSES, names.LOSSES, "The losses that train, one flag each."
+    "losses", names.LOSSES, names.LOSSES, "Loss to train with; repeat the flag for several losses."
 )
 flags.DEFINE_integer("steps", 400, "Updates of every classifier.", lower_bound=1)
-flags.DEFINE_integer("seeds", 4, "Classifiers of every loss, trained together.", lower_bound=2)
+flags.DEFINE_integer("seeds", 4, "Classifiers per loss, trained together.", lower_bound=2)
 command_line.define_float("mislabelled", 0.1, "Share of wrong labels.", 0, 1)
-command_line.define_float("margin", 1.0, "Margin of the losses that have one.", 0)
-command_line.define_float("hard_margin", 10.0, "The larger margin they are compared at.", 0)
+command_line.define_float("margin", 1.0, "Margin of the losses with a margin.", 0)
+command_line.define_float("hard_margin", 10.0, "A second, larger margin for these losses.", 0)
 FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds
@@ -142,7 +144,7 @@ def settings(names, margin: float, hard_margin: float) -> dict[str, tuple[str, f
 def compare(
     run, chosen: dict[str, tuple[str, float]], *, steps: int, seeds: np.ndarray, mislabelled: float
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Train with every loss on right labels and on noisy ones; return what each is worth."""
+    """Train with every loss on right labels and on noisy ones; return their measures."""
     split, rows = splits.digits(), {}
     clean = np.tile(split.train_y, (len(seeds), 1))
     noisy = mislabel(split.train_y, mislabelled, len(seeds), int(seeds[0]))
@@ -213,7 +215,7 @@ def accuracy_intervals(axis, rows: dict) -> None:
 
 
 def gap_boxes(axis, rows: dict) -> None:
-    """Draw how far apart the right answer and its rival lie."""
+    """Draw the energy gaps between the right answer and the best wrong one."""
     gaps = [row["gap"].ravel() for row in rows.values()]
     axis.boxplot(gaps, orientation="horizontal", showfliers=False, whis=(5, 95))
     axis.axvline(0, color="black", linewidth=0.8)
@@ -244,7 +246,7 @@ def shifted(loss) -> float:
 
 
 def claim(table: dict[str, tuple], force: dict, rows: dict, margin: float) -> dict[str, bool]:
-    """Return whether what is claimed holds; of the trained losses only those there are."""
+    """Return whether each claim holds, for the losses that were trained."""
     without = {name for name, (_, found) in table.items() if found == 0}
     accuracy = {name: row["accuracy"].mean() for name, row in rows.items() if name in table}
     decay = force["log_force_at_gap_20"] / force["log_force_at_gap_10"]

@@ -1,14 +1,15 @@
-"""What does it cost to estimate the gradient of the likelihood, and what can go wrong?
+"""How do the variance and the bias of sampled likelihood gradients depend on the samples?
 
 The question: the likelihood's gradient, grad F(y) - E_P[grad F(y')], sums over all y'. What does
 the sum cost, and what is lost by replacing it with N samples?
 
-The claim: the exact sum has 2^n terms for n bits. With samples of any kind the variance falls as
-1/N (slope -1); exact samples are unbiased; a short Langevin run from noise has a bias that no N
-mends; chains that persisted through training, one step an update, have less of it. Near the end
-of training the gradient is a small difference of large terms, so that the error is larger than
-the gradient itself below thousands of samples. The bias is |mean - exact|^2 less the share that
-chance adds, over repetitions; the exact expectation is a sum over 40,000 cells of the plane.
+The claims: the exact sum has 2^n terms for n bits. With all kinds of samples the variance falls as
+1/N (slope -1). Exact samples are unbiased. A short Langevin run from noise has a bias that does not
+decrease with N; persistent chains, with one step per update of the training, have a smaller one.
+Near the end of training the gradient is a small difference of large terms: with fewer than
+thousands of samples the error is larger than the gradient itself. The squared bias is
+|mean - exact|^2 minus its expectation for an unbiased estimate, over repetitions; the exact
+expectation is a sum over 40,000 cells of the plane.
 
     python -m experiments.questions.nll_gradient --workdir=runs/nll_gradient
 """
@@ -17,7 +18,9 @@ from absl import flags
 
 from experiments.run import command_line, entry
 
-flags.DEFINE_integer("steps", 200, "Exact updates before the gradient is looked at.", lower_bound=1)
+flags.DEFINE_integer(
+    "steps", 200, "Updates by exact likelihood before the measurement.", lower_bound=1
+)
 flags.DEFINE_integer("samples", 100_000, "Samples of every kind.", lower_bound=100)
 flags.DEFINE_integer("chain_steps", 30, "Langevin steps of a short run.", lower_bound=1)
 flags.DEFINE_integer(
@@ -176,7 +179,7 @@ def draw(path, found, sizes, bits, seconds, sampled):
 
 
 def short_run(energy, params, count: int, key, *, steps: int):
-    """Return where chains are that made a few steps from noise."""
+    """Return the chains after a few steps from noise."""
     start_key, run_key = jax.random.split(key)
     kernel = sampler(energy, params)
     start = kernel.init(plane.uniform(start_key, count))
@@ -184,7 +187,7 @@ def short_run(energy, params, count: int, key, *, steps: int):
 
 
 def summarise(found, sizes, scale: float) -> tuple[dict, dict]:
-    """Return what was measured, in units of the gradient, and whether what is claimed holds."""
+    """Return the measurements in units of the gradient, and whether each claim holds."""
     logs = {name: np.log(error["variance"]) for name, error in found.items()}
     slopes = {n: round(np.polyfit(np.log(sizes), v, 1)[0], 3) for n, v in logs.items()}
     unbiased, run_short, kept = found.values()

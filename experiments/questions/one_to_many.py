@@ -1,16 +1,17 @@
-"""One x, many right y: what do a regression and an energy with a latent variable make of it?
+"""When one x has many right answers y, what do a regression and a latent-variable energy learn?
 
 The question: y = (rho_1(x) cos t, rho_2(x) sin t) + noise is a whole ellipse of right answers to
 each x. What do a regression and an energy with a latent variable learn, and at which temperature?
 
-The claim: regression answers with the mean, near the centre and far from every right answer. The
-energy E(x, y, z) = |y - g(x, z)|^2, with a network g and an angle z, learns the curve itself. Its
-free energy over z is a basin along the ellipse at zero temperature (min over z) and a smoother one
-at beta = 1; at the centre of the true ellipse it agrees with the Bessel closed form
-3.125 - log I_0(0.875 beta) / beta. Trained on few points, zero temperature overfits: only the
-nearest point of the curve answers for a training point and nothing holds the rest. At finite beta
-every z shares in every point, which ties the curve together and does better on held-out points; too
-warm, all z share alike and the curve shrinks towards the mean, the regression's answer.
+The claims: regression predicts the conditional mean, near the centre and far from every right
+answer. The energy E(x, y, z) = |y - g(x, z)|^2, with a network g and an angle z, learns the ellipse.
+Its free energy over z has a valley along the ellipse at zero temperature (min over z), and a
+smoother one at beta = 1. At the centre of the true ellipse it equals the closed form
+3.125 - log I_0(0.875 beta) / beta with the Bessel function I_0. With few training points, zero
+temperature overfits: each training point moves only the nearest point of the curve, and the rest
+of the curve is not constrained. At finite beta every z contributes to every training point; the
+curve is smoother and closer to held-out points. When beta is too small, all z contribute equally
+and the curve shrinks towards the mean, the prediction of the regression.
 
     python -m experiments.questions.one_to_many --workdir=runs/one_to_many
 """
@@ -172,7 +173,7 @@ def draw(path, train, answers, params, betas, centre, scores, few):
 
 
 def by_temperature(run, test, key, *, few: int, steps: int, seed: int) -> dict[float, dict]:
-    """Train on few points at every temperature; return the distances from what is right.
+    """Train on few points at every temperature; return the distances to the right answers.
 
     They are means over several sets of points, each with a network of its own.
     """
@@ -199,7 +200,7 @@ def by_temperature(run, test, key, *, few: int, steps: int, seed: int) -> dict[f
 
 
 def summarise(answers, params, test, centre, scores) -> tuple[dict, dict]:
-    """Return what was measured, and whether what is claimed of it holds."""
+    """Return the measurements, and whether each claim holds."""
     closed, exact, learned = centre.values()
     held_out = {b: s["held-out points"] for b, s in scores.items()}
     best = min(BETAS, key=lambda b: held_out[b])

@@ -1,4 +1,4 @@
-"""What the two-dimensional questions share: a grid of the plane, energies of it, surfaces."""
+"""Shared code of the two-dimensional questions: a grid of the plane, energies, surfaces."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -148,7 +148,7 @@ def volume(on_grid: np.ndarray, held_out: np.ndarray) -> float:
 
 
 def least_volume(sample: np.ndarray, cells: int = CELLS) -> float:
-    """Return the share of the plane that holds 95 % of the data: no energy can do with less."""
+    """Return the smallest share of the plane with 95 % of the data: the least possible volume."""
     edges = np.linspace(-HALF_WIDTH, HALF_WIDTH, cells + 1)
     counts = np.sort(np.histogram2d(*sample.T, bins=(edges, edges))[0].ravel())[::-1]
     return float(np.searchsorted(np.cumsum(counts), 0.95 * counts.sum()) + 1) / cells**2

@@ -102,7 +102,7 @@ def train(
 
 
 def alternatives(run, params, exact, key, *, steps: int, seed: int):
-    """Train what ought to stay bounded on data without spread, beta = 1; return the histories."""
+    """Train the losses that should keep slopes bounded (no spread, beta = 1); return histories."""
     on_curve = circle(2000, 0.0, seed)
     points, _ = polar_grid()
     wrong = points[abs(np.hypot(*points.T) - 1) > 0.2]
@@ -147,7 +147,7 @@ def by_likelihood(run, beta: float, params, exact, key, *, steps: int, seed: int
 
 
 def draw(path, thin, rates, bounded):
-    """Write the growth, the rate against theory, and what stays bounded."""
+    """Draw the growth, the curvature against theory, and the slopes that stay bounded."""
     figure, axes = plt.subplot_mosaic("ab;cc", figsize=(plots.WIDTH, 6.2))
     growing, equal, bound = axes.values()
     lines = [growing.loglog(h["step"], h["max_slope"], "o-", ms=3)[0] for h in thin.values()]
@@ -187,7 +187,7 @@ def growth(history) -> float:
 
 
 def summarise(thin, rates, bounded) -> tuple[dict, dict]:
-    """Return what was measured, and whether what is claimed of it holds."""
+    """Return the measurements, and whether each claim holds."""
     learned, theory = np.array(list(rates.values())).T
     ratio = np.maximum(learned, 1e-3) / theory
     rate = np.polyfit(np.log(theory), np.log(theory * ratio), 1)[0]

@@ -6,20 +6,20 @@ training help, on problems like those of training and on harder ones?
 
 Two tasks of Du et al. (2022), whose exact answers are known: the sum of two matrices, harder where
 the entries are larger; the inverse of a matrix R R' + c I, harder where c is smaller. The energy is
-E(x, y) = |y - g(x, y)|^2 / 2 with the network g of the feed-forward answer y = g(x), which it
-contains: a g that does not look at y has it for its minimum. It is trained through the descent
-(unrolled, its step size learned), through the minimum (implicit), or by contrast with the answers
-that its own descent finds (square-square loss). All make the same number of updates; an update
-through a descent costs as much as many of the feed-forward network, which is also trained for ten
-times as many.
+E(x, y) = |y - g(x, y)|^2 / 2, where g has the architecture of the feed-forward network y = g(x).
+The feed-forward answer is a special case: if g ignores y, the minimum of E is y = g(x). The energy
+is trained through the descent (unrolled, with a learned step size), through the minimum (implicit),
+or by contrast with the answers that its own descent finds (square-square loss). All methods make
+the same number of updates. An update through a descent costs as much as many updates of the
+feed-forward network, which is therefore also trained with ten times as many updates.
 
-The claim: with as many updates, answers by descent through which, or through whose minimum, the
-energy was trained are better than one pass, alike and harder. With ten times the updates, still
-cheaper, one pass is better than all of them. Descending five times as long changes
-the error by less than 5 %, for descent is at the minimum and the minimum is not quite the right
-answer; only on the harder inverses, where it is slower, does it still gain a few per cent. By
-this contrast the minimum lies elsewhere: the error is larger, and on problems as in training it
-grows again as descent continues.
+The claims: with the same number of updates, the answers of the unrolled and of the implicit energy
+are better than one pass, both on problems as in training and on harder ones. With ten times the
+updates, which still cost less, one pass is better than all of them. A descent five times as long
+changes the error by less than 5 %, because the descent has reached the minimum and the minimum is
+not exactly the right answer; only on the harder inverses, where descent is slower, the error falls
+by a few per cent. With the contrastive loss the minimum is farther from the right answer: the error
+is larger, and on problems as in training it grows again as descent continues.
 
     python -m experiments.questions.thinking --workdir=runs/thinking
 """
@@ -79,7 +79,7 @@ TASKS = {"addition": addition, "inverse": inverse}
 
 
 def problems(task, num: int, seed: int, number: int, *, harder: bool = False):
-    """Return problems by their number, none like another."""
+    """Return the problems with this number; different numbers give independent problems."""
     return task(minibatches.stream(seed, minibatches.NOISE, number), num, harder=harder)
 
 
@@ -90,7 +90,7 @@ def energy(params, x, y):
 
 
 def start(key):
-    """Return where a descent begins."""
+    """Return the start of a descent."""
     return jax.random.normal(key, (SIZE,))
 
 
@@ -176,7 +176,7 @@ def trained(run, label: str, objective, params, key, *, task, steps: int, seed: 
 
 
 def study(run, name: str, key, *, steps: int, seed: int):
-    """Train every network on one task; return what each does on problems alike and harder.
+    """Train every network on one task; test on problems as in training and on harder ones.
 
     That is (errors of one pass, what is seen along the descents, seconds of training).
     """
@@ -256,7 +256,7 @@ def draw(path, results):
 
 
 def claimed(results) -> dict[str, bool]:
-    """Return whether what is claimed holds, of every task on both kinds of problems."""
+    """Return whether each claim holds, over all tasks and both kinds of problems."""
     better, cheaper, settled, helped, contrast, grown = [], [], [], [], [], []
     for name, (one_pass, thinking, _) in results.items():
         once, ten_times = one_pass.values()
@@ -282,7 +282,7 @@ def claimed(results) -> dict[str, bool]:
 
 
 def summarise(results) -> tuple[dict, dict]:
-    """Return what was measured, and whether what is claimed of it holds."""
+    """Return the measurements, and whether each claim holds."""
     measured = {}
     for name, (one_pass, thinking, seconds) in results.items():
         measured[name] = {

@@ -1,17 +1,18 @@
 """Three ways to shape an energy: push down, limit the latent variable, contrast.
 
-The question: how do the energy surfaces differ that pushing down alone, a regularised latent
-variable and contrast make of the same data, two spirals?
+The question: how do the energies differ that pushing down alone, a regularised latent variable and
+contrast learn from the same data, two spirals?
 
-The claim: pushing down alone makes the same network flat (its standard deviation over the plane is
-below 1 % of what contrast gives it); a sparse code and contrast (log loss, the most offending of
-16 wrong answers) leave less than 0.7 times its volume of low energy, the share of the plane as low
-as 95 % of held-out data. The sparse code needs no wrong answers, but the gap between the arms,
-which a few of its wide features can explain, stays low; contrast raises it.
+The claims: the network trained by pushing down alone is flat: its standard deviation over the plane
+is below 1 % of that after contrast. The low-energy volume is the share of the plane with an energy
+below the 95th percentile of held-out data. With a sparse code, and with contrast (log loss on the
+lowest of 16 wrong answers), it is less than 0.7 times that of pushing down. The sparse code needs no
+wrong answers, but its energy stays low between the arms, because a few of its wide features
+reconstruct points there; contrast raises the energy there.
 
     python -m experiments.questions.three_ways --workdir=runs/three_ways
 
-The plane holds the data too, so that the AUROC of held-out data against it cannot be 1.
+The plane includes the data, so the AUROC of held-out data against it cannot be 1.
 """
 
 from absl import flags
@@ -61,7 +62,7 @@ def train(
 
 
 def draw(path, found, held_out, least: float):
-    """Write the surfaces with data on them, and below them who has which energy."""
+    """Draw the surfaces with data on them, and below them histograms of the energies."""
     figure, axes = plt.subplots(2, 3, figsize=(plots.WIDTH, 5.4), height_ratios=[1.6, 1])
     # The first and the last are energies of the same network: they share a colour scale.
     shared = plane.limits(found["push down"][0], found["contrast"][0])

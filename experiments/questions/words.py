@@ -1,10 +1,10 @@
 r"""Can a word be read without cutting it into letters first?
 
-Claim: yes, with the alignment as a latent variable. A network gives every window of the image an
-energy per letter (and one for the separator that follows each letter); a monotone path says which
-window belongs to which letter; F(x, y) = min_z E(x, y, z) by Viterbi, or F_beta by the forward
-sum; the answer is argmin_y F(x, y) over all words, by the same recursion. Trained on 1 and 2, then
-1 to 4 letters, never told where they are.
+Claim: yes, with the alignment as a latent variable. A network computes the energies of all letters
+for every window of the image, and that of a separator, which follows each letter. A monotone path z
+assigns windows to letters. F(x, y) = min_z E(x, y, z) is computed by Viterbi, or F_beta by the
+forward sum; the answer is argmin_y F(x, y) over all words, by the same recursion. The network is
+trained on words of 1 and 2, then of 1 to 4 letters, without the positions of the letters.
 
     python -m experiments.questions.words --workdir=runs/words
 """
@@ -13,9 +13,11 @@ from absl import flags
 
 from experiments.run import command_line, entry
 
-flags.DEFINE_integer("steps", 1200, "Updates of the reader of three fonts.", lower_bound=1)
-flags.DEFINE_integer("table_steps", 300, "Updates with every loss of the table.", lower_bound=1)
-flags.DEFINE_integer("test_words", 250, "Test words of every length.", lower_bound=12)
+flags.DEFINE_integer("steps", 1200, "Updates of the network for three fonts.", lower_bound=1)
+flags.DEFINE_integer(
+    "table_steps", 300, "Updates per loss in the comparison of losses.", lower_bound=1
+)
+flags.DEFINE_integer("test_words", 250, "Number of test words of each length.", lower_bound=12)
 FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds
@@ -200,7 +202,7 @@ def compare(run, rng, key, *, steps: int, seed: int) -> dict[str, float]:
 
 
 def show(axis, images: Images, index: int, letters, path) -> None:
-    """Show one image, the word read, and over it which windows each letter was given."""
+    """Show one image, the word read, and the windows aligned with each letter."""
     axis.imshow(images.pixels[index], cmap="gray_r", vmin=0, vmax=1)
     for k, letter in enumerate(letters[letters >= 0]):
         centres = STRIDE * np.flatnonzero(path == 2 * k) + (WINDOW - 1) / 2

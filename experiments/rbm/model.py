@@ -184,7 +184,7 @@ def sample(key: Key, params: CenteredRBM, x: np.ndarray, num_steps: int) -> tupl
 
 
 class Bracket(NamedTuple):
-    """log Z from annealing both ways: the best estimate, what either says, an interval of both."""
+    """log Z from annealing in both directions: estimates of each, the combined one, an interval."""
 
     log_z: float
     bounds: tuple[float, float]  # in expectation below and above log Z

@@ -107,7 +107,7 @@ class Watch:
         self._name, self._told = name, set()
 
     def look(self, rows: list[dict[str, float]]) -> None:
-        """Print what the newest row rings for the first time."""
+        """Print the alarms that the newest row raises for the first time."""
         for metric, advice in sick(rows):
             if (metric, advice) not in self._told:
                 self._told.add((metric, advice))

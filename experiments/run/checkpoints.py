@@ -55,7 +55,7 @@ class Checkpoints:
         return CannotWriteError(self._folder, reason)
 
     def restore(self, like: PyTree) -> PyTree:
-        """Return the newest state that can be read; the given one where there is none.
+        """Return the newest state that can be read, or the given state if there is none.
 
         What cannot be read is passed over, and said; a state of other shapes or types is refused.
         """
@@ -93,7 +93,7 @@ class Checkpoints:
         return state
 
     def due(self) -> bool:
-        """Whether it is time for the next one; raises what went wrong with the last one."""
+        """Return whether the next one is due; raise the error of the last one, if it failed."""
         if not (devices.several() or self._manager.is_saving_in_progress()):
             self._wait()
         waited = time.perf_counter() - self._last

@@ -174,7 +174,7 @@ def place_batches(mesh: Mesh | None, batches: PyTree) -> PyTree:
 
 
 def own(mesh: Mesh | None, tree: PyTree) -> PyTree:
-    """Return what is on every device as arrays of this process's first device alone."""
+    """Return replicated arrays as arrays on the first device of this process."""
     if mesh is None:
         return tree
     return jax.tree.map(lambda leaf: jax.numpy.asarray(np.asarray(leaf)), tree)

@@ -1,4 +1,4 @@
-"""What a program is doing, told on standard error: a bar of updates, or a stage without any."""
+"""Progress on standard error: a bar of updates, or the name of a stage."""
 
 import contextlib
 import sys

@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of --workdir unless it is there; refuse what cannot be one."""
+    """Create the folder of --workdir; raise UsageError if that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

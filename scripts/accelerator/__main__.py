@@ -39,7 +39,7 @@ LEAST = 5  # seconds under which no part is begun
 
 
 def driver() -> dict[str, str]:
-    """Return what the driver says of the card: its name, memory, version and power limit."""
+    """Return the card's name, memory, driver version and power limit."""
     names = ("name", "memory.total", "driver_version", "power.limit")
     try:
         found = subprocess.run(
@@ -74,7 +74,7 @@ def stop(number: int, frame: Any) -> None:
 
 
 def keep(workdir: Path, results: dict[str, Any], name: str, result: dict[str, Any]) -> None:
-    """Add what a part found to the results, and write them all."""
+    """Add the results of a part, and write all results."""
     results["machine"] |= result.pop("machine", {})
     results["parts"][name] = result
     report.complete(results)

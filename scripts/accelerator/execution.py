@@ -90,7 +90,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _take(result: dict[str, Any], found: dict[str, Any]) -> None:
-    """Add what a line says to the results."""
+    """Add the numbers of a line to the results."""
     if row := found.get("row"):
         result["rows"].append(row)
     if test := found.get("test"):

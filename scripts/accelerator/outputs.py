@@ -11,7 +11,7 @@ FIGURES = ("accuracy", "seconds", "train_seconds", "auroc", "one_nn_accuracy")
 
 
 def of_suite(line: str) -> dict[str, Any]:
-    """Return what a suite found: {"row": ...}, {"headline": ...}, {"limits": ...}, or nothing."""
+    """Return the results of a suite: {"row": ...}, {"headline": ...}, {"limits": ...}, or {}."""
     try:
         found = json.loads(line)
     except ValueError:

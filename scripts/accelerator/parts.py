@@ -1,4 +1,4 @@
-"""The parts of the check, the most important first: what each runs, and for how long at most."""
+"""The parts of the check, the most important first, with their commands and time limits."""
 
 import dataclasses
 import os

@@ -29,10 +29,10 @@ def complete(results: dict[str, Any]) -> None:
 
 
 def targets(parts: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the targets on a GPU, what was measured, and whether each is met."""
+    """Return the targets on a GPU, the measured values, and whether each is met."""
 
     def headlines(part: str, start: str) -> list[float]:
-        """Return the figures whose names begin so, in the order of the work: the most is first."""
+        """Return the figures with this prefix, ordered by the amount of work, the largest first."""
         figures = parts.get(part, {}).get("headline", {})
         return [value for name, value in figures.items() if name.startswith(start)]
 
@@ -82,7 +82,7 @@ def named(results: dict[str, Any], status: str) -> list[str]:
 
 
 def last_line(results: dict[str, Any]) -> str:
-    """Return the JSON of the figures of every part, to four digits, and what did not come out."""
+    """Return the figures of every part to four digits, and the failed parts, as JSON."""
     suites = {}
     for name, part in results["parts"].items():
         figures = dict(part.get("headline", {}))
@@ -125,7 +125,7 @@ def only_rounded(results: dict[str, Any]) -> list[str]:
 
 
 def show(results: dict[str, Any]) -> None:
-    """Print the targets and what was measured."""
+    """Print the targets and the measured values."""
     table = Table(title="targets", title_justify="left")
     for column in ("target", "at least", "measured", "met"):
         table.add_column(column)

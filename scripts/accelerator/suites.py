@@ -1,4 +1,4 @@
-"""The suites of the library at sizes that fill a GPU, beside their limits and their peers.
+"""The suites at sizes that fill a GPU, with the limits of the card and the peers.
 
 ``python -m scripts.accelerator.suites SUITE [tiny] [profile]`` measures one and prints its rows.
 """
@@ -25,7 +25,7 @@ NO_PEERS = Peers([], "")
 
 
 def facts() -> dict[str, str | int | float]:
-    """Return what the numbers depend on: the card, its memory, the versions."""
+    """Return the conditions of the measurements: the card, its memory, the versions."""
     device = jax.devices()[0]
     memory = (device.memory_stats() or {}).get("bytes_limit")
     return report.machine() | {
@@ -199,7 +199,7 @@ def conv(record: Recorder) -> None:
 
 
 def pcd(record: Recorder) -> None:
-    """Updates of persistent contrastive divergence, beside their convolutions."""
+    """Updates of persistent contrastive divergence, and the convolutions alone."""
     sizes = [(4, 2, 16, 1)] if record.tiny else [(2048, 40, 10**5, 5), (128, 40, 10**4, 5)]
     for chains, steps, buffer_size, updates in sizes:
         size = f"{updates} updates of {chains:,} chains x {steps} steps, {buffer_size:,} persistent"

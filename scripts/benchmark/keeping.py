@@ -1,4 +1,4 @@
-"""What checkpoints, logs and alarms cost a training: the loop of experiments against none."""
+"""Cost of checkpoints, logs and alarms: the training loop of experiments against a bare one."""
 
 import contextlib
 import io

@@ -19,7 +19,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def machine() -> dict[str, str | int]:
-    """Return what the numbers depend on: processor, cores, Python, versions, date."""
+    """Return the conditions of the measurements: processor, cores, Python, versions, date."""
     from importlib import metadata
 
     info = pathlib.Path("/proc/cpuinfo")

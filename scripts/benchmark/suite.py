@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Suite(NamedTuple):
-    """What a suite found.
+    """Results of a suite.
 
     Attributes:
         work: the work in words.

@@ -240,7 +240,7 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
 
 def run_scaling(peers: Peers, repetitions: int, quick: bool) -> Suite:
-    """How the time of ULA grows with chains, steps and dimension; what it keeps in memory."""
+    """Time of ULA against chains, steps and dimension, and its memory."""
     del peers
     sizes = {
         "chains": [10**2, 10**3] if quick else [10**2, 10**3, 10**4, 10**5],

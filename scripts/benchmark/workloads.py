@@ -49,7 +49,7 @@ def loop(step: Callable, num_steps: int) -> Callable:
 
 
 def gradient_step(energy: Callable) -> Callable:
-    """Return the step of gradient descent: the floor under what evaluates the energy."""
+    """Return a gradient-descent step, the least work of a sampler that evaluates the energy."""
 
     def step(params, key, x):
         del key

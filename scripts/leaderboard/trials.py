@@ -22,7 +22,7 @@ GROUP = 10  # updates of a dispatch that is timed
 
 
 class Budget(NamedTuple):
-    """What every objective gets: seconds of training on one core, seeds, a search or none."""
+    """Budget of every objective: seconds on one core, seeds, and whether options are searched."""
 
     seconds: float
     seeds: int
@@ -48,7 +48,7 @@ def seconds_per_update(trainer: training.Trainer, state: Any, batch: loop.Batch)
 
 
 class Trainable:
-    """An objective with its options on a problem: what an update costs, how many there are."""
+    """An objective with its options on a problem, the cost of an update and their number."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Trainable:
         of: Trial,
         folder: Path,
     ) -> None:
-        """Make the objective; nothing is compiled."""
+        """Create the objective; this compiles nothing."""
         self._name, self._row, self._of, self._folder = name, row, of, folder
         self.options, self._objective = options, row.make(of.problem, **options)
 
@@ -94,7 +94,7 @@ class Trainable:
         return training.trainer(self._objective, self._of.optimizer(self._row.learning_rate, steps))
 
     def train(self, seed: int, steps: int) -> dict[str, Any]:
-        """Train from a seed, or read what an earlier start of the leaderboard found."""
+        """Train from a seed, or read the result of an earlier run."""
         folder = self._folder / f"updates_{steps}" / f"seed_{seed}"
         path = folder / "row.json"
         if path.exists():

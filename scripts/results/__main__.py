@@ -44,7 +44,7 @@ def _known(names) -> bool:
 
 
 def main() -> None:
-    """Measure the rows, write the pages, print what was found."""
+    """Measure the rows, write the pages, print the results."""
     if not FLAGS.workdir:
         raise errors.UsageError("--workdir is not set: name a folder for the runs.")
     workdir, docs, found = Path(FLAGS.workdir).absolute(), Path(FLAGS.docs), {}

@@ -129,7 +129,7 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
 
 
 def write(workdir: Path, docs: Path, *, seed: int, num_seeds: int, held_out: bool) -> dict:
-    """Run what has not been run, write the page, and return the medians over the seeds."""
+    """Run the unfinished trainings, write the page, and return the medians over the seeds."""
     seeds = {k: run(workdir / f"seed{k}", f"--seed={k}") for k in range(seed, seed + num_seeds)}
     options = "--quick", f"--seed={seed}"
     without = {

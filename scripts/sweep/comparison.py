@@ -73,7 +73,7 @@ def best_run(measured: dict[str, dict], metric: str, goal: str) -> dict | None:
 
 
 def split_common(settings: list[Setting]) -> tuple[Setting, list[Setting]]:
-    """Return the flags that all settings share, and what is left of each setting."""
+    """Return the flags that all settings share, and the remaining flags of each setting."""
     first, *others = settings
     shared = {n: v for n, v in first.items() if all(s.get(n) == v for s in others)}
     if not others:

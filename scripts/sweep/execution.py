@@ -35,7 +35,7 @@ class Run:
         self.checkpoints_before: list[str] | None = None  # when it was last queued again
 
     def summary(self) -> dict[str, Any] | None:
-        """Return what the run measured, or None if it did not get there."""
+        """Return the measurements of the run, or None if it did not finish."""
         try:
             return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -251,7 +251,7 @@ def submit(
 
 
 def _answer(*command: str) -> str:
-    """Return what a command of SLURM prints; nothing where it is not there or fails."""
+    """Return the output of a SLURM command; empty if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
