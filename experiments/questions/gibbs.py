@@ -2,10 +2,10 @@ r"""How does P(y | x) depend on beta, and how can energies be combined without n
 
 Claims: an energy over classes trained by NLL is a softmax classifier. P(y|x) ~ exp(-beta F(x, y))
 is uniform at beta = 0 and puts all mass on one class at beta = inf; the accuracy is the same for
-every beta > 0, and the calibration is best at an intermediate beta. Energies can be combined without
-normalising them: a constraint is an energy of +inf, and the sum and the soft minimum of two
-energies are the product ("both") and the mixture ("either") of their densities, sampled without any new
-training. Only the weights of a mixture need the partition functions.
+every beta > 0, and the calibration is best at an intermediate beta. Energies can be combined
+without normalising them: a constraint is an energy of +inf, and the sum and the soft minimum of
+two energies are the product ("both") and the mixture ("either") of their densities, sampled
+without any new training. Only the weights of a mixture need the partition functions.
 
     python -m experiments.questions.gibbs --workdir=runs/gibbs
 """

@@ -1,11 +1,11 @@
 r"""How strongly does each loss change the energies, and how good are the classifiers?
 
-Claims, with E+ the energy of the right answer, E- that of the wrong one and the force -d loss / dE:
-the hinge and the log loss depend on E+ - E- alone, the simple and the square-square loss pull E+ and
-E- to fixed levels. The log loss is a smooth hinge: its force decays exponentially but is never zero,
-that of the hinge is zero beyond its margin. The force of square-square grows with the violation and
-vanishes at its target, that of the simple loss is constant: a wrong label pulls harder on
-square-square.
+Claims, with E+ the energy of the right answer, E- that of the wrong one and the force -d loss /
+dE: the hinge and the log loss depend on E+ - E- alone, the simple and the square-square loss pull
+E+ and E- to fixed levels. The log loss is a smooth hinge: its force decays exponentially but is
+never zero, that of the hinge is zero beyond its margin. The force of square-square grows with the
+violation and vanishes at its target, that of the simple loss is constant: a wrong label pulls
+harder on square-square.
 
     python -m experiments.questions.loss_gallery --workdir=runs/loss_gallery
 """

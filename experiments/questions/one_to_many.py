@@ -4,14 +4,14 @@ The question: y = (rho_1(x) cos t, rho_2(x) sin t) + noise is a whole ellipse of
 each x. What do a regression and an energy with a latent variable learn, and at which temperature?
 
 The claims: regression predicts the conditional mean, near the centre and far from every right
-answer. The energy E(x, y, z) = |y - g(x, z)|^2, with a network g and an angle z, learns the ellipse.
-Its free energy over z has a valley along the ellipse at zero temperature (min over z), and a
-smoother one at beta = 1. At the centre of the true ellipse it equals the closed form
-3.125 - log I_0(0.875 beta) / beta with the Bessel function I_0. With few training points, zero
-temperature overfits: each training point moves only the nearest point of the curve, and the rest
-of the curve is not constrained. At finite beta every z contributes to every training point; the
-curve is smoother and closer to held-out points. When beta is too small, all z contribute equally
-and the curve shrinks towards the mean, the prediction of the regression.
+answer. The energy E(x, y, z) = |y - g(x, z)|^2, with a network g and an angle z, learns the
+ellipse. Its free energy over z has a valley along the ellipse at zero temperature (min over z),
+and a smoother one at beta = 1. At the centre of the true ellipse it equals the closed form 3.125 -
+log I_0(0.875 beta) / beta with the Bessel function I_0. With few training points, zero temperature
+overfits: each training point moves only the nearest point of the curve, and the rest of the curve
+is not constrained. At finite beta every z contributes to every training point; the curve is
+smoother and closer to held-out points. When beta is too small, all z contribute equally and the
+curve shrinks towards the mean, the prediction of the regression.
 
     python -m experiments.questions.one_to_many --workdir=runs/one_to_many
 """

@@ -3,12 +3,12 @@
 The question: how do the energies differ that pushing down alone, a regularised latent variable and
 contrast learn from the same data, two spirals?
 
-The claims: the network trained by pushing down alone is flat: its standard deviation over the plane
-is below 1 % of that after contrast. The low-energy volume is the share of the plane with an energy
-below the 95th percentile of held-out data. With a sparse code, and with contrast (log loss on the
-lowest of 16 wrong answers), it is less than 0.7 times that of pushing down. The sparse code needs no
-wrong answers, but its energy stays low between the arms, because a few of its wide features
-reconstruct points there; contrast raises the energy there.
+The claims: the network trained by pushing down alone is flat: its standard deviation over the
+plane is below 1 % of that after contrast. The low-energy volume is the share of the plane with an
+energy below the 95th percentile of held-out data. With a sparse code, and with contrast (log loss
+on the lowest of 16 wrong answers), it is less than 0.7 times that of pushing down. The sparse code
+needs no wrong answers, but its energy stays low between the arms, because a few of its wide
+features reconstruct points there; contrast raises the energy there.
 
     python -m experiments.questions.three_ways --workdir=runs/three_ways
 

@@ -592,7 +592,7 @@ def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
             images.main()
 
     refuses("--hidden=9, but the weights of .*run were trained with 8: leave", "--hidden=9")
-    refuses("--data_noise=0.1, but .*run has 0.2", "--data_noise=0.1")
+    refuses("--data_noise=0.1, but .*run were trained with 0.2", "--data_noise=0.1")
     refuses("--channels=3, but .*run has , which", "--channels=3")
     refuses("--data=mine, but .*run has digits", "--data=mine")
     (finished_run / "summary.json").unlink()
@@ -683,7 +683,7 @@ def test_the_pictures_show_the_ink():
         (["--seed=12345678901234567890"], "not an integer in the range"),
         (["--betas=2"], "must be 0, or at least 3"),
         (["--generative=gan"], "gan.*<energy_matching.pcd.none>"),
-        (["--channels=8,-1"], "must be integers >= 1, as in 32,64, or nothing"),
+        (["--channels=8,-1"], "must be integers >= 1, as in 32,64, or an empty list"),
         (["--loss=hing"], f"hing.*<{'.'.join(losses_by_name.NAMES)}>"),
     ],
 )

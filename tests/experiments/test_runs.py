@@ -222,7 +222,9 @@ def test_no_more_room_is_one_sentence_and_no_row_is_lost(tmp_path):
 
     done = limited(1000)
     assert done.returncode == errors.USAGE
-    assert done.stderr.startswith("error: out cannot be written (File too large): make room or")
+    assert done.stderr.startswith(
+        "error: out cannot be written (File too large): free some space or"
+    )
     assert len(done.stderr.splitlines()) == 1
     metrics = tmp_path / "out" / "metrics.jsonl"
     assert not metrics.read_text(encoding="utf-8").endswith("\n")
@@ -365,7 +367,7 @@ def test_versions_are_kept_and_a_change_is_said(tmp_path, monkeypatch, capsys):
     for module in (ebm_jax, jax, jaxlib):
         monkeypatch.setattr(module, "__version__", "0.0.1")
         said = start()
-        assert said.startswith("warning: this run was made with ")
+        assert said.startswith("warning: this run was started with ")
         assert f"{module.__name__} 0.0.1" in said.split("resumes with")[1]
         assert start() == ""
     assert len((tmp_path / "versions.txt").read_text(encoding="utf-8").splitlines()) == 4
