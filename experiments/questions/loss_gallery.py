@@ -176,10 +176,14 @@ def surface(axis, name: str, loss, margin: float) -> None:
 
 
 def surfaces(figure, table: dict[str, tuple]) -> None:
-    """Draw every loss of the table: name -> (loss, the margin that the condition finds)."""
-    rows = -(-len(table) // COLUMNS)
-    for number, (name, (loss, margin)) in enumerate(table.items(), 1):
-        surface(figure.add_subplot(rows, COLUMNS, number), name, loss, margin)
+    """Draw every loss of the table, name -> (loss, margin), and the forces of four losses."""
+    rows = len(table) // COLUMNS + 1  # with a place for the forces
+    axes = figure.subplots(rows, COLUMNS).ravel()
+    for axis, (name, (loss, margin)) in zip(axes, table.items(), strict=False):
+        surface(axis, name, loss, margin)
+    force_curves(axes[len(table)])
+    for axis in axes[len(table) + 1 :]:
+        axis.set_axis_off()
     figure.suptitle(
         "Each loss over the energies of the right answer (E+) and the wrong one (E−), dark: high\n"
         "Arrows: −gradient. Solid line: E− = E+. Dashed line: E− = E+ + margin."
@@ -192,7 +196,7 @@ def force_curves(axis) -> None:
     for name, style in (("hinge", "-"), ("log", "-"), ("simple", "--"), ("square_square", "--")):
         force = gradients.of(getattr(losses, name))(violation, 0.0 * violation)[0]
         axis.plot(violation, force, style, label=name)
-    axis.set(xlabel="E+ (E− = 0)", title="Force on E+", ylim=(-0.1, 4))
+    axis.set(xlabel="E+ (E− = 0)", title="Force on E+", xlim=(-13, 3), ylim=(-0.1, 4))
     axis.legend(loc="upper left")
 
 
@@ -207,7 +211,7 @@ def accuracy_intervals(axis, rows: dict) -> None:
         axis.errorbar(means, place + shift, xerr=widths, fmt="o", ms=4, label=label)
         for row, mean in zip(place, means, strict=True):
             if mean < LEAST_ACCURACY:
-                axis.annotate(f"← {mean:.2f}", (LEAST_ACCURACY, row + 1.4 * shift), va="center")
+                axis.annotate(f"← {mean:.2f}", (LEAST_ACCURACY, row + 2.5 * shift), va="center")
     axis.set_yticks(place, list(rows))
     axis.set(title="Test accuracy, 95 % intervals", xlim=(LEAST_ACCURACY, 1))
     axis.invert_yaxis()
@@ -231,7 +235,6 @@ def figure(path, table: dict[str, tuple], rows: dict) -> None:
     drawing = plt.figure(figsize=(plots.WIDTH, 10.8))
     top, bottom = drawing.subfigures(2, 1, height_ratios=(1.7, 1))
     surfaces(top, table)
-    force_curves(top.add_subplot(-(-len(table) // COLUMNS), COLUMNS, len(table) + 1))
     left, right = bottom.subplots(1, 2)
     accuracy_intervals(left, rows)
     gap_boxes(right, rows)

@@ -279,7 +279,7 @@ def test_a_disk_that_fills_while_it_is_written_to_is_one_sentence_at_once(tmp_pa
     assert done.returncode == errors.USAGE
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "cannot be written" in done.stderr
-    assert "make room or choose another --workdir" in done.stderr
+    assert "free some space or choose another --workdir" in done.stderr
     assert done.stdout == ""
 
 
