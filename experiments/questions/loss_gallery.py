@@ -171,7 +171,7 @@ def surface(axis, name: str, loss, margin: float) -> None:
     if 0 < margin < np.inf:
         axis.plot(fine, fine + margin, "--", color="black", linewidth=0.8)
     label = {0: "no margin", np.inf: "any margin"}.get(margin, f"margin {margin:g}")
-    axis.set(title=f"{name}\n{label}", xlabel="E+", ylabel="E−")
+    axis.set(title=f"{name}\n{label}")
     axis.set(xlim=(-2, 3), ylim=(-2, 3), xticks=[0], yticks=[0], aspect="equal")
 
 
@@ -181,6 +181,9 @@ def surfaces(figure, table: dict[str, tuple]) -> None:
     axes = figure.subplots(rows, COLUMNS).ravel()
     for axis, (name, (loss, margin)) in zip(axes, table.items(), strict=False):
         surface(axis, name, loss, margin)
+    for number, axis in enumerate(axes[: len(table)]):
+        below = number + COLUMNS >= len(table) + 1  # the panel of the forces is the last
+        axis.set(xlabel="E+" if below else "", ylabel="" if number % COLUMNS else "E−")
     force_curves(axes[len(table)])
     for axis in axes[len(table) + 1 :]:
         axis.set_axis_off()
@@ -232,8 +235,8 @@ def gap_boxes(axis, rows: dict) -> None:
 
 def figure(path, table: dict[str, tuple], rows: dict) -> None:
     """Draw the surfaces, the forces, accuracy with and without wrong labels, and the gaps."""
-    drawing = plt.figure(figsize=(plots.WIDTH, 10.8))
-    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.7, 1))
+    drawing = plt.figure(figsize=(plots.WIDTH, 11.6))
+    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.85, 1))
     surfaces(top, table)
     left, right = bottom.subplots(1, 2)
     accuracy_intervals(left, rows)
