@@ -180,7 +180,7 @@ def draw(path, surfaces, volumes, least, updates, spreads):
         title="By the sparsity of the code",
     )
     code_axis.axhline(least, color="0.4", linestyle="--", linewidth=1)
-    code_axis.text(SPARSITIES[0], least + 0.02, "least possible", color="0.3", fontsize=8)
+    code_axis.text(SPARSITIES[0], least - 0.07, "least possible", color="0.3", fontsize=8)
     for axis in (contrast_axis, capacity_axis):
         axis.axvline(least, color="0.4", linestyle="--", linewidth=1)
     plots.save(figure, path)
@@ -192,7 +192,7 @@ def volume_bars(axis, volumes: dict[str, float], title: str) -> None:
     bars = axis.barh(list(volumes), list(volumes.values()), color=colors, height=0.7)
     axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
     axis.invert_yaxis()
-    axis.set(title=title, xlim=(0, 1.15), xlabel="low-energy volume (dashed: least possible)")
+    axis.set(title=title, xlim=(0, 1.15), xlabel="volume (dashed: least possible)")
 
 
 def summarise(volumes, spreads) -> tuple[dict, dict]:

@@ -594,7 +594,7 @@ def test_runs_that_nothing_goes_on_from(program, finished_run, tmp_path, way):
     refuses("--hidden=9, but the weights of .*run were trained with 8: leave", "--hidden=9")
     refuses("--data_noise=0.1, but .*run were trained with 0.2", "--data_noise=0.1")
     refuses("--channels=3, but .*run were trained with : leave", "--channels=3")
-    refuses("--data=mine, but .*run has digits", "--data=mine")
+    refuses("--data=mine, but .*run were trained with digits", "--data=mine")
     (finished_run / "summary.json").unlink()
     refuses("run holds an unfinished run: run its command again until it ends")
     (finished_run / "flags.txt").unlink()
