@@ -1,4 +1,4 @@
-"""The energy of a point of the plane, and exact quantities on a grid."""
+"""The energy of a point of the plane, and what is exact of it on a grid."""
 
 from collections.abc import Callable
 

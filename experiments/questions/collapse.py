@@ -128,7 +128,7 @@ def sparse_codes(run, train, record, key, *, steps: int, seed: int):
 def draw(path, surfaces, volumes, least, updates, spreads):
     """Draw eight energies of the plane, and the low-energy volume of every method."""
     figure = plt.figure(figsize=(plots.WIDTH, 9.6))
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.35))
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.0, 1.35))[:, 0]
     best = min((n for n in volumes if n.startswith("sparse")), key=volumes.get)
     titles = {
         "energy": "positives only",

@@ -164,7 +164,7 @@ def compose(one, other, key, *, num_steps: int) -> dict:
 def figure(path, energies: np.ndarray, rows: dict, composed: dict) -> None:
     """Draw P(y | x) and the calibration over beta, and the composed energies with samples."""
     drawing = plt.figure(figsize=(plots.WIDTH, 4.6))
-    top, bottom = drawing.subfigures(2, 1)
+    top, bottom = drawing.subfigures(2, 1, squeeze=False)[:, 0]
     left, middle, right = top.subplots(1, 3)
     finite = np.isfinite(BETAS) & (BETAS > 0)
     unsure = int(np.argmax(gibbs.entropy(energies)))

@@ -236,7 +236,7 @@ def gap_boxes(axis, rows: dict) -> None:
 def figure(path, table: dict[str, tuple], rows: dict) -> None:
     """Draw the surfaces, the forces, accuracy with and without wrong labels, and the gaps."""
     drawing = plt.figure(figsize=(plots.WIDTH, 11.6))
-    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.85, 1))
+    top, bottom = drawing.subfigures(2, 1, squeeze=False, height_ratios=(1.85, 1))[:, 0]
     surfaces(top, table)
     left, right = bottom.subplots(1, 2)
     accuracy_intervals(left, rows)

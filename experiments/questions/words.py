@@ -226,7 +226,7 @@ def table_bars(axis, table: dict[str, float], steps: int) -> None:
 def figure(path, readings: dict, rates: dict, table: dict, table_steps: int) -> None:
     """Draw the alignments, the accuracy by length, and the table of losses."""
     drawing = plt.figure(figsize=(plots.WIDTH, 5.8))
-    top, bottom = drawing.subfigures(2, 1, height_ratios=(1.1, 1))
+    top, bottom = drawing.subfigures(2, 1, squeeze=False, height_ratios=(1.1, 1))[:, 0]
     grid = top.subplots(4, 4)
     for axis, title in zip(grid[0], ("one font", *["three fonts"] * 3), strict=True):
         axis.set_title(title, pad=16)
