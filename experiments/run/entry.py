@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
-from absl.logging import converter
 
 from experiments.run import command_line, errors, work_directory
 
