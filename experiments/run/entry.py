@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
+from absl.logging import converter
 
 from experiments.run import command_line, errors, work_directory
 
@@ -54,7 +55,7 @@ def main(program: Callable[[], None]) -> None:
 
 def _not_told_twice(record: Any) -> bool:
     """Return whether to log a message: orbax also logs the errors that it raises."""
-    return "orbax" not in record.pathname or record.levelno < logging.converter.STANDARD_ERROR
+    return "orbax" not in record.pathname or record.levelno < converter.STANDARD_ERROR
 
 
 def _leave_the_others(error: Exception) -> None:
