@@ -65,10 +65,9 @@ def label_ends(axis, lines: list, names: list[str], *, size: float = 8) -> None:
 
     Call it after the scales and the limits of the axis are set.
     """
-    axis.get_figure(
-        root=True
-    ).draw_without_rendering()  # the layout decides how far apart the ends are
-    pixels_per_point = axis.get_figure(root=True).get_dpi() / 72
+    figure = axis.get_figure(root=True)
+    figure.draw_without_rendering()  # the layout decides how far apart the ends are
+    pixels_per_point = figure.get_dpi() / 72
     ends = [(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines]
     bottom = axis.get_window_extent().y0
     heights = [max(axis.transData.transform(end)[1], bottom) for end in ends]

@@ -117,4 +117,5 @@ def _stratified(key: jax.Array, num: int, low: ArrayLike, high: ArrayLike) -> Ar
     offset_key, order_key = jax.random.split(key)
     uniform = (jnp.arange(num) + jax.random.uniform(offset_key, (num,))) / num
     uniform = jax.random.permutation(order_key, uniform)
+    low = jnp.asarray(low)
     return low * (jnp.asarray(high) / low) ** uniform

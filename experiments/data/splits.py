@@ -18,9 +18,8 @@ class Split(NamedTuple):
 
 def stratified(x: np.ndarray, y: np.ndarray, num_test: int) -> Split:
     """Split off ``num_test`` examples, with the same class shares in both parts; deterministic."""
-    train_x, test_x, train_y, test_y = train_test_split(
-        x, y.astype(np.int32), test_size=num_test, stratify=y, random_state=0
-    )
+    parts = train_test_split(x, y.astype(np.int32), test_size=num_test, stratify=y, random_state=0)
+    train_x, test_x, train_y, test_y = map(np.asarray, parts)
     return Split(train_x, train_y, test_x, test_y)
 
 

@@ -48,6 +48,7 @@ FLAGS = flags.FLAGS
 command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -142,7 +143,7 @@ def main() -> None:
 def annealed(exactly: Exactly, energy, params, seed: int) -> dict[str, Any]:
     """Return log Z by the grid, and by annealing along the noise levels with its bracket."""
     key, draws = jax.random.key(seed + 1), exactly.draws(2000, seed + 1).astype(np.float32)
-    estimate = noise_levels.log_z(key, energy, params, draws)
+    estimate = noise_levels.log_z(key, energy, params, jnp.asarray(draws))
     return {
         "log_z": exactly.log_z,
         "log_z_annealed": [float(estimate.log_z), float(estimate.upper.log_z)],

@@ -144,7 +144,7 @@ def draw(path, train, answers, params, betas, centre, scores, few):
     axes["a"].plot(*answers(shown).T, "X", color="C1", label="regression")
     axes["a"].set(title="Right answers y to x = 0, 0.5 and 1", aspect="equal")
     points, _ = plane.grid(3.5)
-    kinds = {"min over z": cold, "β = 1": lambda *args: warm(*args, 1.0)}
+    kinds = {"min over z": cold, "β = 1": lambda params, x, y: warm(params, x, y, 1.0)}
     surfaces = {
         title: np.asarray(
             ebm_jax.jit(jax.vmap(free, (None, None, 0)))(params, jnp.zeros(()), points)

@@ -174,7 +174,7 @@ def draw(path, thin, rates, bounded):
     plots.label_ends(
         bound,
         lines,
-        [names.get(name, name.replace("likelihood +", "penalty")) for name in histories],
+        [names.get(name) or name.replace("likelihood +", "penalty") for name in histories],
     )
     plots.save(figure, path)
 

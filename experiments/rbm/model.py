@@ -164,7 +164,9 @@ def log_partition(params: CenteredRBM) -> Array:
     return exact.log_partition(centering.uncentered(params))
 
 
-def sample(key: Key, params: CenteredRBM, x: np.ndarray, num_steps: int) -> tuple[Array, Array]:
+def sample(
+    key: Key, params: CenteredRBM, x: Array | np.ndarray, num_steps: int
+) -> tuple[Array, Array]:
     """Return visible units after Gibbs sweeps from x, and the means they were drawn from."""
 
     @ebm_jax.jit
