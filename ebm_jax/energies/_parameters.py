@@ -1,4 +1,4 @@
-"""Checks of the parameters of closed forms, Boltzmann machines and lattices."""
+"""Checks of the parameters of closed forms, Boltzmann machines, lattices and Potts models."""
 
 import jax.numpy as jnp
 
@@ -71,3 +71,23 @@ def mixture(params, wanted: type) -> tuple[Array, Array, Array]:
             f"{means.shape}, {weights.shape} and {sigma.shape}."
         )
     return means, weights, sigma
+
+
+def dense_potts(params, wanted: type) -> tuple[Array, Array]:
+    """Validate and return symmetric couplings with zero diagonal blocks, and fields.
+
+    Both have at least the precision of float32.
+    """
+    _checks.kind(params, wanted)
+    couplings, fields = (_checks.array(name, v) for name, v in params._asdict().items())
+    if fields.ndim != 2 or not fields.shape[1] or couplings.shape != 2 * fields.shape:
+        raise ValueError(
+            f"{wanted.__name__} has couplings (L, q, L, q) and fields (L, q) with q >= 1, got "
+            f"{couplings.shape} and {fields.shape}."
+        )
+    dtype = jnp.promote_types(jnp.result_type(*params), jnp.float32)
+    couplings = couplings.astype(dtype)
+    couplings = 0.5 * (couplings + jnp.transpose(couplings, (2, 3, 0, 1)))
+    sites = jnp.arange(fields.shape[0])
+    other = (sites[:, None] != sites[None])[:, None, :, None]
+    return jnp.where(other, couplings, 0.0), fields.astype(dtype)

@@ -8,6 +8,7 @@ The info of ``sgld`` has no ``energy``, since a gradient does not determine it.
 from ebm_jax.samplers import replay_buffer, schedules
 from ebm_jax.samplers.adaptation import adapt_step_size
 from ebm_jax.samplers.composition import alternate
+from ebm_jax.samplers.dense_potts_sampling import dense_potts_gibbs
 from ebm_jax.samplers.gibbs_sampling import checkerboard_gibbs, rbm_gibbs, systematic_scan_gibbs
 from ebm_jax.samplers.informed_proposals import dmala, dula, gibbs_with_gradients
 from ebm_jax.samplers.langevin import mala, sgld, ula
@@ -23,6 +24,7 @@ __all__ = [
     "baoab",
     "chain_axes",
     "checkerboard_gibbs",
+    "dense_potts_gibbs",
     "dmala",
     "dula",
     "gibbs_with_gradients",

@@ -5,7 +5,7 @@ import rules as r
 from rules import INF, KEY, NAN, each, example, examples, only, plus, result
 
 from ebm_jax import distributions
-from ebm_jax.energies import boltzmann, combinators, lattice, networks
+from ebm_jax.energies import boltzmann, combinators, lattice, networks, potts
 from ebm_jax.energies import closed_forms as forms
 
 ONE, TWO, THREE, BATCH = jnp.ones(1), jnp.ones(2), jnp.ones(3), jnp.ones((5, 2))
@@ -32,6 +32,11 @@ POTTS = only(
 POTTS = POTTS._replace(bad=(*POTTS.bad, lattice.Potts(1.0, 0.0)))
 SITES = plus(SPINS, SPINS > 0, SPINS[0], SPINS[None])
 KINDS = plus(COLOURS, COLOURS > 0, COLOURS[0], COLOURS[None], 1.0 * COLOURS)
+
+DENSE = potts.DensePotts(jnp.ones((3, 2, 3, 2)), jnp.ones((3, 2)))
+DENSE = plus(DENSE, DENSE._replace(fields=THREE), DENSE._replace(couplings=jnp.ones((3, 2, 2, 3))))
+SEQUENCE = jnp.array([0, 1, 1])
+SEQUENCE = plus(SEQUENCE, SEQUENCE[None], SEQUENCE[:2], 0, 1.0 * SEQUENCE, SEQUENCE + 1)
 
 W, V, H = jnp.ones((3, 2)), THREE, TWO
 FULL = plus(boltzmann.BoltzmannMachine(jnp.ones((3, 3)), V), boltzmann.BoltzmannMachine(W, V))
@@ -94,6 +99,9 @@ ROWS = [
     example(combinators.condition, energy=only(jnp.sum, *r.FUNCTIONS), x=only(TWO)),
     *examples(lattice, "ising ising_logits", params=ISING, spins=SITES),
     *examples(lattice, "potts potts_logits", params=POTTS, colours=KINDS),
+    *examples(potts, "dense_potts dense_potts_logits", params=DENSE, x=SEQUENCE),
+    example(potts.zero_sum_gauge, params=DENSE),
+    example(potts.lattice_gas_gauge, params=DENSE, reference=only(-1, *r.NUMBERS, 0.0, 2, -3)),
     *examples(boltzmann, "boltzmann_machine boltzmann_machine_logits", params=FULL, x=OF_V),
     *examples(boltzmann, RBMS, params=PLAIN, v=OF_V, h=OF_H),
     example(

@@ -9,6 +9,7 @@ from rules import INF, NAN, X, each, energy, example, examples, only, plus, resu
 from ebm_jax import samplers
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising, Potts
+from ebm_jax.energies.potts import DensePotts
 from ebm_jax.samplers import replay_buffer, schedules
 from ebm_jax.types import Sampler
 
@@ -23,6 +24,7 @@ LANGEVIN = {
     "max_gradient_norm": plus(None, ROW),
 }
 NOISE = plus(None, INF, X, ROW)
+DENSE = DensePotts(jnp.zeros((4, 2, 4, 2)), jnp.zeros((4, 2)))
 MACHINE = RBM(jnp.zeros((4, 2)), jnp.zeros(4), jnp.zeros(2))
 
 LADDER = [[1.0, 0.5], [0.5, 0.5], [1.0], [0.5, INF], [0.5, NAN], [[0.5, 1.0]], [0.0, 1.0]]
@@ -62,6 +64,12 @@ ROWS = [
         at=SITES,
         wrong=[0 * SITES, SITES[:, :3], SITES[:, 0]],
         params=plus(Ising(0.4, 0.0), Ising("k"), Ising(jnp.ones(2)), Potts(0.4, 0.0)),
+    ),
+    example(
+        samplers.dense_potts_gibbs,
+        at=BITS,
+        wrong=[BITS[:, :3]],
+        params=plus(DENSE, DENSE._replace(fields=jnp.zeros((3, 2)))),
     ),
     example(samplers.systematic_scan_gibbs, at=BITS, block_size=plus(1, 5)),
     *examples(samplers, "gibbs_with_gradients dula dmala", at=BITS, beta=plus(1.0, INF)),

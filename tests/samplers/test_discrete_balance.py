@@ -7,6 +7,7 @@ temperature 20 % higher must be refused by the same counts. Where a sampler repo
 rate, that of every pair of states is compared to all digits.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ import pytest
 from scipy import stats
 
 from ebm_jax import samplers
-from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies import boltzmann, lattice, potts
 from ebm_jax.partition import exact
 from ebm_jax.samplers import gibbs_sampling
 
@@ -170,6 +171,56 @@ def test_checkerboard(kind, shape, x64):
     where, expected = matrix(BETA)
     taken = steps(samplers.checkerboard_gibbs(params, beta=BETA), where, values, 1000)
     assert_follows(taken.counts, expected, where.pi, matrix(1.2 * BETA)[1])
+
+
+DENSE = [((length, q), np.int8) for length, q in [(1, 3), (3, 1), (2, 2), (3, 3), (5, 2)]]
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [*DENSE, ((4, 2), bool), ((1, 1), np.int32)])
+def test_dense_potts_site_after_site(shape, dtype, x64):
+    """The sweep's matrix is the product of those of its sites, with blocks and padding."""
+    length, q = shape
+    rng = np.random.default_rng(2)
+    params = potts.DensePotts(rng.normal(size=(*shape, *shape)), rng.normal(size=shape))
+    states = np.array(list(itertools.product(range(q), repeat=length))).astype(dtype)
+    energies = jax.jit(jax.vmap(lambda x: potts.dense_potts(params, x)))(states)
+
+    def matrix(beta):
+        pi = oracles.probabilities(np.asarray(energies), beta)
+        where, product = Space(states, np.asarray(energies), pi), np.eye(len(states))
+        for site in range(length):
+            product = product @ resampling(where, [site])
+        return where, product
+
+    where, expected = matrix(BETA)
+    sampler = samplers.dense_potts_gibbs(params, beta=BETA)
+    taken = steps(sampler, where, np.arange(q), 1000 if len(states) > 20 else 4000)
+    if q == 1:
+        assert (taken.counts == 4000).all()
+    else:
+        assert_follows(taken.counts, expected, where.pi, matrix(1.5 * BETA)[1])
+    changed = (where.states[taken.start] != where.states[taken.end]).mean(1)
+    np.testing.assert_allclose(taken.info.changed, changed, atol=1e-7)
+
+
+def test_dense_potts_with_clamp_and_a_beta_a_chain(x64):
+    """Half of the chains at beta 0, half at infinity: uniform, and the likeliest letter."""
+    rng = np.random.default_rng(3)
+    params = potts.DensePotts(rng.normal(size=(5, 3, 5, 3)), rng.normal(size=(5, 3)))
+    beta = jnp.repeat(jnp.array([0.0, jnp.inf]), 5000)
+    clamp = np.array([False, True, False, False, True])
+    start = jnp.asarray(np.tile([0, 1, 2, 0, 1], (10_000, 1)), jnp.int8)
+    sampler = samplers.dense_potts_gibbs(params, beta=beta, clamp=clamp)
+    state, _ = jax.jit(sampler.step)(jax.random.key(0), sampler.init(start))
+    x = np.asarray(state.position)
+    np.testing.assert_array_equal(x[:, clamp], start[:, clamp])
+    counts = np.array([np.bincount(column, minlength=3) for column in x[:5000, ~clamp].T])
+    statistic = ((counts - 5000 / 3) ** 2 / (5000 / 3)).sum()
+    assert stats.chi2.sf(statistic, 6) > 1e-6
+    expected = np.array([0, 1, 2, 0, 1])
+    for site in np.flatnonzero(~clamp):
+        expected[site] = np.argmax(potts.dense_potts_logits(params, expected)[site])
+    np.testing.assert_array_equal(x[5000:], np.tile(expected, (5000, 1)))
 
 
 def test_the_checkerboard_knows_who_is_whose_neighbour():
