@@ -1,5 +1,6 @@
 """Shared drawing code: charts are written as PNG files, grids of images are returned."""
 
+import base64
 import io
 from pathlib import Path
 
@@ -100,6 +101,11 @@ def tile(images: np.ndarray, *, gap: int = 1) -> np.ndarray:
 
 def _paper(images: np.ndarray) -> Image.Image:
     return Image.fromarray(np.uint8(np.round(255 * tile(images))))
+
+
+def embedded(kind: str, content: bytes) -> str:
+    """Return a picture as a URI that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def png(images: np.ndarray) -> bytes:

@@ -80,10 +80,10 @@ def dense_potts(params, wanted: type) -> tuple[Array, Array]:
     """
     _checks.kind(params, wanted)
     couplings, fields = (_checks.array(name, v) for name, v in params._asdict().items())
-    if fields.ndim != 2 or not fields.shape[1] or couplings.shape != 2 * fields.shape:
+    if fields.ndim != 2 or not fields.size or couplings.shape != 2 * fields.shape:
         raise ValueError(
-            f"{wanted.__name__} has couplings (L, q, L, q) and fields (L, q) with q >= 1, got "
-            f"{couplings.shape} and {fields.shape}."
+            f"{wanted.__name__} has couplings (L, q, L, q) and fields (L, q), L and q at least 1; "
+            f"got {couplings.shape} and {fields.shape}."
         )
     dtype = jnp.promote_types(jnp.result_type(*params), jnp.float32)
     couplings = couplings.astype(dtype)

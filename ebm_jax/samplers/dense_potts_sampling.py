@@ -1,5 +1,6 @@
 """Gibbs sampling of the Potts model with couplings between all sites, in blocks of sites."""
 
+import functools
 import math
 
 import jax
@@ -84,25 +85,28 @@ def dense_potts_gibbs(
 
         def block(number: Array, letters: Array) -> Array:
             first = number * size
-            own = jax.lax.dynamic_slice_in_dim(w, first, size)
-            field = _product(own, letters)
-            field += jax.lax.dynamic_slice_in_dim(fields, first, size)[..., None]
-            within = jax.lax.dynamic_slice_in_dim(own, first, size, 2)
+            part = functools.partial(
+                jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size
+            )
+            own, old = part(w), part(letters)
+            field = _product(own, letters) + part(fields)[..., None]
+            within = jnp.moveaxis(part(own, axis=2), (2, 3), (0, 1))[..., None]
 
-            def site(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-                letters, field = carry
-                at = first + i
-                old, logits = letters[at], field[i]
-                new = _one_hot(_draw(beta, words[at], logits, fraction), q, w.dtype)
-                if stay is not None:
-                    new = jnp.where(stay[at], old, new)
-                field += _product(within[:, :, i, None], (new - old)[None])
-                return letters.at[at].set(new), field
+            def site(field: Array, given: tuple) -> tuple[Array, Array]:
+                i, old, word, couplings, stays = given
+                new = _one_hot(_draw(beta, word, field[i], fraction), q, w.dtype)
+                new = new if stays is None else jnp.where(stays, old, new)
+                # One loop over memory: for so few terms a matrix product is slower.
+                return field + sum(couplings[k] * (new - old)[k] for k in range(q)), new
 
-            return jax.lax.fori_loop(0, size, site, (letters, field))[0]
+            stays = None if stay is None else part(stay)
+            sites = jnp.arange(size), old, part(words), within, stays
+            new = jax.lax.scan(site, field, sites)[1]
+            return jax.lax.dynamic_update_slice_in_dim(letters, new, first, 0)
 
         letters = jax.lax.fori_loop(0, blocks, block, letters)
-        new = jnp.argmax(letters, axis=1)[:length].T.astype(state.position.dtype)
+        new = jnp.sum(letters[:length] * jnp.arange(q, dtype=w.dtype)[:, None], axis=1)
+        new = new.T.astype(state.position.dtype)
         field = fields[..., None] + 0.5 * _product(w, letters)
         changed = jnp.mean((new != state.position).astype(jnp.float32), axis=1)
         return GibbsState(new), GibbsInfo(-jnp.sum(letters * field, axis=(0, 1)), changed)
@@ -117,7 +121,9 @@ def _one_hot(x: Array, q: int, dtype) -> Array:
 
 def _product(couplings: Array, letters: Array) -> Array:
     """Return sum_jb couplings[i, a, j, b] letters[j, b, chain], (i, a, chain)."""
-    return jnp.einsum("iajb,jbc->iac", couplings, letters, precision="highest")
+    sites, q, _, _ = couplings.shape
+    rows, columns = couplings.reshape(sites * q, -1), letters.reshape(-1, letters.shape[-1])
+    return jnp.matmul(rows, columns, precision="highest").reshape(sites, q, -1)
 
 
 def _words(key: Key, sites: int, chains: int) -> tuple[Array, Array]:

@@ -76,6 +76,12 @@ SOURCES = {
         _RBM + "mnistvh_CD25.mat",
         "264d0e1b8b54162efc886ad596408316ded23664eb8858f8a3ff280d31fb491d",
     ),
+    "rna/RF00167.fasta.gz": Source(
+        None, "87dab4fcb4daabef7ab1b45a09022b9ff17aadcefc453b1091a13e9d06598c35"
+    ),
+    "rna/RF00379.fasta.gz": Source(
+        None, "1d4f059300b02be286512b97ffe43eae6af474a3fe55c4be6508517d2d2242e0"
+    ),
 }
 
 

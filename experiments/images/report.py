@@ -1,6 +1,5 @@
 """The page that shows a trained energy of images, and the table of its numbers."""
 
-import base64
 import html
 import string
 from pathlib import Path
@@ -22,11 +21,6 @@ DYNAMICS = {  # by --sampler
     "baoab": "underdamped Langevin dynamics (BAOAB)",
 }
 SHOWN = ("test images", "samples")  # names in figures, in addition to those of the outliers
-
-
-def embedded(kind: str, content: bytes) -> str:
-    """Return a picture as a URI that holds it."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
@@ -121,7 +115,7 @@ def report(
         "outliers": ("png", files["outliers"].read_bytes()),
     }
     curves = [
-        figure(embedded("png", path.read_bytes()), f"{name} against the number of updates")
+        figure(plots.embedded("png", path.read_bytes()), f"{name} against the number of updates")
         for name, path in files.items()
         if name != "outliers"
     ]
@@ -141,7 +135,7 @@ def report(
         "numbers": number_rows(summary, targets),
         "flags": html.escape(flags),
     }
-    uris = {name: embedded(kind, content) for name, (kind, content) in shown.items()}
+    uris = {name: plots.embedded(kind, content) for name, (kind, content) in shown.items()}
     template = string.Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
     return template.substitute(uris | text)  # once: dollar signs in the inserted text are kept
 

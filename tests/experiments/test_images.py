@@ -664,7 +664,7 @@ def test_the_pictures_show_the_ink():
     ink = np.zeros((2, 9))
     ink[1, 4] = 1
     shown = image_sets.Images(None, (3, 3), ["0"], ink=True).pictures(ink)[None]
-    (picture,) = pictures(f'src="{report.embedded("png", report.plots.png(shown))}"')
+    (picture,) = pictures(f'src="{report.plots.embedded("png", report.plots.png(shown))}"')
     pixels = np.asarray(picture)
     assert pixels.shape == (5, 10)
     assert pixels[2, 7] == 0
