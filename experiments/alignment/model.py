@@ -120,6 +120,30 @@ def profile(pairs: Array, effective: float) -> DensePotts:
     return DensePotts(jnp.zeros((columns, q, columns, q), letters.dtype), jnp.log(letters))
 
 
+def mean_field(pairs: np.ndarray, pseudo_count: float = 0.5) -> np.ndarray:
+    """Return the couplings of the mean-field approximation, minus the inverse covariance.
+
+    The last letter's are zero. Source: Morcos et al. (2011), PNAS 108(49).
+
+    Args:
+        pairs: frequencies, (columns, q, columns, q).
+        pseudo_count: the share of uniform frequencies that they are mixed with.
+    """
+    pairs = np.asarray(pairs, np.float64)
+    columns, q = pairs.shape[:2]
+    mixed = (1 - pseudo_count) * pairs + pseudo_count / q**2
+    letters = (1 - pseudo_count) * np.einsum("iaia->ia", pairs) + pseudo_count / q
+    sites = np.arange(columns)
+    mixed[sites, :, sites] = letters[:, :, None] * np.eye(q)
+    covariance = mixed - letters[:, :, None, None] * letters
+    kept = covariance[:, :-1, :, :-1]
+    inverse = np.linalg.inv(kept.reshape(columns * (q - 1), -1)).reshape(kept.shape)
+    couplings = np.zeros_like(pairs)
+    couplings[:, :-1, :, :-1] = -inverse
+    couplings[sites, :, sites] = 0
+    return couplings
+
+
 def norms(couplings: np.ndarray) -> np.ndarray:
     """Return the Frobenius norms of couplings in the zero-sum gauge, (columns, columns).
 

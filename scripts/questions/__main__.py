@@ -1,4 +1,4 @@
-r"""Run the nine programs of experiments/questions; write docs/questions.md from their results.
+r"""Run the programs of experiments/questions; write docs/questions.md from their results.
 
     python -m scripts.questions --workdir=runs/qs
 

@@ -285,6 +285,13 @@ def test_the_published_family():
     expected += [(i, 100 - i) for i in range(41, 47)] + [(24, 48), (25, 47)]
     assert pairs == sorted(expected)
     assert alignments.load("rf00379").letters.shape == (3827, 136)
+    frequencies = model.pair_frequencies(*model.blocks(found.letters, weights), 5)
+    scores = model.corrected(model.norms(model.mean_field(frequencies)))
+    best = structure.ranked(scores)[:5]
+    assert best == [(17, 27), (16, 28), (44, 56), (45, 55), (43, 57)]
+    computed = [4.266, 4.260, 4.249, 4.175, 4.024]
+    np.testing.assert_allclose([scores[p] for p in best], computed, atol=0.002)
+    assert structure.agreement(scores, pairs, best=19).near == 19
 
 
 def family(num=300):

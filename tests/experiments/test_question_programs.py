@@ -31,6 +31,7 @@ FEWER = {  # a part of the cases of a program, where each costs a compilation or
         "NUM_LEVELS": 2,
         "REVERSE_STEPS": 2,
     },
+    "direct_coupling": {"FRACTIONS": (10, 1)},
     "loss_gallery": {
         "losses_by_name.NAMES": ("energy", "hinge", "log", "simple", "square_square", "nll")
     },
@@ -45,6 +46,7 @@ FEW = {
     "loss_gallery": ["--steps=2", "--seeds=2", "--losses=energy", "--losses=nll"],
     "gibbs": ["--steps=2", "--langevin_steps=2"],
     "composition": ["--steps=2", "--samples=1000", "--repeats=1"],
+    "direct_coupling": ["--steps=2", "--most=1000"],
 }
 
 
