@@ -17,7 +17,7 @@ DATA_DIR = "Folder of published data, EBM_JAX_DATA if unset."
 TRAINING = ("pseudo_likelihood", "persistent")
 DEFAULTS = {  # by --training: updates, penalty of fields, of couplings
     "pseudo_likelihood": (200, 1.0, 20.0),
-    "persistent": (400, 0.0, 0.5),
+    "persistent": (300, 0.0, 0.0),
 }
 
 
@@ -47,9 +47,9 @@ command_line.define_float(
 )
 flags.DEFINE_integer("chains", 2000, "Persistent chains.", lower_bound=2)
 flags.DEFINE_integer("sweeps", 5, "Sweeps of the persistent chains between updates.", lower_bound=1)
-command_line.define_float("learning_rate", 0.02, "Of persistent chains, at first.", 1e-9)
+command_line.define_float("learning_rate", 0.05, "Of persistent chains, at first.", 1e-9)
 flags.DEFINE_integer("samples", 4000, "New sequences.", lower_bound=2)
-flags.DEFINE_integer("sample_sweeps", 300, "Sweeps of the new sequences.", lower_bound=1)
+flags.DEFINE_integer("sample_sweeps", 200, "Sweeps of the new sequences.", lower_bound=1)
 flags.DEFINE_integer("betas", 500, "Temperatures of the annealing for log Z.", lower_bound=2)
 flags.DEFINE_integer("annealed_chains", 200, "Chains of the annealing.", lower_bound=20)
 command_line.define_path("score", None, "FASTA file of sequences to score, in the same columns.")
@@ -147,56 +147,52 @@ def fit(run: work_directory.Run, data, pairs, base, effective: float, key):
         group=min(10, steps),
         shown="loss_total" if FLAGS.training == "pseudo_likelihood" else "pearson",
     )
-    told = alarms.in_history("", history)
+    warnings = alarms.in_history("", history)
     norm = float(history["gradient_norm"][-1])
     if FLAGS.training == "pseudo_likelihood" and norm > tolerance:
-        told.append(
+        warnings.append(
             f"the pseudo-likelihood has not converged after {steps} updates: the gradient norm is "
             f"{norm:.3g}, above {tolerance:.3g}; raise --steps."
         )
-    return state.average, history, told
+    return state.average, history, warnings
 
 
-def measure(params, base, pairs, found, samples, key) -> tuple[dict, list[str]]:
-    """Return log Z, the entropy and the agreement of samples and data, and what went wrong.
-
-    ``pairs`` are the frequencies of the data, ``found`` those of the samples.
-    """
-    length, told = base.fields.shape[0], []
+def measure(params, base, data_pairs, sample_pairs, samples, key) -> tuple[dict, list[str]]:
+    """Return log Z, the entropy and the agreement of samples and data, and what went wrong."""
+    length, warnings = base.fields.shape[0], []
     estimate = model.log_partition(
         key, params, base, num_betas=FLAGS.betas, num_chains=FLAGS.annealed_chains
     )
     energies = np.asarray(model.energies(params, samples), np.float64)
     log_z, interval = float(estimate.log_z), [float(end) for end in estimate.interval]
     mean, error = energies.mean(), 1.96 * energies.std(ddof=1) / len(energies) ** 0.5
-    agreement = float(model.pearson(found, pairs))
+    agreement = float(model.pearson(sample_pairs, data_pairs))
+    size = float(estimate.effective_sample_size)
     if FLAGS.training == "persistent" and agreement < CONVERGED:
-        told.append(
+        warnings.append(
             f"the training has not converged: the Pearson correlation is {agreement:.3f}, below "
             f"{CONVERGED}; raise --steps, or --sample_sweeps where chains mix slowly."
         )
-    if estimate.effective_sample_size < 20:
-        told.append(
-            f"log Z is unreliable: the effective sample size is "
-            f"{float(estimate.effective_sample_size):.1f}, below 20; raise --betas."
+    if size < 20:
+        warnings.append(
+            f"log Z is unreliable: the effective sample size is {size:.1f}, below 20; raise "
+            "--betas."
         )
+    entropies = [interval[0] + mean - error, interval[1] + mean + error]
     summary = {
         "pearson": agreement,
         "log_z": log_z,
         "interval": interval,
-        "effective_sample_size": float(estimate.effective_sample_size),
+        "effective_sample_size": size,
         "mean_energy": mean,
         "entropy_per_site": (log_z + mean) / length,
-        "entropy_interval": [
-            (interval[0] + mean - error) / length,
-            (interval[1] + mean + error) / length,
-        ],
+        "entropy_interval": [entropy / length for entropy in entropies],
     }
-    return summary, told
+    return summary, warnings
 
 
 def draw(run, sequence: str, known, scores, connected, summary, history) -> None:
-    """Write the figures, but those of scored sequences."""
+    """Write the figures, but that of scored sequences."""
     pictures.contact_map(run.workdir / "contact_map.png", scores, known)
     pictures.arcs(run.workdir / "arcs.png", scores, known, sequence)
     pictures.correlations(run.workdir / "correlations.png", *connected, summary["pearson"])
@@ -212,9 +208,34 @@ def score(run, params, names: list[str], letters: np.ndarray, kind: str, log_z: 
     run.write("scores.csv", report.energies(scored, log_z))
     run.write("mutations.csv", report.mutations(scored, kind))
     sequence = alignments.decode(letters[:1], kind)[0]
-    path = run.workdir / "mutations.png"
-    pictures.mutations(path, changes[0], sequence, kind, names[0])
+    pictures.mutations(run.workdir / "mutations.png", changes[0], sequence, kind, names[0])
     return scored
+
+
+def write(run, alignment, known, params, scores, samples, summary, to_score, warnings) -> None:
+    """Write the tables and the page, and finish the run."""
+    energies = np.asarray(model.energies(params, samples))
+    run.write("contacts.csv", report.contacts(scores, alignment.columns, known))
+    run.write("samples.fasta", report.sampled(samples, energies, alignment.kind))
+    scored = None
+    if to_score:
+        scored = score(run, params, *to_score, alignment.kind, summary["log_z"])
+    page = report.page(
+        run.workdir,
+        data=FLAGS.data,
+        alignment=alignment,
+        scores=scores,
+        pairs=known,
+        samples=samples,
+        sweeps=FLAGS.sample_sweeps,
+        scored=scored,
+        summary=summary | {"seconds": run.seconds()},
+        warnings=warnings,
+        flags=run.flag_text,
+    )
+    run.write("report.html", page)
+    alarms.tell(warnings)
+    run.finish(summary | {"alarms": warnings, "report": str(run.workdir / "report.html")})
 
 
 def main() -> None:
@@ -222,23 +243,21 @@ def main() -> None:
     run = entry.start()
     alignment, known, shown = load()
     (sequence,) = alignments.decode(alignment.letters[[shown]], alignment.kind)
-    to_score = read_scored(alignment)
-    q = len(ALPHABETS[alignment.kind])
+    to_score, q = read_scored(alignment), len(ALPHABETS[alignment.kind])
     fit_key, sample_key, anneal_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
     with progress.stage("weighting the sequences"):
         weights = model.sequence_weights(alignment.letters, q, FLAGS.identity)
     data, effective = training.Data(*model.blocks(alignment.letters, weights)), weights.sum()
-    pairs = model.pair_frequencies(*data, q)
-    base = model.profile(pairs, effective)
-    began = run.seconds()
-    params, history, told = fit(run, data, pairs, base, float(effective), fit_key)
+    data_pairs = model.pair_frequencies(*data, q)
+    base, began = model.profile(data_pairs, effective), run.seconds()
+    params, history, warnings = fit(run, data, data_pairs, base, float(effective), fit_key)
     trained = run.seconds() - began
     with progress.stage("sampling the model and estimating log Z"):
         samples = model.sample(sample_key, params, base, FLAGS.samples, FLAGS.sample_sweeps)
         samples = np.asarray(samples)
-        found = model.pair_frequencies(*model.blocks(samples), q)
-        measured, more = measure(params, base, pairs, found, samples, anneal_key)
-    scores, told = model.corrected(model.norms(np.asarray(params.couplings))), told + more
+        sample_pairs = model.pair_frequencies(*model.blocks(samples), q)
+        measured, more = measure(params, base, data_pairs, sample_pairs, samples, anneal_key)
+    scores = model.corrected(model.norms(np.asarray(params.couplings)))
     agreement = None if known is None else structure.agreement(scores, known)
     summary = {
         "pairs_in_structure": agreement.near if agreement else None,
@@ -250,30 +269,10 @@ def main() -> None:
         "loss": float(history["loss_total"][-1]),
         "training_seconds": round(trained, 1),
     } | measured
-    alarms.tell(told)
-    connected = [np.asarray(model.connected(p)) for p in (pairs, found)]
+    connected = [np.asarray(model.connected(p)) for p in (data_pairs, sample_pairs)]
     draw(run, sequence, known, scores, connected, summary, history)
-    energies = np.asarray(model.energies(params, samples))
-    run.write("contacts.csv", report.contacts(scores, alignment.columns, known))
-    run.write("samples.fasta", report.sampled(samples, energies, alignment.kind))
-    scored = None
-    if to_score:
-        scored = score(run, params, *to_score, alignment.kind, summary["log_z"])
-    text = report.page(
-        run.workdir,
-        data=FLAGS.data,
-        alignment=alignment,
-        scores=scores,
-        pairs=known,
-        samples=samples,
-        sweeps=FLAGS.sample_sweeps,
-        scored=scored,
-        summary=summary | {"seconds": run.seconds()},
-        alarms=told,
-        flags=run.flag_text,
-    )
-    run.write("report.html", text)
-    run.finish(summary | {"alarms": told, "report": str(run.workdir / "report.html")})
+    warnings += more
+    write(run, alignment, known, params, scores, samples, summary, to_score, warnings)
 
 
 if __name__ == "__main__":

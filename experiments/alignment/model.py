@@ -162,7 +162,7 @@ def corrected(scores: np.ndarray) -> np.ndarray:
     """
     count = len(scores) - 1
     mean = (scores.sum(1) - np.diagonal(scores)) / count
-    result = scores - mean[:, None] * mean / mean.mean()
+    result = scores - mean[:, None] * mean / (mean.mean() or 1.0)
     np.fill_diagonal(result, 0)
     return result
 

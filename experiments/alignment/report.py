@@ -124,7 +124,7 @@ def page(
     sweeps: int,
     scored: Scored | None,
     summary: dict[str, Any],
-    alarms: list[str],
+    warnings: list[str],
     flags: str,
 ) -> str:
     """Return the page, everything inside it; its pictures are read from the work directory."""
@@ -145,8 +145,8 @@ def page(
             f"{alignment.ambiguous} ambiguous letters were read as gaps. Positions are numbered "
             "from 0 among the columns kept."
         ),
-        "warned": "" if alarms else "hidden",
-        "warnings": "\n".join(f"<li>{html.escape(text)}</li>" for text in alarms),
+        "warned": "" if warnings else "hidden",
+        "warnings": "\n".join(f"<li>{html.escape(text)}</li>" for text in warnings),
         "numbers": _rows((name.replace("_", " "), _number(v)) for name, v in summary.items()),
         "contacts_text": html.escape(
             "The score of a pair is the Frobenius norm of its couplings in the zero-sum gauge, "

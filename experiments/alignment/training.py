@@ -46,7 +46,7 @@ def pseudo_likelihood(
         coupling_penalty: b >= 0.
         tolerance: a gradient norm.
     """
-    optimizer = optax.lbfgs(memory_size=20)
+    optimizer = optax.lbfgs()
 
     def init(params, key) -> TrainingState:
         del key

@@ -99,26 +99,27 @@ def precision(scores: np.ndarray, direct: np.ndarray) -> float:
 
 def draw(path, truth: np.ndarray, shown: dict[str, np.ndarray], numbers: list[int], found) -> None:
     """Write the scores of all pairs by each method; below, precision and error by samples."""
-    figure, axes = plt.subplots(2, 4, figsize=(12, 6.4))
-    panels = {"true couplings": truth} | {name: shown[name] for name in shown if "no " not in name}
-    for axis, (name, scores) in zip(axes[0], panels.items(), strict=True):
-        image = axis.imshow(scores, cmap="Greys", vmin=0)
+    panels = {"true couplings": truth} | {m: shown[m] for m in METHODS if m != METHODS[2]}
+    layout = [list(panels), ["precision"] * 2 + ["error"] * 2]
+    figure, axes = plt.subplot_mosaic(layout, figsize=(12, 6.4))
+    for name, scores in panels.items():
+        image = axes[name].imshow(scores, cmap="Greys", vmin=0)
         for i, j in zip(*np.nonzero(truth > 0), strict=True):
-            axis.plot(j, i, "s", markersize=9, markerfacecolor="none", color="#dd6b20")
-        axis.set(title=name, xlabel="site", ylabel="site")
-        figure.colorbar(image, ax=axis, shrink=0.7)
-    for axis, what in zip((axes[1, 0], axes[1, 2]), ("precision", "error"), strict=True):
+            axes[name].plot(j, i, "s", markersize=9, markerfacecolor="none", color="#dd6b20")
+        ticks = range(0, SITES, 2)
+        axes[name].set(title=name, xlabel="site", ylabel="site", xticks=ticks, yticks=ticks)
+        figure.colorbar(image, ax=axes[name], shrink=0.7)
+    styles = dict(zip(METHODS, ("-", "--", "-", "--"), strict=True))  # some lines coincide
+    for what, values in found.items():
         for number, name in enumerate(METHODS):
-            values = [at[name] for at in found[what] if name in at]
-            if values:
-                axis.plot(numbers, values, "o-", color=f"C{number}", markersize=3)
-        axis.set(xscale="log", xlabel="samples")
-    axes[1, 0].set_title("true pairs among the best 11")
-    axes[1, 2].set(title="relative error of the couplings' norms", yscale="log")
-    for axis in (axes[1, 1], axes[1, 3]):
-        axis.axis("off")
-    handles = [plt.Line2D([], [], color=f"C{n}", marker="o") for n in range(len(METHODS))]
-    axes[1, 1].legend(handles, list(METHODS), loc="center left")
+            line = [at[name] for at in values if name in at]
+            if line:
+                options = {"color": f"C{number}", "linestyle": styles[name], "markersize": 4}
+                axes[what].plot(numbers, line, marker="o", label=name, **options)
+        axes[what].set(xscale="log", xlabel="samples")
+    axes["precision"].set(title="share of true pairs among the best 11", ylim=(0, 1.05))
+    axes["precision"].legend(loc="lower right")
+    axes["error"].set(title="relative error of the couplings' norms", yscale="log")
     plots.save(figure, path)
 
 
