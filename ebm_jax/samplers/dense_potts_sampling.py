@@ -95,9 +95,10 @@ def dense_potts_gibbs(
             def site(field: Array, given: tuple) -> tuple[Array, Array]:
                 i, old, word, couplings, stays = given
                 new = _one_hot(_draw(beta, word, field[i], fraction), q, w.dtype)
-                new = new if stays is None else jnp.where(stays, old, new)
+                new = new if stays is None else jnp.where(stays[None], old, new)
                 # One loop over memory: for so few terms a matrix product is slower.
-                return field + sum(couplings[k] * (new - old)[k] for k in range(q)), new
+                change = (new - old)[:, None, None]
+                return field + sum(couplings[k] * change[k] for k in range(q)), new
 
             stays = None if stay is None else part(stay)
             sites = jnp.arange(size), old, part(words), within, stays
@@ -105,7 +106,8 @@ def dense_potts_gibbs(
             return jax.lax.dynamic_update_slice_in_dim(letters, new, first, 0)
 
         letters = jax.lax.fori_loop(0, blocks, block, letters)
-        new = jnp.sum(letters[:length] * jnp.arange(q, dtype=w.dtype)[:, None], axis=1)
+        numbers = jnp.arange(q, dtype=w.dtype)[None, :, None]
+        new = jnp.sum(letters[:length] * numbers, axis=1)
         new = new.T.astype(state.position.dtype)
         field = fields[..., None] + 0.5 * _product(w, letters)
         changed = jnp.mean((new != state.position).astype(jnp.float32), axis=1)
@@ -116,7 +118,9 @@ def dense_potts_gibbs(
 
 def _one_hot(x: Array, q: int, dtype) -> Array:
     """Return letters (..., chains) as zeros and ones (..., q, chains)."""
-    return (x[..., None, :] == jnp.arange(q)[:, None]).astype(dtype)
+    x = x[..., None, :]
+    numbers = jnp.arange(q, dtype=x.dtype).reshape(*[1] * (x.ndim - 2), q, 1)
+    return (x == numbers).astype(dtype)
 
 
 def _product(couplings: Array, letters: Array) -> Array:
@@ -138,5 +142,5 @@ def _words(key: Key, sites: int, chains: int) -> tuple[Array, Array]:
 def _draw(beta, word: Array, logits: Array, fraction: Array) -> Array:
     """Return letters drawn from logits (q, chains) at an inverse temperature."""
     # Infinity times a difference of 0 is 0.
-    logits = _discrete.scaled(beta, logits - jnp.max(logits, axis=0), -1)
+    logits = _discrete.scaled(beta, logits - jnp.max(logits, axis=0, keepdims=True), -1)
     return _bits.categorical(word, list(logits), fraction)

@@ -94,7 +94,7 @@ PROGRAM = """
     import optax
     import ebm_jax
     from ebm_jax import objectives, samplers, training
-    from ebm_jax.energies import boltzmann, lattice
+    from ebm_jax.energies import boltzmann, lattice, potts
 
     assert len(jax.devices()) == 2
     centres = 4 * jax.random.normal(jax.random.key(2), (8, 2))
@@ -157,11 +157,13 @@ PROGRAM = """
         weights = jnp.array([0.3, -0.2, 0.5, 0.1])
         three = lambda x: jnp.sum(weights * x) + 0.3 * jnp.sum(x[1:] * x[:-1])
         unit, flat = jnp.zeros((8, 4), jnp.int8), jnp.zeros((8, 4, 4), jnp.int8)
+        dense = potts.DensePotts(jnp.ones((4, 2, 4, 2)), jnp.zeros((4, 2)))
         cases = (
             (samplers.checkerboard_gibbs(lattice.Ising(0.4), beta=jnp.arange(8.0)), flat + 1),
             (samplers.checkerboard_gibbs(lattice.Potts(0.4, weights[:3])), flat),
             (samplers.rbm_gibbs(boltzmann.RBM(jnp.ones((4, 3)), weights, jnp.zeros(3))), unit),
             (samplers.systematic_scan_gibbs(three, values=(-1, 0, 1), block_size=2), unit),
+            (samplers.dense_potts_gibbs(dense), unit),
             (samplers.gibbs_with_gradients(three), unit),
             (samplers.dmala(three, step_size=0.5, values=(-1, 0, 1)), unit),
         )

@@ -15,7 +15,7 @@ from scipy import stats
 
 import ebm_jax
 from ebm_jax import _bits, samplers
-from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies import boltzmann, lattice, potts
 from ebm_jax.partition import exact
 
 RNG = np.random.default_rng(0)
@@ -27,6 +27,10 @@ RBM = boltzmann.RBM(
     jnp.asarray(RNG.normal(size=3), jnp.float32),
 )
 MACHINE = boltzmann.BoltzmannMachine(WEIGHTS, jnp.zeros(5))
+DENSE = potts.DensePotts(
+    jnp.asarray(0.5 * np.random.default_rng(1).normal(size=(5, 3, 5, 3)), jnp.float32),
+    jnp.asarray(np.random.default_rng(2).normal(size=(5, 3)), jnp.float32),
+)
 
 
 def machine(x):
@@ -52,6 +56,12 @@ SAMPLERS = {
         lambda **k: samplers.checkerboard_gibbs(
             lattice.Potts(0.5, jnp.array([0.2, 0.0, -0.3])), **k
         ),
+    ),
+    "dense": (
+        lambda x: potts.dense_potts(DENSE, x),
+        (5,),
+        (0, 1, 2),
+        lambda **k: samplers.dense_potts_gibbs(DENSE, **k),
     ),
     "scan": (
         machine,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ebm_jax import _bits, _draws, distributions, gibbs, objectives, samplers
-from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies import boltzmann, lattice, potts
 from ebm_jax.samplers import gibbs_sampling, replay_buffer
 from ebm_jax.types import Sampler
 
@@ -163,6 +163,13 @@ def colours(sign, num):
     return sampler, jnp.zeros((num, 2, 2), jnp.int8)
 
 
+def letters(sign, num):
+    fields = np.tile(np.array([0.0, sign], np.float32), (3, 1))
+    beta = np.repeat(LOGITS, 2).astype(np.float32)
+    params = potts.DensePotts(np.zeros((3, 2, 3, 2), np.float32), fields)
+    return samplers.dense_potts_gibbs(params, beta=beta), jnp.zeros((num, 3), jnp.int8)
+
+
 def langevin_of_bits(sign, num):
     beta = np.repeat(2 * LOGITS, 2).astype(np.float32)
     sampler = samplers.dula(lambda x: -sign * jnp.sum(x), step_size=1e12, beta=beta)
@@ -170,7 +177,7 @@ def langevin_of_bits(sign, num):
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-@pytest.mark.parametrize("make", [rbm, spins, colours, langevin_of_bits])
+@pytest.mark.parametrize("make", [rbm, spins, colours, letters, langevin_of_bits])
 def test_every_discrete_sampler_to_its_tails(make, sign, key, monkeypatch):
     """At a logit of -30 a unit switches on, and at 30 off, with the right few of its bits."""
     word, fraction = (w.T.ravel() for w in stacked(short, RARE))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from ebm_jax import samplers
-from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies import boltzmann, lattice, potts
 from ebm_jax.partition import annealed
 from ebm_jax.samplers.composition import alternate
 from ebm_jax.samplers.tempering import replica_exchange
@@ -79,6 +79,13 @@ def problems(dtype):
             lambda e: samplers.checkerboard_gibbs(lattice.Potts(one, jnp.zeros(3, dtype))),
             None,
             jnp.ones((NUM, 2, 4), jnp.int8),
+        ),
+        "dense_potts": (
+            lambda e: samplers.dense_potts_gibbs(
+                potts.DensePotts(jnp.ones((3, 2, 3, 2), dtype), jnp.ones((3, 2), dtype))
+            ),
+            None,
+            jnp.ones((NUM, 3), jnp.int8),
         ),
         "alternate": (
             lambda e: alternate(
