@@ -15,6 +15,7 @@ from experiments.alignment import structure
 from experiments.alignment.structure import BEST, Pairs
 from experiments.data.alignments import ALPHABETS, Alignment, decode
 
+KINDS = {"rna": "RNA", "dna": "DNA", "protein": "proteins"}
 LISTED = 10  # sequences and scored records on the page
 
 
@@ -93,7 +94,7 @@ def _rows(rows: Iterable[Iterable[Any]]) -> str:
 def _number(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " to ".join(map(_number, value))
-    return f"{value:.5g}" if isinstance(value, float) else "not known" if value is None else value
+    return f"{value:.7g}" if isinstance(value, float) else "not known" if value is None else value
 
 
 def _scored(workdir: Path, scored: Scored | None, log_z: float) -> str:
@@ -140,7 +141,7 @@ def page(
     text = {
         "data": html.escape(data),
         "about": html.escape(
-            f"{len(alignment.letters):,} sequences of {alignment.kind}, "
+            f"{len(alignment.letters):,} sequences of {KINDS[alignment.kind]}, "
             f"{alignment.letters.shape[1]} of {alignment.file_columns} columns. "
             f"{alignment.ambiguous} ambiguous letters were read as gaps. Positions are numbered "
             "from 0 among the columns kept."

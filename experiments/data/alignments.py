@@ -146,6 +146,11 @@ def parse(content: bytes, where: str, kind: str | None = None) -> Alignment:
 def find_kind(named: list[tuple[str, str]], where: str) -> str:
     """Return the first alphabet that has all letters of the sequences."""
     used = set().union(*(text for _, text in named))
+    if {"T", "U"} <= used <= set("ACGTU-" + AMBIGUOUS["rna"]):
+        raise UsageError(
+            f"{where} has both T and U, which no alphabet has: write all sequences as RNA (U) or "
+            "all as DNA (T)."
+        )
     for kind, alphabet in ALPHABETS.items():
         if used <= set(alphabet + AMBIGUOUS[kind]):
             return kind

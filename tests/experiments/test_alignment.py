@@ -208,6 +208,7 @@ def test_the_alphabet_is_found(text, kind):
         (">a\nacgu\n", {}, "'a' has no aligned letters. Lower-case"),
         (">a\nACG7\n", {}, "record 'a' has the letter '7', which is in none of"),
         (">a\nACGÜ\n", {}, "letter 'Ü'"),
+        (">a\nACGT\n>b\nACGU\n", {}, "has both T and U"),
         (">a\nACGU\n>b\nACEF\n", {"kind": "rna"}, "letter 'E'.*set --alphabet=protein"),
         (">a\nACGT\n", {"kind": "rna"}, "letter 'T'.*set --alphabet=dna"),
         (">a\nACGU\n>b\nACGU\n", {"columns_of": "c"}, "columns_of=c is the name of 0 records"),
