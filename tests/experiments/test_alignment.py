@@ -295,6 +295,30 @@ def test_the_published_family():
     assert structure.agreement(scores, pairs, best=19).near == 19
 
 
+@pytest.mark.skipif(not HERE, reason="the RNA families are not here")
+def test_pseudo_likelihood_of_the_published_family(optimised):
+    """The minimum 17747.140 and the first pairs were computed elsewhere, in float64."""
+    published = alignments.PUBLISHED["rf00167"]
+    found = alignments.load("rf00167", columns_of=published.columns_of)
+    weights = model.sequence_weights(found.letters, 5)
+    trainer = training.pseudo_likelihood(
+        training.Data(*model.blocks(found.letters, weights)),
+        field_penalty=1.0,
+        coupling_penalty=20.0,
+        tolerance=0.1,
+    )
+    start = DensePotts(jnp.zeros((71, 5, 71, 5)), jnp.zeros((71, 5)))
+    state = trainer.init(start, jax.random.key(0))
+    state, metrics = trainer.update(state, np.zeros(70, np.float32), jax.random.key(0))
+    assert 17747.10 < float(metrics["loss_total"][-1]) < 17748  # float32 has 0.002
+    scores = model.corrected(model.norms(np.asarray(state.params.couplings)))
+    best = structure.ranked(scores)[:5]
+    assert set(best) == {(45, 55), (16, 28), (44, 56), (17, 27), (43, 57)}
+    pairs = structure.read(published.structure, found.columns, found.file_columns)
+    agreement = structure.agreement(scores, pairs)
+    assert (agreement.exact, agreement.of) == (18, 20)
+
+
 def family(num=300):
     """Sequences of 14 columns with four complementary pairs, as FASTA, and their structure."""
     rng = np.random.default_rng(1)
