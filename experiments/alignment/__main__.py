@@ -1,4 +1,4 @@
-r"""Which positions of an RNA or a protein touch? A Potts model learns it from aligned sequences.
+r"""Find which positions of an RNA or a protein are in contact, from aligned sequences.
 
     python -m experiments.alignment --data=rf00167 --workdir=runs/rna
     python -m experiments.alignment --data=family.fasta.gz --structure="((..))" --workdir=runs/mine

@@ -46,6 +46,17 @@ def test_weights(blocked, identity):
     np.testing.assert_allclose(model.sequence_weights(LETTERS, Q, identity), expected)
 
 
+def test_the_memory_of_weights_does_not_grow_with_the_sequences():
+    """100,000 proteins of 100 columns take the memory of 10,000, not n^2."""
+
+    def memory(blocks):
+        letters = jax.ShapeDtypeStruct((blocks, 1024, 100), jnp.int8)
+        program = model._similar.lower(letters, 21, 80).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert memory(10) == memory(98) < 1e8
+
+
 def test_frequencies(blocked, x64):
     found = model.pair_frequencies(*blocked(WEIGHTS), Q)
     np.testing.assert_allclose(found, PAIRS, atol=1e-14)
