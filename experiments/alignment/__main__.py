@@ -113,13 +113,11 @@ def read_scored(alignment: Alignment) -> tuple[list[str], np.ndarray] | None:
 
 def fit(run: work_directory.Run, data, pairs, base, effective: float, key):
     """Train as the flags say; return the parameters, the history and what went wrong."""
-    steps, field_penalty, coupling_penalty = (
-        default if flag is None else flag
-        for flag, default in zip(
-            (FLAGS.steps, FLAGS.field_penalty, FLAGS.coupling_penalty),
-            DEFAULTS[FLAGS.training],
-            strict=True,
-        )
+    steps, field_penalty, coupling_penalty = DEFAULTS[FLAGS.training]
+    steps = steps if FLAGS.steps is None else FLAGS.steps
+    field_penalty = field_penalty if FLAGS.field_penalty is None else FLAGS.field_penalty
+    coupling_penalty = (
+        coupling_penalty if FLAGS.coupling_penalty is None else FLAGS.coupling_penalty
     )
     penalties = {"field_penalty": field_penalty, "coupling_penalty": coupling_penalty}
     if FLAGS.training == "pseudo_likelihood":
@@ -195,7 +193,9 @@ def draw(run, sequence: str, known, scores, connected, summary, history) -> None
     """Write the figures, but that of scored sequences."""
     pictures.contact_map(run.workdir / "contact_map.png", scores, known)
     pictures.arcs(run.workdir / "arcs.png", scores, known, sequence)
-    pictures.correlations(run.workdir / "correlations.png", *connected, summary["pearson"])
+    data, model_samples = connected
+    path = run.workdir / "correlations.png"
+    pictures.correlations(path, data, model_samples, summary["pearson"])
     shown = "loss_total" if FLAGS.training == "pseudo_likelihood" else "pearson"
     titles = {"loss_total": "penalised loss", "pearson": "Pearson, persistent chains and data"}
     plots.curves(run.workdir / "training.png", titles[shown], history["step"], {"": history[shown]})
@@ -219,7 +219,8 @@ def write(run, alignment, known, params, scores, samples, summary, to_score, war
     run.write("samples.fasta", report.sampled(samples, energies, alignment.kind))
     scored = None
     if to_score:
-        scored = score(run, params, *to_score, alignment.kind, summary["log_z"])
+        names, letters = to_score
+        scored = score(run, params, names, letters, alignment.kind, summary["log_z"])
     page = report.page(
         run.workdir,
         data=FLAGS.data,

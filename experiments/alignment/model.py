@@ -144,13 +144,13 @@ def mean_field(pairs: np.ndarray, pseudo_count: float = 0.5) -> np.ndarray:
     return couplings
 
 
-def norms(couplings: np.ndarray) -> np.ndarray:
+def norms(couplings: Array | np.ndarray) -> np.ndarray:
     """Return the Frobenius norms of couplings in the zero-sum gauge, (columns, columns).
 
     All letters count, the gap too.
     """
     columns, q = couplings.shape[:2]
-    moved = potts.zero_sum_gauge(DensePotts(couplings, np.zeros((columns, q))))
+    moved = potts.zero_sum_gauge(DensePotts(jnp.asarray(couplings), jnp.zeros((columns, q))))
     return np.sqrt(np.sum(np.asarray(moved.couplings, np.float64) ** 2, axis=(1, 3)))
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from experiments import plots
 from experiments.alignment import structure
@@ -23,7 +24,7 @@ def _legend(axis, pairs: Pairs | None, **options) -> None:
     if pairs is None:
         return
     colours = {"in the structure": RIGHT, "next to a pair of it": NEAR, "neither": WRONG}
-    handles = [plt.Line2D([], [], color=c, marker="o", linestyle="") for c in colours.values()]
+    handles = [Line2D([], [], color=c, marker="o", linestyle="") for c in colours.values()]
     axis.legend(handles, list(colours), **options)
 
 

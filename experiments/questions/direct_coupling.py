@@ -26,6 +26,7 @@ FLAGS = flags.FLAGS
 command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def planted(rng: np.random.Generator) -> tuple[DensePotts, np.ndarray]:
         block = strength * np.eye(LETTERS)[rng.permutation(LETTERS)]
         couplings[i, :, j], couplings[j, :, i] = block, block.T
         direct[i, j] = direct[j, i] = True
-    return DensePotts(couplings, np.zeros((SITES, LETTERS), np.float32)), direct
+    return DensePotts(jnp.asarray(couplings), jnp.zeros((SITES, LETTERS))), direct
 
 
 def scores_of(run, letters: np.ndarray, steps: int, key) -> dict[str, np.ndarray]:
@@ -100,7 +101,7 @@ def precision(scores: np.ndarray, direct: np.ndarray) -> float:
 def draw(path, truth: np.ndarray, shown: dict[str, np.ndarray], numbers: list[int], found) -> None:
     """Write the scores of all pairs by each method; below, precision and error by samples."""
     panels = {"true couplings": truth} | {m: shown[m] for m in METHODS if m != METHODS[2]}
-    layout = [list(panels), ["precision"] * 2 + ["error"] * 2]
+    layout: list[Any] = [list(panels), ["precision"] * 2 + ["error"] * 2]
     figure, axes = plt.subplot_mosaic(layout, figsize=(12, 6.4))
     for name, scores in panels.items():
         image = axes[name].imshow(scores, cmap="Greys", vmin=0)
