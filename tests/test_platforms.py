@@ -18,6 +18,7 @@ from ebm_jax import _noise, _platform, compilation, objectives, samplers, traini
 from ebm_jax.energies import networks
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising
+from ebm_jax.energies.pairwise import Pairwise
 from ebm_jax.partition import annealed, exact, paths
 from ebm_jax.samplers import gibbs_sampling
 
@@ -82,6 +83,9 @@ LOOPS = {
     ),
     "rbm": loop(samplers.rbm_gibbs(MACHINE), BITS),
     "checkerboard": loop(samplers.checkerboard_gibbs(Ising(0.4)), jnp.ones((6, 4, 4), jnp.int8)),
+    "graph": loop(
+        samplers.graph_gibbs(Pairwise(jnp.ones(1), jnp.zeros(BITS.shape[1])), [(0, 1)]), BITS
+    ),
     "systematic_scan": loop(samplers.systematic_scan_gibbs(units_energy), BITS),
     "gibbs_with_gradients": loop(samplers.gibbs_with_gradients(units_energy), BITS),
     "dmala": loop(samplers.dmala(units_energy, step_size=0.5), BITS),

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ebm_jax.energies import boltzmann, lattice, potts
+from ebm_jax.energies import boltzmann, lattice, pairwise, potts
 from ebm_jax.energies.closed_forms import (
     DoubleWell,
     Funnel,
@@ -39,6 +39,7 @@ __all__ = [
     "lattice",
     "mixture",
     "networks",
+    "pairwise",
     "potts",
     "product",
     "ring",

@@ -1,6 +1,8 @@
-"""Checks of the parameters of closed forms, Boltzmann machines, lattices and Potts models."""
+"""Checks of the parameters of closed forms, Boltzmann machines, lattices and graphs."""
 
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from ebm_jax import _checks
 from ebm_jax.types import Array
@@ -91,3 +93,67 @@ def dense_potts(params, wanted: type) -> tuple[Array, Array]:
     sites = jnp.arange(fields.shape[0])
     other = (sites[:, None] != sites[None])[:, None, :, None]
     return jnp.where(other, couplings, 0.0), fields.astype(dtype)
+
+
+def pairwise(params, wanted: type, edges) -> tuple[Array, Array, np.ndarray]:
+    """Validate and return couplings and fields, at least in float32, and the edges (m, 2)."""
+    _checks.kind(params, wanted)
+    couplings, fields = (_checks.array(name, v) for name, v in params._asdict().items())
+    edges = _edges(edges)
+    q = fields.shape[1:]
+    fit = fields.ndim in (1, 2) and 0 not in fields.shape
+    fit &= couplings.shape in ((len(edges),), (len(edges), *q, *q))
+    if not fit:
+        raise ValueError(
+            f"{wanted.__name__} has couplings (m,) and fields (n,), or couplings (m,) or (m, q, q) "
+            f"and fields (n, q), for edges (m, 2); got couplings {couplings.shape} and fields "
+            f"{fields.shape} for edges {edges.shape}."
+        )
+    if edges.size and (edges.min() < 0 or edges.max() >= len(fields)):
+        raise ValueError(
+            f"edges must be pairs of variables from 0 to {len(fields) - 1}, as many as fields has, "
+            f"got values from {edges.min()} to {edges.max()}."
+        )
+    if (edges[:, 0] == edges[:, 1]).any():
+        loop = edges[edges[:, 0] == edges[:, 1]][0]
+        raise ValueError(f"edges must be between different variables, got {tuple(loop.tolist())}.")
+    dtype = jnp.result_type(couplings, fields, jnp.float32)
+    return couplings.astype(dtype), fields.astype(dtype), edges
+
+
+def _edges(given) -> np.ndarray:
+    """Validate and return a list of edges, (m, 2)."""
+    if isinstance(given, Tracer):
+        raise TypeError(
+            f"edges must be known when traced, got {given}: close over them, or bind them with "
+            "functools.partial, instead of passing them to a compiled function."
+        )
+    try:
+        edges = np.asarray(given)
+    except (TypeError, ValueError):
+        edges = np.asarray(None)
+    if edges.shape in ((0,), (0, 2)):
+        return np.zeros((0, 2), np.int32)
+    if edges.dtype.kind not in "iu" or edges.shape[1:] != (2,):
+        kind = TypeError if edges.dtype.kind not in "iu" else ValueError
+        what = f"{edges.dtype} of shape {edges.shape}" if edges.ndim else repr(given)
+        raise kind(f"edges must be integers of shape (m, 2), got {what}.")
+    return edges.astype(np.int32)
+
+
+def values(fields: Array, given) -> np.ndarray:
+    """Validate and return what a variable of a pairwise model may be, (q,)."""
+    if fields.ndim == 1:
+        return _checks.values((0, 1) if given is None else given)
+    categories = np.arange(fields.shape[1])
+    if given is not None and not np.array_equal(_checks.values(given), categories):
+        raise ValueError(
+            f"values must be None or 0 to {len(categories) - 1} where the fields {fields.shape} "
+            f"are those of categories, got {given!r}."
+        )
+    return categories
+
+
+def times(a: Array, b: Array) -> Array:
+    """Return a * b, in which infinity times 0 is 0, as are its derivatives."""
+    return jnp.where(jnp.isinf(a) & (b == 0), 0.0, a) * jnp.where(jnp.isinf(b) & (a == 0), 0.0, b)

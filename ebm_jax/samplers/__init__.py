@@ -10,6 +10,7 @@ from ebm_jax.samplers.adaptation import adapt_step_size
 from ebm_jax.samplers.composition import alternate
 from ebm_jax.samplers.dense_potts_sampling import dense_potts_gibbs
 from ebm_jax.samplers.gibbs_sampling import checkerboard_gibbs, rbm_gibbs, systematic_scan_gibbs
+from ebm_jax.samplers.graphs import graph_gibbs
 from ebm_jax.samplers.informed_proposals import dmala, dula, gibbs_with_gradients
 from ebm_jax.samplers.langevin import mala, sgld, ula
 from ebm_jax.samplers.running import Samples, chain_axes, refresh, run, sample
@@ -28,6 +29,7 @@ __all__ = [
     "dmala",
     "dula",
     "gibbs_with_gradients",
+    "graph_gibbs",
     "mala",
     "rbm_gibbs",
     "refresh",

@@ -23,12 +23,13 @@ SUITES = (
     "scaling",
     "efficiency",
     "discrete",
+    "graphs",
     "keeping",
     "objectives",
     "images",
     "verbs",
 )
-PEERS = ("blackjax", "torchebm", "ebmkit", "thrml")
+PEERS = ("blackjax", "torchebm", "ebmkit", "thrml", "hamon")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
 _PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")

@@ -16,6 +16,7 @@ from ebm_jax.energies import networks
 from scripts.benchmark import devices, measure, workloads
 from scripts.benchmark.discrete import run_discrete
 from scripts.benchmark.efficiency import run_efficiency
+from scripts.benchmark.graphs import run_graphs
 from scripts.benchmark.keeping import run_keeping
 from scripts.benchmark.matching import run_images, run_objectives
 from scripts.benchmark.peers import Peers
@@ -295,6 +296,7 @@ SUITES = {
     "scaling": run_scaling,
     "efficiency": run_efficiency,
     "discrete": run_discrete,
+    "graphs": run_graphs,
     "keeping": run_keeping,
     "objectives": run_objectives,
     "images": run_images,

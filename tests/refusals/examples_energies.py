@@ -5,7 +5,7 @@ import rules as r
 from rules import INF, KEY, NAN, each, example, examples, only, plus, result
 
 from ebm_jax import distributions
-from ebm_jax.energies import boltzmann, combinators, lattice, networks, potts
+from ebm_jax.energies import boltzmann, combinators, lattice, networks, pairwise, potts
 from ebm_jax.energies import closed_forms as forms
 
 ONE, TWO, THREE, BATCH = jnp.ones(1), jnp.ones(2), jnp.ones(3), jnp.ones((5, 2))
@@ -40,6 +40,8 @@ SEQUENCE = plus(SEQUENCE, SEQUENCE[None], SEQUENCE[:2], 0, 1.0 * SEQUENCE, SEQUE
 
 W, V, H = jnp.ones((3, 2)), THREE, TWO
 FULL = plus(boltzmann.BoltzmannMachine(jnp.ones((3, 3)), V), boltzmann.BoltzmannMachine(W, V))
+CHAIN = pairwise.Pairwise(TWO, V)
+CHAIN = plus(CHAIN, CHAIN._replace(couplings=V), CHAIN._replace(fields=jnp.ones((3, 0))))
 PLAIN = plus(boltzmann.RBM(W, V, H), boltzmann.RBM(W.T, V, H), boltzmann.RBM(W, V, None))
 NORMAL = boltzmann.GaussianRBM(W, V, H, 1.0)
 NORMAL = plus(NORMAL, NORMAL._replace(weights=W.T), NORMAL._replace(sigma=0.0))
@@ -102,6 +104,7 @@ ROWS = [
     *examples(potts, "dense_potts dense_potts_logits", params=DENSE, x=SEQUENCE),
     example(potts.zero_sum_gauge, params=DENSE),
     example(potts.lattice_gas_gauge, params=DENSE, reference=only(-1, *r.NUMBERS, 0.0, 2, -3)),
+    *examples(pairwise, "energy logits", params=CHAIN, x=OF_V, edges=plus([[0, 1], [1, 2]], [])),
     *examples(boltzmann, "boltzmann_machine boltzmann_machine_logits", params=FULL, x=OF_V),
     *examples(boltzmann, RBMS, params=PLAIN, v=OF_V, h=OF_H),
     example(

@@ -7,6 +7,7 @@ from rules import INF, NAN, X, each, energy, example, only, plus
 from ebm_jax import distributions, energies, partition
 from ebm_jax.energies import lattice
 from ebm_jax.energies.boltzmann import RBM, GaussianRBM
+from ebm_jax.energies.pairwise import Pairwise
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
 
@@ -28,6 +29,9 @@ WITHOUT_FORMULA = (
     CENTRES._replace(sigma=0.0),
 )
 UNITS = only((0, 1), *r.without(r.VALUES, (1,)))
+PAIR = Pairwise(jnp.ones(1), jnp.ones(2))
+NO_PAIR = [p for p in r.of_tuple(PAIR, True) if isinstance(p, Pairwise)]
+NO_PAIR = [p for p in NO_PAIR if jnp.shape(p.fields) != (5,)]  # a graph, too
 
 
 def at_beta(params, shape=None):
@@ -36,6 +40,10 @@ def at_beta(params, shape=None):
 
 def of_shape(params):
     return lambda shape: exact.log_partition(params, shape)
+
+
+def of_edges(params, values=None):
+    return lambda edges: exact.log_partition(params, edges=edges, values=values)
 
 
 def ising(coupling):
@@ -71,6 +79,14 @@ ROWS = [
             *each(of_shape(energies.Funnel(3.0)), (None, "2", 1.5, 0, (2, 2)), "shape"),
             (lambda: exact.log_partition(MACHINE, 3), "shape=3 is for an energy"),
             (lambda: exact.log_partition(MACHINE, values=(0, 1)), "values=.* is for an energy"),
+            *each(lambda p: of_edges(p)([[0, 1]]), NO_PAIR, "couplings|fields"),
+            *each(of_edges(PAIR), [e for e in r.EDGES if not isinstance(e, r.Traced)], "edges"),
+            *each(lambda v: of_edges(PAIR, v)([[0, 1]]), r.without(r.VALUES[1:], (1,)), "values"),
+            *each(
+                lambda b: exact.log_partition(PAIR, edges=[[0, 1]], beta=b), r.NONNEGATIVE, "beta"
+            ),
+            (lambda: exact.log_partition(PAIR, 2), "shape=2 is for an energy"),
+            (lambda: exact.log_partition(PAIR, 2, edges=[[0, 1]]), "edges.* without a shape"),
             *each(ising, (*r.NUMBERS, NAN, INF, 0.0, -1.0, jnp.ones(2)), "coupling"),
             (lambda: exact.log_partition(lattice.Ising(1.0, 0.5), (4, 4)), "without a field"),
             (lambda: exact.log_partition(energies.Rosenbrock(1.0, 0.0)), r"\bb\b"),

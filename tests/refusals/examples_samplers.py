@@ -9,6 +9,7 @@ from rules import INF, NAN, X, each, energy, example, examples, only, plus, resu
 from ebm_jax import samplers
 from ebm_jax.energies.boltzmann import RBM
 from ebm_jax.energies.lattice import Ising, Potts
+from ebm_jax.energies.pairwise import Pairwise
 from ebm_jax.energies.potts import DensePotts
 from ebm_jax.samplers import replay_buffer, schedules
 from ebm_jax.types import Sampler
@@ -25,6 +26,7 @@ LANGEVIN = {
 }
 NOISE = plus(None, INF, X, ROW)
 DENSE = DensePotts(jnp.zeros((4, 2, 4, 2)), jnp.zeros((4, 2)))
+FOREST = Pairwise(jnp.ones(2), jnp.zeros(4))
 MACHINE = RBM(jnp.zeros((4, 2)), jnp.zeros(4), jnp.zeros(2))
 
 LADDER = [[1.0, 0.5], [0.5, 0.5], [1.0], [0.5, INF], [0.5, NAN], [[0.5, 1.0]], [0.0, 1.0]]
@@ -70,6 +72,14 @@ ROWS = [
         at=BITS,
         wrong=[BITS[:, :3]],
         params=plus(DENSE, DENSE._replace(fields=jnp.zeros((3, 2)))),
+    ),
+    example(
+        samplers.graph_gibbs,
+        at=BITS,
+        wrong=[BITS[:, :3]],
+        params=plus(FOREST, FOREST._replace(couplings=jnp.ones(3))),
+        edges=plus([[0, 1], [1, 2]], []),
+        values=plus(None, (0, 0.5)),
     ),
     example(samplers.systematic_scan_gibbs, at=BITS, block_size=plus(1, 5)),
     *examples(samplers, "gibbs_with_gradients dula dmala", at=BITS, beta=plus(1.0, INF)),

@@ -87,6 +87,8 @@ UNEVEN = {"a": jnp.zeros((2, 1)), "b": jnp.zeros((3, 1))}
 BATCHES = (None, "x", object(), ["a"], 1.0, (), jnp.zeros((0, 2)), UNEVEN)
 MASKS = ("yes", object(), *(jnp.ones(n, t) for n in (3, 4) for t in (float, int)))
 MASKS += (jnp.ones(5, bool), jnp.ones((7, 5), bool))
+EDGES = (None, "x", 1, object(), [[0, 1], [1]], [[0.0, 1.0]], [[True, False]], [0, 1], [[0, 1, 2]])
+EDGES += ([[0, 0]], [[0, 9]], [[0, -1]], Traced([[0, 1]]))
 VALUES = (None, "01", ("a", "b"), object(), 1, (1,), (0, 0), ((0, 1),), (0.0, NAN), 1j)
 ENDS = [(low, 1.0) for low in NUMBERS] + [(0.0, result("high")), (1.0, 0.0), (0.0, NAN)]
 
@@ -115,6 +117,7 @@ BY_NAME = {
     "clamp where": (NONE, MASKS),
     "confidence probability": (0.5, INSIDE),
     "coupling length mass max_gradient_norm scale": (0.1, POSITIVE),
+    "edges": (NONE, EDGES),
     "dtype": (NONE, ("no", jnp.int32, bool, 3, jnp.complex64)),
     "energy_penalty entropy_weight stabilizer weight": (0.1, WEIGHT),
     "groups": (NONE, (*COUNTS, 3)),

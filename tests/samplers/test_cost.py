@@ -94,7 +94,7 @@ PROGRAM = """
     import optax
     import ebm_jax
     from ebm_jax import objectives, samplers, training
-    from ebm_jax.energies import boltzmann, lattice, potts
+    from ebm_jax.energies import boltzmann, lattice, pairwise, potts
 
     assert len(jax.devices()) == 2
     centres = 4 * jax.random.normal(jax.random.key(2), (8, 2))
@@ -158,10 +158,14 @@ PROGRAM = """
         three = lambda x: jnp.sum(weights * x) + 0.3 * jnp.sum(x[1:] * x[:-1])
         unit, flat = jnp.zeros((8, 4), jnp.int8), jnp.zeros((8, 4, 4), jnp.int8)
         dense = potts.DensePotts(jnp.ones((4, 2, 4, 2)), jnp.zeros((4, 2)))
+        graph = pairwise.Pairwise(weights[:2], weights)
+        sparse = pairwise.Pairwise(weights[:2], jnp.zeros((4, 3)))
         cases = (
             (samplers.checkerboard_gibbs(lattice.Ising(0.4), beta=jnp.arange(8.0)), flat + 1),
             (samplers.checkerboard_gibbs(lattice.Potts(0.4, weights[:3])), flat),
             (samplers.rbm_gibbs(boltzmann.RBM(jnp.ones((4, 3)), weights, jnp.zeros(3))), unit),
+            (samplers.graph_gibbs(graph, [(0, 1), (1, 2)], beta=jnp.arange(8.0)), unit),
+            (samplers.graph_gibbs(sparse, [(0, 1), (1, 2)]), unit),
             (samplers.systematic_scan_gibbs(three, values=(-1, 0, 1), block_size=2), unit),
             (samplers.dense_potts_gibbs(dense), unit),
             (samplers.gibbs_with_gradients(three), unit),

@@ -15,7 +15,7 @@ from scipy import stats
 
 import ebm_jax
 from ebm_jax import _bits, samplers
-from ebm_jax.energies import boltzmann, lattice, potts
+from ebm_jax.energies import boltzmann, lattice, pairwise, potts
 from ebm_jax.partition import exact
 
 RNG = np.random.default_rng(0)
@@ -41,6 +41,10 @@ def free(v):
     return boltzmann.rbm_free_energy(RBM, v)
 
 
+CYCLE = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0)]
+GRAPH = pairwise.Pairwise(
+    jnp.array([0.5, -0.4, 0.3, 0.2, -0.6]), jnp.array([0.1, 0.3, -0.2, 0.4, 0.0])
+)
 SAMPLERS = {
     "rbm": (free, (5,), (0, 1), lambda **k: samplers.rbm_gibbs(RBM, **k)),
     "spins": (
@@ -62,6 +66,12 @@ SAMPLERS = {
         (5,),
         (0, 1, 2),
         lambda **k: samplers.dense_potts_gibbs(DENSE, **k),
+    ),
+    "graph": (
+        lambda s: pairwise.energy(GRAPH, s, CYCLE),
+        (5,),
+        (-1, 1),
+        lambda **k: samplers.graph_gibbs(GRAPH, CYCLE, values=(-1, 1), **k),
     ),
     "scan": (
         machine,

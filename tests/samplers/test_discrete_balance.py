@@ -18,9 +18,10 @@ import pytest
 from scipy import stats
 
 from ebm_jax import samplers
-from ebm_jax.energies import boltzmann, lattice, potts
+from ebm_jax.energies import boltzmann, lattice, pairwise, potts
 from ebm_jax.partition import exact
 from ebm_jax.samplers import gibbs_sampling
+from ebm_jax.samplers import graphs as gibbs_of_graphs
 
 RNG = np.random.default_rng(0)
 BETA = 0.7
@@ -234,6 +235,54 @@ def test_the_checkerboard_knows_who_is_whose_neighbour():
         found = gibbs_sampling._checkerboard.neighbours(boards[1 - parity], parity)
         expected = np.stack([a[parity] for a in around])
         np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(expected, axis=0))
+
+
+CIRCLE = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0)]  # three colours, the last of one variable
+TRIANGLE = [(0, 1), (1, 2), (2, 0)]
+SIGNS = np.array([1.0, -1.0, 1.0, 1.0, -1.0])
+GRAPHS = {  # parameters, edges, values
+    "signs": (pairwise.Pairwise(0.6 * SIGNS, np.full(5, 0.2)), CIRCLE, (-1, 1)),
+    "units of signs": (pairwise.Pairwise(1.2 * SIGNS, np.full(5, -0.3)), CIRCLE, (0, 1)),
+    "spins": (pairwise.Pairwise(RNG.normal(size=5), RNG.normal(size=6)), CIRCLE, (-1, 1)),
+    "units": (pairwise.Pairwise(RNG.normal(size=5), RNG.normal(size=6)), CIRCLE, (0, 1)),
+    "three numbers": (pairwise.Pairwise(RNG.normal(size=3), np.zeros(4)), TRIANGLE, (-1, 0, 1)),
+    "potts": (pairwise.Pairwise(RNG.normal(size=3), RNG.normal(size=(4, 3))), TRIANGLE, range(3)),
+    "tables": (
+        pairwise.Pairwise(RNG.normal(size=(3, 3, 3)), RNG.normal(size=(4, 3))),
+        TRIANGLE,
+        range(3),
+    ),
+    "star": (
+        pairwise.Pairwise(RNG.normal(size=5), RNG.normal(size=6)),
+        [(2, i) for i in (0, 1, 3, 4, 5)],
+        (-1, 1),
+    ),
+    "twice": (pairwise.Pairwise(SIGNS[:3], np.zeros(3)), [(0, 1), (1, 0), (1, 2)], (-1, 1)),
+    "free": (pairwise.Pairwise(np.zeros(0), RNG.normal(size=3)), [], (-1, 1)),
+    "one variable": (pairwise.Pairwise(np.zeros(0), np.array([[0.0, 1.0, -1.0]])), [], range(3)),
+}
+
+
+@pytest.mark.parametrize("case", GRAPHS)
+def test_colours_of_a_graph(case, x64):
+    """A sweep over the colours is a scan over the variables in that order, one at a time."""
+    params, edges, values = GRAPHS[case]
+    n = len(params.fields)
+    order = gibbs_of_graphs._graph.layout(n, np.reshape(edges, (-1, 2)).astype(int)).order
+
+    def matrix(beta):
+        where = space(lambda x: pairwise.energy(params, x, edges), n, values, beta)
+        found = np.eye(len(where.pi))
+        for site in order:
+            found = found @ resampling(where, [site])
+        return where, found
+
+    where, expected = matrix(BETA)
+    sampler = samplers.graph_gibbs(params, edges, values=values, beta=BETA)
+    taken = steps(sampler, where, np.array(values), 2000)
+    assert_follows(taken.counts, expected, where.pi, matrix(1.4 * BETA)[1])
+    moved = (where.states[taken.start] != where.states[taken.end]).mean(1)
+    np.testing.assert_allclose(taken.info.changed, moved, atol=1e-6)
 
 
 SCANS = {

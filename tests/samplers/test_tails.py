@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ebm_jax import _bits, _draws, distributions, gibbs, objectives, samplers
-from ebm_jax.energies import boltzmann, lattice, potts
+from ebm_jax.energies import boltzmann, lattice, pairwise, potts
 from ebm_jax.samplers import gibbs_sampling, replay_buffer
 from ebm_jax.types import Sampler
 
@@ -170,6 +170,26 @@ def letters(sign, num):
     return samplers.dense_potts_gibbs(params, beta=beta), jnp.zeros((num, 3), jnp.int8)
 
 
+def graph_of_one_magnitude(sign, num):
+    """Equal fields, known: thresholds that are looked up."""
+    beta = np.repeat(LOGITS / 2, 2).astype(np.float32)
+    params = pairwise.Pairwise(jnp.zeros(0), jnp.full(2, 1.0 * sign))
+    sampler = samplers.graph_gibbs(params, [], values=(-1, 1), beta=beta)
+    return sampler, jnp.ones((num, 2), jnp.int8)
+
+
+def graph(sign, num):
+    beta = np.repeat(LOGITS, 2).astype(np.float32)
+    params = pairwise.Pairwise(jnp.zeros(0), jnp.array([1.0 * sign, 0.0]))
+    return samplers.graph_gibbs(params, [], beta=beta), jnp.ones((num, 2), jnp.int8)
+
+
+def graph_of_categories(sign, num):
+    beta = np.repeat(LOGITS, 2).astype(np.float32)
+    params = pairwise.Pairwise(jnp.zeros(0), jnp.array([[0.0, sign], [0.0, 0.0]]))
+    return samplers.graph_gibbs(params, [], beta=beta), jnp.zeros((num, 2), jnp.int8)
+
+
 def langevin_of_bits(sign, num):
     beta = np.repeat(2 * LOGITS, 2).astype(np.float32)
     sampler = samplers.dula(lambda x: -sign * jnp.sum(x), step_size=1e12, beta=beta)
@@ -177,11 +197,25 @@ def langevin_of_bits(sign, num):
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-@pytest.mark.parametrize("make", [rbm, spins, colours, letters, langevin_of_bits])
+@pytest.mark.parametrize(
+    "make",
+    [
+        rbm,
+        spins,
+        colours,
+        letters,
+        graph_of_one_magnitude,
+        graph,
+        graph_of_categories,
+        langevin_of_bits,
+    ],
+)
 def test_every_discrete_sampler_to_its_tails(make, sign, key, monkeypatch):
     """At a logit of -30 a unit switches on, and at 30 off, with the right few of its bits."""
     word, fraction = (w.T.ravel() for w in stacked(short, RARE))
-    if make is spins and sign > 0:  # what switches off are the highest numbers
+    if (
+        make in (spins, graph_of_one_magnitude) and sign > 0
+    ):  # what switches off are the highest numbers
         word = ~word
     monkeypatch.setattr(_bits, "words", given_words(word, fraction))
     sampler, start = make(sign, len(word))

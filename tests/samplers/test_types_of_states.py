@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from ebm_jax import samplers
-from ebm_jax.energies import boltzmann, lattice, potts
+from ebm_jax.energies import boltzmann, lattice, pairwise, potts
 from ebm_jax.partition import annealed
 from ebm_jax.samplers.composition import alternate
 from ebm_jax.samplers.tempering import replica_exchange
@@ -86,6 +86,13 @@ def problems(dtype):
             ),
             None,
             jnp.ones((NUM, 3), jnp.int8),
+        ),
+        "graph": (
+            lambda e: samplers.graph_gibbs(
+                pairwise.Pairwise(weights[2][:2], weights[1]), [(0, 1), (2, 3)]
+            ),
+            None,
+            jnp.ones((NUM, 4), bool),
         ),
         "alternate": (
             lambda e: alternate(

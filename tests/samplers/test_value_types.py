@@ -12,6 +12,7 @@ import pytest
 
 from ebm_jax import distributions, objectives, samplers
 from ebm_jax.energies import lattice
+from ebm_jax.energies.pairwise import Pairwise
 from ebm_jax.partition import exact, pseudo_log_likelihood
 
 DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -132,6 +133,18 @@ def test_lattices(dtype, x64):
         sampler = samplers.checkerboard_gibbs(model)
         x = jnp.full((2, 2, 2), 1).astype(dtype)
         if holds(dtype, values) and dtype != "bool":
+            assert sampler.init(x).position.dtype == dtype
+        else:
+            with pytest.raises(TypeError, match=r"holds all values|must be integers"):
+                sampler.init(x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_graphs(dtype, x64):
+    for q in (2, 200):
+        sampler = samplers.graph_gibbs(Pairwise(jnp.ones(1), jnp.zeros((2, q))), [(0, 1)])
+        x = jnp.full((2, 2), 1).astype(dtype)
+        if holds(dtype, range(q)):
             assert sampler.init(x).position.dtype == dtype
         else:
             with pytest.raises(TypeError, match=r"holds all values|must be integers"):

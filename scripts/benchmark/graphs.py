@@ -1,0 +1,127 @@
+"""Gibbs sampling of spins on graphs against thrml, hamon, and a loop that draws the bits alone.
+
+A spin glass on a cube with couplings of -1 and 1 and with Gaussian ones, and a glass on a random
+graph with three neighbours each. Everything runs with the options of ``ebm_jax.jit``.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ebm_jax
+from ebm_jax import samplers
+from ebm_jax.energies.pairwise import Pairwise
+from scripts.benchmark import discrete, measure
+from scripts.benchmark.peers import Peers
+from scripts.benchmark.suite import Suite
+
+LIBRARIES = ("thrml", "hamon")
+
+
+class Sizes(NamedTuple):
+    """The side of the cubes, whose number of spins the other graph has, and how often."""
+
+    side: int
+    chains: int
+    steps: int
+
+
+FULL, QUICK = Sizes(16, 64, 100), Sizes(4, 4, 3)
+
+
+def cube_edges(side: int) -> np.ndarray:
+    """Return the bonds of a cube with periodic boundaries, (3 side^3, 2)."""
+    number = np.arange(side**3).reshape(side, side, side)
+    shifted = [np.roll(number, -1, axis).ravel() for axis in range(3)]
+    return np.concatenate([np.stack([number.ravel(), other], 1) for other in shifted])
+
+
+def cubic_edges(num: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a ring and a random matching of its nodes, no edge of both: three neighbours each."""
+    ring = np.stack([np.arange(num), np.roll(np.arange(num), -1)], 1)
+    while True:
+        matching = rng.permutation(num).reshape(-1, 2)
+        distance = np.abs(matching[:, 0] - matching[:, 1])
+        if not np.isin(distance, [1, num - 1]).any():
+            return np.concatenate([ring, matching])
+
+
+def graphs(sizes: Sizes) -> dict[str, tuple[np.ndarray, np.ndarray, list]]:
+    """Return (edges, couplings, colours) of every graph: the peers are given the same colours."""
+    rng = np.random.default_rng(0)
+    num, cube = sizes.side**3, cube_edges(sizes.side)
+    parity = np.indices((sizes.side,) * 3).sum(0).ravel() % 2
+    cubic = cubic_edges(num, rng)
+    colour = colours(num, cubic)
+    two = [np.flatnonzero(parity == c) for c in (0, 1)]
+    three = [np.flatnonzero(colour == c) for c in range(colour.max() + 1)]
+    signs = (rng.choice([-1.0, 1.0], len(edges)).astype(np.float32) for edges in (cube, cubic))
+    return {
+        "cube, signs": (cube, next(signs), two),
+        "cube, Gaussian": (cube, rng.normal(size=len(cube)).astype(np.float32), two),
+        "3-regular, signs": (cubic, next(signs), three),
+    }
+
+
+def colours(num: int, edges: np.ndarray) -> np.ndarray:
+    """Return the first colour that no earlier neighbour has, for every node: (num,)."""
+    around: list[set[int]] = [set() for _ in range(num)]
+    for i, j in edges.tolist():
+        around[i].add(j)
+        around[j].add(i)
+    found = np.full(num, -1)
+    for v in range(num):
+        taken = {found[u] for u in around[v]}
+        found[v] = next(c for c in range(len(taken) + 1) if c not in taken)
+    return found
+
+
+def _cases(sizes: Sizes, peers: Peers) -> dict[str, measure.Case]:
+    """Return our sampler and the peers' on every graph, and the loop of random bits."""
+    num, key = sizes.side**3, jax.random.key(0)
+    spins = jax.random.rademacher(key, (sizes.chains, num), dtype=jnp.int8)
+    halves = jnp.split(spins.T, 2)
+    bits = ebm_jax.jit(discrete.noise_loop(sizes.steps, ours=True))
+    cases = {"one uniform a spin, ours": measure.case(bits, key, halves)}
+    for name, (edges, couplings, blocks) in graphs(sizes).items():
+        params = Pairwise(jnp.asarray(couplings), jnp.zeros(num))
+        sampler = samplers.graph_gibbs(params, edges, values=(-1, 1))
+        run = ebm_jax.jit(discrete.sweeps(sampler, sizes.steps))
+        cases[f"ours, {name}"] = measure.case(run, key, spins)
+        for library in (library for library in LIBRARIES if library in peers):
+            peer = discrete.peer_chains(library, num, edges, couplings, blocks, sizes.steps)
+            cases[f"{library}, {name}"] = measure.case(ebm_jax.jit(peer), key, spins > 0)
+    return cases
+
+
+def run_graphs(peers: Peers, repetitions: int, quick: bool) -> Suite:
+    """Gibbs sampling of spin glasses on graphs by colours."""
+    sizes = QUICK if quick else FULL
+    first, times = measure.interleaved(_cases(sizes, peers), repetitions)
+    names = list(graphs(sizes))
+
+    def against(slower: str) -> dict[str, float | None]:
+        return {n: measure.ratio(times, slower.format(n), f"ours, {n}") for n in names}
+
+    def least(found: dict[str, float | None]) -> float | None:
+        known = [value for value in found.values() if value is not None]
+        return min(known) if known else None
+
+    noise = against("one uniform a spin, ours")
+    of_peers = {library: against(library + ", {}") for library in LIBRARIES}
+    ratios = {f"graphs_vs_{library}": least(found) for library, found in of_peers.items()}
+    ratios["graphs_vs_noise_loop"] = least(noise)
+    amount = sizes.side**3 * sizes.chains * sizes.steps / 1e6
+    rates = {n: amount / (measure.median(times, f"ours, {n}") or 1.0) for n in names}
+    facts = {f"million spins a second, {name}": rate for name, rate in rates.items()}
+    facts |= {f"graphs_vs_noise_loop, {name}": value for name, value in noise.items()}
+    peers_found = {
+        f"{library}, {name}": value
+        for library, found in of_peers.items()
+        for name, value in found.items()
+        if value is not None
+    }
+    work = f"{sizes.side**3} spins on graphs, {sizes.chains} chains x {sizes.steps} sweeps"
+    return Suite(work, None, ratios, peers_found, times, first, facts)
