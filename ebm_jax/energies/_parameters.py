@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from ebm_jax import _checks
 from ebm_jax.types import Array
 
-
 _CATEGORICAL = "CategoricalRBM"  # its visible units have a bias and weights for each category
 
 

@@ -122,8 +122,8 @@ def log_partition(
             in the table.
         shape: shape of one configuration, for an energy, ``Funnel`` and ``Ising``.
         values: values that a variable of an energy may take, (q,), by default (0, 1).
-        beta: inverse temperature, (): >= 0 for an energy, an ``RBM`` and a ``CategoricalRBM``, > 0 for
-            others. An array of them for ``Gaussian``, ``Rosenbrock``, ``Funnel`` and ``Ring``.
+        beta: inverse temperature, (): >= 0 for an energy, an ``RBM`` and a ``CategoricalRBM``, > 0
+            for others. An array of them for ``Gaussian``, ``Rosenbrock``, ``Funnel`` and ``Ring``.
 
     Returns:
         (), differentiable. The gradient is minus beta times the expected gradient of the energy.

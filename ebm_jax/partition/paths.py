@@ -112,8 +112,8 @@ def rbm(params: RBM | CategoricalRBM, base_bias: ArrayLike) -> tuple[Path, MakeS
     the energy of ``distributions.bernoulli(base_bias)`` with free hidden units, to E(v, h). Block
     Gibbs sampling is exact along it, and the weights have a lower variance than those of v and h.
     For a ``CategoricalRBM``, :math:`b^T v` is the sum of :math:`b_i(v_i)`, and the base is
-    ``distributions.categorical(base_bias)``. Source: Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks,
-    ICML, section 4.
+    ``distributions.categorical(base_bias)``. Source: Salakhutdinov and Murray (2008), On the
+    quantitative analysis of deep belief networks, ICML, section 4.
 
     Args:
         params: ``RBM`` or ``CategoricalRBM``.

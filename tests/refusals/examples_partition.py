@@ -128,7 +128,7 @@ ROWS = [
             (
                 lambda: jax.jit(
                     lambda k: (
-                        parallel_tempering(
+                        partition.parallel_tempering(
                             k,
                             distributions.gaussian(jnp.zeros(2), 1.0),
                             energy,
