@@ -64,7 +64,7 @@ FLAGS = flags.FLAGS
 command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -74,7 +74,6 @@ from ebm_jax import training
 from experiments import plots
 from experiments.data import datasets, minibatches, splits, tables
 from experiments.rbm import model
-from experiments.rbm.centering import CenteredRBM
 from experiments.run import devices, loop
 
 
@@ -121,6 +120,11 @@ def summed(rows: Rows, most: int) -> bool:
     return min(FLAGS.hidden, rows.train_x.shape[1] * np.log2(max(rows.q, 2))) <= most
 
 
+def weights_alone(params: Any) -> Any:
+    """Return which parameters decay."""
+    return type(params)(True, *[False] * (len(params) - 1))
+
+
 def fit(run: work_directory.Run, split: Rows, params, key, *, steps: int):
     """Train as the flags say; return the averaged parameters and the history."""
     rates = model.base_rates(split.train_x, split.q)
@@ -136,9 +140,8 @@ def fit(run: work_directory.Run, split: Rows, params, key, *, steps: int):
     )
     optimizer = optax.sgd(optax.cosine_decay_schedule(FLAGS.learning_rate, steps))
     if FLAGS.weight_decay:
-        decays = CenteredRBM(True, *[False] * 4)
         optimizer = optax.chain(
-            optax.add_decayed_weights(FLAGS.weight_decay, decays),  # pyright: ignore
+            optax.add_decayed_weights(FLAGS.weight_decay, mask=weights_alone),
             optimizer,
         )
     trainer = training.trainer(objective, optimizer, average_decay=AVERAGE_DECAY)
