@@ -110,6 +110,20 @@ def units(key: Key, logits: Array, fraction: Array, *, n: int, start: int) -> Ar
     return jnp.concatenate(both(first, second, 2), axis=1)[:, : logits.shape[1]] == 1
 
 
+def categories(key: Key, logits: Array, fraction: Array, *, n: int, start: int) -> Array:
+    """Return categories, (chains, variables), drawn from logits (chains, variables, q).
+
+    The bits are those of ``units``: one of the words for two variables.
+    """
+    q = logits.shape[-1]
+    parts = [
+        categorical(word, [half[..., k] for k in range(q)], fraction)
+        for word, half in halves(key, logits, n, start)
+    ]
+    first, second = parts
+    return jnp.concatenate(both(first, second, q), axis=1)[:, : logits.shape[1]]
+
+
 def categorical(word: Array, logits: list, fraction: Array) -> Array:
     """Return categories drawn from one number each, for a list of arrays of logits.
 

@@ -168,10 +168,11 @@ def flag(name: str, value) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}.")
 
 
-def kind(params, wanted: type) -> None:
-    """Raise TypeError where parameters are not the NamedTuple ``wanted``."""
+def kind(params, *wanted: type) -> None:
+    """Raise TypeError where parameters are none of the NamedTuples ``wanted``."""
     if not isinstance(params, wanted):
-        raise TypeError(f"params must be a {wanted.__name__}, got {params!r}.")
+        names = " or a ".join(each.__name__ for each in wanted)
+        raise TypeError(f"params must be a {names}, got {params!r}.")
 
 
 def state(name: str, value, wanted: type) -> None:

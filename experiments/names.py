@@ -2,6 +2,7 @@
 
 DATA_DIR = "Folder of published data, EBM_JAX_DATA if unset; what is missing is downloaded into it."
 IMAGES = ("digits", "mnist", "notmnist")  # named sets of images
+DENSITY_TABLES = ("plants", "dna", "mushrooms", "baudio", "jester")  # binary benchmarks
 LOSSES = (
     *("energy", "hinge", "log", "lvq2", "mce", "simple", "square_square", "square_exponential"),
     *("perceptron", "nll", "mee"),
@@ -22,3 +23,4 @@ BINARY = (  # objectives for bits
     *("energy_discrepancy", "grid_energy_discrepancy"),
 )
 MOST_EXACT = 20  # hidden units whose states are all summed over
+MOST_EXACT_ONCE = 23  # the same, where it is done once: after training

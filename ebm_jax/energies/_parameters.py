@@ -7,21 +7,27 @@ from jax.core import Tracer
 from ebm_jax import _checks
 from ebm_jax.types import Array
 
+_CATEGORICAL = "CategoricalRBM"  # its visible units have a bias and weights for each category
 
-def check_machine(params, wanted: type) -> None:
+
+def check_machine(params, *wanted: type) -> None:
     """Check the type of the parameters of a machine and that their shapes fit."""
-    _checks.kind(params, wanted)
+    _checks.kind(params, *wanted)
     shapes = {name: _checks.array(name, v).shape for name, v in params._asdict().items()}
-    rows, columns = shapes["weights"][:1], shapes["weights"][1:]
-    fit = len(columns) == 1 and ("hidden_bias" in shapes or rows == columns)
+    rows, columns = shapes["weights"][:-1], shapes["weights"][-1:]
+    categorical = type(params).__name__ == _CATEGORICAL
+    fit = len(rows) == 1 + categorical and ("hidden_bias" in shapes or rows == columns)
+    fit &= not categorical or 0 not in rows[1:]
     for name, shape in shapes.items():
         side = columns if name.startswith("hidden") else rows
         fit &= name == "weights" or shape == side or (name == "sigma" and not shape)
     if not fit:
-        raise ValueError(
-            f"{wanted.__name__} takes a matrix of weights, and one bias, offset or sigma per unit; "
-            f"got the shapes {', '.join(f'{name} {shape}' for name, shape in shapes.items())}."
-        )
+        given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        takes = "a matrix of weights, and one bias, offset or sigma per unit"
+        if categorical:
+            takes = "weights (visible, q, hidden), visible_bias (visible, q) and hidden_bias"
+            takes += " (hidden,), q >= 1"
+        raise ValueError(f"{type(params).__name__} takes {takes}; got the shapes {given}.")
     if "sigma" in shapes:
         _checks.positive("sigma", params.sigma)
 

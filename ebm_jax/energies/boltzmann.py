@@ -1,4 +1,4 @@
-"""Energies of Boltzmann machines: fully visible, restricted, Gaussian-Bernoulli.
+"""Energies of Boltzmann machines: fully visible, and restricted ones.
 
 Each is a function energy(params, x) -> (). Units are 0 and 1, as integers, booleans or floats;
 other floats, such as probabilities and grey values, are also accepted. ``..._logits`` return the
@@ -61,18 +61,43 @@ class GaussianRBM(NamedTuple):
     sigma: Array | float = 1.0
 
 
+class CategoricalRBM(NamedTuple):
+    """Parameters of an RBM with categorical visible units: a Potts-Bernoulli RBM.
+
+    Attributes:
+        weights: W, (visible, q, hidden).
+        visible_bias: b, (visible, q).
+        hidden_bias: c, (hidden,).
+    """
+
+    weights: Array
+    visible_bias: Array
+    hidden_bias: Array
+
+
 # The field of the bias for the units that each argument holds.
 _BIAS = {"x": "bias", "v": "visible_bias", "h": "hidden_bias"}
 
 
 def _units(params, wanted: type, name: str, x) -> Array:
-    """Validate and return units in the dtype of the parameters, at least float32."""
+    """Validate and return units in the dtype of the parameters, at least float32.
+
+    Categories become indicators, (visible, q).
+    """
     _parameters.check_machine(params, wanted)
     x, shape = _checks.array(name, x), jnp.shape(getattr(params, _BIAS[name]))
+    categories = None
+    if wanted is CategoricalRBM and name == "v":
+        # Compared in int32, since the dtype of the units may not hold q.
+        shape, categories = shape[:1], jnp.arange(shape[1], dtype=jnp.int32)
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"v must be integers >= 0, or booleans, got {x.dtype}.")
     if x.shape != shape:
         raise ValueError(
             f"{name} must be one configuration of shape {shape}, got {x.shape}: vmap a batch."
         )
+    if categories is not None:
+        x = x.astype(jnp.int32)[:, None] == categories
     return x.astype(jnp.promote_types(jnp.result_type(*params), jnp.float32))
 
 
@@ -126,24 +151,29 @@ def boltzmann_machine_logits(params: BoltzmannMachine, x) -> Array:
     return both - jnp.diagonal(params.weights) * x + params.bias
 
 
-def _kind(params: RBM | GaussianRBM) -> type:
-    return GaussianRBM if isinstance(params, GaussianRBM) else RBM
+def _kind(params: RBM | GaussianRBM | CategoricalRBM) -> type:
+    return type(params) if isinstance(params, GaussianRBM | CategoricalRBM) else RBM
 
 
-def rbm_energy(params: RBM | GaussianRBM, v, h) -> Array:
+def rbm_energy(params: RBM | GaussianRBM | CategoricalRBM, v, h) -> Array:
     r"""Return the energy of a restricted Boltzmann machine.
 
     .. math:: E(v, h) &= -v^T W h - b^T v - c^T h \quad \text{(RBM)} \\
         E(v, h) &= \sum_i \frac{(v_i - b_i)^2}{2 s_i^2} - (v / s^2)^T W h - c^T h
-        \quad \text{(GaussianRBM)}
+        \quad \text{(GaussianRBM)} \\
+        E(v, h) &= -\sum_i [b_i(v_i) + W_i(v_i)^T h] - c^T h \quad \text{(CategoricalRBM)}
 
     with the standard deviations s. Source: P. Smolensky (1986); G. E. Hinton (2002), Training
     products of experts by minimizing contrastive divergence, Neural Computation 14(8); Cho, Ilin
-    and Raiko (2011), Improved learning of Gaussian-Bernoulli restricted Boltzmann machines.
+    and Raiko (2011), Improved learning of Gaussian-Bernoulli restricted Boltzmann machines;
+    Tubiana, Cocco and Monasson (2019), Learning protein constitutive motifs from sequence data,
+    eLife 8.
 
     Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``, or a ``GaussianRBM`` with a ``sigma``.
-        v: visible units, (visible,): 0 and 1, or real for a ``GaussianRBM``.
+        params: ``RBM(weights, visible_bias, hidden_bias)``, a ``GaussianRBM`` with a ``sigma``, or
+            a ``CategoricalRBM``.
+        v: visible units, (visible,): 0 and 1, real for a ``GaussianRBM``, integers 0 to q - 1 (or
+            booleans) for a ``CategoricalRBM``.
         h: hidden units 0 and 1, (hidden,).
 
     Returns:
@@ -153,21 +183,31 @@ def rbm_energy(params: RBM | GaussianRBM, v, h) -> Array:
     >>> rbm = RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.zeros(2))
     >>> float(rbm_energy(rbm, jnp.array([1, 1, 0]), jnp.array([1, 0])))
     -2.0
+    >>> rbm = CategoricalRBM(jnp.ones((2, 3, 1)), jnp.zeros((2, 3)), jnp.zeros(1))
+    >>> float(rbm_energy(rbm, jnp.array([2, 0]), jnp.array([1])))
+    -2.0
     """
     kind = _kind(params)
     h = _units(params, kind, "h", h)
     v = _units(params, kind, "v", v)
-    return _visible_energy(params, v) - jnp.dot(h, rbm_hidden_logits(params, v))
+    return _visible_energy(params, v) - jnp.dot(h, _hidden_logits(params, v))
 
 
-def _visible_energy(params: RBM | GaussianRBM, v) -> Array:
+def _visible_energy(params: RBM | GaussianRBM | CategoricalRBM, v) -> Array:
     """Return the energy at h = 0."""
     if isinstance(params, GaussianRBM):
         return 0.5 * jnp.sum(((v - params.visible_bias) / params.sigma) ** 2)
-    return -jnp.dot(params.visible_bias, v)
+    return -jnp.vdot(params.visible_bias, v)
 
 
-def rbm_free_energy(params: RBM | GaussianRBM, v) -> Array:
+def _hidden_logits(params: RBM | GaussianRBM | CategoricalRBM, v) -> Array:
+    """Return the logits of the hidden units given what ``_units`` returns for the visible ones."""
+    if isinstance(params, GaussianRBM):
+        v = v / jnp.square(params.sigma)
+    return jnp.tensordot(v, params.weights, v.ndim) + params.hidden_bias
+
+
+def rbm_free_energy(params: RBM | GaussianRBM | CategoricalRBM, v) -> Array:
     r"""Return the free energy of the visible units, with hidden units summed out.
 
     .. math:: F(v) = -\log \sum_h \exp(-E(v, h))
@@ -178,8 +218,8 @@ def rbm_free_energy(params: RBM | GaussianRBM, v) -> Array:
     Source: Hinton (2012), A practical guide to training restricted Boltzmann machines, eq. 25.
 
     Args:
-        params: ``RBM`` or ``GaussianRBM``.
-        v: visible units, (visible,): 0 and 1, or real for a ``GaussianRBM``.
+        params: ``RBM``, ``GaussianRBM`` or ``CategoricalRBM``.
+        v: visible units, (visible,), as in ``rbm_energy``.
 
     Returns:
         The free energy, (), in nats at beta = 1: P(v) = exp(-F(v)) / Z.
@@ -193,18 +233,19 @@ def rbm_free_energy(params: RBM | GaussianRBM, v) -> Array:
     0.3069
     """
     v = _units(params, _kind(params), "v", v)
-    hidden = jax.nn.softplus(rbm_hidden_logits(params, v))
+    hidden = jax.nn.softplus(_hidden_logits(params, v))
     return _visible_energy(params, v) - jnp.sum(hidden)
 
 
-def rbm_hidden_logits(params: RBM | GaussianRBM, v) -> Array:
-    """Return the logits of the hidden units given the visible ones.
+def rbm_hidden_logits(params: RBM | GaussianRBM | CategoricalRBM, v) -> Array:
+    r"""Return the logits of the hidden units given the visible ones.
 
-    They are :math:`c + v^T W` for an ``RBM``, and :math:`c + (v / s^2)^T W` for a ``GaussianRBM``.
+    They are :math:`c + v^T W` for an ``RBM``, :math:`c + (v / s^2)^T W` for a ``GaussianRBM``, and
+    :math:`c + \sum_i W_i(v_i)` for a ``CategoricalRBM``.
 
     Args:
-        params: ``RBM`` or ``GaussianRBM``.
-        v: visible units, (visible,).
+        params: ``RBM``, ``GaussianRBM`` or ``CategoricalRBM``.
+        v: visible units, (visible,), as in ``rbm_energy``.
 
     Returns:
         The logits, (hidden,): P(h_j = 1 | v) is their sigmoid.
@@ -213,28 +254,27 @@ def rbm_hidden_logits(params: RBM | GaussianRBM, v) -> Array:
     >>> rbm_hidden_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(3)).tolist()
     [4.0, 4.0]
     """
-    v = _units(params, _kind(params), "v", v)
-    if isinstance(params, GaussianRBM):
-        v = v / jnp.square(params.sigma)
-    return v @ params.weights + params.hidden_bias
+    return _hidden_logits(params, _units(params, _kind(params), "v", v))
 
 
-def rbm_visible_logits(params: RBM, h) -> Array:
+def rbm_visible_logits(params: RBM | CategoricalRBM, h) -> Array:
     """Return the logits of the visible units given the hidden ones, b + W h.
 
     Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        params: ``RBM`` or ``CategoricalRBM``.
         h: hidden units, (hidden,).
 
     Returns:
-        The logits, (visible,): P(v_i = 1 | h) is their sigmoid.
+        The logits, (visible,): P(v_i = 1 | h) is their sigmoid. (visible, q) for a
+        ``CategoricalRBM``: P(v_i = k | h) is their softmax over the last axis.
 
     >>> import jax.numpy as jnp
     >>> rbm_visible_logits(RBM(jnp.ones((3, 2)), jnp.zeros(3), jnp.ones(2)), jnp.ones(2)).tolist()
     [2.0, 2.0, 2.0]
     """
-    h = _units(params, RBM, "h", h)
-    return h @ jnp.transpose(params.weights) + params.visible_bias
+    kind = CategoricalRBM if isinstance(params, CategoricalRBM) else RBM
+    h = _units(params, kind, "h", h)
+    return jnp.asarray(params.weights) @ h + params.visible_bias
 
 
 def gaussian_rbm_visible_mean(params: GaussianRBM, h) -> Array:

@@ -3,6 +3,7 @@
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.partition.importance_sampling import annealed_importance_sampling
 from ebm_jax.partition.pseudo_likelihood import pseudo_log_likelihood
+from ebm_jax.partition.tempering import parallel_tempering
 
 __all__ = [
     "annealed",
@@ -10,6 +11,7 @@ __all__ = [
     "bridges",
     "estimates",
     "exact",
+    "parallel_tempering",
     "paths",
     "pseudo_log_likelihood",
 ]

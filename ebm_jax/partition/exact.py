@@ -26,7 +26,7 @@ from ebm_jax.energies import (
     _parameters,
     lattice,
 )
-from ebm_jax.energies.boltzmann import RBM, GaussianRBM
+from ebm_jax.energies.boltzmann import RBM, CategoricalRBM, GaussianRBM
 from ebm_jax.energies.pairwise import Pairwise
 from ebm_jax.partition import _closed_forms, _elimination
 from ebm_jax.types import Array, Energy
@@ -39,6 +39,7 @@ Model = (
     | Ring
     | RBM
     | GaussianRBM
+    | CategoricalRBM
     | lattice.Ising
     | Pairwise
 )
@@ -115,6 +116,7 @@ def log_partition(
                          with t = w / sqrt(beta)
     ``RBM``              enumeration of the smaller side, at most 30 units
     ``GaussianRBM``      enumeration of the hidden units, at most 30
+    ``CategoricalRBM``   enumeration of the side with fewer states, at most 2^30
     ``Ising``            Kaufman's closed form (1949, Phys. Rev. 76) on a torus without a field (NaN
                          with one under ``jit``); ``shape`` is (rows, columns)
     ``Pairwise``         elimination of one variable after another on the graph of the ``edges``
@@ -128,8 +130,9 @@ def log_partition(
         shape: shape of one configuration, for an energy, ``Funnel`` and ``Ising``.
         values: values that a variable of an energy or a number of ``Pairwise`` may take, (q,), by
             default (0, 1).
-        beta: inverse temperature, (): >= 0 for an energy, an ``RBM`` and ``Pairwise``, > 0 for
-            others. An array of them for ``Gaussian``, ``Rosenbrock``, ``Funnel`` and ``Ring``.
+        beta: inverse temperature, (): >= 0 for an energy, an ``RBM``, a ``CategoricalRBM`` and
+            ``Pairwise``, > 0 for others. An array of them for ``Gaussian``, ``Rosenbrock``,
+            ``Funnel`` and ``Ring``.
         edges: pairs of different variables of ``Pairwise``, integers (m, 2).
 
     Returns:
@@ -229,6 +232,30 @@ def _rbm(params: RBM, beta) -> Array:
     return _enumerated(energy, inner.shape[0], (0, 1), 1.0)
 
 
+def _categorical_rbm(params: CategoricalRBM, beta) -> Array:
+    """Return log sum_h exp(beta c^T h + sum_i log sum_k exp(beta (b_i(k) + W_i(k) h))).
+
+    Or the sum over the visible units, where they have fewer states.
+    """
+    _parameters.check_machine(params, CategoricalRBM)
+    _checks.nonnegative("beta", beta)
+    _checks.scalar("beta", beta)
+    weights, visible, hidden = jax.tree.map(lambda p: beta * jnp.asarray(p), params)
+    num, q = visible.shape
+
+    def given_hidden(h):
+        h = h.astype(weights.dtype)
+        return -jnp.dot(hidden, h) - jnp.sum(jax.nn.logsumexp(visible + weights @ h, axis=1))
+
+    def given_visible(v):
+        on = (v[:, None] == jnp.arange(q)).astype(weights.dtype)
+        return -jnp.sum(on * visible) - _sum_softplus(hidden + jnp.tensordot(on, weights, 2))
+
+    if num * math.log2(q) < hidden.shape[0]:
+        return _enumerated(given_visible, num, range(q), 1.0)
+    return _enumerated(given_hidden, hidden.shape[0], (0, 1), 1.0)
+
+
 @jax.custom_jvp
 def _sum_softplus(x: Array) -> Array:
     """Return sum_i log(1 + exp(x_i)), with one logarithm for many terms."""
@@ -292,4 +319,5 @@ _FORMULAS: dict[type, Callable[[Any, Any], Array]] = {
     Ring: _closed_forms.ring,
     RBM: _rbm,
     GaussianRBM: _gaussian_rbm,
+    CategoricalRBM: _categorical_rbm,
 }

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
-from ebm_jax.energies import _parameters
-from ebm_jax.energies.boltzmann import RBM, rbm_hidden_logits
+from ebm_jax.energies import _parameters, boltzmann
+from ebm_jax.energies.boltzmann import RBM, CategoricalRBM
 from ebm_jax.samplers import gibbs_sampling
 from ebm_jax.types import Array, Energy, MakeSampler, Position, Sampler
 
@@ -102,7 +102,7 @@ def noise_levels(base: Energy, energy: Energy, sigma: Callable[[Array], Array]) 
     return path
 
 
-def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
+def rbm(params: RBM | CategoricalRBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
     r"""Return the path of an RBM from independent visible units, without hidden units.
 
     .. math:: \text{path}(\beta, v) = (1 - \beta) E_0(v) - \beta b^T v - \sum_j \left[
@@ -111,13 +111,14 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
     It is the free energy, with the hidden units summed out, of the geometric path from :math:`E_0`,
     the energy of ``distributions.bernoulli(base_bias)`` with free hidden units, to E(v, h). Block
     Gibbs sampling is exact along it, and the weights have a lower variance than those of v and h.
-    Source: Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks,
-    ICML, section 4.
+    For a ``CategoricalRBM``, :math:`b^T v` is the sum of :math:`b_i(v_i)`, and the base is
+    ``distributions.categorical(base_bias)``. Source: Salakhutdinov and Murray (2008), On the
+    quantitative analysis of deep belief networks, ICML, section 4.
 
     Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``.
-        base_bias: logits of the visible units at beta = 0, (visible,), such as the base rates of
-            data.
+        params: ``RBM`` or ``CategoricalRBM``.
+        base_bias: logits of the visible units at beta = 0, of the shape of the visible bias, such
+            as the base rates of data.
 
     Returns:
         The path, and ``make_sampler``, which maps ``Partial(path, beta)`` with beta > 0 to
@@ -129,21 +130,28 @@ def rbm(params: RBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
     >>> round(float(path(0.0, jnp.ones(4))), 4)  # 4 log 2
     2.7726
     """
-    _parameters.check_machine(params, RBM)
+    _parameters.check_machine(params, RBM, CategoricalRBM)
     base_bias = _checks.floating("base_bias", base_bias)
     if base_bias.shape != jnp.shape(params.visible_bias):
         raise ValueError(
-            f"base_bias must be one per visible unit, {jnp.shape(params.visible_bias)}, got "
+            f"base_bias must be like the visible bias, {jnp.shape(params.visible_bias)}, got "
             f"{base_bias.shape}."
         )
     visible_bias, hidden = jnp.asarray(params.visible_bias), jnp.shape(params.hidden_bias)[0]
-    level = jnp.sum(jax.nn.softplus(base_bias)) + hidden * math.log(2)
+    categorical = isinstance(params, CategoricalRBM)
+    levels = jax.nn.logsumexp(base_bias, axis=1) if categorical else jax.nn.softplus(base_bias)
+    level = jnp.sum(levels) + hidden * math.log(2)
 
     def path(beta: Array, v: Array) -> Array:
-        logits = rbm_hidden_logits(params, v)
         bias = (1 - beta) * base_bias + beta * visible_bias
-        linear = (1 - beta) * level - jnp.dot(v.astype(bias.dtype), bias)
-        return linear - jnp.sum(jax.nn.softplus(beta * logits))
+        weights, none = (jnp.asarray(p)[..., :0] for p in (params.weights, params.hidden_bias))
+        alone = type(params)(weights, bias, none)
+        scaled = beta * boltzmann.rbm_hidden_logits(params, v)
+        return (
+            (1 - beta) * level
+            + boltzmann.rbm_free_energy(alone, v)
+            - jnp.sum(jax.nn.softplus(scaled))
+        )
 
     def make_sampler(energy: Any) -> Sampler:
         (beta,) = energy.args  # Partial(path, beta)

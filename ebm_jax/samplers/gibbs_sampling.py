@@ -27,7 +27,7 @@ from jax.typing import ArrayLike
 from ebm_jax import _bits, _checks, _discrete, gibbs
 from ebm_jax._trees import check_chains, check_energy
 from ebm_jax.energies import _parameters
-from ebm_jax.energies.boltzmann import RBM
+from ebm_jax.energies.boltzmann import RBM, CategoricalRBM
 from ebm_jax.energies.lattice import Ising, Potts
 from ebm_jax.samplers import _checkerboard
 from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
@@ -57,8 +57,9 @@ class RBMInfo(NamedTuple):
     Attributes:
         energy: E(v, h), (chains,), of the visible units and the hidden units from which they were
             drawn.
-        visible_mean: :math:`P(v_i = 1 \mid h)`, (chains, visible), for clamped units too. As images
-            these probabilities are smoother than the units.
+        visible_mean: :math:`P(v_i = 1 \mid h)`, (chains, visible), for clamped units too; for a
+            ``CategoricalRBM`` :math:`P(v_i = k \mid h)`, (chains, visible, q). As images these
+            probabilities are smoother than the units.
     """
 
     energy: Array
@@ -94,20 +95,23 @@ def _start(position: Position, values: np.ndarray) -> Position:
     return jax.tree.map(jnp.asarray, position)
 
 
-def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None) -> Sampler:
+def rbm_gibbs(
+    params: RBM | CategoricalRBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None
+) -> Sampler:
     r"""Return a block Gibbs sampler for a restricted Boltzmann machine.
 
     .. math:: h \sim \text{Bernoulli}(\sigma(\beta (c + v^T W))), \qquad
         v \sim \text{Bernoulli}(\sigma(\beta (b + W h)))
 
-    A step takes two matrix products. It is reversible for the marginal distribution of v under
+    Units with q categories are drawn from the softmax of :math:`\beta (b + W h)`. A step takes two
+    matrix products. It is reversible for the marginal distribution of v under
     :math:`\exp(-\beta E(v, h))`. At beta = 1 this is :math:`\exp(-F(v))` with
     ``boltzmann.rbm_free_energy``; at other beta it is not :math:`\exp(-\beta F(v))`, so do not use
     the free energy with ``replica_exchange``. Source: Hinton (2002), Training products of experts
     by minimizing contrastive divergence, Neural Computation 14(8).
 
     Args:
-        params: ``RBM(weights, visible_bias, hidden_bias)``.
+        params: ``RBM`` or ``CategoricalRBM``.
         beta: inverse temperature >= 0 of E(v, h): one number, or one per chain.
         clamp: boolean mask of visible units that stay fixed, (visible,) or (chains, visible).
 
@@ -128,15 +132,18 @@ def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = N
     ((100, 6), 0.5)
     """
     _checks.nonnegative("beta", beta)
-    _parameters.check_machine(params, RBM)
+    _parameters.check_machine(params, RBM, CategoricalRBM)
     weights, visible, hidden = (jnp.asarray(p) for p in params)
-    num_visible, num_hidden = weights.shape
+    num_visible, num_hidden = weights.shape[0], weights.shape[-1]
+    categories = jnp.arange(weights.shape[1]) if isinstance(params, CategoricalRBM) else None
+    values = np.arange(2 if categories is None else categories.shape[0])
+    weights = weights.reshape(visible.size, num_hidden)
     # The sums of bfloat16 products are exact to float32: rounded, they would bias probabilities.
     wide = jnp.promote_types(weights.dtype, jnp.float32)
     product = functools.partial(jnp.matmul, preferred_element_type=wide)
 
     def init(position: Array) -> GibbsState:
-        v = _start(position, np.arange(2))
+        v = _start(position, values)
         if jnp.shape(v)[1:] != (num_visible,):
             raise ValueError(
                 f"Positions must be visible units, (chains, {num_visible}), got {jnp.shape(v)}."
@@ -145,24 +152,36 @@ def rbm_gibbs(params: RBM, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = N
             raise TypeError(f"Units must be integers or booleans (v > 0.5, say), got {v.dtype}.")
         return GibbsState(v)
 
+    def indicators(v: Array) -> Array:
+        """Return the numbers that the energy is linear in, (chains, visible bias)."""
+        if categories is not None:
+            v = (v[..., None] == categories).reshape(v.shape[0], visible.size)
+        return v.astype(weights.dtype)
+
     def step(key: Key, state: GibbsState) -> tuple[GibbsState, RBMInfo]:
         _checks.one_key(key)
         v = state.position
         of_hidden, of_visible = -(-num_hidden // 2), -(-num_visible // 2)
         counters = of_hidden + of_visible + 1
         fractions = _bits.fractions(key, v.shape[0], counters)
-        draw = functools.partial(_bits.units, n=counters)
-        logits = _discrete.scaled(beta, product(v.astype(weights.dtype), weights) + hidden[None])
-        h = draw(key, logits, fractions[0], start=0).astype(weights.dtype)
-        field = product(h, weights.T) + visible[None]
+        options = {"n": counters, "start": of_hidden}
+        logits = _discrete.scaled(beta, product(indicators(v), weights) + hidden[None])
+        h = _bits.units(key, logits, fractions[0], n=counters, start=0).astype(weights.dtype)
+        field = product(h, weights.T) + visible.reshape(1, visible.size)
         logits = _discrete.scaled(beta, field)
-        new = draw(key, logits, fractions[1], start=of_hidden).astype(v.dtype)
+        if categories is None:
+            new, mean = _bits.units(key, logits, fractions[1], **options), jax.nn.sigmoid(logits)
+        else:
+            logits = logits.reshape(v.shape[0], *visible.shape)
+            new = _bits.categories(key, logits, fractions[1], **options)
+            mean = jax.nn.softmax(logits)
+        new = new.astype(v.dtype)
         if clamp is not None:
             new = jnp.where(_discrete.clamped_leaf(clamp, v.shape), v, new)
         # The energy of (v, h) from what was computed already: no further product.
-        of_visible_units = jnp.sum(new.astype(field.dtype) * field, axis=1)
+        of_visible_units = jnp.sum(indicators(new).astype(field.dtype) * field, axis=1)
         energy = -of_visible_units - jnp.sum(h * hidden[None], axis=1)
-        return GibbsState(new), RBMInfo(energy, jax.nn.sigmoid(logits))
+        return GibbsState(new), RBMInfo(energy, mean)
 
     return Sampler(init, step, lambda state: state)
 

@@ -4,7 +4,6 @@ The hot replicas cross between modes, the cold ones keep what they bring. Any sa
 a temperature can move the replicas, and the whole is again a ``Sampler``.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,15 +11,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _draws
-from ebm_jax._trees import (
-    chain_axes,
-    check_chains,
-    check_energy,
-    explicit_mesh,
-    select_chains,
-)
-from ebm_jax.samplers import running
-from ebm_jax.types import Array, Energy, Key, MakeSampler, Position, PyTree, Sampler
+from ebm_jax._trees import chain_axes, check_chains, check_energy, explicit_mesh
+from ebm_jax.samplers import _exchange, running
+from ebm_jax.types import Array, Energy, Key, MakeSampler, Position, Sampler
 
 
 class TemperingState(NamedTuple):
@@ -147,9 +140,11 @@ def replica_exchange(
         accepted, acceptance_rate = _draws.metropolis(swap_key, _log_ratio(ladder, values))
         tried = jnp.arange(ladder.shape[0] - 1) % 2 == state.step % 2
         swapped = tried[:, None] & accepted
-        source = _sources(swapped)
+        source = _exchange.sources(swapped)
         axes = chain_axes(at(ladder[-1]).init, state.position)
-        replicas = _renew_moved(renew, ladder, _permute(replicas, source, axes), source, axes)
+        replicas = _exchange.renew_moved(
+            renew, ladder, _exchange.permute(replicas, source, axes), source, axes
+        )
         energy_at_target = jnp.take_along_axis(values, source, axis=0)[-1]
         info = TemperingInfo(energy_at_target, acceptance_rate, swapped)
         return TemperingState(replicas, state.step + 1), info
@@ -160,57 +155,6 @@ def replica_exchange(
 def _log_ratio(ladder: Array, values: Array) -> Array:
     """Return the log of the ratio that each pair of neighbours swaps by, (temperatures - 1, n)."""
     return (ladder[:-1] - ladder[1:])[:, None] * (values[:-1] - values[1:])
-
-
-def _sources(swapped: Array) -> Array:
-    """Return which replica each one takes its chain from, (temperatures, chains)."""
-    none = jnp.zeros_like(swapped[:1])
-    up = jnp.concatenate([swapped, none]).astype(jnp.int32)  # takes from the next
-    down = jnp.concatenate([none, swapped]).astype(jnp.int32)  # takes from the one before
-    return jnp.arange(up.shape[0])[:, None] + up - down
-
-
-def _permute(replicas: PyTree, source: Array, axes: PyTree) -> PyTree:
-    """Move what belongs to a chain among its replicas; leave the rest, step counts say, alone."""
-
-    def move(axis: int, leaf: Array) -> Array:
-        if axis < 0:
-            return leaf
-        # The temperatures lie before the axes of one replica's state.
-        rest = [i for i in range(leaf.ndim) if i not in (0, axis + 1)]
-        return jnp.take_along_axis(leaf, jnp.expand_dims(source, rest), axis=0)
-
-    return jax.tree.map(move, axes, replicas)
-
-
-def _renew_moved(
-    renew: Callable[[Array, Any], Any], ladder: Array, replicas: Any, source: Array, axes: PyTree
-) -> Any:
-    """Renew what depends on the temperature in the chains that came from another one."""
-    replica = jax.tree.map(lambda leaf: leaf[-1], replicas)
-    depends = _dependence(lambda b: renew(b, replica), ladder[-1])
-    if not any(jax.tree.leaves(depends)):
-        return replicas
-    axes = jax.tree.map(lambda axis, changes: axis if changes else -1, axes, depends)
-    moved = source != jnp.arange(ladder.shape[0])[:, None]
-    select = jax.vmap(lambda chosen, new, old: select_chains(chosen, new, old, axes))
-    return select(moved, jax.vmap(renew)(ladder, replicas), replicas)
-
-
-def _dependence(function: Callable[[Array], PyTree], x: Array) -> PyTree:
-    """Return for every leaf of ``function(x)`` whether x is used in computing it.
-
-    Read from the jaxpr: nothing is computed. What a nested function returns counts as using all
-    its arguments.
-    """
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(x)
-    jaxpr = closed.jaxpr
-    depends = set(map(id, jaxpr.invars))
-    for equation in jaxpr.eqns:
-        if not depends.isdisjoint(map(id, equation.invars)):
-            depends.update(map(id, equation.outvars))
-    leaves = [id(variable) in depends for variable in jaxpr.outvars]
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
 def adapt_ladder(betas: ArrayLike, acceptance_rate: ArrayLike) -> Array:

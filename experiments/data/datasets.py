@@ -30,10 +30,37 @@ class Source(NamedTuple):
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _NOTMNIST = "https://raw.githubusercontent.com/davidflanagan/notMNIST-to-MNIST/master/"
-_NLTCS = (
-    "https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Datasets/master/"
-    "datasets/nltcs/"
+_DENSITY = (
+    "https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Datasets/master/datasets/"
 )
+_NLTCS = _DENSITY + "nltcs/"
+_DENSITY_SHA256 = {  # of the training, validation and test rows
+    "plants": (
+        "1fb1219ff94068d12a563f9e81f8889a1885f41e867884cff608669300c6848f",
+        "47834ed318b2d74f48e4b083226ef47fd446d41986012ceae19d230574821b34",
+        "95f53c033cd1d86467aec2610dc5bfe014534206c2da4919f73bcab246ab8755",
+    ),
+    "dna": (
+        "bb8de0ca4b6ad9b610036b7a302962ebecd4b504354b14c02c7d0bee48d207d9",
+        "4b0fc89cda5eaf5c75926e281afb6af99de194a546070d5b81b524ba251f4f3f",
+        "fec3ae7b26804020a9c43c99828441c5e08bb76b23719368a74ad2b09af99100",
+    ),
+    "mushrooms": (
+        "465c712c066bbbee3ccceded24bbe42b4c379df67b524e28cce9bf3a8b83f27b",
+        "5a067e6854df71623415e6adc8e913cbff766637a324788882ba800907aa5385",
+        "313c5f04b5d0a18bee2f2ffa264be265d09f5362aad6f714637acd9552f81aa0",
+    ),
+    "baudio": (
+        "b1ec73f4aa9d4ce48b465ded865cc3d22b3f68cf6258f9e15fbef8902138add1",
+        "7164d8a4943f74953f0e982002d84693fdf483e17f69e7407dc939c5ce5622fe",
+        "1474f3206f1f35e099803a0f40b0cd209bdc8d787825095ef6cb23fd87ed0d05",
+    ),
+    "jester": (
+        "dd93578c3359d5b234bb278bf0901c5215d83b910f7d51d7c91951a0a4c244cd",
+        "91df833941e189265345898d3f63211560c2456df599f34beee8e95381ee7524",
+        "346044fb561cf18f284f7e9d5896178b03048991b6ebb6f7482885fccbc16082",
+    ),
+}
 _RBM = "http://www.utstat.toronto.edu/~rsalakhu/code_AIS/"
 _IMAGES, _LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 SOURCES = {
@@ -82,6 +109,10 @@ SOURCES = {
     "rna/RF00379.fasta.gz": Source(
         None, "1d4f059300b02be286512b97ffe43eae6af474a3fe55c4be6508517d2d2242e0"
     ),
+} | {
+    f"density/{name}.{part}.data": Source(f"{_DENSITY}{name}/{name}.{part}.data", sha256)
+    for name, hashes in _DENSITY_SHA256.items()
+    for part, sha256 in zip(("train", "valid", "test"), hashes, strict=True)
 }
 
 
@@ -94,7 +125,8 @@ def folder(data_dir: str | None) -> Path:
 def read(name: str, data_dir: str | None) -> bytes:
     """Return the unpacked bytes of a file of ``SOURCES``, checked; downloaded where it is not."""
     path = folder(data_dir) / name
-    candidates = [path, path.with_suffix("")] if path.suffix == ".gz" else [path]
+    packed = path.suffix == ".gz"
+    candidates = [path, path.with_suffix("") if packed else path.with_name(path.name + ".gz")]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is not None:
         return _checked(found, name)
@@ -184,9 +216,23 @@ class Bits(NamedTuple):
 
 def nltcs(data_dir: str | None = None) -> Bits:
     """Return the national long term care survey: 16 answers of 21,574 people, yes or no."""
+    return _bits("nltcs/nltcs", data_dir)
+
+
+def density(name: str, data_dir: str | None = None) -> Bits:
+    """Return a benchmark of binary density estimation: one of ``names.DENSITY_TABLES``.
+
+    Source: Larochelle and Murray (2011), The neural autoregressive distribution estimator (dna,
+    mushrooms); Van Haaren and Davis (2012), Markov network structure learning: a randomized
+    feature generation approach (plants, baudio, jester).
+    """
+    return _bits(f"density/{name}", data_dir)
+
+
+def _bits(start: str, data_dir: str | None) -> Bits:
     parts = []
     for part in Bits._fields:
-        text = read(f"nltcs/nltcs.{part}.data", data_dir).decode()
+        text = read(f"{start}.{part}.data", data_dir).decode()
         parts.append(np.array([row.split(",") for row in text.split()]) == "1")
     return Bits(*parts)
 

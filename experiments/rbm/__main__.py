@@ -1,24 +1,33 @@
-"""A restricted Boltzmann machine on binary images, with a likelihood that can be trusted.
+"""A restricted Boltzmann machine on binary images or tables, with a likelihood to be trusted.
 
     python -m experiments.rbm --workdir=runs/rbm
     python -m experiments.rbm --dataset=mnist --workdir=runs/rbm_mnist
+    python -m experiments.rbm --dataset=dna --workdir=runs/dna
+    python -m experiments.rbm --data=table.csv --workdir=runs/table
 
 Trained by contrastive divergence from the data (cd), with persistent chains (pcd), with
 persistent chains that are tempered (pt), or by the exact likelihood (ml). A pixel is on where it
-has at least half of full ink: every log-likelihood here is of images binarised so. With at most 20
-hidden units it is exact, all through training; with more it is bracketed at the end, by annealing
-from the base rates to the RBM and back.
+has at least half of full ink: every log-likelihood of images is of images binarised so. A table
+(--data) has any number of columns of 0 and 1, of at most 32 different integers, or aligned
+sequences; a tenth of its rows is for validation (valid_log_likelihood: choose by it), two tenths
+are for testing. With at most 23 hidden units or variables the log-likelihood is exact, with at
+most 20 all through training; with more it is bracketed at the end, by annealing from the base
+rates to the RBM and back.
 """
 
 from absl import flags
 
 from experiments import names
-from experiments.run import command_line, entry, work_directory
+from experiments.run import command_line, entry, errors, work_directory
 
 EPOCHS = {"digits": 300, "mnist": 50}  # of each set of images
+TABLE_UPDATES = 20_000  # of a table, at about as many as fit its rows
 OBJECTIVES = ("cd", "pcd", "pt", "ml")
 
-flags.DEFINE_enum("dataset", "digits", list(EPOCHS), "What images.")
+flags.DEFINE_enum(
+    "dataset", "digits", [*EPOCHS, *names.DENSITY_TABLES], "Images, or a published binary table."
+)
+command_line.define_path("data", None, "Your table, a file .csv, .npy, .npz or .fasta.")
 command_line.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_integer("hidden", 16, "Hidden units.", lower_bound=1)
 flags.DEFINE_enum("objective", "pcd", OBJECTIVES, "What to minimise.")
@@ -26,11 +35,14 @@ flags.DEFINE_bool("centered", True, "Centre the units: at the data's means, and 
 flags.DEFINE_integer(
     "epochs",
     None,
-    "Epochs; if unset " + ", ".join(f"{num} of {name}" for name, num in EPOCHS.items()) + ".",
+    "Epochs; if unset "
+    + ", ".join(f"{num} of {name}" for name, num in EPOCHS.items())
+    + f", {TABLE_UPDATES:,} updates of a table.",
     lower_bound=1,
 )
 command_line.define_float("learning_rate", 0.1, "Learning rate at first; it falls to zero.", 1e-9)
-flags.DEFINE_integer("batch_size", 100, "Images an update.", lower_bound=1)
+command_line.define_float("weight_decay", 0.0, "Decay of the weights, times the rate.", 0.0)
+flags.DEFINE_integer("batch_size", 100, "Rows an update.", lower_bound=1)
 flags.DEFINE_integer("chains", 100, "Persistent chains.", lower_bound=1)
 flags.DEFINE_integer("groups", 1, "Equal groups that chains change places in.", lower_bound=1)
 flags.DEFINE_integer("gibbs_steps", 1, "Sweeps of the chains between updates.", lower_bound=1)
@@ -52,8 +64,7 @@ FLAGS = flags.FLAGS
 command_line.parse(__name__)  # before JAX is imported, which takes seconds
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -61,22 +72,24 @@ import optax
 
 from ebm_jax import training
 from experiments import plots
-from experiments.data import datasets, minibatches, splits
+from experiments.data import datasets, minibatches, splits, tables
 from experiments.rbm import model
 from experiments.run import devices, loop
 
 
-class Dataset(NamedTuple):
-    """Where images come from, and how many epochs they take."""
+class Rows(NamedTuple):
+    """Rows (n, variables) to train on, to validate, where there are any, and to test."""
 
-    load: Callable[[str | None], splits.Split]
-    epochs: int
+    train_x: np.ndarray
+    test_x: np.ndarray
+    valid_x: np.ndarray | None = None
+    q: int = 2
 
-
-DATASETS = {
-    "digits": Dataset(lambda data_dir: splits.digits(), EPOCHS["digits"]),
-    "mnist": Dataset(datasets.mnist, EPOCHS["mnist"]),
-}
+    @property
+    def parts(self) -> dict[str, np.ndarray]:
+        """The rows by name."""
+        named = {"train": self.train_x, "valid": self.valid_x, "test": self.test_x}
+        return {name: rows for name, rows in named.items() if rows is not None}
 
 
 AVERAGE_DECAY = 0.999
@@ -84,14 +97,37 @@ ANNEALED = 100  # chains each way
 SHOWN = 16  # images a row
 
 
-def binary(split: splits.Split) -> splits.Split:
-    """Return the split with pixels that are on or off."""
-    return split._replace(train_x=split.train_x >= 0.5, test_x=split.test_x >= 0.5)
+def binary(split: splits.Split) -> Rows:
+    """Return images with pixels that are on or off."""
+    return Rows(split.train_x >= 0.5, split.test_x >= 0.5)
 
 
-def fit(run: work_directory.Run, split: splits.Split, params, key, *, steps: int):
+def load() -> Rows:
+    """Return the rows that the flags name."""
+    if FLAGS.data:
+        table = tables.read(FLAGS.data, FLAGS.seed)
+        return Rows(table.train, table.test, table.valid, len(table.values))
+    if FLAGS.dataset in names.DENSITY_TABLES:
+        bits = datasets.density(FLAGS.dataset, FLAGS.data_dir)
+        return Rows(bits.train, bits.test, bits.valid)
+    if FLAGS.dataset == "mnist":
+        return binary(datasets.mnist(FLAGS.data_dir))
+    return binary(splits.digits())
+
+
+def summed(rows: Rows, most: int) -> bool:
+    """Whether all states of the hidden units, or of the variables, are few enough to sum over."""
+    return min(FLAGS.hidden, rows.train_x.shape[1] * np.log2(max(rows.q, 2))) <= most
+
+
+def weights_alone(params: Any) -> Any:
+    """Return which parameters decay."""
+    return type(params)(True, *[False] * (len(params) - 1))
+
+
+def fit(run: work_directory.Run, split: Rows, params, key, *, steps: int):
     """Train as the flags say; return the averaged parameters and the history."""
-    rates = model.base_rates(split.train_x)
+    rates = model.base_rates(split.train_x, split.q)
     objective = model.make_objective(
         FLAGS.objective,
         rates,
@@ -103,9 +139,14 @@ def fit(run: work_directory.Run, split: splits.Split, params, key, *, steps: int
         mesh=run.mesh,
     )
     optimizer = optax.sgd(optax.cosine_decay_schedule(FLAGS.learning_rate, steps))
+    if FLAGS.weight_decay:
+        optimizer = optax.chain(
+            optax.add_decayed_weights(FLAGS.weight_decay, mask=weights_alone),
+            optimizer,
+        )
     trainer = training.trainer(objective, optimizer, average_decay=AVERAGE_DECAY)
     init_key, train_key = jax.random.split(key)
-    known = FLAGS.hidden <= names.MOST_EXACT
+    known = summed(split, names.MOST_EXACT)
     state, history = loop.train(
         run,
         "",
@@ -121,29 +162,28 @@ def fit(run: work_directory.Run, split: splits.Split, params, key, *, steps: int
     return state.average, history
 
 
-def exact(params, split: splits.Split) -> dict[str, float]:
-    """Return the mean log-likelihoods of training and test images, all states summed over."""
+def exact(params, split: Rows) -> dict[str, float]:
+    """Return the mean log-likelihoods of the rows of every part, all states summed over."""
     log_z = model.log_partition(params)
     return {
         f"{name}_log_likelihood": float(-model.mean_energy(params, x) - log_z)
-        for name, x in (("train", split.train_x), ("test", split.test_x))
+        for name, x in split.parts.items()
     }
 
 
-def bracketed(params, split: splits.Split, key) -> dict:
+def bracketed(params, split: Rows, key) -> dict:
     """Return the test log-likelihood and its interval, by annealing up and down."""
     sample_key, anneal_key = jax.random.split(key)
     # Chains from the data forget it before they are annealed.
-    ends, _ = model.sample(
-        sample_key, params, split.train_x[:ANNEALED], max(FLAGS.sample_steps, FLAGS.betas)
-    )
-    rates = model.base_rates(split.train_x)
+    first = np.resize(split.train_x, (ANNEALED, split.train_x.shape[1]))
+    ends, _ = model.sample(sample_key, params, first, max(FLAGS.sample_steps, FLAGS.betas))
+    rates = model.base_rates(split.train_x, split.q)
     found = model.bracket(anneal_key, params, rates, ends, FLAGS.betas)
-    train, test = (float(model.mean_energy(params, x)) for x in (split.train_x, split.test_x))
+    energies = {name: float(model.mean_energy(params, x)) for name, x in split.parts.items()}
+    test = energies["test"]
     bounds, interval = ([-test - z for z in ends[::-1]] for ends in (found.bounds, found.interval))
     return {
-        "train_log_likelihood": -train - found.log_z,
-        "test_log_likelihood": -test - found.log_z,
+        **{f"{name}_log_likelihood": -e - found.log_z for name, e in energies.items()},
         "bounds": bounds,  # by annealing down, and up
         "interval": interval,
         "effective_sample_sizes": list(found.effective_sample_sizes),
@@ -158,10 +198,13 @@ def tiles(images: np.ndarray, columns: int) -> np.ndarray:
     return images.reshape(rows, columns, side, side)
 
 
-def draw(
-    run: work_directory.Run, params, means: np.ndarray, split: splits.Split, history: dict
-) -> None:
-    """Write filters.png, samples.png and, where it is exact, likelihood.png."""
+def draw(run: work_directory.Run, params, means: np.ndarray, split: Rows, history: dict) -> None:
+    """Write filters.png and samples.png of images and, where it is exact, likelihood.png."""
+    if "test_log_likelihood" in history:
+        lines = {name: history[f"{name}_log_likelihood"] for name in split.parts}
+        plots.curves(run.workdir / "likelihood.png", "log-likelihood", history["step"], lines)
+    if FLAGS.data or FLAGS.dataset in names.DENSITY_TABLES:
+        return
     weights = np.asarray(params.weights).T
     weights = 0.5 + weights / (2 * np.abs(weights).max(axis=1, keepdims=True) + 1e-9)
     filters = tiles(weights, min(len(weights), SHOWN))
@@ -172,16 +215,13 @@ def draw(
     }
     rows = len(panels["training images"])
     plots.image_rows(run.workdir / "samples.png", panels, [""] * rows)
-    if "test_log_likelihood" in history:
-        lines = {name: history[f"{name}_log_likelihood"] for name in ("train", "test")}
-        plots.curves(run.workdir / "likelihood.png", "log-likelihood", history["step"], lines)
 
 
 def report(summary: dict, used: str, pictures: list[str]) -> str:
     """Return the page in Markdown; its pictures are in the same folder."""
     values = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in summary.values()]
-    names = [name.replace("_", " ") for name in summary]
-    rows = [f"| {name} | {value} |" for name, value in zip(names, values, strict=True)]
+    labels = [name.replace("_", " ") for name in summary]
+    rows = [f"| {label} | {value} |" for label, value in zip(labels, values, strict=True)]
     shown = [f"![{name}]({name}.png)" for name in pictures]
     flags = [f"    {line}" for line in used.splitlines()]
     return "\n".join(["# RBM", "", "| | |", "|---|---|", *rows, "", *shown, "", *flags, ""])
@@ -189,22 +229,31 @@ def report(summary: dict, used: str, pictures: list[str]) -> str:
 
 def main() -> None:
     """Train, measure, draw and report."""
-    run, dataset = entry.start(), DATASETS[FLAGS.dataset]
-    split = binary(dataset.load(FLAGS.data_dir))
+    run, split = entry.start(), load()
+    if split.train_x.dtype != bool and FLAGS.objective == "pt":
+        raise errors.UsageError(
+            f"--objective=pt is for binary variables, got {split.q} categories: choose cd, pcd, ml."
+        )
     start_key, fit_key, sample_key, bracket_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
-    steps = -(-(FLAGS.epochs or dataset.epochs) * len(split.train_x) // FLAGS.batch_size)
-    params = model.start(start_key, split.train_x, FLAGS.hidden, centered=FLAGS.centered)
+    images = not FLAGS.data and FLAGS.dataset in EPOCHS
+    epochs = FLAGS.epochs or (EPOCHS[FLAGS.dataset] if images else None)
+    steps = TABLE_UPDATES if epochs is None else -(-epochs * len(split.train_x) // FLAGS.batch_size)
+    params = model.start(start_key, split.train_x, FLAGS.hidden, centered=FLAGS.centered, q=split.q)
     began = run.seconds()
     params, history = fit(run, split, params, fit_key, steps=steps)
     summary = {"updates": steps, "training_seconds": round(run.seconds() - began, 1)}
-    if FLAGS.hidden <= names.MOST_EXACT:
-        summary |= {"exact": True} | exact(params, split)
+    if summed(split, names.MOST_EXACT_ONCE):
+        found = {"exact": True} | exact(params, split)
+        # log Z has no error: the interval is a point.
+        summary |= found | {"interval": [found["test_log_likelihood"]] * 2}
     else:
         summary |= {"exact": False} | bracketed(params, split, bracket_key)
+    if not images:
+        summary |= dict(zip(("rows", "variables"), split.train_x.shape, strict=True))
+        summary |= {"values": split.q}
     noise_key, run_key = jax.random.split(sample_key)
-    rates = jax.nn.sigmoid(model.base_rates(split.train_x))
-    noise = jax.random.bernoulli(noise_key, rates, (SHOWN * 8, len(rates)))
-    _, means = model.sample(run_key, params, noise, FLAGS.sample_steps)
+    base = model.base_distribution(model.base_rates(split.train_x, split.q))
+    _, means = model.sample(run_key, params, base.sample(noise_key, SHOWN * 8), FLAGS.sample_steps)
     draw(run, params, np.asarray(means), split, history)
     pictures = sorted(path.stem for path in run.workdir.glob("*.png"))
     run.write("report.md", report(summary, run.flag_text, pictures))

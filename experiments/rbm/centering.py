@@ -5,12 +5,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ebm_jax.energies.boltzmann import RBM
+from ebm_jax.energies.boltzmann import RBM, CategoricalRBM
 from ebm_jax.types import Array
 
 
 class CenteredRBM(NamedTuple):
-    """An RBM of v - mu and h - lambda: its parameters, and the offsets (visible,), (hidden,)."""
+    """An RBM of v - mu and h - lambda: its parameters, and the offsets (visible,), (hidden,).
+
+    Of a ``CategoricalRBM`` the indicators of the categories are centred, (visible, q).
+    """
 
     weights: Array
     visible_bias: Array
@@ -19,7 +22,7 @@ class CenteredRBM(NamedTuple):
     hidden_offset: Array
 
 
-def centered(params: RBM, visible_offset, hidden_offset) -> CenteredRBM:
+def centered(params: RBM | CategoricalRBM, visible_offset, hidden_offset) -> CenteredRBM:
     r"""Return the centred form of an RBM: the same distribution, other gradients.
 
         E(v, h) = -(v - mu)^T W (h - lambda) - b^T (v - mu) - c^T (h - lambda)
@@ -32,10 +35,11 @@ def centered(params: RBM, visible_offset, hidden_offset) -> CenteredRBM:
     mu = jnp.asarray(visible_offset)
     offset = jnp.asarray(hidden_offset)
     weights, visible, hidden = params
-    return CenteredRBM(weights, visible + weights @ offset, hidden + mu @ weights, mu, offset)
+    mean = jnp.tensordot(mu, weights, mu.ndim)
+    return CenteredRBM(weights, visible + weights @ offset, hidden + mean, mu, offset)
 
 
-def uncentered(params: CenteredRBM) -> RBM:
+def uncentered(params: CenteredRBM) -> RBM | CategoricalRBM:
     r"""Return the RBM of the same distribution: its energy differs by a constant.
 
     Train through it: the gradient of ``rbm_free_energy(uncentered(params), v)``, positive minus
@@ -43,4 +47,6 @@ def uncentered(params: CenteredRBM) -> RBM:
     """
     weights, visible, hidden, *offsets = params
     visible_offset, hidden_offset = jax.lax.stop_gradient(offsets)
-    return RBM(weights, visible - weights @ hidden_offset, hidden - visible_offset @ weights)
+    mean = jnp.tensordot(visible_offset, weights, visible_offset.ndim)
+    kind = RBM if visible.ndim == 1 else CategoricalRBM
+    return kind(weights, visible - weights @ hidden_offset, hidden - mean)

@@ -12,55 +12,69 @@ from jax.sharding import Mesh
 import ebm_jax
 from ebm_jax import distributions, objectives, samplers
 from ebm_jax.energies import boltzmann
-from ebm_jax.energies.boltzmann import RBM
+from ebm_jax.energies.boltzmann import RBM, CategoricalRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths
 from ebm_jax.samplers import gibbs_sampling
-from ebm_jax.types import Array, Energy, Key, Objective, Sampler
+from ebm_jax.types import Array, Distribution, Energy, Key, Objective, Sampler
 from experiments.rbm import centering
 from experiments.rbm.centering import CenteredRBM
 from experiments.run import checkpoints, command_line, devices, errors, work_directory
 
-VISIBLE = {"digits": 64, "mnist": 784}
 HOTTEST = 0.2  # inverse temperature of the hottest replicas
 
 
-def base_rates(x: np.ndarray) -> np.ndarray:
-    """Return the logits of the units' means over (n, visible), each seen once more on and off."""
-    on = x.sum(0)
-    return np.log((on + 1) / (len(x) - on + 1)).astype(np.float32)
+def base_rates(x: np.ndarray, q: int = 2) -> np.ndarray:
+    """Return the logits of the units' values over (n, visible), each value seen once more.
+
+    Those of booleans are one a unit, (visible,); those of q categories are (visible, q).
+    """
+    if x.dtype == bool:
+        on = x.sum(0)
+        return np.log((on + 1) / (len(x) - on + 1)).astype(np.float32)
+    counts = (x[..., None] == np.arange(q)).sum(0)
+    return np.log((counts + 1) / (len(x) + q)).astype(np.float32)
 
 
-def start(key: Key, train_x: np.ndarray, hidden: int, *, centered: bool) -> CenteredRBM:
+def start(key: Key, train_x: np.ndarray, hidden: int, *, centered: bool, q: int = 2) -> CenteredRBM:
     """Return an RBM of the data's base rates and almost no weights.
 
-    Centred, the offsets are the data's means and 1/2; otherwise 0. Training leaves them.
+    Centred, the offsets are the data's means and 1/2; otherwise 0. Training leaves them. With q
+    categories the visible units are indicators: (visible, q, hidden), (visible, q) and so on.
     """
-    weights = 0.01 * jax.random.normal(key, (train_x.shape[1], hidden))
-    rbm = RBM(weights, jnp.asarray(base_rates(train_x)), jnp.zeros(hidden))
-    offsets = jnp.asarray(train_x.mean(0), jnp.float32), jnp.full(hidden, 0.5)
+    rates = base_rates(train_x, q)
+    means = train_x if rates.ndim == 1 else train_x[..., None] == np.arange(q)
+    weights = 0.01 * jax.random.normal(key, (*rates.shape, hidden))
+    rbm = (RBM if rates.ndim == 1 else CategoricalRBM)(
+        weights, jnp.asarray(rates), jnp.zeros(hidden)
+    )
+    offsets = jnp.asarray(means.mean(0), jnp.float32), jnp.full(hidden, 0.5)
     return centering.centered(rbm, *(o if centered else jnp.zeros_like(o) for o in offsets))
 
 
 def load(workdir: Path | str) -> tuple[Callable, CenteredRBM, dict[str, str]]:
     """Return (energy, params, flags) of a finished run of ``rbm``; the parameters are averages.
 
-    energy(params, x) -> (), the free energy of visible units x (visible,), off or on.
+    energy(params, x) -> (), the free energy of visible units x (visible,), off or on, or numbers
+    of categories.
     """
     workdir = command_line.home_path(workdir)
     given = work_directory.flags_of(workdir)
     try:
-        sizes = VISIBLE[given["dataset"]], int(given["hidden"])
+        _, hidden = given["dataset"], int(given["hidden"])
     except KeyError as error:
         raise errors.UsageError(f"{workdir} is not a run of rbm: it has no flag {error}.") from None
-    shapes = sizes, sizes[:1], sizes[1:], sizes[:1], sizes[1:]
-    like = jax.eval_shape(lambda: CenteredRBM(*(jnp.zeros(s, jnp.float32) for s in shapes)))
+    shapes = checkpoints.shapes(workdir / "parameters.npz")
+    visible = shapes.get("visible_bias", ())
+    sides = (*visible, hidden), visible, (hidden,), visible, (hidden,)
+    like = jax.eval_shape(lambda: CenteredRBM(*(jnp.zeros(s, jnp.float32) for s in sides)))
     return energy, checkpoints.read_parameters(workdir / "parameters.npz", like), given
 
 
 def energy(params: CenteredRBM, x: Array) -> Array:
     """Return the free energy of the visible units, the first of x."""
     rbm = centering.uncentered(params)
-    return boltzmann.rbm_free_energy(rbm, x[: rbm.visible_bias.shape[0]])
+    x = x[: rbm.visible_bias.shape[0]]
+    return boltzmann.rbm_free_energy(rbm, x)
 
 
 def block_gibbs(params: CenteredRBM) -> Sampler:
@@ -131,13 +145,17 @@ def make_objective(
 
     if name == "cd":
         return objectives.contrastive_divergence(energy, make_sampler, num_steps=gibbs_steps)
-    probabilities = jax.nn.sigmoid(jnp.asarray(rates))
-    if name == "pt":
-        probabilities = jnp.concatenate([probabilities, jnp.full(hidden, 0.5)])
+    if rates.ndim == 1:
+        probabilities = jax.nn.sigmoid(jnp.asarray(rates))
+        if name == "pt":
+            probabilities = jnp.concatenate([probabilities, jnp.full(hidden, 0.5)])
 
     def initial(params, key, indices):
         del params
-        start = jax.random.bernoulli(key, probabilities, (len(indices), len(probabilities)))
+        if rates.ndim == 2:
+            start = base_distribution(rates).sample(key, len(indices))
+        else:
+            start = jax.random.bernoulli(key, probabilities, (len(indices), len(probabilities)))
         return devices.spread(mesh, start)
 
     return objectives.persistent(
@@ -152,6 +170,13 @@ def make_objective(
     )
 
 
+def base_distribution(rates: np.ndarray) -> Distribution:
+    """Return independent visible units with the logits of ``base_rates``."""
+    if rates.ndim == 1:
+        return distributions.bernoulli(rates)
+    return distributions.categorical(rates, np.arange(rates.shape[1], dtype=np.int8))
+
+
 @ebm_jax.jit
 def mean_energy(params: CenteredRBM, x: Array) -> Array:
     """Return the mean free energy of visible units (n, visible)."""
@@ -160,7 +185,7 @@ def mean_energy(params: CenteredRBM, x: Array) -> Array:
 
 @ebm_jax.jit
 def log_partition(params: CenteredRBM) -> Array:
-    """Return log Z of the free energy, for at most MOST_EXACT hidden units."""
+    """Return log Z of the free energy, for at most MOST_EXACT_ONCE hidden units."""
     return exact.log_partition(centering.uncentered(params))
 
 
@@ -201,7 +226,7 @@ def bracket(
 
     The upper end holds as far as ``ends`` are samples of the RBM.
     """
-    rbm, base = centering.uncentered(params), distributions.bernoulli(rates)
+    rbm, base = centering.uncentered(params), base_distribution(rates)
     path, make_sampler = paths.rbm(rbm, rates)
     betas = jnp.linspace(0, 1, num_betas)
     start_key, up_key, down_key, key = jax.random.split(key, 4)

@@ -200,6 +200,15 @@ def write_parameters(path: Path, params: PyTree) -> None:
                 np.lib.format.write_array(file, leaf.astype(_stored(leaf)), allow_pickle=False)
 
 
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of a file of ``write_parameters``, by name."""
+    try:
+        with np.load(path) as file:
+            return {name: file[f"{name}.npy"].shape for name in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} cannot be read ({error}): is the run finished?") from error
+
+
 def read_parameters(path: Path, like: PyTree) -> PyTree:
     """Return the parameters of a file in the structure and types of ``like``.
 

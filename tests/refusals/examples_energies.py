@@ -46,6 +46,8 @@ PLAIN = plus(boltzmann.RBM(W, V, H), boltzmann.RBM(W.T, V, H), boltzmann.RBM(W, 
 NORMAL = boltzmann.GaussianRBM(W, V, H, 1.0)
 NORMAL = plus(NORMAL, NORMAL._replace(weights=W.T), NORMAL._replace(sigma=0.0))
 RBMS = "rbm_energy rbm_free_energy rbm_hidden_logits rbm_visible_logits"
+CATEGORIES = boltzmann.CategoricalRBM(jnp.ones((3, 2, 2)), jnp.ones((3, 2)), H)
+CATEGORICAL = plus(CATEGORIES, CATEGORIES._replace(weights=W), CATEGORIES._replace(visible_bias=V))
 OF_V, OF_H = plus(V, H, V[None], 1.0), plus(H, V, H[None], 1.0)
 
 IMAGE = jnp.ones((8, 8, 1))
@@ -111,7 +113,11 @@ ROWS = [
         boltzmann.gaussian_rbm_visible_mean,
         params=NORMAL,
         h=OF_H,
-        also=each(lambda p: boltzmann.rbm_energy(p, V, H), NORMAL.bad, "params|weights|sigma"),
+        also=[
+            *each(lambda p: boltzmann.rbm_energy(p, V, H), NORMAL.bad, "params|weights|sigma"),
+            *each(lambda p: boltzmann.rbm_visible_logits(p, H), CATEGORICAL.bad, "params|weights"),
+            *each(lambda v: boltzmann.rbm_energy(CATEGORIES, v, H), (V, H, 1, V[None]), "v must"),
+        ],
     ),
     *examples(networks, "MLP JointMLP", **FLAX, dtype=jnp.bfloat16),
     example(networks.ConvEnergy, **CONV),

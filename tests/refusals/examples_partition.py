@@ -1,5 +1,6 @@
 """Partition functions: exact, annealed, bridges, paths, pseudo-likelihood."""
 
+import jax
 import jax.numpy as jnp
 import rules as r
 from rules import INF, NAN, X, each, energy, example, only, plus
@@ -131,5 +132,30 @@ ROWS = [
         base=distributions.gaussian(jnp.zeros(2), 1.0),
         betas=plus(jnp.linspace(0, 1, 3), 1.0, jnp.zeros(3), [0.0]),
         target_samples=only(None, 1.0, (), jnp.zeros((0, 2)), {"a": X, "b": X[:2]}),
+    ),
+    example(
+        partition.parallel_tempering,
+        base=distributions.gaussian(jnp.zeros(2), 1.0),
+        num_chains=plus(2, 1),
+        num_scans=plus(16, 15),
+        path=only(paths.geometric, *r.FUNCTIONS),
+        max_replicas=plus(3, 2),
+        also=[
+            (
+                lambda: jax.jit(
+                    lambda k: (
+                        partition.parallel_tempering(
+                            k,
+                            distributions.gaussian(jnp.zeros(2), 1.0),
+                            energy,
+                            r.make_sampler,
+                            num_chains=2,
+                            num_scans=16,
+                        ).log_z
+                    )
+                )(r.KEY),
+                "key and energy must be known",
+            )
+        ],
     ),
 ]

@@ -13,7 +13,7 @@ from scipy import stats
 
 import ebm_jax
 from ebm_jax import samplers
-from ebm_jax.samplers import tempering
+from ebm_jax.samplers import _exchange, tempering
 from ebm_jax.types import Sampler
 
 MALA = functools.partial(samplers.mala, step_size=0.1)
@@ -102,7 +102,7 @@ def test_swaps_lose_no_chain():
     swapped = jax.random.bernoulli(jax.random.key(0), 0.5, (4, 100))
     for parity in (0, 1):
         tried = (jnp.arange(4) % 2 == parity)[:, None]
-        source = tempering._sources(swapped & tried)
+        source = _exchange.sources(swapped & tried)
         np.testing.assert_array_equal(np.sort(source, axis=0), np.tile(np.arange(5)[:, None], 100))
 
 

@@ -1,0 +1,472 @@
+"""log Z by parallel tempering that finds its own ladder, and whether to trust it."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+
+from ebm_jax import _checks, _draws, distributions
+from ebm_jax._trees import chain_axes, check_chains
+from ebm_jax.compilation import jit
+from ebm_jax.partition import paths
+from ebm_jax.partition.paths import Path
+from ebm_jax.samplers import _exchange, running
+from ebm_jax.types import Array, Distribution, Energy, Key, MakeSampler, Position, Sampler
+
+_FIRST_REPLICAS = 8
+_SATURATED = 0.95  # a rejection rate beyond which a barrier is only bounded from below
+_FEW_TRIPS = 10
+_BLOCK = 64  # scans whose weights are summed in the type of the energies
+
+
+class Tempering(NamedTuple):
+    """log Z, samples, and what the replicas did in the last run.
+
+    Attributes:
+        log_z: the estimate, by a bridge between every two neighbours.
+        standard_error: of ``log_z``, from the spread of the independent chains.
+        interval: (2,), with the t distribution.
+        thermodynamic_integration: log Z by the trapezoidal rule along the ladder. Its error of
+            second order in the spacing of the ladder is not in ``standard_error``.
+        betas: the ladder, (replicas,), from 0 to 1.
+        rejection_rates: mean rejection rate of every two neighbours, (replicas - 1,).
+        barrier: the communication barrier Lambda, the sum of ``rejection_rates``.
+        round_trips: how often a replica went from the base to the target and back, all chains
+            together.
+        position: the chains at the target after the last scan.
+        warnings: sentences that say why the estimate is not reliable; empty if no check failed.
+    """
+
+    log_z: Array
+    standard_error: Array
+    interval: Array
+    thermodynamic_integration: Array
+    betas: Array
+    rejection_rates: Array
+    barrier: Array
+    round_trips: int
+    position: Position
+    warnings: tuple[str, ...]
+
+
+class _State(NamedTuple):
+    """The samplers' states, (replicas, ...) every leaf, and what travels with them.
+
+    ``came`` says where a replica was last, (replicas, chains): 0 at neither end, 1 at the base, 2
+    at the target after the base.
+    """
+
+    replicas: Any
+    came: Array
+    trips: Array
+    scan: Array
+
+
+class _Sums(NamedTuple):
+    """Sums over scans, (replicas - 1, chains) each; of the slopes (replicas, chains)."""
+
+    up: Any  # log sum exp(f / 2)
+    down: Any  # log sum exp(-g / 2)
+    rejected: Any
+    slopes: Any
+
+
+def parallel_tempering(
+    key: Key,
+    base: Distribution,
+    energy: Energy,
+    make_sampler: MakeSampler,
+    *,
+    num_chains: int,
+    num_scans: int,
+    num_steps: int = 1,
+    path: Callable[[Energy, Energy], Path] = paths.geometric,
+    max_replicas: int = 64,
+    confidence: float = 0.95,
+) -> Tempering:
+    r"""Estimate log Z and sample by parallel tempering from a base distribution.
+
+    .. math::
+        \log Z = \sum_k \log \frac{\langle e^{f_k(x_k) / 2} \rangle}
+        {\langle e^{-f_k(x_{k+1}) / 2} \rangle}, \qquad
+        f_k = E_{\beta_k} - E_{\beta_{k+1}}, \quad E_\beta = -(1 - \beta) \log p_0 + \beta E
+
+    Replica k samples :math:`e^{-E_{\beta_k}}`. In each scan a sampler moves the replicas, the
+    replica at :math:`\beta = 0` is drawn anew from the base, and neighbours swap: pairs (0, 1),
+    (2, 3), ... in even scans and (1, 2), (3, 4), ... in odd ones. The ladder is tuned before the
+    run that counts: the rejection rates add up to the communication barrier
+    :math:`\Lambda(\beta)`, it is interpolated monotonically, and the new ladder has about
+    :math:`2 \Lambda(1) + 1` replicas at equal distances in it. Tuning takes about as many scans
+    as the run.
+
+    The ratio of neighbours is the geometric bridge of stepping-stone sampling from both sides.
+    Unlike annealed importance sampling the replicas also go back, so that modes get their weights
+    from many visits. Samplers that are not exact (ULA, say) bias the result. Source: Syed,
+    Bouchard-Cote, Deligiannidis and Doucet (2022), Non-reversible parallel tempering: a scalable
+    highly parallel MCMC scheme, JRSS B 84(2); Meng and Wong (1996), Simulating ratios of
+    normalizing constants via a simple identity, Statistica Sinica 6.
+
+    The function reads its results between compiled parts: do not call it under ``jit``. One part
+    is compiled for each number of replicas. Give the energy as
+    ``jax.tree_util.Partial(energy, params)``, so that other parameters do not compile it again.
+
+    Args:
+        key: a key of ``jax.random.key``, used once.
+        base: a ``Distribution`` whose support contains the energy's.
+        energy: E(x) -> (), one configuration in.
+        make_sampler: energy -> ``Sampler``, called with ``jax.tree_util.Partial(path, beta)``:
+            ``functools.partial(samplers.mala, step_size=0.1)``, or, with a step size that depends
+            on beta, ``lambda energy: samplers.mala(energy, step_size=0.1 / (0.1 +
+            energy.args[0]))``.
+        num_chains: independent sets of replicas, >= 2. The errors are estimated from their spread.
+        num_scans: scans of the run that counts, >= 16.
+        num_steps: steps of the sampler in each scan.
+        path: (energy of the base, energy) -> path, for other paths between the two than the
+            geometric one: ``lambda base, energy: paths.rbm(params, base_bias)[0]``.
+        max_replicas: of every chain, >= 3.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        ``Tempering``. Look at ``warnings`` first.
+
+    Raises:
+        ValueError: num_chains, num_scans or max_replicas too small, a confidence outside (0, 1),
+            a call under ``jit``. TypeError: a base without ``sample`` or ``log_prob``.
+
+    >>> import functools, jax, jax.numpy as jnp
+    >>> from ebm_jax import distributions, samplers
+    >>> base = distributions.gaussian(jnp.zeros(2), 3.0)
+    >>> make_sampler = functools.partial(samplers.mala, step_size=0.5)
+    >>> result = parallel_tempering(
+    ...     jax.random.key(0), base, lambda x: jnp.sum(x**2) / 2, make_sampler,
+    ...     num_chains=20, num_scans=200)
+    >>> bool(abs(result.log_z - jnp.log(2 * jnp.pi)) < 4 * result.standard_error)
+    True
+    >>> result.warnings
+    ()
+    """
+    _checks.one_key(key)
+    _checks.distribution("base", base)
+    _checks.hashable("base", base)
+    _checks.function("energy", energy)
+    _checks.function("make_sampler", make_sampler)
+    _checks.hashable("make_sampler", make_sampler)
+    _checks.count("num_chains", num_chains, least=2)
+    _checks.count("num_scans", num_scans, least=16)
+    _checks.count("num_steps", num_steps)
+    _checks.function("path", path)
+    _checks.hashable("path", path)
+    _checks.count("max_replicas", max_replicas, least=3)
+    _checks.inside("confidence", confidence)
+    energy = energy if isinstance(energy, Partial) else Partial(energy)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((key, energy))):
+        raise ValueError(
+            "key and energy must be known: parallel_tempering reads its results between compiled "
+            "parts. Call it outside jit, vmap and grad."
+        )
+    options = (base, make_sampler, path, num_steps)
+    with jax.ensure_compile_time_eval():
+        return _tune_and_run(key, energy, options, num_chains, num_scans, max_replicas, confidence)
+
+
+def _tune_and_run(
+    key: Key,
+    energy: Energy,
+    options: tuple,
+    num_chains: int,
+    num_scans: int,
+    max_replicas: int,
+    confidence: float,
+) -> Tempering:
+    start_key, *keys = jax.random.split(key, 6)
+    betas = np.linspace(0, 1, min(_FIRST_REPLICAS, max_replicas))
+    state = _start(start_key, energy, jnp.asarray(betas), num_chains, *options)
+    for tuning_key, share in zip(keys, (16, 8, 4, 2), strict=False):
+        num = max(num_scans // share, 4)
+        state, (sums,) = _run(tuning_key, energy, betas, state, num, 1, options)
+        rejection = sums.rejected.mean(axis=1) / num
+        betas, nearest = _next_ladder(betas, rejection, max_replicas)
+        state = _renew(energy, jnp.asarray(betas), jnp.asarray(nearest), state, *options)
+    state = state._replace(came=jnp.zeros_like(state.came), trips=jnp.zeros_like(state.trips))
+    state, halves = _run(keys[-1], energy, betas, state, num_scans, 2, options)
+    return _report(betas, state, halves, num_scans, confidence)
+
+
+def _run(
+    key: Key, energy: Energy, betas: np.ndarray, state: _State, num: int, parts: int, options: tuple
+) -> tuple[_State, list[_Sums]]:
+    """Make scans; return the state and the sums of every one of so many parts, in float64."""
+    ladder, sums = jnp.asarray(betas), []
+    for share in np.array_split(np.arange(num), parts):
+        blocks = []
+        for first in range(0, len(share), _BLOCK):
+            length = min(_BLOCK, len(share) - first)
+            state, block = _scans(key, energy, ladder, state, length, *options)
+            blocks.append(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), block))
+        every = _Sums(*(np.stack(leaves) for leaves in zip(*blocks, strict=True)))
+        sums.append(
+            _Sums(
+                np.logaddexp.reduce(every.up),
+                np.logaddexp.reduce(every.down),
+                every.rejected.sum(axis=0),
+                every.slopes.sum(axis=0),
+            )
+        )
+    return state, sums
+
+
+def _next_ladder(
+    betas: np.ndarray, rejection: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ladder of equal rejection, and which old replica is nearest to each new one."""
+    from scipy.interpolate import PchipInterpolator  # slow to import
+
+    # A little is added, so that the barrier increases where nothing is rejected.
+    barrier = np.concatenate([[0.0], np.cumsum(np.clip(rejection, 0, 1) + 1e-3)])
+    num = math.ceil(2 * barrier[-1]) + 1
+    if num <= len(betas) < 1.25 * num:  # enough, and compiled already
+        num = len(betas)
+    num = min(max(num, 3), most)
+    wanted = np.linspace(0, barrier[-1], num)
+    new = PchipInterpolator(barrier, betas)(wanted)
+    new[0], new[-1] = 0.0, 1.0
+    nearest = np.argmin(np.abs(np.interp(new, betas, barrier)[:, None] - barrier), axis=1)
+    return new, nearest
+
+
+def _sampler(energy, base, make_sampler, path, beta) -> tuple[Path, Sampler]:
+    along = path(distributions.energy(base), energy)
+    bound = make_sampler(Partial(along, beta))
+    return along, _checks.sampler("What make_sampler returns", bound)
+
+
+def _renewed(energy, base, make_sampler, path, beta, replica) -> Any:
+    return running.refresh(_sampler(energy, base, make_sampler, path, beta)[1], replica)
+
+
+@functools.partial(jit, static_argnums=(3, 4, 5, 6, 7))
+def _start(
+    key: Key, energy: Energy, ladder: Array, num_chains: int, base, make_sampler, path, num_steps
+) -> _State:
+    del num_steps
+
+    def begin(key: Key, beta: Array) -> Any:
+        position = base.sample(key, num_chains)
+        check_chains(position)
+        return _sampler(energy, base, make_sampler, path, beta)[1].init(position)
+
+    replicas = jax.vmap(begin)(jax.random.split(key, ladder.shape[0]), ladder)
+    came = jnp.zeros((ladder.shape[0], num_chains), jnp.int32)
+    return _State(replicas, came, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+@functools.partial(jit, static_argnums=(4, 5, 6, 7))
+def _renew(
+    energy: Energy,
+    ladder: Array,
+    nearest: Array,
+    state: _State,
+    base,
+    make_sampler,
+    path,
+    num_steps,
+) -> _State:
+    """Return the state on another ladder: every replica continues from the nearest one."""
+    del num_steps
+    taken = jax.tree.map(lambda leaf: leaf[nearest], state.replicas)
+    renew = functools.partial(_renewed, energy, base, make_sampler, path)
+    return state._replace(replicas=jax.vmap(renew)(ladder, taken), came=state.came[nearest])
+
+
+@functools.partial(jit, static_argnums=(5, 6, 7, 8))
+def _scans(
+    key: Key,
+    energy: Energy,
+    ladder: Array,
+    state: _State,
+    num: ArrayLike,
+    base: Distribution,
+    make_sampler: MakeSampler,
+    path: Callable,
+    num_steps: int,
+) -> tuple[_State, _Sums]:
+    """Make some scans; return the sums over them, as they are after the moves."""
+
+    def body(_, carry: tuple[_State, _Sums]) -> tuple[_State, _Sums]:
+        state, sums = carry
+        scan_key = jax.random.fold_in(key, state.scan)
+        return _scan(scan_key, energy, ladder, state, sums, base, make_sampler, path, num_steps)
+
+    pairs, chains = ladder.shape[0] - 1, state.came.shape[1]
+    kind = jax.eval_shape(lambda: _weights(energy, base, path, ladder, _positions(state)))[0].dtype
+    nothing = jnp.full((pairs, chains), -jnp.inf, kind)
+    zeros = jnp.zeros((pairs, chains), kind)
+    sums = _Sums(nothing, nothing, zeros, jnp.zeros((pairs + 1, chains), kind))
+    return jax.lax.fori_loop(0, num, body, (state, sums))
+
+
+def _positions(state: _State) -> Position:
+    return state.replicas.position
+
+
+def _weights(energy, base, path, ladder: Array, positions: Position) -> tuple[Array, Array, Array]:
+    """Return f (replicas - 1, chains) of the lower and of the upper ones, and the slopes."""
+    along = path(distributions.energy(base), energy)
+
+    def value(beta: Array, x: Position) -> Array:
+        energy = _checks.floating("What path returns", along(beta, x))
+        _checks.scalar("What path returns", energy)
+        return energy
+
+    def at(below: Array, beta: Array, above: Array, x: Position) -> tuple[Array, Array, Array]:
+        own, slope = jax.jvp(lambda b: value(b, x), (beta,), (jnp.ones_like(beta),))
+        return own - value(above, x), value(below, x) - own, slope
+
+    below, above = jnp.append(ladder[:1], ladder[:-1]), jnp.append(ladder[1:], ladder[-1:])
+    over_chains = jax.vmap(at, (None, None, None, 0))
+    lower, upper, slopes = jax.vmap(over_chains)(below, ladder, above, positions)
+    return lower[:-1], upper[1:], slopes
+
+
+def _scan(
+    key: Key,
+    energy: Energy,
+    ladder: Array,
+    state: _State,
+    sums: _Sums,
+    base: Distribution,
+    make_sampler: MakeSampler,
+    path: Callable,
+    num_steps: int,
+) -> tuple[_State, _Sums]:
+    """Move the replicas, weigh them, and let neighbours swap."""
+    base_key, move_key, swap_key = jax.random.split(key, 3)
+    renew = functools.partial(_renewed, energy, base, make_sampler, path)
+
+    def move(key: Key, beta: Array, replica: Any) -> Any:
+        sampler = _sampler(energy, base, make_sampler, path, beta)[1]
+        return running.run(key, sampler, replica, num_steps)[0]
+
+    hottest = jax.tree.map(lambda leaf: leaf[0], state.replicas)
+    others = jax.tree.map(lambda leaf: leaf[1:], state.replicas)
+    keys = jax.random.split(move_key, ladder.shape[0] - 1)
+    others = jax.vmap(move)(keys, ladder[1:], others)
+    drawn = base.sample(base_key, state.came.shape[1])
+    if "position" in getattr(hottest, "_fields", ()):  # the rest of it, a velocity say, stays
+        hottest = renew(ladder[0], hottest._replace(position=drawn))
+    else:
+        sampler = _sampler(energy, base, make_sampler, path, ladder[0])[1]
+        hottest = sampler.init(drawn)
+    replicas = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), hottest, others)
+
+    lower, upper, slopes = _weights(energy, base, path, ladder, replicas.position)
+    accepted, acceptance_rate = _draws.metropolis(swap_key, lower - upper)
+    sums = _Sums(
+        jnp.logaddexp(sums.up, lower / 2),
+        jnp.logaddexp(sums.down, -upper / 2),
+        sums.rejected + (1 - acceptance_rate),
+        sums.slopes + slopes,
+    )
+    tried = jnp.arange(ladder.shape[0] - 1) % 2 == state.scan % 2
+    source = _exchange.sources(tried[:, None] & accepted)
+    first = jax.tree.map(lambda leaf: leaf[-1], replicas.position)
+    axes = chain_axes(_sampler(energy, base, make_sampler, path, ladder[-1])[1].init, first)
+    replicas = _exchange.permute(replicas, source, axes)
+    replicas = _exchange.renew_moved(renew, ladder, replicas, source, axes)
+    came, trips = _count_trips(jnp.take_along_axis(state.came, source, axis=0))
+    return _State(replicas, came, state.trips + trips, state.scan + 1), sums
+
+
+def _count_trips(came: Array) -> tuple[Array, Array]:
+    """Return where replicas were last, given where they were before, and how many came round."""
+    trips = jnp.sum(came[0] == 2, dtype=jnp.int32)
+    came = came.at[-1].set(jnp.where(came[-1] == 1, 2, came[-1]))
+    return came.at[0].set(1), trips
+
+
+def _log_means(sums: _Sums, num: float) -> tuple[np.ndarray, np.ndarray]:
+    return sums.up - np.log(num), sums.down - np.log(num)
+
+
+def _bridge(up: np.ndarray, down: np.ndarray) -> tuple[float, float]:
+    """Return log Z and its standard error, by the jackknife over the chains."""
+
+    def total(kept: np.ndarray) -> float:
+        mean = np.log(len(kept))
+        both = (np.logaddexp.reduce(part[:, kept], axis=1) - mean for part in (up, down))
+        return float(np.sum(np.subtract(*both)))
+
+    every = np.arange(up.shape[1])
+    without = np.array([total(np.delete(every, i)) for i in every])
+    spread = np.sqrt((len(every) - 1) * np.mean((without - without.mean()) ** 2))
+    return total(every), float(spread)
+
+
+def _report(
+    betas: np.ndarray, state: _State, halves: list[_Sums], num_scans: int, confidence: float
+) -> Tempering:
+    from scipy.special import stdtrit  # slow to import
+
+    lengths = [len(part) for part in np.array_split(np.arange(num_scans), len(halves))]
+    up, down = (
+        np.logaddexp.reduce([getattr(half, name) for half in halves]) - np.log(num_scans)
+        for name in ("up", "down")
+    )
+    with np.errstate(invalid="ignore"):
+        log_z, error = _bridge(up, down)
+        parts = [_bridge(*_log_means(half, n)) for half, n in zip(halves, lengths, strict=True)]
+    rejection, slopes = (
+        np.sum([getattr(half, name).mean(axis=1) for half in halves], axis=0) / num_scans
+        for name in ("rejected", "slopes")
+    )
+    integral = -np.sum(np.diff(betas) * (slopes[1:] + slopes[:-1]) / 2)
+    freedom = up.shape[1] - 1
+    reach = stdtrit(freedom, (1 + confidence) / 2) * error
+    trips, scale = int(state.trips), jnp.asarray(betas).dtype
+    return Tempering(
+        jnp.asarray(log_z, scale),
+        jnp.asarray(error, scale),
+        jnp.asarray([log_z - reach, log_z + reach], scale),
+        jnp.asarray(integral, scale),
+        jnp.asarray(betas, scale),
+        jnp.asarray(rejection, scale),
+        jnp.asarray(rejection.sum(), scale),
+        trips,
+        jax.tree.map(lambda leaf: leaf[-1], _positions(state)),
+        _verdict(betas, rejection, trips, log_z, error, parts),
+    )
+
+
+def _verdict(betas, rejection, trips: int, log_z: float, error: float, parts: list) -> tuple:
+    """Return the reasons not to trust the result."""
+    warnings = []
+    worst = int(np.argmax(rejection))
+    if rejection[worst] > _SATURATED:
+        warnings.append(
+            f"The rejection rate between beta {betas[worst]:.3g} and {betas[worst + 1]:.3g} is "
+            f"{rejection[worst]:.3f}: the replicas hardly change places there. Raise max_replicas, "
+            "num_scans or num_steps, or choose a base nearer to the target."
+        )
+    if trips < _FEW_TRIPS:
+        warnings.append(
+            f"The replicas made {trips} round trips between base and target: fewer than "
+            f"{_FEW_TRIPS} say little about how modes are weighted. Raise num_scans."
+        )
+    if not (np.isfinite(log_z) and np.isfinite(error)):
+        warnings.append(
+            "log Z is not finite: energies are infinite or NaN, or the base has no mass there."
+        )
+    (first, first_error), (second, second_error) = parts
+    if abs(first - second) > 4 * np.hypot(first_error, second_error):
+        warnings.append(
+            f"The first half of the run says log Z = {first:.5g} and the second {second:.5g}, more "
+            "than 4 standard errors apart: the chains have not converged. Raise num_scans."
+        )
+    return tuple(warnings)
