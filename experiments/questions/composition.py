@@ -13,7 +13,7 @@ product (Du et al. 2023, Reduce, reuse, recycle). For the mixture of energies it
     python -m experiments.questions.composition --workdir=runs/composition
 
 p_1 is "8gaussians", p_2 a mixture of three broad Gaussians. The total variation is that of a
-histogram of --samples samples, 60 x 60 cells; exact samples of the same number are the floor. All
+histogram of --samples samples, 50 x 50 cells; exact samples of the same number are the floor. All
 figures are means over --repeats trainings with different seeds.
 """
 
@@ -21,7 +21,7 @@ from absl import flags
 
 from experiments.run import command_line, entry
 
-flags.DEFINE_integer("steps", 4000, "Updates of each energy.", lower_bound=1)
+flags.DEFINE_integer("steps", 6000, "Updates of each energy.", lower_bound=1)
 flags.DEFINE_integer("samples", 100_000, "Samples of each composition.", lower_bound=1000)
 flags.DEFINE_integer("repeats", 3, "Trainings, with different seeds.", lower_bound=1)
 FLAGS = flags.FLAGS
@@ -46,7 +46,7 @@ from experiments.data import minibatches
 from experiments.data.densities import DENSITIES, HALF_WIDTH, Density, gaussians
 from experiments.run import loop
 
-CELLS = 60
+CELLS = 50
 BROAD = gaussians(np.array([[-2.0, -1.5], [2.0, -1.0], [0.0, 2.0]]), 1.0)
 DENSITY_PAIR = DENSITIES["8gaussians"], BROAD
 COMPOSITIONS = {

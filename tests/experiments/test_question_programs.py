@@ -180,7 +180,7 @@ def test_composed_densities_are_exact_where_a_closed_form_is(program, tmp_path):
 def test_total_variation_of_samples(program, tmp_path):
     composition = program("questions.composition", f"--workdir={tmp_path}")
     samples = np.array([[0.01, 0.01], [0.01, 0.02], [-4.4, -4.4], [9.0, 0.0]])
-    masses = np.zeros((60, 60))
-    masses[30, 30] = 1.0
+    masses = np.zeros((50, 50))
+    masses[25, 25] = 1.0
     assert composition.total_variation(samples, masses) == 0.5
     assert composition.total_variation(samples[:2], masses) == 0.0
