@@ -132,7 +132,7 @@ def test_a_killed_process_ends_the_other_with_a_sentence_and_the_code_that_reque
 def test_a_stopped_process_names_the_folder_of_the_user(tmp_path):
     for first in (True, False):
         run = work_directory.Run(tmp_path, first=first)
-        with pytest.raises(errors.StoppedError, match=f"saved in {tmp_path}"):
+        with pytest.raises(errors.StoppedError, match=f"last checkpoint in {tmp_path}"):
             run.stop(signal.SIGTERM, None)
 
 
@@ -141,7 +141,7 @@ def test_a_stopped_process_names_the_folder_of_the_user(tmp_path):
     [
         (["--mesh=3"], "--groups=1 must divide --chains=64 and .* and be a multiple of --mesh=3"),
         (["--mesh=2", "--groups=2"], "--mesh=2 needs as many devices"),
-        (["--num_processes=2"], "--num_processes=2 needs a --coordinator"),
+        (["--num_processes=2"], "--num_processes=2 needs --coordinator=HOST:PORT"),
     ],
 )
 def test_what_is_not_there_is_refused_in_a_sentence(arguments, sentence, program, tmp_path):

@@ -58,8 +58,8 @@ def test_help_has_every_flag_in_a_group_and_its_defaults(program):
     assert sorted(shown) == sorted([*flags, *command_line.COMMON])
     text = " ".join(answer.stdout.split())
     assert (
-        "--steps Training updates, those of the flow not counted. [4500 (1500) / 600 (0)]" in text
+        "--steps Number of updates, not counting those of the flow. [4500 (1500) / 600 (0)]" in text
     )
-    assert "--generative=energy_matching|pcd|none How" in text
+    assert "--generative=energy_matching|pcd|none Training of" in text
     assert "[pcd / energy_matching]" in text
     assert "error" in start(program, "--steps=three").stderr
