@@ -33,7 +33,7 @@ flags.DEFINE_enum("alphabet", None, ("rna", "dna", "protein"), "If unset found f
 flags.DEFINE_string(
     "columns_of", None, "Record: keep the columns in which it has no gap; if unset all columns."
 )
-flags.DEFINE_string(
+command_line.define_path(
     "structure", None, "Known pairs: dot-bracket notation, a file of it, or of two numbers a line."
 )
 command_line.define_float("identity", 0.8, "Sequences this similar share their weight.", 1e-9, 1)
