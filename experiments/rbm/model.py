@@ -26,9 +26,10 @@ HOTTEST = 0.2  # inverse temperature of the hottest replicas
 def base_rates(x: np.ndarray, q: int = 2) -> np.ndarray:
     """Return the logits of the units' values over (n, visible), each value seen once more.
 
-    Those of booleans are one a unit, (visible,); those of q categories are (visible, q).
+    Booleans, and grey values from 0 to 1, have one logit per unit, (visible,); integers are q
+    categories, (visible, q).
     """
-    if x.dtype == bool:
+    if not np.issubdtype(x.dtype, np.integer):
         on = x.sum(0)
         return np.log((on + 1) / (len(x) - on + 1)).astype(np.float32)
     counts = (x[..., None] == np.arange(q)).sum(0)
