@@ -30,6 +30,7 @@ KEYS = {
         "ais_over_parts",
     },
     "graphs": {"graphs_vs_thrml", "graphs_vs_hamon", "graphs_vs_noise_loop"},
+    "verbs": {"sample_over_composition", "fit_over_update", "fit_over_stack_and_update"},
     "keeping": {"run_over_training"},
     "objectives": {"score_matching_over_gradient", "flow_matching_over_squared_score"},
     "images": {"images_over_products"},

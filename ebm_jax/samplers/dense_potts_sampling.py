@@ -24,24 +24,24 @@ def dense_potts_gibbs(
     .. math:: P(x_i = a \mid x_{\neg i}) \propto
               \exp\Big[\beta \Big(h_i(a) + \sum_{j \ne i} J_{ij}(a, x_j)\Big)\Big]
 
-    A step is a sweep over the sites in order, of which the target is stationary. The sums over j
+    A step is a sweep over the sites in order, which leaves the target invariant. The sums over j
     come from one matrix product for a block of sites and all chains; within the block they are
     updated after each draw. One site of one chain takes O(L q^2) multiplications, where
-    ``systematic_scan_gibbs`` takes O(L^2 q^3). beta may be infinite: the likeliest letter, one of
-    them where several are. Source: Geman and Geman (1984), Stochastic relaxation, Gibbs
+    ``systematic_scan_gibbs`` takes O(L^2 q^3). An infinite beta chooses a most likely letter.
+    Source: Geman and Geman (1984), Stochastic relaxation, Gibbs
     distributions, and the Bayesian restoration of images, IEEE PAMI 6.
 
     Args:
         params: ``potts.DensePotts(couplings, fields)``, (L, q, L, q) and (L, q), finite.
-        beta: inverse temperature >= 0, one number, or one a chain.
-        clamp: booleans, True for the sites that stay; they broadcast to the positions.
+        beta: inverse temperature >= 0, one number or one per chain.
+        clamp: booleans that broadcast to the positions, True for sites that do not move.
 
     Returns:
         A ``Sampler`` of positions (chains, L), integers from 0 to q - 1 (or booleans for q = 2),
         with ``GibbsState`` and ``GibbsInfo``; int8 takes the least memory.
 
     Raises:
-        TypeError: floating positions, or of a type that cannot hold the letters. ValueError: a
+        TypeError: floating positions, or a type that cannot hold the letters. ValueError: a
             negative beta, a letter outside 0 to q - 1, other shapes.
 
     >>> import jax, jax.numpy as jnp

@@ -50,20 +50,20 @@ def graph_gibbs(
         P(x_i = k \mid \text{rest}) \propto
         \exp \beta \Big( \sum_j J_{ij}(k, x_j) + h_i(k) \Big)
 
-    The graph is coloured when the sampler is made, on the host: no two neighbours have one colour,
-    so that drawing a colour at once is drawing its variables in turn. A step is a sweep over the
-    colours, of which the target is stationary. Spins, and units, are fastest where the couplings
-    have one magnitude and the fields are equal, both known when the sampler is made.
+    The graph is coloured on the host when the sampler is made. Neighbours have different colours,
+    so drawing all variables of a colour at once is the same as drawing them in turn. A step is a
+    sweep over the colours, which leaves the target invariant. Spins and units are fastest if all
+    couplings have the same magnitude and all fields are equal, both known when the sampler is made.
     Source: Gonzalez, Low, Gretton and Guestrin (2011), Parallel Gibbs sampling: from colored fields
     to thin junction trees, AISTATS.
 
     Args:
         params: ``Pairwise(couplings, fields)``, the energy being ``pairwise.energy``.
         edges: integers (m, 2), pairs of different variables, known when traced.
-        values: what a number may be, (q,) integers: None for units 0 and 1 and for categories,
-            (-1, 1) for spins.
+        values: values of a variable, integers (q,): (-1, 1) for spins, None for units (0 and 1)
+            and for categories.
         beta: inverse temperature >= 0, () or (chains,).
-        clamp: variables that stay, booleans (n,) or (chains, n).
+        clamp: booleans (n,) or (chains, n), True for variables that do not move.
 
     Returns:
         A ``Sampler`` of positions (chains, n), integer or boolean, with ``GraphState`` and
@@ -72,8 +72,8 @@ def graph_gibbs(
     Raises:
         TypeError: if edges are traced, or positions are floating point or of a type that cannot
             hold the values.
-        ValueError: if edges do not fit the parameters, beta is negative, or a variable has none of
-            the values.
+        ValueError: if edges do not fit the parameters, beta is negative, or a variable has a value
+            that is not in ``values``.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.energies.pairwise import Pairwise
