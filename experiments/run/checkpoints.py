@@ -168,7 +168,7 @@ def _checksum(tree: PyTree) -> int | None:
         return None
     total = 0
     for leaf in jax.device_get(leaves):
-        total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8), total)
+        total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, total)
     return total
 
 
