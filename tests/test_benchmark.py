@@ -47,6 +47,7 @@ def benchmark(*flags):
     )
 
 
+@pytest.mark.slow
 def test_every_suite_reports(tmp_path):
     pytest.importorskip("blackjax")
     pytest.importorskip("rich")

@@ -121,6 +121,7 @@ def test_log_z_along_the_levels_of_an_energy_that_is_known():
         assert estimate.standard_error < 0.2
 
 
+@pytest.mark.slow
 def test_a_short_run_of_levels_writes_everything(program, monkeypatch, tmp_path, capsys):
     given = "--dataset=8gaussians", "--objective=denoising_levels", "--option=time_score=0.5"
     density2d = program("density2d", f"--workdir={tmp_path}", *QUICK, *given)

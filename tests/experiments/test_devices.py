@@ -92,6 +92,7 @@ def curve(folder):
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
+@pytest.mark.slow
 def test_the_curve_is_that_of_one_device(tmp_path):
     one, eight, there, back = (tmp_path / name for name in ("one", "eight", "there", "back"))
     wait(*two(there, 10))

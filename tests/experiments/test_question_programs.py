@@ -50,6 +50,7 @@ FEW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_few_steps(name, program, tmp_path, capsys, monkeypatch):
     module = program(f"questions.{name}", f"--workdir={tmp_path}", *FEW[name])

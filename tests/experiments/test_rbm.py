@@ -280,6 +280,7 @@ for mesh in ("1", "2"):
 """
 
 
+@pytest.mark.slow
 def test_over_two_devices_it_is_the_run_of_one(tmp_path):
     """The same curve to rounding, and every chain stays on the device that holds its slot."""
     given = "--objective=pt", "--temperatures=2", "--hidden=21", "--batch_size=100"

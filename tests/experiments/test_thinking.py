@@ -5,10 +5,12 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.run import errors
 
 
+@pytest.mark.slow
 def test_few_steps(program, tmp_path, capsys, monkeypatch):
     module = program("questions.thinking", f"--workdir={tmp_path}", "--steps=1")
     monkeypatch.setattr(module, "TASKS", {"inverse": module.inverse})

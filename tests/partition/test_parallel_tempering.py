@@ -76,6 +76,7 @@ def test_log_z_of_a_lattice_is_within_its_interval():
     assert abs(up.mean() - p) < 5 * np.sqrt(p * (1 - p) / len(up))
 
 
+@pytest.mark.slow
 def test_log_z_of_eight_modes_is_within_its_interval():
     """Mode k has k parts of 36: the chains at the target visit them so, within 5 sigma each."""
     log_z = float(exact.log_partition(MODES))

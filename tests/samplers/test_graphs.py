@@ -125,6 +125,7 @@ def test_types_of_positions(dtype, key):
         np.testing.assert_array_equal(info.energy, same.energy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [1.0, None])
 def test_the_energy_of_a_step_is_that_of_the_position(sizes, key):
     """Of several buckets, of tables with more than eight neighbours, of repeated edges."""

@@ -135,6 +135,7 @@ def assert_nothing_is_lost_or_run_twice(folder, expected):
         assert lines(folder / "out" / name / "updates.txt") == ["0", "1", "2", "3", "4"], name
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on_failures_are_reported_and_a_wider_sweep_reruns_nothing(folder):
     # Another process holds the lock of one run: it is left alone.
     busy = folder / "out" / "perishable=true,shape=round,size=1,seed=0"
@@ -406,6 +407,7 @@ def wait_for_the_jobs(tools):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_job_is_queued_again_while_it_makes_checkpoints_and_the_page_says_why_it_is_not(
     folder, tools
 ):
@@ -512,6 +514,7 @@ def test_a_time_limit_without_time_to_train_is_refused(
     assert not (tools / "submitted").exists()
 
 
+@pytest.mark.slow
 def test_the_slurm_path_with_stand_in_executables(folder, tools):
     arguments = ("--grid=shape=flat;size=1,6", "--seed=1", "--cluster=slurm", "--max_parallel=3")
     options = "--cluster_options=slurm_partition=short"
