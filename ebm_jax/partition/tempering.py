@@ -59,8 +59,8 @@ class Tempering(NamedTuple):
 class _State(NamedTuple):
     """The samplers' states, (replicas, ...) every leaf, and what travels with them.
 
-    ``came`` says where a replica was last, (replicas, chains): 0 at neither end, 1 at the base, 2
-    at the target after the base.
+    ``came`` is the end of the ladder where a replica was last, (replicas, chains): 0 for neither, 1
+    for the base, 2 for the target after the base.
     """
 
     replicas: Any
@@ -202,7 +202,7 @@ def _tune_and_run(
 def _run(
     key: Key, energy: Energy, betas: np.ndarray, state: _State, num: int, parts: int, options: tuple
 ) -> tuple[_State, list[_Sums]]:
-    """Make scans; return the state and the sums of every one of so many parts, in float64."""
+    """Make scans; return the state and the sums over each of the equal parts, in float64."""
     ladder, sums = jnp.asarray(betas), []
     for share in np.array_split(np.arange(num), parts):
         blocks = []

@@ -4,7 +4,7 @@ r"""How near does an objective bring an energy to a density in the plane, where 
 
 The energy is a network of the sines and cosines of both coordinates plus |x|^2 / 18, on a square
 that the density lies in. On a fine grid of it Z is a sum, so that test NLL, the divergence from
-the true density and the total variation are exact, whatever the objective was. Maximum likelihood
+the true density and the total variation are exact for every objective. Maximum likelihood
 itself is ``--objective=exact``, on a coarser grid.
 
 ``--objective=denoising_levels`` trains an energy that is told the noise level, and measures it at

@@ -91,7 +91,7 @@ def scores_of(run, letters: np.ndarray, steps: int, key) -> dict[str, np.ndarray
 
 
 def precision(scores: np.ndarray, direct: np.ndarray) -> float:
-    """Return the share of true pairs among the best ones, as many as there are true pairs."""
+    """Return the share of true pairs among the best n pairs, where n pairs are true."""
     places = np.triu_indices(SITES, 1)
     number = int(direct[places].sum())
     best = np.argsort(-scores[places])[:number]

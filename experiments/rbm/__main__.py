@@ -21,7 +21,7 @@ from experiments import names
 from experiments.run import command_line, entry, errors, work_directory
 
 EPOCHS = {"digits": 300, "mnist": 50}  # of each set of images
-TABLE_UPDATES = 20_000  # of a table, at about as many as fit its rows
+TABLE_UPDATES = 20_000  # for a table: the number of epochs follows from its rows
 OBJECTIVES = ("cd", "pcd", "pt", "ml")
 
 flags.DEFINE_enum(
