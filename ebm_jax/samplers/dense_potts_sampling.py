@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -82,30 +83,8 @@ def dense_potts_gibbs(
             stay = jnp.pad(stay, ((0, rest), (0, 0)), constant_values=True)
         words, fraction = _words(key, *x.shape)
         letters = _one_hot(x, q, w.dtype)  # (sites, q, chains)
-
-        def block(number: Array, letters: Array) -> Array:
-            first = number * size
-            part = functools.partial(
-                jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size
-            )
-            own, old = part(w), part(letters)
-            field = _product(own, letters) + part(fields)[..., None]
-            within = jnp.moveaxis(part(own, axis=2), (2, 3), (0, 1))[..., None]
-
-            def site(field: Array, given: tuple) -> tuple[Array, Array]:
-                i, old, word, couplings, stays = given
-                new = _one_hot(_draw(beta, word, field[i], fraction), q, w.dtype)
-                new = new if stays is None else jnp.where(stays[None], old, new)
-                # One loop over memory: for so few terms a matrix product is slower.
-                change = (new - old)[:, None, None]
-                return field + sum(couplings[k] * change[k] for k in range(q)), new
-
-            stays = None if stay is None else part(stay)
-            sites = jnp.arange(size), old, part(words), within, stays
-            new = jax.lax.scan(site, field, sites)[1]
-            return jax.lax.dynamic_update_slice_in_dim(letters, new, first, 0)
-
-        letters = jax.lax.fori_loop(0, blocks, block, letters)
+        draw = functools.partial(_draw, beta, fraction=fraction)
+        letters = _sweep(w, fields, letters, words, stay, draw, size)
         numbers = jnp.arange(q, dtype=w.dtype)[None, :, None]
         new = jnp.sum(letters[:length] * numbers, axis=1)
         new = new.T.astype(state.position.dtype)
@@ -114,6 +93,43 @@ def dense_potts_gibbs(
         return GibbsState(new), GibbsInfo(-jnp.sum(letters * field, axis=(0, 1)), changed)
 
     return Sampler(init, step, lambda state: state)
+
+
+def _sweep(
+    couplings: Array,
+    fields: Array,
+    letters: Array,
+    words: Array,
+    stay: Array | None,
+    draw: Callable[[Array, Array], Array],
+    size: int,
+) -> Array:
+    """Return the letters (sites, q, chains) after a sweep by blocks of ``size`` sites.
+
+    ``draw(word, logits)`` returns letters (chains,) for logits (q, chains).
+    """
+    q, dtype = letters.shape[1], letters.dtype
+
+    def block(number: Array, letters: Array) -> Array:
+        first = number * size
+        part = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=size)
+        own, old = part(couplings), part(letters)
+        field = _product(own, letters) + part(fields)[..., None]
+        within = jnp.moveaxis(part(own, axis=2), (2, 3), (0, 1))[..., None]
+
+        def site(field: Array, inputs: tuple) -> tuple[Array, Array]:
+            i, old, word, to_others, stays = inputs
+            new = _one_hot(draw(word, field[i]), q, dtype)
+            new = new if stays is None else jnp.where(stays[None], old, new)
+            # One loop over memory: for so few terms a matrix product is slower.
+            change = (new - old)[:, None, None]
+            return field + sum(to_others[k] * change[k] for k in range(q)), new
+
+        stays = None if stay is None else part(stay)
+        new = jax.lax.scan(site, field, (jnp.arange(size), old, part(words), within, stays))[1]
+        return jax.lax.dynamic_update_slice_in_dim(letters, new, first, 0)
+
+    return jax.lax.fori_loop(0, len(letters) // max(size, 1), block, letters)
 
 
 def _one_hot(x: Array, q: int, dtype) -> Array:

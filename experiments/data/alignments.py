@@ -144,15 +144,24 @@ def parse(content: bytes, where: str, kind: str | None = None) -> Alignment:
 
 
 def find_kind(named: list[tuple[str, str]], where: str) -> str:
-    """Return the first alphabet that has all letters of the sequences."""
-    used = set().union(*(text for _, text in named))
+    """Return the first alphabet that has all letters of the sequences.
+
+    Many amino acids have letters that are also codes for several nucleotides: in RNA and DNA at
+    least half of the letters must be nucleotides.
+    """
+    counts = Counter()
+    for _, text in named:
+        counts.update(text)
+    used, letters = set(counts), counts.total() - counts["-"]
     if {"T", "U"} <= used <= set("ACGTU-" + AMBIGUOUS["rna"]):
         raise UsageError(
             f"{where} has both T and U, which no alphabet has: write all sequences as RNA (U) or "
             "all as DNA (T)."
         )
     for kind, alphabet in ALPHABETS.items():
-        if used <= set(alphabet + AMBIGUOUS[kind]):
+        ambiguous = sum(counts[letter] for letter in AMBIGUOUS[kind])
+        few = kind == "protein" or 2 * ambiguous <= letters
+        if few and used <= set(alphabet + AMBIGUOUS[kind]):
             return kind
     unknown = used - set(ALPHABETS["protein"] + AMBIGUOUS["protein"])
     letter = min(unknown)

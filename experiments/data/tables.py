@@ -1,21 +1,18 @@
 """A user's own table of binary or categorical variables, from a file, checked and split."""
 
-import collections
 import csv
-import gzip
-import itertools
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from experiments.data import alignments
 from experiments.run import errors
 
 FEWEST_ROWS = 10
 MOST_CATEGORIES = 32
 KINDS = "a file .csv, .npy, .npz or .fasta (.fa; .csv.gz, .fasta.gz)"
-ALPHABETS = {"RNA": "-ACGU", "DNA": "-ACGT", "protein": "-ACDEFGHIKLMNPQRSTVWY"}
 ALLOWED = (
     f"allowed are 0 and 1, or at most {MOST_CATEGORIES} different integers: binarise real columns "
     "(x > median, say), and delete missing values or make them a category"
@@ -39,14 +36,12 @@ class Table(NamedTuple):
 def read(path: str, seed: int) -> Table:
     """Read a table and split its rows: 7 tenths to train on, 1 to validate and 2 to test.
 
-    The categories of the sequences of an aligned FASTA file are letters of the first of the
-    alphabets RNA, DNA and protein that has all of them; lower-case letters and dots, which are
-    insertions, are left out.
+    The rows of an aligned FASTA file are its sequences, read as ``alignments`` reads them.
     """
     name = Path(path).name.lower().removesuffix(".gz")
     suffix = Path(name).suffix
     if suffix in (".fasta", ".fa"):
-        rows, values = _fasta(path, _text(path))
+        rows, values = _fasta(path)
     elif suffix == ".csv":
         rows, values = _categories(path, *_csv(path, _text(path)))
     elif suffix in (".npy", ".npz") and not path.lower().endswith(".gz"):
@@ -64,10 +59,8 @@ def read(path: str, seed: int) -> Table:
 
 def _text(path: str) -> str:
     try:
-        content = Path(path).read_bytes()
-        content = gzip.decompress(content) if path.lower().endswith(".gz") else content
-        return content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        return alignments.read_file(path, "data").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise errors.UsageError(f"--data={path} cannot be read: {error}.") from error
 
 
@@ -163,41 +156,7 @@ def _numbered(table: np.ndarray, values: np.ndarray) -> np.ndarray:
     return numbers.astype(bool if len(values) == 2 else np.int8)
 
 
-def _fasta(path: str, text: str) -> tuple[np.ndarray, tuple]:
+def _fasta(path: str) -> tuple[np.ndarray, tuple]:
     """Return aligned sequences as numbers of letters, and the letters."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines or not lines[0].startswith(">"):
-        raise errors.UsageError(
-            f"--data={path} is not FASTA: a line with > and a name begins every sequence."
-        )
-    groups = itertools.groupby(lines, key=lambda line: line.startswith(">"))
-    sequences = ["".join(group) for header, group in groups if not header]
-    kept = str.maketrans("", "", "." + "".join(map(chr, range(ord("a"), ord("z") + 1))))
-    sequences = [sequence.translate(kept) for sequence in sequences]
-    length = len(sequences[0]) if sequences else 0
-    if not length:
-        raise errors.UsageError(f"--data={path} has no sequences.")
-    for number, sequence in enumerate(sequences, 1):
-        if len(sequence) != length:
-            raise errors.UsageError(
-                f"--data={path}, sequence {number}: it has {len(sequence)} columns, and the first "
-                f"has {length}; sequences must be aligned, with - for gaps."
-            )
-    counts = collections.Counter("".join(sequences))
-    strange = {
-        name: [letter for letter in counts if letter not in alphabet]
-        for name, alphabet in ALPHABETS.items()
-    }
-    name = min(strange, key=lambda name: sum(counts[letter] for letter in strange[name]))
-    alphabet = ALPHABETS[name]
-    if strange[name]:
-        letter = strange[name][0]
-        number = next(i for i, sequence in enumerate(sequences, 1) if letter in sequence)
-        raise errors.UsageError(
-            f"--data={path}, sequence {number}: {letter!r} is not a letter of {name}, which most "
-            f"of the others are of; allowed are {alphabet} (other alphabets: "
-            f"{', '.join(other for other in ALPHABETS if other != name)})."
-        )
-    codes = np.frombuffer("".join(sequences).encode("ascii"), np.uint8).reshape(-1, length)
-    order = np.frombuffer(alphabet.encode("ascii"), np.uint8)
-    return _numbered(codes, order), tuple(alphabet)
+    alignment = alignments.load(path)
+    return alignment.letters, tuple(alignments.ALPHABETS[alignment.kind])

@@ -8,7 +8,8 @@ The claim: with Markov chains at every noise level, reweighted on the way, they 
 total variation of 0.06, 0.06 and 0.10, the learned energies' own errors included. Reverse diffusion
 with the summed scores, which uses no Markov chains, is at least twice as far off for the product
 and the negation: the sum of the scores of two noised densities is not the score of the noised
-product (Du et al. 2023, Reduce, reuse, recycle). For the mixture of energies it is.
+product (Du et al. 2023, Reduce, reuse, recycle). A mixture has no such error: the noised mixture is
+the mixture of the noised densities.
 
     python -m experiments.questions.composition --workdir=runs/composition
 

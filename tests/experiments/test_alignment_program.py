@@ -202,7 +202,12 @@ def test_a_file_is_read_with_insertions_removed(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [(">a\nACGU-N\n", "rna"), (">a\nACGT-R\n", "dna"), (">a\nACDEX-\n", "protein")],
+    [
+        (">a\nACGU-N\n", "rna"),
+        (">a\nACGT-R\n", "dna"),
+        (">a\nACDEX-\n", "protein"),
+        (">a\nACDWKHRY-\n", "protein"),
+    ],
 )
 def test_the_alphabet_is_found(text, kind):
     assert alignments.parse(text.encode(), "file").kind == kind
