@@ -53,7 +53,8 @@ def rows(key, n, batch_size, num_updates):
     _, data_key, _ = jax.random.split(key, 3)
     epochs = []
     for e in range(-(-num_updates // (n // batch_size))):
-        order = np.asarray(jax.random.permutation(jax.random.fold_in(data_key, e), n))
+        numbers = jax.random.bits(jax.random.fold_in(data_key, e), (n,), jnp.uint32)
+        order = np.argsort(np.asarray(numbers), kind="stable")
         epochs.append(order[: n // batch_size * batch_size].reshape(-1, batch_size))
     return np.concatenate(epochs)[:num_updates]
 
