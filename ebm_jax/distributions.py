@@ -337,8 +337,8 @@ def mixture(components: Sequence[Distribution], weights: ArrayLike | None = None
         A ``Distribution``.
 
     Raises:
-        ValueError: if there are no components, components draw different kinds of positions, or
-            weights have a wrong shape or are not finite and > 0.
+        ValueError: if ``components`` is empty, if components draw different kinds of positions, or
+            if weights have a wrong shape or are not finite and > 0.
         TypeError: if a component lacks ``sample`` or ``log_prob``.
 
     >>> import jax, jax.numpy as jnp

@@ -155,10 +155,10 @@ Judge = tuple[Callable | None, Callable]  # images -> classes, images -> feature
 
 
 def judge(x: np.ndarray, y: np.ndarray) -> Judge:
-    """Return a classifier of images that knows no energy, and the features it goes by.
+    """Return a classifier of images that was trained without the energy, and its features.
 
-    Features are the units of its one hidden layer; with a single class there is no
-    classifier, and the features are principal components.
+    The features are the units of its one hidden layer. If all images have the same class, the
+    classifier is None, and the features are principal components.
     """
     if len(np.unique(y)) == 1:
         return None, PCA(min(64, *x.shape), random_state=0).fit(x).transform

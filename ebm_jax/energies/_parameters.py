@@ -117,8 +117,8 @@ def pairwise(params, wanted: type, edges) -> tuple[Array, Array, np.ndarray]:
         )
     if edges.size and (edges.min() < 0 or edges.max() >= len(fields)):
         raise ValueError(
-            f"edges must be pairs of variables from 0 to {len(fields) - 1}, as many as fields has, "
-            f"got values from {edges.min()} to {edges.max()}."
+            f"edges must be pairs of variables from 0 to {len(fields) - 1}, the {len(fields)} rows "
+            f"of fields; got values from {edges.min()} to {edges.max()}."
         )
     if (edges[:, 0] == edges[:, 1]).any():
         loop = edges[edges[:, 0] == edges[:, 1]][0]

@@ -2,7 +2,7 @@
 
 Each is a function energy(params, x) -> (). A configuration is a matrix of sites, each with four
 neighbours. Along a side of length two the two neighbours of a site are the same site. Along a side
-of length one a site is its own neighbour, which adds a constant to the energy. ``..._logits``
+of length one every site is its own neighbour, which adds a constant to the energy. ``..._logits``
 return the logits of every site given all the others at beta = 1; multiply them by beta for other
 temperatures. ``partition.exact`` has the partition function of the Ising model. All functions raise
 ValueError for a batch of lattices, and TypeError for booleans; spins must have a signed type,

@@ -81,9 +81,11 @@ def load() -> tuple[Alignment, structure.Pairs | None, int]:
     known = alignments.PUBLISHED.get(FLAGS.data)
     columns_of = FLAGS.columns_of or (known.columns_of if known else None)
     found = alignments.load(FLAGS.data, FLAGS.data_dir, kind=FLAGS.alphabet, columns_of=columns_of)
-    for what, number in zip(("sequences", "columns"), found.letters.shape, strict=True):
+    for name, number in zip(("sequences", "columns"), found.letters.shape, strict=True):
         if number < 2:
-            raise errors.UsageError(f"--data={FLAGS.data} has {number} {what}; 2 are the fewest.")
+            raise errors.UsageError(
+                f"--data={FLAGS.data}: the number of {name} is {number}; at least 2 are needed."
+            )
     shown = alignments.record_number(found.names, columns_of) if columns_of else 0
     notation = FLAGS.structure
     if notation is None and known and columns_of == known.columns_of:

@@ -79,7 +79,7 @@ def read_csv(path: str, seed: int) -> Bits:
     if cells and not any(cell.replace(".", "", 1).isdigit() for cell in cells[0]):
         cells = cells[1:]
     if len(cells) < 10:
-        raise errors.UsageError(f"--data={path} has {len(cells)} rows; 10 are the fewest.")
+        raise errors.UsageError(f"--data={path} has {len(cells)} rows; at least 10 are needed.")
     columns = len(cells[0])
     if not 2 <= columns <= MOST_COLUMNS:
         raise errors.UsageError(

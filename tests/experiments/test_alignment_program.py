@@ -401,7 +401,7 @@ def test_a_short_run_writes_everything_and_resumes(program, tmp_path, capsys, ho
     [
         ([], "--data is not set: name a FASTA file"),
         (["--data={fasta}", "--alphabet=protein", "--score={other}"], "has 3 columns; the al"),
-        (["--data={other}"], "has 1 sequences; 2 are the fewest"),
+        (["--data={other}"], "the number of sequences is 1; at least 2 are needed"),
     ],
 )
 def test_bad_flags_are_refused(program, tmp_path, given, message):

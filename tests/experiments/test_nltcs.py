@@ -137,7 +137,7 @@ def test_the_exact_reference_can_be_given(program, answers, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0,1\n" * 9, "has 9 rows; 10 are the fewest"),
+        ("0,1\n" * 9, "has 9 rows; at least 10 are needed"),
         ("", "has 0 rows"),
         ("0,1\n" * 9 + "0,2\n", "row 10: '2'; allowed are 0 and 1"),
         ("0,1\n" * 9 + "0\n", "row 10: 1 columns instead of 2"),
