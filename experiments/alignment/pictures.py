@@ -36,7 +36,7 @@ def contact_map(path: Path, scores: np.ndarray, pairs: Pairs | None) -> None:
     top = np.nanmax(shown) if np.isfinite(shown).any() else 1.0
     image = axis.imshow(shown, cmap="Greys", vmin=0, vmax=top, origin="upper")
     for pair in structure.ranked(scores)[:BEST]:
-        axis.plot(pair[1], pair[0], "o", markersize=4, color=_colour(pair, pairs))
+        axis.plot(pair[1], pair[0], "o", ms=6, mfc="none", color=_colour(pair, pairs))
     for i, j in pairs or []:
         axis.plot(i, j, "s", markersize=4, color=KNOWN)
     axis.axline((0, 0), slope=1, color="0.8", linewidth=0.8)
@@ -60,7 +60,7 @@ def arcs(path: Path, scores: np.ndarray, pairs: Pairs | None, sequence: str) -> 
         axis.plot(x, side * (1.2 + (j - i) / 2 * np.sin(angle)), color=colour, linewidth=width)
     if length <= 150:
         for place, letter in enumerate(sequence):
-            axis.text(place, 0, letter, ha="center", va="center", fontsize=6, family="monospace")
+            axis.text(place, 0, letter, ha="center", va="center", fontsize=8, family="monospace")
     axis.set(yticks=[], xlabel="position", xlim=(-1, length))
     axis.spines["left"].set_visible(False)
     below = ", the known pairs below" if pairs is not None else ""

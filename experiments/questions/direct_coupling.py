@@ -102,24 +102,25 @@ def draw(path, truth: np.ndarray, shown: dict[str, np.ndarray], numbers: list[in
     """Write the scores of all pairs by each method; below, precision and error by samples."""
     panels = {"true couplings": truth} | {m: shown[m] for m in METHODS if m != METHODS[2]}
     layout: list[Any] = [list(panels), ["precision"] * 2 + ["error"] * 2]
-    figure, axes = plt.subplot_mosaic(layout, figsize=(12, 6.4))
+    figure, axes = plt.subplot_mosaic(layout, figsize=(plots.WIDTH, 5.4))
     for name, scores in panels.items():
         image = axes[name].imshow(scores, cmap="Greys", vmin=0)
         for i, j in zip(*np.nonzero(truth > 0), strict=True):
-            axes[name].plot(j, i, "s", markersize=9, markerfacecolor="none", color="#dd6b20")
+            axes[name].plot(j, i, "s", markersize=6, markerfacecolor="none", color="#dd6b20")
         ticks = range(0, SITES, 2)
-        axes[name].set(title=name, xlabel="site", ylabel="site", xticks=ticks, yticks=ticks)
-        figure.colorbar(image, ax=axes[name], shrink=0.7)
+        axes[name].set(title=name, xticks=ticks, yticks=ticks)
+        figure.colorbar(image, ax=axes[name], location="bottom")
     styles = dict(zip(METHODS, ("-", "--", "-", "--"), strict=True))  # some lines coincide
-    for what, values in found.items():
+    for measure, values in found.items():
         for number, name in enumerate(METHODS):
             line = [at[name] for at in values if name in at]
             if line:
                 options = {"color": f"C{number}", "linestyle": styles[name], "markersize": 4}
-                axes[what].plot(numbers, line, marker="o", label=name, **options)
-        axes[what].set(xscale="log", xlabel="samples")
+                axes[measure].plot(numbers, line, marker="o", label=name, **options)
+        axes[measure].set(xscale="log", xlabel="samples")
     axes["precision"].set(title="share of true pairs among the best 11", ylim=(0, 1.05))
-    axes["precision"].legend(loc="lower right")
+    handles, names = axes["precision"].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
     axes["error"].set(title="relative error of the couplings' norms", yscale="log")
     plots.save(figure, path)
 
@@ -160,7 +161,8 @@ def main() -> None:
         > (numbers[-1] / numbers[0]) ** 0.4,
     }
     named = {
-        what: dict(zip(map(str, numbers), values, strict=True)) for what, values in found.items()
+        measure: dict(zip(map(str, numbers), values, strict=True))
+        for measure, values in found.items()
     }
     run.finish(named, claims)
 
