@@ -35,6 +35,12 @@ ALTERNATIVE_TEXTS = {  # what is to be seen in the figure of each program
     "thinking": "The error of answers by descent against the number of steps, with the error "
     "of one feed-forward pass as horizontal lines; and the energy along the "
     "descent, for two tasks",
+    "direct_coupling": "Scores of all pairs of ten sites: pseudo-likelihood reproduces the true "
+    "couplings, while correlations and mean field also score pairs of indirect neighbours; below, "
+    "the share of true pairs found, and the error of pseudo-likelihood falling with the samples",
+    "composition": "Densities of the product, the mixture and the negation of two energies, "
+    "exact, sampled with Markov chains, and sampled without: the product and the negation "
+    "without chains differ from the exact densities",
 }
 TEMPLATE = Path(__file__).parents[2] / "docs" / "questions.md.template"
 
