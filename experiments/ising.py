@@ -15,7 +15,7 @@ from absl import flags
 from experiments.run import command_line, entry, work_directory
 
 flags.DEFINE_integer("side", 16, "Rows and columns of the lattice, an even number.", lower_bound=2)
-flags.DEFINE_integer("chains", 64, "Independent chains.", lower_bound=2)
+flags.DEFINE_integer("chains", 64, "Number of independent chains.", lower_bound=2)
 flags.DEFINE_integer(
     "sweeps", 5000, "Sweeps of each chain; the first fifth is warm-up.", lower_bound=10
 )

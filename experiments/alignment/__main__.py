@@ -29,30 +29,48 @@ command_line.define_path(
     "data", None, "FASTA file of aligned sequences, gzipped or not; or rf00167 or rf00379."
 )
 command_line.define_path("data_dir", None, DATA_DIR)
-flags.DEFINE_enum("alphabet", None, ("rna", "dna", "protein"), "If unset found from the letters.")
+flags.DEFINE_enum(
+    "alphabet", None, ("rna", "dna", "protein"), "Letters; if unset, found from the data."
+)
 flags.DEFINE_string(
-    "columns_of", None, "Record: keep the columns in which it has no gap; if unset all columns."
+    "columns_of", None, "Name of a sequence: keep the columns where it has no gap; if unset, all."
 )
 command_line.define_path(
-    "structure", None, "Known pairs: dot-bracket notation, a file of it, or of two numbers a line."
-)
-command_line.define_float("identity", 0.8, "Sequences this similar share their weight.", 1e-9, 1)
-flags.DEFINE_enum("training", "pseudo_likelihood", TRAINING, "How to train.")
-flags.DEFINE_integer("steps", None, f"Updates at most; if unset {_defaults(0)}.", lower_bound=1)
-command_line.define_float(
-    "field_penalty", None, f"Weight of the squared fields; if unset {_defaults(1)}.", 0.0
+    "structure",
+    None,
+    "Known pairs: dot-bracket notation, or a file with it or with two numbers per line.",
 )
 command_line.define_float(
-    "coupling_penalty", None, f"Weight of the squared couplings; if unset {_defaults(2)}.", 0.0
+    "identity",
+    0.8,
+    "Sequences with at least this share of equal letters share one weight.",
+    1e-9,
+    1,
 )
-flags.DEFINE_integer("chains", 2000, "Persistent chains.", lower_bound=2)
+flags.DEFINE_enum("training", "pseudo_likelihood", TRAINING, "Training method.")
+flags.DEFINE_integer(
+    "steps", None, f"Largest number of updates; if unset, {_defaults(0)}.", lower_bound=1
+)
+command_line.define_float(
+    "field_penalty", None, f"Weight of the squared fields; if unset, {_defaults(1)}.", 0.0
+)
+command_line.define_float(
+    "coupling_penalty", None, f"Weight of the squared couplings; if unset, {_defaults(2)}.", 0.0
+)
+flags.DEFINE_integer("chains", 2000, "Number of persistent chains.", lower_bound=2)
 flags.DEFINE_integer("sweeps", 5, "Sweeps of the persistent chains between updates.", lower_bound=1)
-command_line.define_float("learning_rate", 0.05, "Of persistent chains, at first.", 1e-9)
-flags.DEFINE_integer("samples", 4000, "New sequences.", lower_bound=2)
-flags.DEFINE_integer("sample_sweeps", 200, "Sweeps of the new sequences.", lower_bound=1)
-flags.DEFINE_integer("betas", 500, "Temperatures of the annealing for log Z.", lower_bound=2)
-flags.DEFINE_integer("annealed_chains", 200, "Chains of the annealing.", lower_bound=20)
-command_line.define_path("score", None, "FASTA file of sequences to score, in the same columns.")
+command_line.define_float(
+    "learning_rate", 0.05, "Initial learning rate with persistent chains.", 1e-9
+)
+flags.DEFINE_integer("samples", 4000, "Number of new sequences.", lower_bound=2)
+flags.DEFINE_integer(
+    "sample_sweeps", 200, "Gibbs sweeps before a new sequence is kept.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "betas", 500, "Number of temperatures of the annealing for log Z.", lower_bound=2
+)
+flags.DEFINE_integer("annealed_chains", 200, "Number of chains of the annealing.", lower_bound=20)
+command_line.define_path("score", None, "FASTA file of sequences to score, with the same columns.")
 FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds

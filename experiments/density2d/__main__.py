@@ -1,15 +1,16 @@
-r"""How near does an objective bring an energy to a density in the plane, where that is exact?
+r"""How close does an objective bring an energy to a density in the plane? All errors are exact.
 
     python -m experiments.density2d --dataset=2spirals --objective=pcd --workdir=runs/e
 
-The energy is a network of the sines and cosines of both coordinates plus |x|^2 / 18, on a square
-that the density lies in. On a fine grid of it Z is a sum, so that test NLL, the divergence from
-the true density and the total variation are exact for every objective. Maximum likelihood
-itself is ``--objective=exact``, on a coarser grid.
+The energy is a network plus |x|^2 / 18. The network takes the sines and cosines of both
+coordinates. The energy is defined on a square that contains the density, and Z is computed by a sum
+over a fine grid of the square. The test NLL, the Kullback-Leibler divergence from the true density and the total variation
+distance are therefore exact for every objective. ``--objective=exact`` is maximum likelihood, with
+a coarser grid during training.
 
-``--objective=denoising_levels`` trains an energy that is told the noise level, and measures it at
-the lowest level: ``kl_lowest_level`` compares it with the density with that noise, and log Z is
-also estimated by annealing along the noise levels, with an interval.
+``--objective=denoising_levels`` trains an energy with the noise level as an input, and measures it
+at the lowest level: ``kl_lowest_level`` compares it with the density to which this noise was added.
+It also estimates log Z by annealing along the noise levels, with an interval.
 """
 
 from typing import Any
@@ -19,11 +20,11 @@ from absl import flags
 from experiments import names
 from experiments.run import command_line, entry
 
-flags.DEFINE_enum("dataset", "2spirals", names.DENSITIES, "Which density.")
+flags.DEFINE_enum("dataset", "2spirals", names.DENSITIES, "Density to learn.")
 flags.DEFINE_enum(
     "objective", "pcd", (*names.CONTINUOUS, "denoising_levels"), "Training objective to minimise."
 )
-flags.DEFINE_multi_string("option", [], "name=value of the objective's own; may be repeated.")
+flags.DEFINE_multi_string("option", [], "Option of the objective, as name=value; may be repeated.")
 flags.DEFINE_integer(
     "steps", None, "Updates; if unset 1500, or 6000 for denoising_levels.", lower_bound=1
 )
@@ -33,16 +34,22 @@ flags.DEFINE_integer(
     "Width of the layers; if unset 64 (2 layers), or 128 (3 layers) for denoising_levels.",
     lower_bound=1,
 )
-flags.DEFINE_integer("octaves", 6, "Frequencies of the network's sines.", lower_bound=1)
+flags.DEFINE_integer(
+    "octaves", 6, "Number of frequencies of the sines that the network takes.", lower_bound=1
+)
 flags.DEFINE_integer(
     "batch_size",
     None,
-    "Points per update, and chains; if unset 1024, or 512 for denoising_levels.",
+    "Points per update and number of chains; if unset 1024, or 512 for denoising_levels.",
     lower_bound=2,
 )
-flags.DEFINE_integer("num_train", 300_000, "Points to train on.", lower_bound=2)
-flags.DEFINE_integer("cells", 180, "Of a side of the grid that exact sums over.", lower_bound=18)
-command_line.define_float("learning_rate", None, "At first; if unset the objective's own.", 1e-9)
+flags.DEFINE_integer("num_train", 300_000, "Number of training points.", lower_bound=2)
+flags.DEFINE_integer(
+    "cells", 180, "Cells along each side of the grid for exact sums.", lower_bound=18
+)
+command_line.define_float(
+    "learning_rate", None, "Initial learning rate; if unset, that of the objective.", 1e-9
+)
 FLAGS = flags.FLAGS
 
 command_line.parse(__name__)  # before JAX is imported, which takes seconds

@@ -1,18 +1,20 @@
-"""A restricted Boltzmann machine on binary images or tables, with a likelihood to be trusted.
+"""Train a restricted Boltzmann machine on binary images or tables, and measure its likelihood.
 
     python -m experiments.rbm --workdir=runs/rbm
     python -m experiments.rbm --dataset=mnist --workdir=runs/rbm_mnist
     python -m experiments.rbm --dataset=dna --workdir=runs/dna
     python -m experiments.rbm --data=table.csv --workdir=runs/table
 
-Trained by contrastive divergence from the data (cd), with persistent chains (pcd), with
-persistent chains that are tempered (pt), or by the exact likelihood (ml). A pixel is on where it
-has at least half of full ink: every log-likelihood of images is of images binarised so. A table
-(--data) has any number of columns of 0 and 1, of at most 32 different integers, or aligned
-sequences; a tenth of its rows is for validation (valid_log_likelihood: choose by it), two tenths
-are for testing. With at most 23 hidden units or variables the log-likelihood is exact, with at
-most 20 all through training; with more it is bracketed at the end, by annealing from the base
-rates to the RBM and back.
+Training minimises the negative log-likelihood with contrastive divergence from the data (cd), with
+persistent chains (pcd), with persistent chains at several temperatures (pt), or with the exact
+gradient (ml). Images are binarised: a pixel is 1 if its grey value is at least one half, and every
+log-likelihood is that of the binarised images. A table (--data) has any number of columns, of 0 and
+1 or of at most 32 different integers, or it has aligned sequences. A tenth of its rows is for
+validation and two tenths are for testing; compare settings by valid_log_likelihood.
+
+With at most 23 hidden units or variables the log-likelihood is exact; with at most 20 it is also
+computed during training. With more, it is estimated at the end by annealed importance sampling
+from independent units to the RBM, and back: two bounds that hold in expectation.
 """
 
 from absl import flags
@@ -25,30 +27,51 @@ TABLE_UPDATES = 20_000  # for a table: the number of epochs follows from its row
 OBJECTIVES = ("cd", "pcd", "pt", "ml")
 
 flags.DEFINE_enum(
-    "dataset", "digits", [*EPOCHS, *names.DENSITY_TABLES], "Images, or a published binary table."
+    "dataset",
+    "digits",
+    [*EPOCHS, *names.DENSITY_TABLES],
+    "Published images, or a published binary table.",
 )
-command_line.define_path("data", None, "Your table, a file .csv, .npy, .npz or .fasta.")
+command_line.define_path("data", None, "Your table: a .csv, .npy, .npz or .fasta file.")
 command_line.define_path("data_dir", None, names.DATA_DIR)
-flags.DEFINE_integer("hidden", 16, "Hidden units.", lower_bound=1)
-flags.DEFINE_enum("objective", "pcd", OBJECTIVES, "What to minimise.")
-flags.DEFINE_bool("centered", True, "Centre the units: at the data's means, and at 1/2.")
+flags.DEFINE_integer("hidden", 16, "Number of hidden units.", lower_bound=1)
+flags.DEFINE_enum("objective", "pcd", OBJECTIVES, "Training method.")
+flags.DEFINE_bool(
+    "centered",
+    True,
+    "Subtract the mean of the data from each visible unit, 1/2 from each hidden one.",
+)
 flags.DEFINE_integer(
     "epochs",
     None,
-    "Epochs; if unset "
-    + ", ".join(f"{num} of {name}" for name, num in EPOCHS.items())
-    + f", {TABLE_UPDATES:,} updates of a table.",
+    "Number of epochs; if unset, "
+    + ", ".join(f"{num} for {name}" for name, num in EPOCHS.items())
+    + f", and as many as make {TABLE_UPDATES:,} updates for a table.",
     lower_bound=1,
 )
-command_line.define_float("learning_rate", 0.1, "Learning rate at first; it falls to zero.", 1e-9)
-command_line.define_float("weight_decay", 0.0, "Decay of the weights, times the rate.", 0.0)
-flags.DEFINE_integer("batch_size", 100, "Rows an update.", lower_bound=1)
-flags.DEFINE_integer("chains", 100, "Persistent chains.", lower_bound=1)
-flags.DEFINE_integer("groups", 1, "Equal groups that chains change places in.", lower_bound=1)
-flags.DEFINE_integer("gibbs_steps", 1, "Sweeps of the chains between updates.", lower_bound=1)
-flags.DEFINE_integer("temperatures", 10, "Replicas of a tempered chain.", lower_bound=2)
-flags.DEFINE_integer("sample_steps", 1000, "Sweeps of the samples shown.", lower_bound=1)
-flags.DEFINE_integer("betas", 10_000, "Temperatures of the annealing.", lower_bound=3)
+command_line.define_float("learning_rate", 0.1, "Initial learning rate; it falls to zero.", 1e-9)
+command_line.define_float(
+    "weight_decay", 0.0, "Weight decay, multiplied by the learning rate.", 0.0
+)
+flags.DEFINE_integer("batch_size", 100, "Rows per update.", lower_bound=1)
+flags.DEFINE_integer("chains", 100, "Number of persistent chains.", lower_bound=1)
+flags.DEFINE_integer(
+    "groups",
+    1,
+    "Number of groups of persistent chains; each update draws equally from all groups.",
+    lower_bound=1,
+)
+flags.DEFINE_integer("gibbs_steps", 1, "Gibbs sweeps of the chains between updates.", lower_bound=1)
+flags.DEFINE_integer(
+    "temperatures", 10, "Number of temperatures of the chains of pt.", lower_bound=2
+)
+flags.DEFINE_integer(
+    "sample_steps",
+    1000,
+    "Gibbs sweeps from the start of a chain to the sample that is shown.",
+    lower_bound=1,
+)
+flags.DEFINE_integer("betas", 10_000, "Number of temperatures of the annealing.", lower_bound=3)
 flags.register_multi_flags_validator(
     ["objective", "hidden"],
     lambda given: given["objective"] != "ml" or given["hidden"] <= names.MOST_EXACT,

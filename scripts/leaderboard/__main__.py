@@ -1,4 +1,4 @@
-"""Rank the objectives on problems with an exact likelihood, at equal network and time.
+"""Rank the objectives by exact likelihood, with the same network and the same training time.
 
     python -m scripts.leaderboard --quick --workdir=runs/lb
     python -m scripts.leaderboard --problems=2spirals,checkerboard,nltcs --workdir=runs/full

@@ -3,7 +3,7 @@
     python -m scripts.scaling --docs=docs/scaling.md
 
 Each process is pinned to a core of its own. The chains are those of the benchmark's mixture of
-eight Gaussians; two processes share them out and agree over gloo. The last line is JSON.
+eight Gaussians; two processes divide them and communicate over gloo. The last line is JSON.
 """
 
 from absl import flags
