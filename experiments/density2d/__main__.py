@@ -1,12 +1,12 @@
-r"""How close does an objective bring an energy to a density in the plane? All errors are exact.
+r"""How close does an objective bring an energy to a density in the plane?
 
     python -m experiments.density2d --dataset=2spirals --objective=pcd --workdir=runs/e
 
 The energy is a network plus |x|^2 / 18. The network takes the sines and cosines of both
 coordinates. The energy is defined on a square that contains the density, and Z is computed by a sum
-over a fine grid of the square. The test NLL, the Kullback-Leibler divergence from the true density and the total variation
-distance are therefore exact for every objective. ``--objective=exact`` is maximum likelihood, with
-a coarser grid during training.
+over a fine grid of the square. The test NLL, the Kullback-Leibler divergence from the true density
+and the total variation distance are therefore exact for every objective. ``--objective=exact`` is
+maximum likelihood, with a coarser grid during training.
 
 ``--objective=denoising_levels`` trains an energy with the noise level as an input, and measures it
 at the lowest level: ``kl_lowest_level`` compares it with the density to which this noise was added.
