@@ -151,9 +151,9 @@ def page(
         "numbers": _rows((name.replace("_", " "), _number(v)) for name, v in summary.items()),
         "contacts_text": html.escape(
             "The score of a pair is the Frobenius norm of its couplings in the zero-sum gauge, "
-            f"less the average product correction. {gap} Pairs count that have more than "
-            f"{structure.SEPARATION} positions between their numbers; a pair is next to another "
-            "where both of its ends are at most one position away. All pairs are in contacts.csv."
+            f"minus the average product correction. {gap} Only pairs whose positions differ by "
+            f"more than {structure.SEPARATION} are ranked. A pair is next to another one if both "
+            "of its ends are at most one position away. All pairs are in contacts.csv."
         ),
         "known_head": _cells(known, "th"),
         "pairs": _rows(rows),

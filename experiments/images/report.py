@@ -36,7 +36,7 @@ def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
 
 HEADLINES = {  # measure: short description
     "accuracy": "test accuracy",
-    "label_agreement": "of samples whose class an independent classifier confirms",
+    "label_agreement": "of the samples: an independent classifier finds the intended class",
     "one_nn": "1-nearest-neighbour test of samples; 0.5 is perfect",
 }
 

@@ -142,7 +142,7 @@ def test_the_report_marks_missed_targets_and_shows_alarms(written):
     assert "hidden>" not in source
     row = page.cells.index(measures.MEASURES["label_agreement"])
     assert page.cells[row : row + 3] == [page.cells[row], "0.05556", ">= 0.95 missed"]
-    assert "0.056of samples whose class an independent classifier confirms" in page.text
+    assert "0.056of the samples: an independent classifier finds the intended class" in page.text
     assert "(18 samples)" in page.text
     seconds = page.cells.index(measures.MEASURES["seconds"])
     assert page.cells[seconds + 2] == "<= 45"
