@@ -190,8 +190,10 @@ def rhat(history) -> np.ndarray:
 def ess(history) -> np.ndarray:
     """Return the bulk effective sample size of every coordinate, over all chains.
 
-    Source: Vehtari et al. (2021). Antithetic chains can have more than one effective sample per
-    draw. For short chains the estimate is often too high: the function warns above two per draw.
+    The bulk is the centre of the distribution, where the mean and the median are. Source: Vehtari
+    et al. (2021). Antithetic chains, whose successive draws are negatively correlated, can have
+    more than one effective sample per draw. For short chains the estimate is often too high: the
+    function warns above two per draw.
 
     Args:
         history: (steps, chains, ...), as ``samplers.run`` collects it. The function warns if there

@@ -25,7 +25,12 @@ from ebm_jax.types import Array
 
 
 class Pairwise(NamedTuple):
-    """Couplings of the edges, (m,) or (m, q, q), and fields of the variables, (n,) or (n, q)."""
+    """Parameters of a pairwise model on a graph with n variables and m edges.
+
+    Attributes:
+        couplings: couplings of the edges, (m,), or (m, q, q) for categories.
+        fields: fields of the variables, (n,), or (n, q) for categories.
+    """
 
     couplings: Array
     fields: Array

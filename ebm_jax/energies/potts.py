@@ -20,7 +20,13 @@ from ebm_jax.types import Array
 
 
 class DensePotts(NamedTuple):
-    """Couplings (L, q, L, q), of which the symmetric part between sites counts; fields (L, q)."""
+    """Parameters of a Potts model with couplings between all sites.
+
+    Attributes:
+        couplings: (L, q, L, q). The energy uses their symmetric part, and no coupling of a site
+            with itself.
+        fields: preferences for the letters of each site, (L, q).
+    """
 
     couplings: Array
     fields: Array

@@ -81,7 +81,7 @@ def contrastive(
 def most_offending_among(
     energy: Energy, candidates: Position, *, radius: ArrayLike = 0.0
 ) -> Propose:
-    r"""Return the proposal of the most offending answer of a finite set.
+    r"""Return a function that proposes the most offending answer of a finite set.
 
     .. math:: y' = \operatorname{argmin}_c F(x, c) \quad
         \text{over candidates } c \text{ with } \lVert c - y \rVert > \text{radius}
@@ -134,7 +134,9 @@ def most_offending_among(
 
 
 def by_sampling(energy: Energy, make_sampler: MakeSampler, *, num_steps: int) -> Propose:
-    """Return the proposal of answers that chains of exp(-F(x_i, .)) reach from y_i.
+    """Return a function that proposes wrong answers: ends of chains started at y.
+
+    The chain of example i samples exp(-F(x_i, .)) and starts at its right answer y_i.
 
     Args:
         energy: function F(params, x, y) -> () of one example.

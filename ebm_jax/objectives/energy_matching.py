@@ -245,7 +245,7 @@ def energy_matching(
 
 
 def optimal_coupling(noise: Position, data: Position) -> Position:
-    r"""Return the noise in the order with the lowest squared distance to the data.
+    r"""Return the noise in the order with the smallest squared distance to the data.
 
     .. math:: \min_p \sum_i \lVert x_0[p(i)] - x_1[i] \rVert^2 \quad \text{over permutations } p
 

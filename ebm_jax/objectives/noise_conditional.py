@@ -1,4 +1,4 @@
-"""Score matching over a continuum of noise levels: energies that are told the level."""
+"""Score matching over a continuum of noise levels, which are an input of the energy."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def noise_conditional_score_matching(
     score_weight: Callable[[Array], Array] = _one,
     time_score_weight: ArrayLike = 0.0,
 ) -> Objective:
-    r"""Return denoising score matching of an energy that is told the noise level.
+    r"""Return denoising score matching of an energy with the noise level as an input.
 
     .. math::
         L = \tfrac{1}{2} \, \mathbb{E} \left[ w(\sigma) \,

@@ -94,10 +94,9 @@ def diffusion_recovery_likelihood(
     where every example has a random level k, and the negatives u are the ends of chains that start
     at 0 and sample :math:`\exp(-U(\tilde{x} + \delta_k u, s_k) - \lVert u \rVert^2 / 2)`. In these
     units one step size suits all levels. Between neighbouring levels the conditional distribution
-    is nearly Gaussian, so few steps reach it. The optimum is
-    :math:`U(\cdot, s_k) = -\log p_{s_k}` plus a constant for each level, where :math:`p_s` is the
-    density of the data with noise.
-    Source: Gao et al. (2021), Learning energy-based models by diffusion recovery likelihood. It
+    is nearly Gaussian, so few steps reach it. The optimum is :math:`U(\cdot, s_k) = -\log p_{s_k}`
+    plus a constant for each level, where :math:`p_s` is the density of the data with noise. Source:
+    Gao et al. (2021), Learning energy-based models by diffusion recovery likelihood. The source
     also shrinks the data at each level; here their variance grows, as in
     ``noise_conditional_score_matching``.
 

@@ -13,19 +13,19 @@ from ebm_jax.types import Array, Key, Objective, Params
 def through_inference(
     infer: Callable[[Params, Any, Key], Any], loss: Callable[[Any, Any], Array]
 ) -> Objective:
-    r"""Return the mean loss of the answers that inference finds.
+    r"""Return the objective of a loss on the answers that inference finds.
 
     .. math:: L = \operatorname{mean}_i \, \text{loss}(y^\star(\theta, x_i), y_i), \qquad
         y^\star \approx \operatorname{argmin}_y E(\theta, x_i, y)
 
-    It shapes the energy only where inference passes: its values are not likelihoods. Source:
-    Belanger et al. (2017), End-to-end learning for structured prediction energy networks; Du et al.
-    (2022), Learning iterative reasoning through energy minimization.
+    Only the energies along the path of the inference are trained, so :math:`e^{-E}` is not a
+    likelihood. Source: Belanger et al. (2017), End-to-end learning for structured prediction energy
+    networks; Du et al. (2022), Learning iterative reasoning through energy minimization.
 
     Args:
         infer: function (params, x, key) that returns y for one x, differentiable in the parameters,
-            by ``inference.unroll`` or ``inference.implicit_minimum``. The key is for its start and
-            noise.
+            by ``inference.unroll`` or ``inference.implicit_minimum``. The key draws its start and
+            its noise.
         loss: function (y, right answer) -> () of one example.
 
     Returns:

@@ -146,7 +146,7 @@ def _beta(value: ArrayLike, positions: Position) -> Array:
 
 
 def reweight(path: Path, state: AnnealedState, beta: ArrayLike) -> AnnealedState:
-    r"""Return the chains, unmoved, with the weights for another beta.
+    r"""Return the chains with the weights for another beta, without moving them.
 
     .. math:: \log w' = \log w + \text{path}(\beta, x) - \text{path}(\beta', x)
 
@@ -307,7 +307,7 @@ def choose_betas(
     max_betas: int,
     num_steps: int = 1,
 ) -> tuple[Array, Array]:
-    r"""Choose the betas of a run in a pilot run, each as far as the weights allow.
+    r"""Choose the betas in a pilot run, each step as long as the weights allow.
 
     .. math:: \text{CESS}(\beta') = \frac{(\sum_i W_i u_i)^2}{\sum_i W_i u_i^2} = \text{fraction},
         \qquad u_i = \exp(\text{path}(\beta, x_i) - \text{path}(\beta', x_i))

@@ -1,4 +1,4 @@
-"""log Z by parallel tempering that finds its own ladder, and whether to trust it."""
+"""Estimates of log Z by parallel tempering, with tuned temperatures and warnings."""
 
 import functools
 import math
@@ -27,15 +27,15 @@ _BLOCK = 64  # scans whose weights are summed in the type of the energies
 
 
 class Tempering(NamedTuple):
-    """log Z, samples, and what the replicas did in the last run.
+    """The result of ``parallel_tempering``: log Z, samples, and how the replicas moved.
 
     Attributes:
-        log_z: the estimate, by a bridge between every two neighbours.
-        standard_error: of ``log_z``, from the spread of the independent chains.
-        interval: (2,), with the t distribution.
+        log_z: the estimate, from a bridge between every two neighbours.
+        standard_error: standard error of ``log_z``, from the spread of the independent chains.
+        interval: confidence interval of ``log_z``, (2,), from the t distribution.
         thermodynamic_integration: log Z by the trapezoidal rule along the ladder. Its error of
             second order in the spacing of the ladder is not in ``standard_error``.
-        betas: the ladder, (replicas,), from 0 to 1.
+        betas: the ladder, the inverse temperatures of the replicas, (replicas,), from 0 to 1.
         rejection_rates: mean rejection rate of every two neighbours, (replicas - 1,).
         barrier: the communication barrier Lambda, the sum of ``rejection_rates``.
         round_trips: how often a replica went from the base to the target and back, all chains
@@ -101,17 +101,18 @@ def parallel_tempering(
     Replica k samples :math:`e^{-E_{\beta_k}}`. In each scan a sampler moves the replicas, the
     replica at :math:`\beta = 0` is drawn anew from the base, and neighbours swap: pairs (0, 1),
     (2, 3), ... in even scans and (1, 2), (3, 4), ... in odd ones. The ladder is tuned before the
-    run that counts: the rejection rates add up to the communication barrier
-    :math:`\Lambda(\beta)`, it is interpolated monotonically, and the new ladder has about
-    :math:`2 \Lambda(1) + 1` replicas at equal distances in it. Tuning takes about as many scans
-    as the run.
+    final run. The rejection rates of the pairs up to :math:`\beta` add up to the communication
+    barrier :math:`\Lambda(\beta)`, which is interpolated monotonically. The new ladder has about
+    :math:`2 \Lambda(1) + 1` replicas, at equal distances in :math:`\Lambda`. The number of scans
+    for tuning is about that of the final run.
 
-    The ratio of neighbours is the geometric bridge of stepping-stone sampling from both sides.
-    Unlike annealed importance sampling the replicas also go back, so that modes get their weights
-    from many visits. Samplers that are not exact (ULA, say) bias the result. Source: Syed,
-    Bouchard-Cote, Deligiannidis and Doucet (2022), Non-reversible parallel tempering: a scalable
-    highly parallel MCMC scheme, JRSS B 84(2); Meng and Wong (1996), Simulating ratios of
-    normalizing constants via a simple identity, Statistica Sinica 6.
+    The ratio of the partition functions of two neighbours is estimated with the geometric bridge,
+    from samples of both. Unlike the chains of annealed importance sampling, replicas also move back
+    to the base, so that the weights of the modes come from many visits. Samplers that are not exact
+    (ULA, say) bias the result. Source: Syed, Bouchard-Cote, Deligiannidis and Doucet (2022),
+    Non-reversible parallel tempering: a scalable highly parallel MCMC scheme, JRSS B 84(2); Meng
+    and Wong (1996), Simulating ratios of normalizing constants via a simple identity, Statistica
+    Sinica 6.
 
     The function reads its results between compiled parts: do not call it under ``jit``. One part
     is compiled for each number of replicas. Give the energy as

@@ -20,7 +20,7 @@ from ebm_jax.types import Array, Key, Sampler
 def dense_potts_gibbs(
     params: DensePotts, *, beta: ArrayLike = 1.0, clamp: ArrayLike | None = None
 ) -> Sampler:
-    r"""Return Gibbs sampling of a Potts model with couplings between all sites, site after site.
+    r"""Return a Gibbs sampler for a Potts model with couplings between all sites.
 
     .. math:: P(x_i = a \mid x_{\neg i}) \propto
               \exp\Big[\beta \Big(h_i(a) + \sum_{j \ne i} J_{ij}(a, x_j)\Big)\Big]

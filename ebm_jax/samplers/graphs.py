@@ -44,7 +44,7 @@ def graph_gibbs(
     beta: ArrayLike = 1.0,
     clamp: ArrayLike | None = None,
 ) -> Sampler:
-    r"""Return Gibbs sampling of a pairwise model, all variables of one colour at once.
+    r"""Return a Gibbs sampler for a pairwise model that draws one colour at a time.
 
     .. math::
         P(x_i = k \mid \text{rest}) \propto

@@ -62,10 +62,10 @@ def draw(
 def write_back(
     chains: PyTree, indices: Array, moved: PyTree, *, axes: PyTree | None = None, groups: int = 1
 ) -> PyTree:
-    """Return the buffer with the chains ``moved`` in the slots ``indices``.
+    """Return the buffer with the chains ``moved`` at the indices ``indices``.
 
     Args:
-        chains: pytree with the slots on the leading axis, or on the axes ``axes``.
+        chains: the buffer, a pytree with the chains on the leading axis, or on the axes ``axes``.
         indices: (num,), different indices from ``draw``. Indices out of range, if known only at run
             time, are not written.
         moved: pytree with ``num`` chains, otherwise shaped like ``chains``.
@@ -73,7 +73,7 @@ def write_back(
         groups: the value passed to ``draw``.
 
     Returns:
-        The buffer; all other slots are unchanged.
+        The buffer; all other chains are unchanged.
 
     Raises:
         TypeError: if indices are not integers.

@@ -85,7 +85,7 @@ def geometric(start: ArrayLike, end: ArrayLike, num_steps: int) -> Schedule:
 
 
 def warming(step_size: ArrayLike, temperature: ArrayLike, *, onset: ArrayLike = 1.0) -> Schedule:
-    r"""Return the beta of chains that descend from noise to data and are then heated.
+    r"""Return a schedule of beta for chains that descend from noise and are then heated.
 
     .. math:: \beta(s) = \frac{1}{\epsilon(s h)}, \qquad \epsilon(t) =
         \epsilon_\text{max} \min\left( 1, \frac{\max(t - t_0, 0)}{1 - t_0} \right)

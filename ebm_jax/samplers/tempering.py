@@ -1,7 +1,8 @@
-r"""Parallel tempering: replicas of every chain at a ladder of temperatures, that swap places.
+r"""Parallel tempering: replicas of every chain at several temperatures exchange places.
 
-The hot replicas cross between modes, the cold ones keep what they bring. Any sampler that takes
-a temperature can move the replicas, and the whole is again a ``Sampler``.
+The increasing inverse temperatures are called the ladder. Hot replicas cross between modes; the
+exchanges take their positions to the cold replicas. Any sampler that takes a temperature can move
+the replicas, and the result is again a ``Sampler``.
 """
 
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ def replica_exchange(
     *,
     steps_per_swap: int = 1,
 ) -> Sampler:
-    r"""Return parallel tempering over any sampler, with non-reversible even-odd swaps.
+    r"""Return a sampler with replicas of every chain at several temperatures, which swap places.
 
         replica i targets exp(-b_i E);   neighbours swap with probability
         min(1, exp((b_i - b_{i+1}) (E(x_i) - E(x_{i+1})))),   pairs (0,1), (2,3), ... at even
@@ -158,13 +159,14 @@ def _log_ratio(ladder: Array, values: Array) -> Array:
 
 
 def adapt_ladder(betas: ArrayLike, acceptance_rate: ArrayLike) -> Array:
-    r"""Return a ladder between the same ends on which all neighbours swap equally often.
+    r"""Return inverse temperatures at which all neighbouring replicas swap equally often.
 
         new b_k solves  Lambda(b_k) = Lambda(b_max) k / (temperatures - 1)
 
-    Lambda(b), the communication barrier, is interpolated from the sums of the rejection rates
-    along the old ladder. Run, average ``info.acceptance_rate``, adapt, and again with longer runs;
-    the last ladder is then kept fixed. Source: Syed et al. (2022), algorithm 4.
+    Lambda(b), the communication barrier, is interpolated from the sums of the rejection rates along
+    the old ladder; the ends of the ladder stay the same. Run the sampler, average
+    ``info.acceptance_rate``, adapt the ladder, and repeat with longer runs. Keep the last ladder
+    fixed. Source: Syed et al. (2022), algorithm 4.
 
     Args:
         betas: the ladder, (temperatures,), increasing.
