@@ -17,6 +17,21 @@ from experiments.data.alignments import ALPHABETS, Alignment, decode
 
 KINDS = {"rna": "RNA", "dna": "DNA", "protein": "proteins"}
 LISTED = 10  # sequences and scored records on the page
+NAMES = {  # of the entries of the summary, on the page
+    "pairs_in_structure": "best pairs that are in the structure or next to one of its pairs",
+    "pairs_exactly_in_structure": "best pairs that are in the structure",
+    "pairs_compared": "best pairs that were compared",
+    "effective_sequences": "effective number of sequences: the sum of their weights",
+    "loss": "training loss after the last update",
+    "pearson": "Pearson correlation of samples and data, connected two-site frequencies",
+    "log_z": "log Z, nats",
+    "interval": "95 % interval of log Z",
+    "effective_sample_size": "effective sample size of log Z; below 20 it is unreliable",
+    "mean_energy": "mean energy of the samples",
+    "entropy_per_site": "entropy per site, nats",
+    "entropy_interval": "interval of the entropy per site",
+    "seconds": "seconds from the start to this page",
+}
 
 
 class Scored(NamedTuple):
@@ -148,7 +163,10 @@ def page(
         ),
         "warned": "" if warnings else "hidden",
         "warnings": "\n".join(f"<li>{html.escape(text)}</li>" for text in warnings),
-        "numbers": _rows((name.replace("_", " "), _number(v)) for name, v in summary.items()),
+        "numbers": _rows(
+            (NAMES.get(name, name.replace("_", " ")), _number(value))
+            for name, value in summary.items()
+        ),
         "contacts_text": html.escape(
             "The score of a pair is the Frobenius norm of its couplings in the zero-sum gauge, "
             f"minus the average product correction. {gap} Only pairs whose positions differ by "
