@@ -46,7 +46,7 @@ flags.DEFINE_integer(
     None,
     "Number of epochs; if unset, "
     + ", ".join(f"{num} for {name}" for name, num in EPOCHS.items())
-    + f", and as many as make {TABLE_UPDATES:,} updates for a table.",
+    + f", and for a table the number that makes {TABLE_UPDATES:,} updates.",
     lower_bound=1,
 )
 command_line.define_float("learning_rate", 0.1, "Initial learning rate; it falls to zero.", 1e-9)
