@@ -57,7 +57,7 @@ def _listed(lines: list[str], length: int, where: str) -> Pairs:
         words = line.split()
         if len(words) != 2 or len({int(w) for w in words} & set(range(length))) != 2:
             raise UsageError(
-                f"{where} must have two different positions from 0 to {length - 1} a line, got "
+                f"{where} must have two different positions from 0 to {length - 1} per line, got "
                 f"{line!r}."
             )
         found.add((min(map(int, words)), max(map(int, words))))

@@ -207,8 +207,8 @@ def record_number(names: list[str], record: str, where: str = "the alignment") -
     if len(found) != 1:
         some = ", ".join(map(repr, names[:3]))
         raise UsageError(
-            f"--columns_of={record} is the name of {len(found)} records of {where}, where it must "
-            f"be that of one; the first are {some}."
+            f"--columns_of={record} must be the name of one record of {where}, but {len(found)} "
+            f"records have it; the first records are {some}."
         )
     return found[0]
 

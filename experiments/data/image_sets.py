@@ -81,7 +81,9 @@ def outliers(which: str, shape: tuple[int, ...], data_dir: str | None = None) ->
         x = found.x if found.tested is None else found.x[found.tested]
         has, x = x.shape[1:], x.reshape(len(x), -1)
     if has != shape:
-        raise UsageError(f"The images of {which} are of shape {has}, those modelled of {shape}.")
+        raise UsageError(
+            f"The images of {which} have shape {has}; the images of --data have {shape}."
+        )
     return x
 
 
@@ -161,14 +163,14 @@ def _npz(path: Path) -> _Found:
     y = arrays.get("y", np.zeros(len(x), np.int32))
     if y.shape != (len(x),) or y.dtype.kind not in "iu":
         raise UsageError(
-            f"y in {path} must be {len(x)} integers, one an image; it is {y.dtype} {y.shape}."
+            f"y in {path} must be {len(x)} integers, one per image; it is {y.dtype} {y.shape}."
         )
     labels, y = np.unique(y, return_inverse=True)
     (wrong,) = np.nonzero(labels != np.arange(len(labels)))
     if len(wrong):
         missing = f" without {wrong[0]}." if labels[0] >= 0 else "."
         raise UsageError(
-            f"y in {path} must be the numbers 0, 1, ... of the classes, none skipped; it goes from "
+            f"y in {path} must be the numbers 0, 1, ... of the classes, without gaps; it goes from "
             f"{labels[0]} to {labels[-1]}{missing}"
         )
     return _Found(x, y, [str(label) for label in labels])
@@ -369,7 +371,7 @@ def _light(file: Path, picture: Image.Image) -> tuple[np.ndarray, bool]:
         return np.where(transparent, np.float32(1), light), bool(transparent.any())
     if mode not in (*GREY, *COLOURED, "P", "PA"):
         raise UsageError(
-            f"{file} is of Pillow's mode {mode}, whose white is not known: save it as grey levels "
+            f"{file} is of Pillow's mode {mode}, which is not supported: save it as grey levels "
             "or RGB."
         )
     transparent = "transparency" in picture.info or mode in ("LA", "PA", "RGBA")

@@ -85,8 +85,9 @@ def _refuse(settings: Settings, shape: tuple[int, ...], mesh: int) -> None:
     """Reject settings that do not fit the images or one another."""
     if settings.channels and min(shape[:2]) < KERNEL:
         raise errors.UsageError(
-            f"--channels={','.join(map(str, settings.channels))} needs images of {KERNEL} pixels "
-            f"or more across, those of {settings.data} are of shape {shape}: --channels=."
+            f"--channels={','.join(map(str, settings.channels))} needs images of at least "
+            f"{KERNEL} pixels per side; those of {settings.data} have shape {shape}. Pass "
+            "--channels= for a dense network."
         )
     if not settings.steps and settings.generative != "energy_matching":
         raise errors.UsageError(f"--generative={settings.generative} needs --steps >= 1, got 0.")

@@ -80,8 +80,8 @@ class Checkpoints:
         if found != wanted:
             differing = [f"{n}: {found.get(n)}" for n in wanted if found.get(n) != wanted[n]]
             raise UsageError(
-                f"{self._folder / str(step)} is of another program: it has "
-                f"{'; '.join(differing[:3]) or 'other leaves'}, where this one has "
+                f"{self._folder / str(step)} was written by another program: it has "
+                f"{'; '.join(differing[:3]) or 'other leaves'}; this program has "
                 f"{'; '.join(f'{n}: {wanted[n]}' for n in wanted if found.get(n) != wanted[n])}."
             )
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)

@@ -90,9 +90,9 @@ def make_mesh(size: int) -> Mesh | None:
     chosen = [device for device in found if device.id in _first_of_each(found, each)]
     if not each or size % processes or len(chosen) < size:
         raise UsageError(
-            f"--mesh={size} needs as many devices, the same number in each of {processes} "
-            f"processes; there are {len(found)}. XLA_FLAGS="
-            "--xla_force_host_platform_device_count=2 makes two of a processor."
+            f"--mesh={size} needs {size} devices, the same number in each of {processes} "
+            f"processes; there are {len(found)}. To make two devices of a processor, set XLA_FLAGS="
+            "--xla_force_host_platform_device_count=2."
         )
     return Mesh(np.array(chosen), (AXIS,), axis_types=(AxisType.Auto,))
 

@@ -65,7 +65,7 @@ class Peers:
             def run() -> float:
                 answer = self._ask(request)
                 if not answer:
-                    raise RuntimeError(f"{peer} died doing {request}.")
+                    raise RuntimeError(f"{peer} ended before it answered {request}.")
                 return json.loads(answer)
 
             return run

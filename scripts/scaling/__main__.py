@@ -87,7 +87,7 @@ def seconds(num_processes: int) -> float:
     ]
     answers = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
-        raise errors.UsageError("a process that was to be measured failed.")
+        raise errors.UsageError("one of the measured processes failed.")
     return max(float(answer.splitlines()[-1]) for answer in answers)
 
 

@@ -107,7 +107,7 @@ def take(workdir: Path, program: str) -> None:
     note = workdir / "program.txt"
     if note.exists() and note.read_text(encoding="utf-8").strip() != program:
         there = note.read_text(encoding="utf-8").strip()
-        raise errors.UsageError(f"--workdir={workdir} holds a sweep of {there}.")
+        raise errors.UsageError(f"--workdir={workdir} holds a sweep of another program, {there}.")
     note.write_text(f"{program}\n", encoding="utf-8")
 
 

@@ -242,10 +242,10 @@ def submit(
             executor.update_parameters(slurm_dependency=f"{given},{after}" if given else after)
     except (NameError, TypeError, ValueError) as error:
         sentence = str(error).splitlines()[0]
-        raise errors.UsageError(f"--cluster_options is refused: {sentence}") from None
+        raise errors.UsageError(f"--cluster_options is invalid: {sentence}") from None
     except FailedJobError as error:
         queued = f" (queued before it: job {', '.join(numbers)})" if numbers else ""
-        sentence = f"sbatch refused the job array: {str(error).strip()}{queued}"
+        sentence = f"sbatch rejected the job array: {str(error).strip()}{queued}"
         raise errors.UsageError(sentence) from None
     return numbers
 

@@ -164,7 +164,7 @@ def check(program: str, chosen: list[Setting]) -> None:
     )
     if answer.returncode:
         lines = answer.stderr.strip().splitlines() or ["it ended without a word"]
-        raise errors.UsageError(f"{program} refuses the grid: {' '.join(lines[-2:])}")
+        raise errors.UsageError(f"{program} rejects the grid: {' '.join(lines[-2:])}")
 
 
 def label(setting: Setting) -> str:

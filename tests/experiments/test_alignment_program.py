@@ -227,8 +227,16 @@ def test_the_alphabet_is_found(text, kind):
         (">a\nACGT\n>b\nACGU\n", {}, "has both T and U"),
         (">a\nACGU\n>b\nACEF\n", {"kind": "rna"}, "letter 'E'.*set --alphabet=protein"),
         (">a\nACGT\n", {"kind": "rna"}, "letter 'T'.*set --alphabet=dna"),
-        (">a\nACGU\n>b\nACGU\n", {"columns_of": "c"}, "columns_of=c is the name of 0 records"),
-        (">a\nACGU\n>a\nACGU\n", {"columns_of": "a"}, "columns_of=a is the name of 2 records"),
+        (
+            ">a\nACGU\n>b\nACGU\n",
+            {"columns_of": "c"},
+            "columns_of=c must be the name of one record of .*, but 0 records",
+        ),
+        (
+            ">a\nACGU\n>a\nACGU\n",
+            {"columns_of": "a"},
+            "columns_of=a must be the name of one record of .*, but 2 records",
+        ),
         (">a\n--\n>b\nAC\n", {"columns_of": "a"}, "columns_of=a has gaps in every column"),
     ],
 )

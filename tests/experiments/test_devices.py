@@ -141,7 +141,7 @@ def test_a_stopped_process_names_the_folder_of_the_user(tmp_path):
     ("arguments", "sentence"),
     [
         (["--mesh=3"], "--groups=1 must divide --chains=64 and .* and be a multiple of --mesh=3"),
-        (["--mesh=2", "--groups=2"], "--mesh=2 needs as many devices"),
+        (["--mesh=2", "--groups=2"], "--mesh=2 needs 2 devices"),
         (["--num_processes=2"], "--num_processes=2 needs --coordinator=HOST:PORT"),
     ],
 )

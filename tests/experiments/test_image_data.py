@@ -78,7 +78,7 @@ def test_outliers_may_be_few_and_must_have_the_shape(tmp_path):
     assert image_sets.outliers(folder, (4, 6)).shape == (1, 24)
     assert image_sets.outliers("digits", (8, 8)).shape == (360, 64)
     with pytest.raises(
-        UsageError, match=r"digits are of shape \(8, 8\), those modelled of \(4, 6\)"
+        UsageError, match=r"digits have shape \(8, 8\); the images of --data have \(4, 6\)"
     ):
         image_sets.outliers("digits", (4, 6))
     assert image_sets.name_of(folder) == "a"
@@ -260,12 +260,12 @@ def header(width, height):
         (
             "j.tif",
             lambda f: Image.fromarray(DEEP.astype(np.int32)).save(f),
-            "is of Pillow's mode I, whose white is not known",
+            "is of Pillow's mode I, which is not supported",
         ),
         (
             "k.tif",
             lambda f: Image.new("LAB", (3, 2)).save(f),
-            "is of Pillow's mode LAB, whose white is not known",
+            "is of Pillow's mode LAB, which is not supported",
         ),
         (
             "l.tif",
@@ -398,10 +398,10 @@ BROKEN = np.where(np.arange(480).reshape(20, 4, 6) == 7, np.nan, 0.5)
             "must be bytes .uint8., booleans, or floating.* it is int32.*the level of white",
         ),
         ({"x": BYTES.astype(np.uint16)}, "it is uint16. .*save x / 65535"),
-        ({"x": BYTES, "y": LABELS[:3]}, r"must be 20 integers, one an image; it is int64 \(3,\)"),
+        ({"x": BYTES, "y": LABELS[:3]}, r"must be 20 integers, one per image; it is int64 \(3,\)"),
         ({"x": BYTES, "y": LABELS.astype(float)}, "must be 20 integers.* it is float64"),
-        ({"x": BYTES, "y": SKIPS}, "none skipped; it goes from 0 to 2 without 1"),
-        ({"x": BYTES, "y": LABELS - 1}, "none skipped; it goes from -1 to 0"),
+        ({"x": BYTES, "y": SKIPS}, "without gaps; it goes from 0 to 2 without 1"),
+        ({"x": BYTES, "y": LABELS - 1}, "without gaps; it goes from -1 to 0"),
         ({"x": BYTES, "y": np.eye(20, dtype=int)[3]}, "has 1 images of class 1: at least 2"),
         ({"x": BYTES, "y": np.where(LABELS, 2**40, 0)}, "goes from 0 to 1099511627776 without 1"),
         ({"x": BYTES, "y": LABELS.astype(np.uint64) + 2**63}, "from 92.*08 to 92.*09 without 0"),

@@ -534,7 +534,7 @@ def test_the_slurm_path_with_stand_in_executables(folder, tools):
     assert "too flat" in errors
     code, _, errors = sweep(folder, *arguments, "--cluster_options=colour=red", path=str(tools))
     assert code == 1
-    assert "--cluster_options is refused" in errors
+    assert "--cluster_options is invalid" in errors
 
 
 def controller_answers():
