@@ -315,8 +315,9 @@ def count(name: str, value, least: int = 1) -> int:
 
 
 def groups(given: int, num: int, buffer_size: int) -> None:
-    """Reject groups that do not divide the chains drawn and the slots equally."""
+    """Reject groups that do not divide the chains drawn and those of the buffer equally."""
     if num % count("groups", given) or buffer_size % given:
         raise ValueError(
-            f"groups={given} must divide the {num} chains drawn and the {buffer_size} slots."
+            f"groups={given} must divide the {num} chains drawn and the {buffer_size} chains of "
+            "the buffer."
         )

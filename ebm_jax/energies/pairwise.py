@@ -7,10 +7,11 @@ when traced. An edge listed twice counts twice. The fields decide what a variabl
 * ``fields`` (n, q), ``couplings`` (m, q, q): categories 0 to q - 1. ``couplings`` (m,) are those
   of the Potts model, for two variables of one category.
 
-``logits`` are those of every variable given all the others at beta = 1; at beta they are beta times
-that. Bind the edges to get an energy of the usual form, ``functools.partial(energy, edges=edges)``.
-``samplers.graph_gibbs`` samples these models, ``partition.exact.log_partition`` has their log Z.
-Dense couplings of numbers are a ``boltzmann.boltzmann_machine``.
+``logits`` returns the logits of every variable given all the others at beta = 1; multiply them by
+beta for other temperatures. Bind the edges to get an energy of the usual form,
+``functools.partial(energy, edges=edges)``. ``samplers.graph_gibbs`` samples these models,
+``partition.exact.log_partition`` has their log Z. Dense couplings of numbers are a
+``boltzmann.boltzmann_machine``.
 """
 
 from typing import NamedTuple

@@ -1,9 +1,9 @@
 r"""The Potts model with a coupling between every two sites, energy(params, x) -> ().
 
 A configuration is a sequence of L letters, integers from 0 to q - 1: an aligned RNA, DNA or protein
-sequence in direct coupling analysis. ``dense_potts_logits`` are the logits of every site given all
-other sites at beta = 1; at beta they are beta times that. ``samplers.dense_potts_gibbs`` samples
-the model; ``lattice`` has the Potts model on a torus.
+sequence in direct coupling analysis. ``dense_potts_logits`` returns the logits of every site given
+all other sites at beta = 1; multiply them by beta for other temperatures.
+``samplers.dense_potts_gibbs`` samples the model; ``lattice`` has the Potts model on a torus.
 
 Many parameters give the same probabilities: a gauge chooses one of them. The gauges here change the
 energy of all sequences by the same constant.

@@ -215,12 +215,13 @@ def denoising_score_matching(energy: Energy, sigma: ArrayLike) -> Objective:
         \sigma \nabla E(x_i + \sigma \xi_i) - \xi_i \rVert^2, \qquad \xi \sim N(0, I)
 
     Its optimum is the energy of the noisy data: :math:`N(\mu, \Sigma + \sigma^2 I)` for a Gaussian.
-    It is Vincent's objective times :math:`\sigma^2`, which has the same size at every level.
-    Divided by :math:`\sigma^2`, its gradient tends to that of ``score_matching`` as :math:`\sigma
-    \to 0`, with a variance that grows as :math:`1/\sigma^2`. With several levels, every example
-    gets one of them at random, and the energy takes the level as an argument. Source: Vincent
-    (2011), A connection between score matching and denoising autoencoders; several levels from Song
-    and Ermon (2019), Generative modeling by estimating gradients of the data distribution.
+    The objective of Vincent is multiplied by :math:`\sigma^2`, so that it has the same size at
+    every level. Divided by :math:`\sigma^2`, its gradient tends to that of ``score_matching`` as
+    :math:`\sigma \to 0`, with a variance that grows as :math:`1/\sigma^2`. With several levels,
+    every example gets one of them at random, and the energy takes the level as an argument. Source:
+    Vincent (2011), A connection between score matching and denoising autoencoders; several levels
+    from Song and Ermon (2019), Generative modeling by estimating gradients of the data
+    distribution.
 
     Args:
         energy: (params, x) -> () for one noise level; (params, x, sigma) -> () for several.

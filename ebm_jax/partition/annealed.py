@@ -6,8 +6,8 @@ r"""Annealed importance sampling, in parts: log Z from chains that follow a path
 where :math:`E_k` is the energy ``path(betas[k], x)``, :math:`x_0` are independent draws of
 :math:`\exp(-E_0)`, and the kernel :math:`K_k` leaves :math:`\exp(-E_k)` invariant. Then
 :math:`\mathbb{E}[w] = Z_K / Z_0`. Other kernels (ULA, say) bias the weights, so use an exact
-sampler such as MALA. The log of the mean weight is below log Z in expectation, and further below it
-the fewer chains dominate the sum. Chains annealed from exact samples of the target to the base
+sampler such as MALA. The log of the mean weight is below log Z in expectation, and lower still if a
+few chains dominate the sum. Chains annealed from exact samples of the target to the base
 give an estimate that is above log Z in expectation. Source: R. M. Neal (2001), Annealed importance
 sampling, Statistics and Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal
 likelihood. An example:

@@ -1,8 +1,8 @@
 """Exact partition functions, in closed form, by enumeration and by elimination.
 
 With float64 (``jax_enable_x64``, float64 parameters), log Z is accurate to about 1e-12, relative.
-With float32 the error is about 1e-6 of the largest energy, from the energies themselves: sums over
-blocks, and over the sums of blocks, keep the number of states from adding to it.
+With float32 the error is about 1e-6 of the largest energy, because of the rounding of the energies.
+States are summed in blocks, so that their number does not increase the error.
 """
 
 import functools

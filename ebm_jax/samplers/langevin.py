@@ -2,7 +2,7 @@ r"""Langevin samplers: unadjusted (ULA), stochastic-gradient (SGLD) and MALA.
 
 .. math:: x' = x - h \nabla E(x) + \sqrt{2 h / \beta} \, \xi, \qquad \xi \sim N(0, I)
 
-The chains lie on the leading axis of every leaf; the energy takes one of them. Floating-point
+The chains lie on the leading axis of every leaf; the energy takes one configuration. Floating-point
 leaves move; other leaves, such as the class of a chain, are unchanged. The target is
 :math:`\exp(-\beta E)`: MALA is exact, ULA and SGLD have a bias of order h.
 

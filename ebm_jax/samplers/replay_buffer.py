@@ -1,8 +1,8 @@
 """A replay buffer: draw some persistent chains, move them, write them back.
 
 The buffer is a pytree of positions with the chains on the leading axis of every leaf, or the state
-of a sampler, whose chain axes ``samplers.chain_axes`` returns. A slot is the place of one chain in
-the buffer.
+of a sampler, whose chain axes ``samplers.chain_axes`` returns. The *index* of a chain is its number
+in the buffer.
 """
 
 import jax
@@ -21,20 +21,21 @@ def draw(
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        chains: pytree with the slots on the leading axis, or on the axes ``axes``.
-        num: number of chains to draw, from 1 to the number of slots.
-        axes: axis of the slots in every leaf, -1 for none, as ``samplers.chain_axes`` returns for a
-            sampler's state. None for positions.
-        groups: number of blocks of neighbouring slots; the same number of chains is drawn from
-            each. With a multiple of the number of devices that hold the slots, chains stay on their
-            device.
+        chains: the buffer, a pytree with the chains on the leading axis, or on the axes ``axes``.
+        num: number of chains to draw, from 1 to the number in the buffer.
+        axes: axis of the chains in every leaf, -1 for none, as ``samplers.chain_axes`` returns for
+            a sampler's state. None for positions.
+        groups: number of blocks of neighbouring chains; the same number of chains is drawn from
+            each. With a multiple of the number of devices that hold the buffer, chains stay on
+            their device.
 
     Returns:
-        The indices (num,), without repetition, and the chains in those slots. Pass the same indices
-        to ``write_back``.
+        The indices (num,), without repetition, and the chains with those indices. Pass the same
+        indices to ``write_back``.
 
     Raises:
-        ValueError: if num exceeds the number of slots, or groups does not divide both.
+        ValueError: if num exceeds the number of chains in the buffer, or groups does not divide
+            both.
 
     >>> import jax, jax.numpy as jnp
     >>> indices, drawn = draw(jax.random.key(0), jnp.arange(5.0)[:, None], 5)
@@ -45,11 +46,13 @@ def draw(
     where = _leading(chains) if axes is None else axes
     buffer_size, num = _num_chains(chains, where), _checks.count("num", num, least=0)
     if not 1 <= num <= buffer_size:
-        raise ValueError(f"num must be from 1 to the number of slots, {buffer_size}, got {num}.")
+        raise ValueError(
+            f"num must be from 1 to the number of chains in the buffer, {buffer_size}, got {num}."
+        )
     _checks.groups(groups, num, buffer_size)
     # On one device, the num largest of buffer_size random numbers, which is faster than sorting
     # them all for a permutation. Over several devices a sort, which stays on the devices that hold
-    # its rows. Equal numbers, which are rare among 2^23 values, favour the lower slot.
+    # its rows. Equal numbers, which are rare among 2^23 values, favour the lower index.
     uniform = jax.random.uniform(key, (buffer_size,)).reshape(groups, -1)
     if groups == 1:
         _, local = jax.lax.top_k(uniform, num)
@@ -92,9 +95,9 @@ def write_back(
     if jnp.ndim(indices) != 1 or (
         known is not None and (len(set(known.tolist())) < len(known) or not known.size)
     ):
-        raise ValueError(f"indices must be one or more different slots, (num,), got {indices}.")
+        raise ValueError(f"indices must be one or more different integers, (num,), got {indices}.")
     if known is not None and not ((known >= 0) & (known < buffer_size)).all():
-        raise ValueError(f"indices must be slots from 0 to {buffer_size - 1}, got {known}.")
+        raise ValueError(f"indices must be from 0 to {buffer_size - 1}, got {known}.")
     _same_chains("moved", moved, chains, where, len(indices))
     _checks.groups(groups, len(indices), buffer_size)
     return put_chains(chains, jnp.asarray(indices), moved, where, groups)

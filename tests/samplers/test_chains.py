@@ -148,7 +148,9 @@ def test_broken_chains_always_restart(key):
 
 def test_bad_input(key):
     for num in (0, 6):
-        with pytest.raises(ValueError, match=f"from 1 to the number of slots, 5, got {num}"):
+        with pytest.raises(
+            ValueError, match=f"from 1 to the number of chains in the buffer, 5, got {num}"
+        ):
             replay_buffer.draw(key, jnp.zeros((5, 1)), num)
     for fraction in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"fraction must be in \[0, 1\]"):
