@@ -48,19 +48,19 @@ def overview(path: Path, results: Results, energies: dict[str, np.ndarray]) -> N
         "test image, its upper half, completions": completions(results),
     }
     names = images.classes[:CLASSES]
-    height = 0.8 + plots.WIDTH / 17 * len(names)  # the upper row has 7 + 10 pictures
-    figure, axes = plots.plt.subplots(
-        2,
-        2,
-        figsize=(plots.WIDTH, height + max(height, 1.5 + 0.2 * len(energies))),
-        width_ratios=(7, 10),
-    )
-    for axis, (title, pictures) in zip(axes.ravel(), panels.items(), strict=False):
+    height = plots.WIDTH / 18 * len(names)  # the upper row has 7 + 10 pictures, and labels
+    heights = height + 0.5, max(height, 1.5) + 1.1
+    figure = plots.plt.figure(figsize=(plots.WIDTH, sum(heights)))
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = [*upper.subplots(1, 2, width_ratios=(7, 10)), *lower.subplots(1, 2, width_ratios=(8, 9))]
+    for axis, (title, pictures) in zip(axes, panels.items(), strict=False):
         plots.show_rows(axis, title, pictures, names)
-    last = axes[1, 1]
+    last = axes[-1]
     plots.show_histograms(last, energies, "free energy F(x)")
     last.set_title("test images and outliers: free energy")
-    last.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    last.get_legend().remove()
+    handles = [patches[0] for patches in last.containers]
+    plots.legend(lower, handles, list(energies), loc="outside lower center", ncols=5)
     plots.save(figure, path)
 
 

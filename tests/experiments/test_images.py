@@ -712,7 +712,7 @@ def test_images_narrower_than_a_convolution(program, tmp_path, capsys):
     """They get none, and who asks for one is told."""
     own = npz(tmp_path / "own.npz", np.random.default_rng(0).random((30, 9, 2)))
     given = (*QUICK, "--generative=pcd", f"--data={own}", f"--workdir={tmp_path / 'a'}")
-    with pytest.raises(image_sets.UsageError, match=r"--channels=2 needs .* of shape \(9, 2\)"):
+    with pytest.raises(image_sets.UsageError, match=r"--channels=2 needs .* have shape \(9, 2\)"):
         program("images", *given, "--channels=2").main()
     program("images", *given, "--samples=8", "--betas=0").main()
     assert finished(capsys, tmp_path / "a")["frechet"] > 0
