@@ -4,7 +4,8 @@ A file ``.npz`` holds ``x``, (n, height, width) or (n, height, width, 3), bytes,
 in [0, 1], and perhaps ``y``, (n,) integers 0, 1, ... A folder holds images of one size, with one
 sub-folder per class, or no sub-folders and no classes. A fifth of the images, the same share of
 every class and at most 10,000, is kept for testing. A folder with the sub-folders ``train`` and
-``test``, each of which is such a folder, says itself which images are kept.
+``test``, each of which is such a folder, says itself which images are kept. Hidden files, and the
+files that operating systems and servers leave in folders (``LEFT_BEHIND``), are ignored.
 
 Image files have one channel where all of them are grey, else three. The 16 bits of a grey image are
 kept, colours have 8; EXIF orientation is applied; transparent pixels are composited on white.
@@ -27,6 +28,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", "
 TESTED = 10_000  # images at most
 MOST_PIXELS = 1024 * 1024  # of an image
 PARTS = ("train", "test")  # sub-folders of the images for training and for testing
+LEFT_BEHIND = {  # in lower case; macOS, Windows, file servers and Linux leave them in folders
+    *("__macosx", "icon\r", "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db"),
+    *("ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("@eadir", "lost+found"),
+}
 GREY, COLOURED = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 
 
@@ -235,7 +241,12 @@ def _folder(path: Path) -> _Found:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    """Return what a folder holds, in order, without hidden files and ``LEFT_BEHIND``."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and entry.name.lower() not in LEFT_BEHIND
+    )
 
 
 def _class_folders(path: Path) -> list[Path]:
@@ -270,7 +281,7 @@ def _stacked(path: Path, parts: list[Path]) -> tuple[np.ndarray, np.ndarray, lis
     for number, folder in enumerate(folders):
         inside = _entries(folder)
         if not inside:
-            raise UsageError(f"{folder} holds no image.")
+            raise UsageError(f"{folder} holds no image: put images into it, or remove it.")
         for file in inside:
             picture, has_alpha = _open(file)
             transparent += has_alpha
@@ -278,7 +289,7 @@ def _stacked(path: Path, parts: list[Path]) -> tuple[np.ndarray, np.ndarray, lis
                 (height, width), (h, w) = pictures[0].shape[:2], picture.shape[:2]
                 raise UsageError(
                     f"The images of {path} must be of one size: {files[0]} has {width}x{height} "
-                    f"pixels, {file} {w}x{h}."
+                    f"pixels, {file} {w}x{h}. Crop or resize them first."
                 )
             pictures.append(picture)
             files.append(file)
@@ -305,6 +316,8 @@ def _open(file: Path) -> tuple[np.ndarray, bool]:
         )
     if file.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{file} is not an image of the kinds allowed: {', '.join(SUFFIXES)}.")
+    if not file.is_file():
+        raise UsageError(f"{file} is not a regular file or a link to one: remove it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -338,7 +351,9 @@ def _open(file: Path) -> tuple[np.ndarray, bool]:
             "make the images smaller."
         ) from error
     except Exception as error:  # a damaged file raises what its parts raise
-        raise UsageError(f"{file} cannot be read: {error}.") from error
+        raise UsageError(
+            f"{file} cannot be read: {str(error).rstrip('.')}. Replace or remove it."
+        ) from error
 
 
 GREY_LEVELS = {"L;2": 85, "L;4": 17}  # one step of levels of few bits, in levels of 8
