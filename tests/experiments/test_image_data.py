@@ -4,6 +4,7 @@ import io
 import tracemalloc
 import zlib
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
@@ -443,3 +444,37 @@ def test_folders_that_are_refused(tmp_path):
     refuses(tmp_path / "nowhere", "nowhere' is not a data set")
     (tmp_path / "torn.npz").write_bytes(io.BytesIO(b"PK\x03\x04torn").getvalue())
     refuses(tmp_path / "torn.npz", "torn.npz cannot be read")
+
+
+def test_files_that_systems_leave_in_folders_are_ignored(tmp_path):
+    """At every depth, in any case; a folder that holds nothing else is empty."""
+    folder = tmp_path / "mine"
+    pictures(folder / "train", [(4, 6)] * 3, [(4, 6)] * 2)
+    pictures(folder / "test", [(4, 6)], [(4, 6)])
+    expected = image_sets.load(str(folder))
+    for inside in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        for name in (".DS_Store", "._0.png", "Thumbs.db", "Desktop.INI", "Icon\r"):
+            (inside / name).write_bytes(b"\0")
+        for name in ("__MACOSX", "@eaDir"):
+            (inside / name).mkdir()
+            (inside / name / "0.png").write_bytes(b"\0")
+    found = image_sets.load(str(folder))
+    assert found.classes == ["class0", "class1"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, found.split, expected.split))
+    for picture in (folder / "test" / "class1").glob("?.png"):
+        picture.unlink()
+    with pytest.raises(UsageError, match="class1 holds no image"):
+        image_sets.load(str(folder))
+
+
+def test_links_to_images_are_followed_and_other_entries_are_refused(tmp_path):
+    folder = tmp_path / "mine"
+    pictures(folder, [(4, 6)] * 2)
+    pictures(tmp_path / "elsewhere", [(4, 6)] * 3)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere" / "class0")
+    (folder / "class0" / "2.PNG").symlink_to(tmp_path / "elsewhere" / "class0" / "2.png")
+    found = image_sets.load(str(folder)).split
+    assert np.bincount(np.concatenate([found.train_y, found.test_y])).tolist() == [3, 3]
+    (folder / "class0" / "3.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UsageError, match=r"class0/3\.png is not a regular file or a link to one"):
+        image_sets.load(str(folder))
