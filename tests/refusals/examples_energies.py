@@ -2,62 +2,46 @@
 
 import jax.numpy as jnp
 import rules as r
-from rules import INF, KEY, NAN, each, example, examples, only, plus, result
+from rules import INF, KEY, NAN, changed, each, example, examples, only, plus, result
 
 from ebm_jax import distributions
 from ebm_jax.energies import boltzmann, combinators, lattice, networks, pairwise, potts
 from ebm_jax.energies import closed_forms as forms
 
 ONE, TWO, THREE, BATCH = jnp.ones(1), jnp.ones(2), jnp.ones(3), jnp.ones((5, 2))
-INTEGERS = (TWO.astype(int), TWO > 0, 1j * TWO)
-POINT = plus(TWO, 1.0, BATCH, *INTEGERS, named="one configuration|x must")
-OF_TWO = POINT._replace(bad=(*POINT.bad, THREE))
-
-GAUSSIAN = plus(forms.Gaussian(TWO, TWO), forms.Gaussian(1.0, 1.0))
-CENTRES = forms.GaussianMixture(jnp.zeros((3, 2)), THREE, 1.0)
-MIXTURE = plus(CENTRES, CENTRES._replace(sigma=0.0), CENTRES._replace(sigma=NAN))
-WELL, VALLEY = forms.DoubleWell(1.0, 0.0), forms.Rosenbrock(1.0, 1.0)
-FUNNEL = plus(forms.Funnel(3.0), forms.Funnel(0.0), forms.Funnel(INF))
-OF_MORE = POINT._replace(bad=(*POINT.bad, ONE))
-RING = plus(forms.Ring(1.0, 0.5), forms.Ring(1.0, 0.0))
-
-SPINS, COLOURS = jnp.ones((4, 4), jnp.int8), jnp.zeros((4, 4), jnp.int8)
-
-
-ISING, POTTS = lattice.Ising(1.0, 0.0), lattice.Potts(1.0, THREE)
-POTTS = only(
-    POTTS,
-    *(p for p in r.of_tuple(POTTS, True) if 5 not in getattr(getattr(p, "field", 0), "shape", ())),
-)
-POTTS = POTTS._replace(bad=(*POTTS.bad, lattice.Potts(1.0, 0.0)))
+POINT = plus(TWO, 1.0, BATCH, TWO.astype(int), TWO > 0, 1j * TWO, named="one configuration|x must")
+OF_TWO, OF_MORE = POINT._replace(bad=(*POINT.bad, THREE)), POINT._replace(bad=(*POINT.bad, ONE))
+W, V, H, SPINS = jnp.ones((3, 2)), THREE, TWO, jnp.ones((4, 4), jnp.int8)
 SITES = plus(SPINS, SPINS > 0, SPINS[0], SPINS[None])
-KINDS = plus(COLOURS, COLOURS > 0, COLOURS[0], COLOURS[None], 1.0 * COLOURS)
-
-DENSE = potts.DensePotts(jnp.ones((3, 2, 3, 2)), jnp.ones((3, 2)))
-DENSE = plus(DENSE, DENSE._replace(fields=THREE), DENSE._replace(couplings=jnp.ones((3, 2, 2, 3))))
+KINDS = plus(SPINS, SPINS > 0, SPINS[0], SPINS[None], 1.0 * SPINS)
 SEQUENCE = jnp.array([0, 1, 1])
 SEQUENCE = plus(SEQUENCE, SEQUENCE[None], SEQUENCE[:2], 0, 1.0 * SEQUENCE, SEQUENCE + 1)
-
-W, V, H = jnp.ones((3, 2)), THREE, TWO
-FULL = plus(boltzmann.BoltzmannMachine(jnp.ones((3, 3)), V), boltzmann.BoltzmannMachine(W, V))
-CHAIN = pairwise.Pairwise(TWO, V)
-CHAIN = plus(CHAIN, CHAIN._replace(couplings=V), CHAIN._replace(fields=jnp.ones((3, 0))))
-PLAIN = plus(boltzmann.RBM(W, V, H), boltzmann.RBM(W.T, V, H), boltzmann.RBM(W, V, None))
-NORMAL = boltzmann.GaussianRBM(W, V, H, 1.0)
-NORMAL = plus(NORMAL, NORMAL._replace(weights=W.T), NORMAL._replace(sigma=0.0))
-RBMS = "rbm_energy rbm_free_energy rbm_hidden_logits rbm_visible_logits"
-CATEGORIES = boltzmann.CategoricalRBM(jnp.ones((3, 2, 2)), jnp.ones((3, 2)), H)
-CATEGORICAL = plus(CATEGORIES, CATEGORIES._replace(weights=W), CATEGORIES._replace(visible_bias=V))
 OF_V, OF_H = plus(V, H, V[None], 1.0), plus(H, V, H[None], 1.0)
+POTTS = lattice.Potts(1.0, THREE)  # with a field of any number of colours
+NO_POTTS = [p for p in r.of_tuple(POTTS, True) if jnp.shape(getattr(p, "field", 0)) != (5,)]
+POTTS = only(POTTS, *NO_POTTS, lattice.Potts(1.0, 0.0))
+CHAIN = changed(pairwise.Pairwise(TWO, V), couplings=[V], fields=[jnp.ones((3, 0))])
+DENSE = potts.DensePotts(jnp.ones((3, 2, 3, 2)), jnp.ones((3, 2)))
+DENSE = changed(DENSE, fields=[THREE], couplings=[jnp.ones((3, 2, 2, 3))])
+FULL = changed(boltzmann.BoltzmannMachine(jnp.ones((3, 3)), V), weights=[W])
+PLAIN = changed(boltzmann.RBM(W, V, H), weights=[W.T], hidden_bias=[None])
+NORMAL = changed(boltzmann.GaussianRBM(W, V, H, 1.0), weights=[W.T], sigma=[0.0])
+OF_COLOURS = boltzmann.CategoricalRBM(jnp.ones((3, 2, 2)), jnp.ones((3, 2)), H)
+CATEGORICAL = changed(OF_COLOURS, weights=[W], visible_bias=[V])
+MIXTURE = changed(forms.GaussianMixture(jnp.zeros((3, 2)), THREE, 1.0), sigma=[0.0, NAN])
+GAUSSIAN = plus(forms.Gaussian(TWO, TWO), forms.Gaussian(1.0, 1.0))
+RBMS = "rbm_energy rbm_free_energy rbm_hidden_logits rbm_visible_logits"
 
 IMAGE = jnp.ones((8, 8, 1))
 # A network keeps its functions and types until Flax calls them.
 FLAX = {"features": (4,), "activation": only(jnp.tanh, *r.FUNCTIONS)}
 CONV = FLAX | {"at": IMAGE, "convolution": only(*r.FUNCTIONS)}
-STRIDES = [
-    lambda f=f, s=s: networks.JointConv(f, 3, s).init(KEY, IMAGE)
-    for f, s in (((4, 4), (1,)), ((4,), (0,)))
-]
+
+
+def strided(features, strides):
+    return lambda: networks.JointConv(features, 3, strides).init(KEY, IMAGE)
+
+
 MEAN, NAN_EYE = jnp.zeros(2), NAN * jnp.eye(2)
 NOT_DEFINITE = (jnp.ones((2, 2)), jnp.array([[1.0, 2.0], [-2.0, 1.0]]), -jnp.eye(2), NAN_EYE)
 INFINITE = (jnp.array([0.0, INF]), jnp.array([0.0, NAN]))
@@ -77,20 +61,19 @@ def combined(function):
     ]
 
 
+PRODUCT = combinators.product(jnp.sum)
+
 ROWS = [
     example(forms.gaussian, params=GAUSSIAN, x=OF_TWO),
     example(forms.gaussian_mixture, params=MIXTURE, x=OF_TWO),
-    example(forms.double_well, params=WELL, x=POINT),
-    example(forms.rosenbrock, params=VALLEY, x=OF_TWO),
-    example(forms.funnel, params=FUNNEL, x=OF_MORE),
-    example(forms.ring, params=RING, x=OF_TWO),
+    example(forms.double_well, params=forms.DoubleWell(1.0, 0.0), x=POINT),
+    example(forms.rosenbrock, params=forms.Rosenbrock(1.0, 1.0), x=OF_TWO),
+    example(forms.funnel, params=changed(forms.Funnel(3.0), sigma=[0.0, INF]), x=OF_MORE),
+    example(forms.ring, params=changed(forms.Ring(1.0, 0.5), width=[0.0]), x=OF_TWO),
     example(
         combinators.product,
         jnp.sum,
-        also=[
-            *combined(combinators.product),
-            (lambda: combinators.product(jnp.sum)(1), "floating"),
-        ],
+        also=[*combined(combinators.product), (lambda: PRODUCT(1), "floating")],
         weights=only(None, "three", 1.0, TWO, jnp.array([NAN]), jnp.array([INF])),
     ),
     example(
@@ -101,7 +84,7 @@ ROWS = [
     ),
     example(combinators.temper, use=lambda e: e(TWO), beta=plus(1.0, INF)),
     example(combinators.condition, energy=only(jnp.sum, *r.FUNCTIONS), x=only(TWO)),
-    *examples(lattice, "ising ising_logits", params=ISING, spins=SITES),
+    *examples(lattice, "ising ising_logits", params=lattice.Ising(1.0, 0.0), spins=SITES),
     *examples(lattice, "potts potts_logits", params=POTTS, colours=KINDS),
     *examples(potts, "dense_potts dense_potts_logits", params=DENSE, x=SEQUENCE),
     example(potts.zero_sum_gauge, params=DENSE),
@@ -116,7 +99,7 @@ ROWS = [
         also=[
             *each(lambda p: boltzmann.rbm_energy(p, V, H), NORMAL.bad, "params|weights|sigma"),
             *each(lambda p: boltzmann.rbm_visible_logits(p, H), CATEGORICAL.bad, "params|weights"),
-            *each(lambda v: boltzmann.rbm_energy(CATEGORIES, v, H), (V, H, 1, V[None]), "v must"),
+            *each(lambda v: boltzmann.rbm_energy(OF_COLOURS, v, H), (V, H, 1, V[None]), "v must"),
         ],
     ),
     *examples(networks, "MLP JointMLP", **FLAX, dtype=jnp.bfloat16),
@@ -128,8 +111,8 @@ ROWS = [
         hidden=(4,),
         dtype=jnp.bfloat16,
         also=[
-            (STRIDES[0], r"one per convolution, 2, got \[1\]"),
-            (STRIDES[1], "strides must be at least 1, got 0"),
+            (strided((4, 4), (1,)), r"one per convolution, 2, got \[1\]"),
+            (strided((4,), (0,)), "strides must be at least 1, got 0"),
         ],
     ),
     example(
@@ -158,19 +141,13 @@ ROWS = [
     example(distributions.bernoulli, logits=plus(MEAN, *INFINITE)),
     example(
         distributions.categorical,
-        logits=plus(
-            jnp.zeros((2, 2)), *INFINITE, 1.0, *(jnp.zeros(s) for s in ((2, 3), (2, 0), (4, 3)))
-        ),
+        logits=plus(jnp.zeros((2, 2)), *INFINITE, 1.0, *map(jnp.zeros, ((2, 3), (2, 0), (4, 3)))),
         values=plus((0, 1), (0, 1, 2)),
     ),
     example(
         distributions.mixture,
-        components=only(
-            [STANDARD] * 2, None, 1.0, STANDARD, [], [STANDARD, None], [STANDARD.sample]
-        ),
-        weights=only(
-            jnp.ones(2), *r.NUMBERS[1:], -1.0, NAN, INF, 0.0, 1.0, THREE, jnp.array([1.0, 0])
-        ),
+        components=only([STANDARD] * 2, None, 1.0, STANDARD, [], [STANDARD, None], [MEAN]),
+        weights=only(TWO, *r.NUMBERS[1:], -1.0, NAN, INF, 0.0, 1.0, THREE, jnp.array([1.0, 0])),
     ),
     example(distributions.energy, use=lambda e: e(MEAN), distribution=STANDARD),
 ]

@@ -4,7 +4,21 @@ import jax
 import jax.numpy as jnp
 import optax
 import rules as r
-from rules import INF, KEY, NAN, X, each, energy, example, examples, only, plus, result, value
+from rules import (
+    INF,
+    KEY,
+    NAN,
+    X,
+    each,
+    energy,
+    example,
+    examples,
+    only,
+    plus,
+    refused,
+    result,
+    value,
+)
 
 from ebm_jax import distributions, losses, objectives, training
 from ebm_jax.compilation import jit
@@ -18,20 +32,24 @@ def noise(params, key, indices):
     return jax.random.normal(key, (len(indices), 2))
 
 
-def draw(scale, key, n):
-    return scale * jax.random.normal(key, (n, 2)), jnp.zeros(n) - scale
-
-
 def proposed(propose):
     return propose(1.0, KEY, *PAIRS)
 
 
+def draw(scale, key, n):
+    return scale * jax.random.normal(key, (n, 2)), jnp.zeros(n) - scale
+
+
+OF_SHAPE = plus(X, {"a": X})
 INITIAL = plus(noise, result(1.0), result(X[:1]), result("noise"))
 PERTURB = objectives.gaussian_perturbation(0.1)
+FEW, OF_NOISE = lambda key, x: x[:1], "perturb|Negatives|noise"
 FLIP, TWOS = objectives.bernoulli_perturbation(0.1), BITS + 2
 UNLIKE = (X[:2], {"a": X}, X.astype(int))
+OF_SIGMA = only(lambda p, x, sigma: p * jnp.sum(x**2) * (1 + sigma), *r.FUNCTIONS)
+NO_LEVELS = [1.0], [[1.0] * 2] * 2, [1.0, 1.0], [-1.0, 1.0], [0.0, INF], [NAN, 1.0]
 SIGMAS = (jnp.ones((2, 2)), jnp.zeros(0), jnp.array([1.0, 0.0]))
-COUPLE = plus(None, lambda a, b: a[:1])
+COUPLE = plus(None, FEW)
 JOINT = only(lambda p, x: p * x, *r.FUNCTIONS, *map(result, (None, 1.0, jnp.ones(2, int))))
 
 NOISE = distributions.gaussian(jnp.zeros(2), 1.0)
@@ -54,20 +72,20 @@ STATE = only(TRAINED, None, PARAMS, "state")
 STACKED = only(X, 1.0, (), X[:0], {"a": X, "b": X[:3]}, named="batches, stacked, must have")
 NO_PARAMS = only(PARAMS, "p", {"f": jax.nn.relu, "w": PARAMS}, object(), named="arrays, got")
 METRICS = {"skipped_in_row": jnp.array([0, 1]), "step": jnp.array([0, 1])}
-TERM = only(
-    (1.0, SQUARE, lambda b: b),
-    *(None, 1.0, SQUARE, (1.0, SQUARE), "abc", (1.0, energy, lambda b: b), (1.0, SQUARE, None)),
-)
+TERM = (1.0, SQUARE, lambda b: b)
+NO_TERMS = (None, 1.0, SQUARE, TERM[:2], "abc", (1.0, energy, TERM[2]), (1.0, SQUARE, None))
 
 
-OF_A = "weight of a must be"
+def weighted(weight):
+    return objectives.weighted_sum(a=(weight, *TERM[1:]))
 
 
-def of_weight(weight):
-    return objectives.weighted_sum(a=(weight, SQUARE, lambda b: b))
+def denoised(energy):
+    return value(X)(objectives.denoising_score_matching(energy, X[0]))
 
 
 AMORTIZED = objectives.amortized(energy, draw, num_samples=2)
+NO_PAIR = (None, 1.0, (1.0, 1.0), {"energy": 1.0, "sampler": 1.0})
 UNHASHABLE = type("Unhashable", (list,), {"__call__": lambda *args: args})()
 FIT = {"params": PARAMS, "data": X, "batch_size": 2, "num_updates": 3}
 
@@ -96,7 +114,7 @@ ROWS = [
         buffer_size=4,
         initial=INITIAL,
         also=[
-            (lambda: persistent(num_chains=5), r"\[1, buffer_size=4\], got 5"),
+            *refused(persistent, num_chains=[5], named=r"\[1, buffer_size=4\], got 5"),
             (lambda: persistent(restart_fraction=1.0, burn_in=1), r"=1\.0 and burn_in=1 leave 0"),
         ],
     ),
@@ -118,8 +136,11 @@ ROWS = [
     example(
         objectives.weighted_sum,
         use=lambda objective: objective,
-        a=TERM,
-        also=[(objectives.weighted_sum, "at least one term"), *each(of_weight, r.WEIGHT, OF_A)],
+        a=only(TERM, *NO_TERMS),
+        also=[
+            (objectives.weighted_sum, "at least one term"),
+            *each(weighted, r.WEIGHT, "weight of a must be"),
+        ],
     ),
     example(objectives.flow_matching, couple=COUPLE),
     example(objectives.equilibrium_matching, plateau=plus(0.8, 1.0), couple=COUPLE),
@@ -132,15 +153,14 @@ ROWS = [
     example(objectives.gaussian_perturbation, **perturbed(PERTURB, X, BITS)),
     example(objectives.bernoulli_perturbation, **perturbed(FLIP, BITS, X, TWOS)),
     example(objectives.grid_perturbation, **perturbed(objectives.grid_perturbation(), BITS, X)),
-    example(objectives.energy_discrepancy, perturb=plus(PERTURB, lambda k, x: x[:1], result(1.0))),
+    example(objectives.energy_discrepancy, perturb=plus(PERTURB, FEW, result(1.0))),
     example(
         objectives.contrastive,
         at=PAIRS,
         loss=plus(losses.hinge, result(1.0)),
         propose=plus(lambda params, key, x, y: y + 1.0, result(1.0), result(X[:1])),
     ),
-    example(objectives.most_offending_among, use=proposed, candidates=plus(X, {"a": X})),
-    example(objectives.by_sampling, use=proposed),
+    *examples(objectives, "most_offending_among by_sampling", use=proposed, candidates=OF_SHAPE),
     example(
         objectives.through_inference,
         at=PAIRS,
@@ -150,26 +170,18 @@ ROWS = [
     example(
         objectives.amortized,
         trained=objectives.AmortizedParams(1.0, 1.0),
-        also=each(
-            lambda p: value(X, p)(AMORTIZED),
-            (None, 1.0, (1.0, 1.0), {"energy": 1.0, "sampler": 1.0}),
-            "params",
-        ),
+        also=each(lambda p: value(X, p)(AMORTIZED), NO_PAIR, "params"),
         draw=plus(draw, *map(result, (X, (X, jnp.zeros(3)), (X[:2], LABELS[:2]), (X[:1], X[0])))),
     ),
     example(objectives.nearest_neighbor_entropy, positions=plus(X, X[:1], X.astype(int))),
     example(
         objectives.denoising_score_matching,
         sigma=only(0.1, *(p for p in r.POSITIVE if getattr(p, "shape", ()) != (2,)), *SIGMAS),
-        also=each(
-            lambda e: value(X)(objectives.denoising_score_matching(e, X[0])),
-            (lambda p, x, sigma: x, result(1)),
-            "energy",
-        ),
+        also=each(denoised, (lambda p, x, sigma: x, result(1)), "energy"),
     ),
     example(
         objectives.noise_conditional_score_matching,
-        energy=only(lambda p, x, sigma: p * jnp.sum(x**2) * sigma, *r.FUNCTIONS),
+        energy=OF_SIGMA,
         sigma_min=only(0.1, *r.POSITIVE, 2.0, named="sigma_min"),
         sigma_max=only(1.0, *r.POSITIVE, 0.1),
         score_weight=only(jnp.ones_like, *r.FUNCTIONS),
@@ -177,29 +189,13 @@ ROWS = [
     ),
     example(
         objectives.diffusion_recovery_likelihood,
-        energy=only(lambda p, x, sigma: p * jnp.sum(x**2) * (1 + sigma), *r.FUNCTIONS),
-        sigmas=only(
-            jnp.array([0.0, 1.0]),
-            None,
-            "three",
-            1.0,
-            jnp.ones(1),
-            jnp.ones((2, 2)),
-            jnp.array([1.0, 1.0]),
-            jnp.array([-1.0, 1.0]),
-            jnp.array([0.0, INF]),
-            jnp.array([NAN, 1.0]),
-            named="sigmas",
-        ),
+        energy=OF_SIGMA,
+        sigmas=only(jnp.array([0.0, 1.0]), None, "three", 1.0, *map(jnp.asarray, NO_LEVELS)),
     ),
     example(objectives.kernelized_stein_discrepancy, length=1.0, wrong=[X[:1]]),
     example(
         objectives.conditional_nce,
-        perturb=plus(
-            PERTURB,
-            *(lambda key, x: x[:1], lambda key, x: (x, x), lambda key, x: x > 0),
-            named="perturb|Negatives|noise",
-        ),
+        perturb=plus(PERTURB, FEW, lambda k, x: (x, x), lambda k, x: x > 0, named=OF_NOISE),
     ),
     example(training.trainer, objective=SQUARE),
     example(TRAINER.init, params=NO_PARAMS),
