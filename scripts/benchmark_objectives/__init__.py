@@ -1,0 +1,1 @@
+"""Benchmark of training objectives on problems whose exact answer is known."""
