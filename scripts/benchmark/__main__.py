@@ -24,12 +24,14 @@ SUITES = (
     "efficiency",
     "discrete",
     "graphs",
+    "tempering",
+    "alignment",
     "keeping",
     "objectives",
     "images",
     "verbs",
 )
-PEERS = ("blackjax", "torchebm", "ebmkit", "thrml", "hamon")
+PEERS = ("blackjax", "torchebm", "ebmkit", "thrml", "hamon", "adabmdca")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
 _PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")
@@ -44,7 +46,7 @@ _QUICK = flags.DEFINE_bool(
     "quick", False, "Tiny sizes: a check that everything runs; the timings mean nothing."
 )
 _TORCH_PYTHON = command_line.define_path(
-    "torch_python", sys.executable, "Interpreter that has PyTorch, torchebm and ebmkit."
+    "torch_python", sys.executable, "Interpreter that has PyTorch, torchebm, ebmkit and adabmDCA."
 )
 
 

@@ -10,6 +10,13 @@ import subprocess
 from scripts.benchmark.measure import Case
 
 
+def _version_in(python: str, package: str) -> str:
+    """Return the version of a package for another interpreter, or an empty string."""
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
+    asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
 class Peers:
     """The peers that were asked for and are installed, and why the others are not."""
 
@@ -17,11 +24,17 @@ class Peers:
         self.server = None
         self.versions: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
+        self.torch_python = torch_python
         for peer in (peer for peer in ("blackjax", "thrml", "hamon") if peer in asked):
             if importlib.util.find_spec(peer):
                 self.versions[peer] = importlib.metadata.version(peer)
             else:
                 self.skipped[peer] = "not installed"
+        if "adabmdca" in asked:
+            if version := _version_in(torch_python, "adabmdca"):
+                self.versions["adabmdca"] = version
+            else:
+                self.skipped["adabmdca"] = f"not installed for {torch_python}"
         torch_peers = [peer for peer in asked if peer in ("torchebm", "ebmkit")]
         if torch_peers:
             found = self._start(torch_python)

@@ -14,6 +14,7 @@ import ebm_jax
 from ebm_jax import objectives, samplers, training
 from ebm_jax.energies import networks
 from scripts.benchmark import devices, measure, workloads
+from scripts.benchmark.alignment import run_alignment
 from scripts.benchmark.discrete import run_discrete
 from scripts.benchmark.efficiency import run_efficiency
 from scripts.benchmark.graphs import run_graphs
@@ -21,6 +22,7 @@ from scripts.benchmark.keeping import run_keeping
 from scripts.benchmark.matching import run_images, run_objectives
 from scripts.benchmark.peers import Peers
 from scripts.benchmark.suite import Suite
+from scripts.benchmark.tempering import run_tempering
 from scripts.benchmark.verbs import run_verbs
 
 ULA = functools.partial(samplers.ula, step_size=workloads.STEP_SIZE)
@@ -297,6 +299,8 @@ SUITES = {
     "efficiency": run_efficiency,
     "discrete": run_discrete,
     "graphs": run_graphs,
+    "tempering": run_tempering,
+    "alignment": run_alignment,
     "keeping": run_keeping,
     "objectives": run_objectives,
     "images": run_images,
