@@ -9,6 +9,7 @@ import gzip
 import zlib
 from collections import Counter
 from pathlib import Path
+from reprlib import repr as short
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ def records(content: bytes, where: str) -> list[tuple[str, str]]:
         elif line.strip() and not found:
             raise UsageError(
                 f"{where} is not a FASTA file: line {number} is {line[:20]!r}, where a header "
-                "that begins with '>' must be."
+                "that begins with '>' must be; convert Stockholm and other formats to FASTA."
             )
         elif found:
             found[-1][1].append("".join(line.split()))
@@ -128,13 +129,14 @@ def parse(content: bytes, where: str, kind: str | None = None) -> Alignment:
     for name, sequence in named:
         if not sequence:
             raise UsageError(
-                f"{where}: record {name!r} has no aligned letters. Lower-case letters and dots "
-                "are insertions and are removed; write aligned letters in upper case."
+                f"{where}: record {short(name)} has no aligned letters. Lower-case letters and "
+                "dots are insertions and are removed; write aligned letters in upper case."
             )
         if len(sequence) != length:
             raise UsageError(
-                f"{where} is not aligned: record {name!r} has {len(sequence)} columns, {first!r} "
-                f"has {length} (lower-case letters and dots are insertions and not counted)."
+                f"{where} is not aligned: record {short(name)} has {len(sequence)} columns, "
+                f"{short(first)} has {length} (lower-case letters and dots are insertions and not "
+                "counted)."
             )
     kind = kind or find_kind(named, where)
     names, sequences = map(list, zip(*named, strict=True))
@@ -167,8 +169,8 @@ def find_kind(named: list[tuple[str, str]], where: str) -> str:
     letter = min(unknown)
     name = next(name for name, text in named if letter in text)
     raise UsageError(
-        f"{where}: record {name!r} has the letter {letter!r}, which is in none of the alphabets of "
-        "RNA, DNA and proteins."
+        f"{where}: record {short(name)} has the letter {letter!r}, which is in none of the "
+        "alphabets of RNA, DNA and proteins."
     )
 
 
@@ -188,8 +190,8 @@ def encode(named: list[tuple[str, str]], kind: str, where: str) -> np.ndarray:
             likely = [k for k in ALPHABETS if set(text) <= set(ALPHABETS[k] + AMBIGUOUS[k])]
             advice = f"; it may be {likely[0]}: set --alphabet={likely[0]}" if likely else ""
             raise UsageError(
-                f"{where}: record {name!r} has the letter {letter!r}, which the alphabet of {kind} "
-                f"({alphabet}) does not have{advice}."
+                f"{where}: record {short(name)} has the letter {letter!r}, which the alphabet of "
+                f"{kind} ({alphabet}) does not have{advice}."
             )
         rows.append(row)
     return np.stack(rows)
@@ -205,7 +207,7 @@ def record_number(names: list[str], record: str, where: str = "the alignment") -
     """Return the number of the record with a header, or with a header of this first word."""
     found = [i for i, name in enumerate(names) if record in (name, *name.split()[:1])]
     if len(found) != 1:
-        some = ", ".join(map(repr, names[:3]))
+        some = ", ".join(map(short, names[:3]))
         raise UsageError(
             f"--columns_of={record} must be the name of one record of {where}, but {len(found)} "
             f"records have it; the first records are {some}."
