@@ -1,5 +1,6 @@
 """The layout of discrete variables: a matrix of categories, values, clamps, beta."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -148,6 +149,17 @@ def clamped_leaf(clamp, shape: tuple[int, ...]) -> Array:
         raise TypeError(f"clamp must be boolean, got {mask.dtype}.")
     _checks.fits("clamp", mask, "the positions", shape)
     return jnp.broadcast_to(mask, shape)
+
+
+def scaled_gaps(beta, logits: list[Array], chains_axis: int = 0) -> list[Array]:
+    """Return beta times how far the logit of each category is below the highest.
+
+    They are logits of the same distribution. At an infinite beta, and of infinite logits, they are
+    0 for all of the highest, which are then drawn with equal probabilities.
+    """
+    highest = functools.reduce(jnp.maximum, logits)
+    gaps = [jnp.where(logit == highest, 0.0, logit - highest) for logit in logits]
+    return [scaled(beta, gap, chains_axis) for gap in gaps]
 
 
 def scaled(beta, energies: Array, chains_axis: int = 0) -> Array:

@@ -99,8 +99,7 @@ def _colour(params: Potts, beta, word: Array, around: list, fraction: Array) -> 
         params.coupling * sum((n == k).astype(_dtype(params)) for n in around) + params.field[k]
         for k in range(len(params.field))
     ]
-    logits = [_discrete.scaled(beta, x, -1) for x in logits]
-    return _bits.categorical(word, logits, fraction)
+    return _bits.categorical(word, _discrete.scaled_gaps(beta, logits, -1), fraction)
 
 
 def energy(params: Ising | Potts, even: Array, odd: Array, around: list) -> Array:

@@ -361,11 +361,7 @@ def _of_levels(total: Array, levels, logits, beta, word: Array, fraction: Array)
 
 def _category(logits: list, beta, word: Array, fraction: Array) -> Array:
     """Return categories; of infinite logits, and at an infinite beta, one of the highest."""
-    highest = logits[0]
-    for logit in logits[1:]:
-        highest = jnp.maximum(highest, logit)
-    gaps = [jnp.where(logit == highest, 0.0, logit - highest) for logit in logits]
-    drawn = _bits.categorical(word, [_discrete.scaled(beta, gap, -1) for gap in gaps], fraction)
+    drawn = _bits.categorical(word, _discrete.scaled_gaps(beta, logits, -1), fraction)
     return jnp.broadcast_to(drawn, word.shape)
 
 

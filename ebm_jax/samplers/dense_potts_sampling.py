@@ -157,6 +157,4 @@ def _words(key: Key, sites: int, chains: int) -> tuple[Array, Array]:
 
 def _draw(beta, word: Array, logits: Array, fraction: Array) -> Array:
     """Return letters drawn from logits (q, chains) at an inverse temperature."""
-    # Infinity times a difference of 0 is 0.
-    logits = _discrete.scaled(beta, logits - jnp.max(logits, axis=0, keepdims=True), -1)
-    return _bits.categorical(word, list(logits), fraction)
+    return _bits.categorical(word, _discrete.scaled_gaps(beta, list(logits), -1), fraction)

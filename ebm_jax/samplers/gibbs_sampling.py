@@ -5,7 +5,8 @@ r"""Gibbs sampling: variables drawn one or a block at a time, given all the othe
 for restricted Boltzmann machines, lattices, and any energy whose variables have few values. The
 chains lie on the leading axis of every leaf. Integer and boolean leaves move; floating-point leaves
 are unchanged. Each block is drawn from its exact conditional distribution, up to the rounding of
-the energies: the draws resolve probabilities down to :math:`2^{-60}`.
+the energies: the draws resolve probabilities down to :math:`2^{-60}`. At ``beta=jnp.inf`` the
+values of lowest energy are drawn with equal probabilities.
 
 All samplers here take these options:
 
@@ -168,11 +169,13 @@ def rbm_gibbs(
         logits = _discrete.scaled(beta, product(indicators(v), weights) + hidden[None])
         h = _bits.units(key, logits, fractions[0], n=counters, start=0).astype(weights.dtype)
         field = product(h, weights.T) + visible.reshape(1, visible.size)
-        logits = _discrete.scaled(beta, field)
         if categories is None:
+            logits = _discrete.scaled(beta, field)
             new, mean = _bits.units(key, logits, fractions[1], **options), jax.nn.sigmoid(logits)
         else:
-            logits = logits.reshape(v.shape[0], *visible.shape)
+            fields = field.reshape(v.shape[0], *visible.shape)
+            fields = [fields[..., k] for k in range(visible.shape[1])]
+            logits = jnp.stack(_discrete.scaled_gaps(beta, fields), axis=-1)
             new = _bits.categories(key, logits, fractions[1], **options)
             mean = jax.nn.softmax(logits)
         new = new.astype(v.dtype)
