@@ -1,0 +1,1 @@
+"""Samplers and estimators of log Z, compared on targets with known moments."""

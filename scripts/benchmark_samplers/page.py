@@ -1,0 +1,225 @@
+"""Write the page from the rows, without sampling.
+
+python -m scripts.benchmark_samplers.page --docs=docs
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from scripts.benchmark_samplers import figures, prose, results
+from scripts.benchmark_samplers.results import Interval, Results
+from scripts.benchmark_samplers.rows import Row, read
+
+LOG_Z_LABELS = {
+    "importance_sampling": "importance sampling",
+    "ais": "AIS",
+    "reverse_ais": "reverse AIS",
+    "smc": "annealed SMC",
+    "bennett": "Bennett's ratio",
+    "tempering_bridge": "tempering with stepping stones",
+    "thermodynamic_integration": "tempering with thermodynamic integration",
+}
+NEED_EXACT_SAMPLES = ("reverse_ais", "bennett")
+DEMONSTRATION = 16384  # a smaller budget than this is a demonstration
+
+
+def joined(names: list[str]) -> str:
+    """Return names in bold as an English list."""
+    bold = [f"**{name}**" for name in names]
+    return bold[0] if len(bold) == 1 else f"{', '.join(bold[:-1])} and {bold[-1]}"
+
+
+def labels(found: Results) -> dict[str, str]:
+    """Return the label of every sampler; the two kinds of tempering share one name."""
+    every = {}
+    for table in found.samplers.values():
+        for method, row in table.items():
+            if row["label"] not in every.get(method, "").split(" or "):
+                every[method] = (
+                    f"{every[method]} or {row['label']}" if method in every else row["label"]
+                )
+    return every
+
+
+def answer(found: Results) -> list[str]:
+    """Return the answer, at most five sentences."""
+    sentences = []
+    for name, targets in results.CLASSES.items():
+        present = [target for target in targets if target in found.samplers]
+        group = results.best_of_class(found, tuple(present))
+        if not group:
+            continue
+        table = found.samplers[present[0]]
+        best = joined([table[method]["label"] for method in group])
+        where = f"On the {name} ({', '.join(present)})"
+        verb = "has the lowest" if len(group) == 1 else "are tied for the lowest"
+        sentences.append(f"{where}, {best} {verb} squared error at the same number of gradients.")
+    biased = results.mostly_biased(found)
+    if biased:
+        table = {m: r["label"] for t in found.samplers.values() for m, r in t.items()}
+        parts = [f"{table[m]} (on {', '.join(targets)})" for m, targets in biased.items()]
+        sentences.append(
+            "At the largest budget, bias is more than half of the squared error of "
+            + "; ".join(parts)
+            + "."
+        )
+    group = results.best_log_z(found, NEED_EXACT_SAMPLES)
+    if group:
+        best = joined([LOG_Z_LABELS[method] for method in group])
+        verb = "has the lowest" if len(group) == 1 else "are tied for the lowest"
+        sentences.append(
+            f"Among the estimators of log Z that need no exact samples of the target, {best} "
+            f"{verb} error at the same cost."
+        )
+    return sentences
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits."""
+    if not np.isfinite(value):
+        return "—"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def cell(interval: Interval | None) -> str:
+    """Return a value with its interval."""
+    if interval is None or not np.isfinite(interval[0]):
+        return "—"
+    value, low, high = interval
+    return f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def options(row: Row) -> str:
+    """Return the options that the pilot runs chose."""
+    chosen = [f"{k.replace('_', ' ')} {number(float(v))}" for k, v in row["options"].items()]
+    return ", ".join(chosen) or "none"
+
+
+def fall(row: Row) -> str:
+    """Return by which factor the error falls from the smallest to the largest budget."""
+    first, last = results.error(row, 0)[0], results.error(row)[0]
+    return number(first / last) if np.isfinite([first, last]).all() else "—"
+
+
+def per_second(row: Row, timing: Row | None) -> str:
+    """Return the independent samples per second, of all seeds together."""
+    if timing is None or not np.isfinite(results.error(row)[0]):
+        return "—"
+    seconds = float(np.median(timing["seconds"]))
+    return number(row["protocol"]["seeds"] / results.error(row)[0] / seconds)
+
+
+def table(found: Results, target: str) -> list[str]:
+    """Return the table of the samplers of a target, best first."""
+    rows, timings = found.samplers[target], found.seconds.get(target, {})
+    group = results.best(rows)
+    head = [
+        "sampler",
+        "options",
+        "independent samples per 1,000 gradients",
+        "effective samples per 1,000 gradients",
+        "squared error",
+        "error falls by",
+        "bias, %",
+        *(["independent samples per second"] if timings else []),
+    ]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for method in sorted(rows, key=lambda method: results.error(rows[method])[0]):
+        row = rows[method]
+        share = row["bias_share"]
+        cells = [
+            f"**{row['label']}**" if method in group else row["label"],
+            options(row),
+            cell(results.independent_samples(row)),
+            cell(results.effective_samples(row)),
+            number(results.error(row)[0]),
+            fall(row),
+            "—" if share is None else f"{100 * share:.0f}",
+            *([per_second(row, timings.get(method))] if timings else []),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def log_z_table(found: Results) -> list[str]:
+    """Return the root mean squared errors of log Z at the largest budget."""
+    targets = list(found.log_z)
+    lines = [f"| estimator | {' | '.join(targets)} |", "|---" * (len(targets) + 1) + "|"]
+    best = {}
+    for target in targets:
+        last = {m: max(r, key=lambda row: row["budget"]) for m, r in found.log_z[target].items()}
+        errors = {m: results.log_z_error(row) for m, row in last.items()}
+        errors = {m: e for m, e in errors.items() if np.isfinite(e[0])}
+        best[target] = (errors, results.measures.tied(errors) if errors else [])
+    for method, label in LOG_Z_LABELS.items():
+        cells = []
+        for target in targets:
+            errors, group = best[target]
+            text = cell(errors.get(method))
+            cells.append(f"**{text}**" if method in group else text)
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
+
+
+def text(found: Results) -> str:
+    """Return the page."""
+    rows = [row for table in found.samplers.values() for row in table.values()]
+    first = rows[0]
+    budgets = {row["protocol"]["budget"] for row in rows}
+    short = ["This page is a demonstration with a small budget.", ""]
+    lines = ["# Which sampler, and which estimator of log Z?", ""]
+    lines += short if min(budgets) < DEMONSTRATION else []
+    lines += [*(f"* {sentence}" for sentence in answer(found)), "", prose.INTRODUCTION, ""]
+    lines += [
+        "![Independent samples per 1,000 gradients of every sampler on every target]"
+        "(figures/samplers_heat_map.png)",
+        "",
+        prose.MEASURES,
+        "",
+        "## Protocol",
+        "",
+        prose.protocol(first),
+        "",
+        "## Error against cost",
+        "",
+        "![Squared error of every sampler against its cost, one panel for each target]"
+        "(figures/samplers_error.png)",
+        "",
+        "## Tables",
+        "",
+    ]
+    for target in found.samplers:
+        lines += [f"### {target}", "", prose.DESCRIPTIONS[target], "", *table(found, target), ""]
+    if found.log_z:
+        lines += [prose.LOG_Z, "", *log_z_table(found), ""]
+        lines += [
+            "![Error of log Z against cost, one panel for each target](figures/samplers_log_z.png)",
+            "",
+        ]
+    dates = sorted({row["date"] for row in rows})
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    lines += [
+        "The command `python -m scripts.benchmark_samplers --docs=docs --resume --workdir=runs/bs` "
+        f"made the rows on {when} with {versions} and seed {first['seed']}; "
+        "`python -m scripts.benchmark_samplers.page --docs=docs` draws this page from them.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write(docs: Path) -> None:
+    """Write the page and its figures from the rows under ``docs``."""
+    found = results.collect(read(docs / "data" / "samplers"))
+    (docs / "figures").mkdir(parents=True, exist_ok=True)
+    (docs / "samplers_benchmark.md").write_text(text(found), encoding="utf-8")
+    figures.draw(found, docs / "figures", LOG_Z_LABELS)
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Write the page from the rows.")
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    write(parser.parse_args().docs)
