@@ -219,7 +219,8 @@ def _stein(problem: Problem, *, length: float = 0.3) -> Objective:
 
 
 def _gaussian_noise(problem: Problem) -> Distribution:
-    return distributions.gaussian(problem.data.mean(0), covariance=np.cov(problem.data.T))
+    data = jnp.asarray(problem.data)
+    return distributions.gaussian(data.mean(0), covariance=jnp.cov(data.T))
 
 
 def _binary_nce(problem: Problem, *, negatives: int = 4) -> Objective:
@@ -354,9 +355,9 @@ def _probability_flow(problem: Problem) -> Objective:
 
 
 def _bernoulli_noise(problem: Problem) -> Distribution:
-    on = problem.data.sum(0)  # each counted once more on and off: every bit stays possible
-    logits = np.log((on + 1) / (len(problem.data) - on + 1))
-    return distributions.bernoulli(jnp.asarray(logits, jnp.float32))
+    on = jnp.asarray(problem.data).sum(0)  # each once more on and off: every bit stays possible
+    logits = jnp.log((on + 1) / (len(problem.data) - on + 1))
+    return distributions.bernoulli(logits)
 
 
 def _bits_binary_nce(problem: Problem, *, negatives: int = 4) -> Objective:

@@ -1,0 +1,321 @@
+"""Problems whose exact answer is known: data, a network, and measures of a trained network.
+
+Every problem has training, validation and test data, or an exact expectation in place of the test
+data. ``measure(params, key)`` is a function that JAX can vmap; it returns
+
+* ``gap``: test nats above the optimum, the cross entropy of the model minus ``entropy``;
+* ``validation_gap``: the same on the validation data, which alone choose options;
+* ``total_variation``, ``mode_weight_error`` and ``log_z_disagreement``, NaN where unknown.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import logsumexp
+
+import ebm_jax
+from ebm_jax import gibbs
+from ebm_jax.energies.networks import MLP
+from ebm_jax.partition import exact
+from ebm_jax.types import Array, Energy, Key, Params
+from experiments.data import datasets
+from experiments.data.densities import DENSITIES, HALF_WIDTH
+from experiments.density2d import model as density2d_model
+from experiments.objectives_by_name import Problem
+from scripts.benchmark_objectives import mixtures
+
+HIDDEN = 64  # units in each of the two hidden layers
+CELLS = 180  # of a side of the grid that measures planar densities: 0.05 wide
+MOST_ROWS = 200_000  # of training data
+CHUNK = 4096  # states whose energies are computed together
+
+TITLES = {
+    "8gaussians": "Eight Gaussians on a circle",
+    "2spirals": "Two spirals",
+    "checkerboard": "Checkerboard",
+    "pinwheel": "Pinwheel",
+    "nltcs": "National long term care survey",
+    "plants16": "Plants, first 16 columns",
+    "rbm16": "Restricted Boltzmann machine with 16 visible units",
+    "ising4x4": "Ising model, 4 × 4",
+    "mixture8": "Mixture of Gaussians in 8 dimensions",
+    "mixture32": "Mixture of Gaussians in 32 dimensions",
+}
+NAMES = tuple(TITLES)
+PLANES = NAMES[:4]
+TABLES = ("nltcs", "plants16")  # their distribution is unknown: a reference replaces the entropy
+
+# Network passes of one training at budget 0; budgets 1 and 2 have 10 and 100 times as many.
+PASSES = {"plane": 100_000, "bits": 200_000, "mixture": 100_000}
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A problem with its network, truth and measures.
+
+    ``problem.data`` are the examples that objectives may use to choose noise and to start chains;
+    ``train`` are those of which batches are drawn.
+    """
+
+    name: str
+    problem_class: str  # plane, bits or mixture
+    problem: Problem
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    init: Callable[[Key], Params]
+    entropy: float  # NaN where it takes a reference
+    how: str
+    measure: Callable[[Params, Key], dict[str, Array]]
+    log_prob: Callable[[np.ndarray], np.ndarray] | None = None  # mixtures: the true log-density
+
+    @property
+    def family(self) -> str:
+        """Name of the problems that differ from this one in their data only."""
+        return self.name if self.problem_class == "mixture" else self.problem_class
+
+    @property
+    def dimension(self) -> int:
+        """Number of variables."""
+        return self.train.shape[1]
+
+
+@functools.cache
+def task(name: str, data_dir: str | None = None, reference: float | None = None) -> Task:
+    """Return a problem by name; ``reference`` is the entropy of a problem of ``TABLES``."""
+    if name in PLANES:
+        return plane(name)
+    if name.startswith("mixture"):
+        return mixture(name)
+    return bits(name, data_dir, reference)
+
+
+def _energies(energy: Energy, params: Params, states: Array) -> Array:
+    """Return the energies of many states, a chunk at a time, which stays in the cache."""
+    return jax.lax.map(lambda x: energy(params, x), states, batch_size=CHUNK)
+
+
+def _measures(gap, validation_gap, **others) -> dict[str, Array]:
+    unknown = dict.fromkeys(
+        ("total_variation", "mode_weight_error", "log_z_disagreement"), jnp.float32(jnp.nan)
+    )
+    return {"gap": gap, "validation_gap": validation_gap} | unknown | others
+
+
+def _nearest_centre(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    return ((points[:, None] - centres) ** 2).sum(-1).argmin(1)
+
+
+def _mode_error(nearest: np.ndarray, p: Array, q: Array, count: int) -> Array:
+    """Return half the sum of absolute differences of the weights of the modes."""
+    each = [jax.ops.segment_sum(mass, jnp.asarray(nearest), count) for mass in (p, q)]
+    return jnp.abs(each[0] - each[1]).sum() / 2
+
+
+def plane(name: str) -> Task:
+    """Return a planar density; all its integrals are sums over a grid."""
+    density = DENSITIES[name]
+    energy, init = density2d_model.make_energy(HIDDEN, 6)
+    points, log_areas = density2d_model.grid(CELLS)
+    log_truth = density.log_density(np.asarray(points)) + float(log_areas[0])
+    log_truth -= logsumexp(log_truth)  # the square has all but 1e-5 of the mass
+    truth = np.exp(log_truth)
+    inside = truth > 0
+    entropy_of_cells = -float((truth[inside] * log_truth[inside]).sum())
+    entropy = entropy_of_cells + float(log_areas[0])
+    train, valid, test = (
+        density.sample(n, seed) for seed, n in enumerate((MOST_ROWS, 20_000, 4096))
+    )
+    valid_entropy = -float(density.log_density(valid).mean())
+    nearest = _nearest_centre(np.asarray(points), density.centres) if len(density.centres) else None
+    p = jnp.asarray(truth, jnp.float32)
+
+    def measure(params: Params, key: Key) -> dict[str, Array]:
+        energies = _energies(energy, params, points)
+        log_z = gibbs.log_partition(energies, log_weights=log_areas)
+        q = jnp.exp(log_areas - energies - log_z)
+        gap = jnp.sum(p * energies) + log_z - entropy
+        valid_gap = jnp.mean(_energies(energy, params, jnp.asarray(valid))) + log_z - valid_entropy
+        others = {"total_variation": jnp.abs(p - q).sum() / 2}
+        if nearest is not None:
+            others["mode_weight_error"] = _mode_error(nearest, p, q, len(density.centres))
+        return _measures(gap, valid_gap, **others)
+
+    how = f"The density is known; integrals are sums over a grid of {CELLS} × {CELLS} cells."
+    corners = np.array([[-HALF_WIDTH] * 2, [HALF_WIDTH] * 2], np.float32)
+    problem = Problem(energy, train[:10_000], corners, num_chains=256)
+    return Task(
+        name,
+        "plane",
+        problem,
+        train,
+        valid,
+        test,
+        ebm_jax.jit(init),
+        entropy,
+        how,
+        ebm_jax.jit(measure),
+    )
+
+
+def rbm_log_probs(states: np.ndarray) -> np.ndarray:
+    """Return the log-probabilities of the teacher RBM, float64."""
+    rng = np.random.default_rng(16)
+    weights = rng.normal(0, 2.0, (16, 8))
+    visible, hidden = rng.normal(0, 1.0, 16), rng.normal(0, 0.5, 8)
+    x = states - 0.5
+    biases = visible - weights.sum(1) / 2  # with these, each hidden unit prefers no side
+    logits = x @ biases + np.logaddexp(0, x @ weights + hidden).sum(1)
+    return logits - logsumexp(logits)
+
+
+def ising_log_probs(states: np.ndarray, coupling: float = 0.4, field: float = 0.05) -> np.ndarray:
+    """Return the log-probabilities of the Ising model on 4 × 4 sites, free boundary, float64."""
+    spins = (2.0 * states - 1).reshape(-1, 4, 4)
+    bonds = (spins[:, 1:] * spins[:, :-1]).sum((1, 2)) + (spins[..., 1:] * spins[..., :-1]).sum(
+        (1, 2)
+    )
+    logits = coupling * bonds + field * spins.sum((1, 2))
+    return logits - logsumexp(logits)
+
+
+def _numbers(rows: np.ndarray) -> np.ndarray:
+    """Return the index of every row among all states: its bits are those of the number."""
+    return rows @ 2 ** np.arange(rows.shape[1] - 1, -1, -1)
+
+
+def _frequencies(rows: np.ndarray) -> Array:
+    counts = np.bincount(_numbers(rows), minlength=2 ** rows.shape[1])
+    return jnp.asarray(counts / counts.sum(), jnp.float32)
+
+
+def _teacher(log_p: np.ndarray, states: np.ndarray) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    sizes = (MOST_ROWS, 20_000, 20_000)
+    return [states[rng.choice(len(states), n, p=np.exp(log_p))] for n in sizes]
+
+
+def _published(name: str, data_dir: str | None) -> list[np.ndarray]:
+    table = datasets.nltcs(data_dir) if name == "nltcs" else datasets.density("plants", data_dir)
+    return [rows[:, :16] for rows in table]
+
+
+_NETWORK = MLP((HIDDEN, HIDDEN))
+
+
+def bits_energy(params: Params, x: Array) -> Array:
+    """Return the energy of bits x: a network, a linear part and a constant."""
+    x = jnp.asarray(x, params["linear"].dtype)
+    return _NETWORK.apply(params["network"], x) + params["linear"] @ x + params["constant"]
+
+
+def bits_init(train: np.ndarray) -> Callable[[Key], Params]:
+    """Return key -> parameters; without the network they are normalised independent bits."""
+    on = train.sum(0)
+    logits = jnp.asarray(np.log((on + 1) / (len(train) - on + 1)), jnp.float32)
+
+    def init(key: Key) -> Params:
+        network = _NETWORK.init(key, logits)
+        return {
+            "network": network,
+            "linear": -logits,
+            "constant": jax.nn.softplus(logits).sum(),
+        }
+
+    return init
+
+
+def bits(name: str, data_dir: str | None, reference: float | None) -> Task:
+    """Return 16 binary variables; all sums are over their 65,536 states."""
+    states = exact.states(16)
+    log_p = None
+    if name in TABLES:
+        train, valid, test = _published(name, data_dir)
+        entropy = np.nan if reference is None else reference
+        p = _frequencies(test)
+        how = (
+            "Sums over 65,536 states are exact. The distribution of the data is unknown: the "
+            "entropy is the test loss of the same network after a long training by exact maximum "
+            "likelihood, stopped by the validation loss."
+        )
+    else:
+        on_all = np.asarray(states, np.float64)
+        log_p = rbm_log_probs(on_all) if name == "rbm16" else ising_log_probs(on_all)
+        train, valid, test = _teacher(log_p, np.asarray(states, bool))
+        entropy = -float(np.exp(log_p) @ log_p)
+        p = jnp.asarray(np.exp(log_p), jnp.float32)
+        how = "The teacher is known; sums over its 65,536 states are exact."
+    init = bits_init(train)
+    p_valid = _frequencies(valid)
+    # Of a table the entropy of the test data stands for that of the validation data: the
+    # difference is the same for all objectives.
+    valid_entropy = entropy if log_p is None else -float(np.asarray(p_valid, np.float64) @ log_p)
+
+    def measure(params: Params, key: Key) -> dict[str, Array]:
+        energies = _energies(bits_energy, params, states)
+        log_z = gibbs.log_partition(energies)
+        gap, valid_gap = (
+            jnp.sum(weights * energies) + log_z - least
+            for weights, least in ((p, entropy), (p_valid, valid_entropy))
+        )
+        others = {}
+        if log_p is not None:
+            others["total_variation"] = jnp.abs(p - jnp.exp(-energies - log_z)).sum() / 2
+        return _measures(gap, valid_gap, **others)
+
+    problem = Problem(bits_energy, train[:10_000], states, num_chains=256)
+    return Task(
+        name,
+        "bits",
+        problem,
+        train,
+        valid,
+        test,
+        ebm_jax.jit(init),
+        entropy,
+        how,
+        ebm_jax.jit(measure),
+    )
+
+
+def mixture(name: str) -> Task:
+    """Return a mixture of Gaussians through a random rotation, in 8 or 32 dimensions."""
+    dimension = int(name.removeprefix("mixture"))
+    truth = mixtures.make(dimension, seed=dimension)
+    train, valid, test = (truth.sample(n, s) for s, n in enumerate((MOST_ROWS, 20_000, 20_000)))
+    energy, init = mixtures.make_energy(dimension, HIDDEN, float(train.var(0).mean()))
+    large = truth.sample(1_000_000, 4)
+    log_prob = np.concatenate([truth.log_prob(x) for x in np.array_split(large, 100)])
+    error = log_prob.std() / len(log_prob) ** 0.5
+    measured = mixtures.measurer(truth, energy, valid, test)
+    edge = np.abs(train).max() + 1.0
+    corners = np.array([[-edge] * dimension, [edge] * dimension], np.float32)
+    how = (
+        "The density is known; its entropy is the mean over 1,000,000 samples (standard error "
+        f"{error:.4f}). log Z of the model is estimated by importance sampling from the density, "
+        "and by annealing."
+    )
+
+    def measure(params: Params, key: Key) -> dict[str, Array]:
+        return _measures(**measured(params, key))
+
+    problem = Problem(energy, train[:10_000], corners, num_chains=256)
+    return Task(
+        *(
+            name,
+            "mixture",
+            problem,
+            train,
+            valid,
+            test,
+            init,
+            -float(log_prob.mean()),
+            how,
+            ebm_jax.jit(measure),
+        ),
+        truth.log_prob,
+    )
