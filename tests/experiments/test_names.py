@@ -23,7 +23,10 @@ sys.meta_path.insert(0, Refused())
 sys.path.insert(0, "")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-SCRIPTS = ("scripts.torture", "scripts.questions", "scripts.scaling", "scripts.leaderboard")
+SCRIPTS = (
+    *("scripts.torture", "scripts.questions", "scripts.scaling", "scripts.leaderboard"),
+    "scripts.benchmark_objectives",
+)
 
 
 def start(program, *flags):
