@@ -21,7 +21,7 @@ from experiments.run import errors
 from scripts.benchmark_objectives.problems import Task
 
 Search = dict[str, tuple[float, float] | list]
-LEARNING_RATES = (5e-4, 5e-2)  # of Adam at first; it falls to zero along a cosine
+LEARNING_RATES = (1e-3, 1e-1)  # of Adam at first; it falls to zero along a cosine
 BATCH = 256
 
 # Importance order: the first objectives of every class run first.
