@@ -303,6 +303,16 @@ def one_key(key) -> None:
         raise TypeError(f"key must be a key of jax.random.key, got {key!r}.")
 
 
+def between(key, base, energy, make_sampler) -> None:
+    """Reject arguments of an estimate that goes from a base distribution to an energy."""
+    one_key(key)
+    distribution("base", base)
+    hashable("base", base)
+    function("energy", energy)
+    function("make_sampler", make_sampler)
+    hashable("make_sampler", make_sampler)
+
+
 def count(name: str, value, least: int = 1) -> int:
     """Validate and return an integer >= ``least`` that is known during tracing."""
     if isinstance(value, Tracer):

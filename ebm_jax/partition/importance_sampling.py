@@ -77,12 +77,7 @@ def annealed_importance_sampling(
     >>> bool(abs(estimate.log_z - jnp.log(2 * jnp.pi)) < 4 * estimate.standard_error)
     True
     """
-    _checks.one_key(key)
-    _checks.distribution("base", base)
-    _checks.hashable("base", base)
-    _checks.function("energy", energy)
-    _checks.function("make_sampler", make_sampler)
-    _checks.hashable("make_sampler", make_sampler)
+    _checks.between(key, base, energy, make_sampler)
     _checks.count("num_chains", num_chains)
     _checks.count("num_steps", num_steps)
     _checks.inside("confidence", confidence)

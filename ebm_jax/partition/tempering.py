@@ -1,24 +1,20 @@
 """Estimates of log Z by parallel tempering, with tuned temperatures and warnings."""
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 
-from ebm_jax import _checks, _draws, distributions
-from ebm_jax._trees import chain_axes, check_chains
-from ebm_jax.compilation import jit
-from ebm_jax.partition import paths
+from ebm_jax import _checks
+from ebm_jax.partition import _replicas, paths
+from ebm_jax.partition._replicas import State, Sums
 from ebm_jax.partition.paths import Path
-from ebm_jax.samplers import _exchange, running
-from ebm_jax.types import Array, Distribution, Energy, Key, MakeSampler, Position, Sampler
+from ebm_jax.types import Array, Distribution, Energy, Key, MakeSampler, Position
 
 _FIRST_REPLICAS = 8
 _SATURATED = 0.95  # a rejection rate beyond which a barrier is only bounded from below
@@ -54,28 +50,6 @@ class Tempering(NamedTuple):
     round_trips: int
     position: Position
     warnings: tuple[str, ...]
-
-
-class _State(NamedTuple):
-    """The samplers' states, (replicas, ...) every leaf, and what travels with them.
-
-    ``came`` is the end of the ladder where a replica was last, (replicas, chains): 0 for neither, 1
-    for the base, 2 for the target after the base.
-    """
-
-    replicas: Any
-    came: Array
-    trips: Array
-    scan: Array
-
-
-class _Sums(NamedTuple):
-    """Sums over scans, (replicas - 1, chains) each; of the slopes (replicas, chains)."""
-
-    up: Any  # log sum exp(f / 2)
-    down: Any  # log sum exp(-g / 2)
-    rejected: Any
-    slopes: Any
 
 
 def parallel_tempering(
@@ -153,12 +127,7 @@ def parallel_tempering(
     >>> result.warnings
     ()
     """
-    _checks.one_key(key)
-    _checks.distribution("base", base)
-    _checks.hashable("base", base)
-    _checks.function("energy", energy)
-    _checks.function("make_sampler", make_sampler)
-    _checks.hashable("make_sampler", make_sampler)
+    _checks.between(key, base, energy, make_sampler)
     _checks.count("num_chains", num_chains, least=2)
     _checks.count("num_scans", num_scans, least=16)
     _checks.count("num_steps", num_steps)
@@ -188,32 +157,38 @@ def _tune_and_run(
 ) -> Tempering:
     start_key, *keys = jax.random.split(key, 6)
     betas = np.linspace(0, 1, min(_FIRST_REPLICAS, max_replicas))
-    state = _start(start_key, energy, jnp.asarray(betas), num_chains, *options)
+    state = _replicas.start(start_key, energy, jnp.asarray(betas), num_chains, *options)
     for tuning_key, share in zip(keys, (16, 8, 4, 2), strict=False):
         num = max(num_scans // share, 4)
         state, (sums,) = _run(tuning_key, energy, betas, state, num, 1, options)
         rejection = sums.rejected.mean(axis=1) / num
         betas, nearest = _next_ladder(betas, rejection, max_replicas)
-        state = _renew(energy, jnp.asarray(betas), jnp.asarray(nearest), state, *options)
+        state = _replicas.renew(energy, jnp.asarray(betas), jnp.asarray(nearest), state, *options)
     state = state._replace(came=jnp.zeros_like(state.came), trips=jnp.zeros_like(state.trips))
     state, halves = _run(keys[-1], energy, betas, state, num_scans, 2, options)
     return _report(betas, state, halves, num_scans, confidence)
 
 
 def _run(
-    key: Key, energy: Energy, betas: np.ndarray, state: _State, num: int, parts: int, options: tuple
-) -> tuple[_State, list[_Sums]]:
+    key: Key,
+    energy: Energy,
+    betas: np.ndarray,
+    state: State,
+    num: int,
+    parts: int,
+    options: tuple,
+) -> tuple[State, list[Sums]]:
     """Make scans; return the state and the sums over each of the equal parts, in float64."""
     ladder, sums = jnp.asarray(betas), []
     for share in np.array_split(np.arange(num), parts):
         blocks = []
         for first in range(0, len(share), _BLOCK):
             length = min(_BLOCK, len(share) - first)
-            state, block = _scans(key, energy, ladder, state, length, *options)
+            state, block = _replicas.scans(key, energy, ladder, state, length, *options)
             blocks.append(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), block))
-        every = _Sums(*(np.stack(leaves) for leaves in zip(*blocks, strict=True)))
+        every = Sums(*(np.stack(leaves) for leaves in zip(*blocks, strict=True)))
         sums.append(
-            _Sums(
+            Sums(
                 np.logaddexp.reduce(every.up),
                 np.logaddexp.reduce(every.down),
                 every.rejected.sum(axis=0),
@@ -242,157 +217,7 @@ def _next_ladder(
     return new, nearest
 
 
-def _sampler(energy, base, make_sampler, path, beta) -> tuple[Path, Sampler]:
-    along = path(distributions.energy(base), energy)
-    bound = make_sampler(Partial(along, beta))
-    return along, _checks.sampler("What make_sampler returns", bound)
-
-
-def _renewed(energy, base, make_sampler, path, beta, replica) -> Any:
-    return running.refresh(_sampler(energy, base, make_sampler, path, beta)[1], replica)
-
-
-@functools.partial(jit, static_argnums=(3, 4, 5, 6, 7))
-def _start(
-    key: Key, energy: Energy, ladder: Array, num_chains: int, base, make_sampler, path, num_steps
-) -> _State:
-    del num_steps
-
-    def begin(key: Key, beta: Array) -> Any:
-        position = base.sample(key, num_chains)
-        check_chains(position)
-        return _sampler(energy, base, make_sampler, path, beta)[1].init(position)
-
-    replicas = jax.vmap(begin)(jax.random.split(key, ladder.shape[0]), ladder)
-    came = jnp.zeros((ladder.shape[0], num_chains), jnp.int32)
-    return _State(replicas, came, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-
-
-@functools.partial(jit, static_argnums=(4, 5, 6, 7))
-def _renew(
-    energy: Energy,
-    ladder: Array,
-    nearest: Array,
-    state: _State,
-    base,
-    make_sampler,
-    path,
-    num_steps,
-) -> _State:
-    """Return the state on another ladder: every replica continues from the nearest one."""
-    del num_steps
-    taken = jax.tree.map(lambda leaf: leaf[nearest], state.replicas)
-    renew = functools.partial(_renewed, energy, base, make_sampler, path)
-    return state._replace(replicas=jax.vmap(renew)(ladder, taken), came=state.came[nearest])
-
-
-@functools.partial(jit, static_argnums=(5, 6, 7, 8))
-def _scans(
-    key: Key,
-    energy: Energy,
-    ladder: Array,
-    state: _State,
-    num: ArrayLike,
-    base: Distribution,
-    make_sampler: MakeSampler,
-    path: Callable,
-    num_steps: int,
-) -> tuple[_State, _Sums]:
-    """Make some scans; return the sums over them, as they are after the moves."""
-
-    def body(_, carry: tuple[_State, _Sums]) -> tuple[_State, _Sums]:
-        state, sums = carry
-        scan_key = jax.random.fold_in(key, state.scan)
-        return _scan(scan_key, energy, ladder, state, sums, base, make_sampler, path, num_steps)
-
-    pairs, chains = ladder.shape[0] - 1, state.came.shape[1]
-    kind = jax.eval_shape(lambda: _weights(energy, base, path, ladder, _positions(state)))[0].dtype
-    nothing = jnp.full((pairs, chains), -jnp.inf, kind)
-    zeros = jnp.zeros((pairs, chains), kind)
-    sums = _Sums(nothing, nothing, zeros, jnp.zeros((pairs + 1, chains), kind))
-    return jax.lax.fori_loop(0, num, body, (state, sums))
-
-
-def _positions(state: _State) -> Position:
-    return state.replicas.position
-
-
-def _weights(energy, base, path, ladder: Array, positions: Position) -> tuple[Array, Array, Array]:
-    """Return f (replicas - 1, chains) of the lower and of the upper ones, and the slopes."""
-    along = path(distributions.energy(base), energy)
-
-    def value(beta: Array, x: Position) -> Array:
-        energy = _checks.floating("What path returns", along(beta, x))
-        _checks.scalar("What path returns", energy)
-        return energy
-
-    def at(below: Array, beta: Array, above: Array, x: Position) -> tuple[Array, Array, Array]:
-        own, slope = jax.jvp(lambda b: value(b, x), (beta,), (jnp.ones_like(beta),))
-        return own - value(above, x), value(below, x) - own, slope
-
-    below, above = jnp.append(ladder[:1], ladder[:-1]), jnp.append(ladder[1:], ladder[-1:])
-    over_chains = jax.vmap(at, (None, None, None, 0))
-    lower, upper, slopes = jax.vmap(over_chains)(below, ladder, above, positions)
-    return lower[:-1], upper[1:], slopes
-
-
-def _scan(
-    key: Key,
-    energy: Energy,
-    ladder: Array,
-    state: _State,
-    sums: _Sums,
-    base: Distribution,
-    make_sampler: MakeSampler,
-    path: Callable,
-    num_steps: int,
-) -> tuple[_State, _Sums]:
-    """Move the replicas, weigh them, and let neighbours swap."""
-    base_key, move_key, swap_key = jax.random.split(key, 3)
-    renew = functools.partial(_renewed, energy, base, make_sampler, path)
-
-    def move(key: Key, beta: Array, replica: Any) -> Any:
-        sampler = _sampler(energy, base, make_sampler, path, beta)[1]
-        return running.run(key, sampler, replica, num_steps)[0]
-
-    hottest = jax.tree.map(lambda leaf: leaf[0], state.replicas)
-    others = jax.tree.map(lambda leaf: leaf[1:], state.replicas)
-    keys = jax.random.split(move_key, ladder.shape[0] - 1)
-    others = jax.vmap(move)(keys, ladder[1:], others)
-    drawn = base.sample(base_key, state.came.shape[1])
-    if "position" in getattr(hottest, "_fields", ()):  # the rest of it, a velocity say, stays
-        hottest = renew(ladder[0], hottest._replace(position=drawn))
-    else:
-        sampler = _sampler(energy, base, make_sampler, path, ladder[0])[1]
-        hottest = sampler.init(drawn)
-    replicas = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), hottest, others)
-
-    lower, upper, slopes = _weights(energy, base, path, ladder, replicas.position)
-    accepted, acceptance_rate = _draws.metropolis(swap_key, lower - upper)
-    sums = _Sums(
-        jnp.logaddexp(sums.up, lower / 2),
-        jnp.logaddexp(sums.down, -upper / 2),
-        sums.rejected + (1 - acceptance_rate),
-        sums.slopes + slopes,
-    )
-    tried = jnp.arange(ladder.shape[0] - 1) % 2 == state.scan % 2
-    source = _exchange.sources(tried[:, None] & accepted)
-    first = jax.tree.map(lambda leaf: leaf[-1], replicas.position)
-    axes = chain_axes(_sampler(energy, base, make_sampler, path, ladder[-1])[1].init, first)
-    replicas = _exchange.permute(replicas, source, axes)
-    replicas = _exchange.renew_moved(renew, ladder, replicas, source, axes)
-    came, trips = _count_trips(jnp.take_along_axis(state.came, source, axis=0))
-    return _State(replicas, came, state.trips + trips, state.scan + 1), sums
-
-
-def _count_trips(came: Array) -> tuple[Array, Array]:
-    """Return where replicas were last, given where they were before, and how many came round."""
-    trips = jnp.sum(came[0] == 2, dtype=jnp.int32)
-    came = came.at[-1].set(jnp.where(came[-1] == 1, 2, came[-1]))
-    return came.at[0].set(1), trips
-
-
-def _log_means(sums: _Sums, num: float) -> tuple[np.ndarray, np.ndarray]:
+def _log_means(sums: Sums, num: float) -> tuple[np.ndarray, np.ndarray]:
     return sums.up - np.log(num), sums.down - np.log(num)
 
 
@@ -411,7 +236,11 @@ def _bridge(up: np.ndarray, down: np.ndarray) -> tuple[float, float]:
 
 
 def _report(
-    betas: np.ndarray, state: _State, halves: list[_Sums], num_scans: int, confidence: float
+    betas: np.ndarray,
+    state: State,
+    halves: list[Sums],
+    num_scans: int,
+    confidence: float,
 ) -> Tempering:
     from scipy.special import stdtrit  # slow to import
 
@@ -440,7 +269,7 @@ def _report(
         jnp.asarray(rejection, scale),
         jnp.asarray(rejection.sum(), scale),
         trips,
-        jax.tree.map(lambda leaf: leaf[-1], _positions(state)),
+        jax.tree.map(lambda leaf: leaf[-1], _replicas.positions(state)),
         _verdict(betas, rejection, trips, log_z, error, parts),
     )
 

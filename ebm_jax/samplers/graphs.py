@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from ebm_jax import _checks, _discrete
 from ebm_jax.energies import _parameters
 from ebm_jax.energies.pairwise import Pairwise
-from ebm_jax.samplers import _graph
+from ebm_jax.samplers import _colouring, _graph
 from ebm_jax.samplers.gibbs_sampling import GibbsInfo, _start
 from ebm_jax.types import Array, Key, Sampler
 
@@ -89,7 +89,7 @@ def graph_gibbs(
     known = _parameters.values(fields, values)
     if known.dtype.kind not in "iu":
         raise TypeError(f"values must be integers, got {values!r}: positions are integers.")
-    num, layout = len(fields), _graph.layout(len(fields), edges)
+    num, layout = len(fields), _colouring.layout(len(fields), edges)
     model = _graph.model(couplings, fields, known)
 
     def init(position: Array) -> GraphState:

@@ -17,7 +17,7 @@ from scipy import stats
 from ebm_jax import distributions, energies, partition, samplers
 from ebm_jax.energies import boltzmann, lattice
 from ebm_jax.energies.boltzmann import RBM
-from ebm_jax.partition import exact, paths, tempering
+from ebm_jax.partition import _replicas, exact, paths, tempering
 
 SIDE = 4
 ISING = lattice.Ising(0.6, 0.05)
@@ -161,7 +161,7 @@ def test_round_trips_are_those_of_the_index_paths(replicas):
             source[low, swap], source[low + 1, swap] = low + 1, low
         place = np.take_along_axis(place, source, axis=0)
         history.append(place)
-        came, more = tempering._count_trips(jnp.take_along_axis(came, jnp.asarray(source), axis=0))
+        came, more = _replicas.count_trips(jnp.take_along_axis(came, jnp.asarray(source), axis=0))
         trips += int(more)
     rungs = np.argsort(np.array(history), axis=1)  # where each replica was, (steps, replicas, n)
     expected = 0
@@ -227,11 +227,11 @@ def test_a_scan_has_its_transition_matrix_and_keeps_the_product(parity, dtype, x
     start = np.repeat(np.arange(64), chains)
     position = jnp.asarray(states[joint[start]].swapaxes(0, 1), dtype)
     ladder = jnp.asarray(betas)
-    state = tempering._start(jax.random.key(0), energy, ladder, len(start), *options)
+    state = _replicas.start(jax.random.key(0), energy, ladder, len(start), *options)
     state = state._replace(
         replicas=state.replicas._replace(position=position), scan=jnp.asarray(parity, jnp.int32)
     )
-    state, _ = tempering._scans(jax.random.key(1), energy, ladder, state, 1, *options)
+    state, _ = _replicas.scans(jax.random.key(1), energy, ladder, state, 1, *options)
     end = np.asarray(state.replicas.position, int) @ [2, 1]
     counts = np.zeros((64, 64))
     np.add.at(counts, (start, [16, 4, 1] @ end), 1)

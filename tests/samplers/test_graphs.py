@@ -12,7 +12,7 @@ import pytest
 from ebm_jax import objectives, samplers
 from ebm_jax.energies import pairwise
 from ebm_jax.energies.pairwise import Pairwise
-from ebm_jax.samplers import _graph
+from ebm_jax.samplers import _colouring, _graph
 
 RNG = np.random.default_rng(0)
 SPINS = {"values": (-1, 1)}
@@ -46,7 +46,7 @@ GRAPHS = {
 def test_layouts(name):
     """Buckets have one colour; tables have every edge in both directions, once for the energy."""
     n, edges = GRAPHS[name]
-    layout = _graph.layout(n, edges)
+    layout = _colouring.layout(n, edges)
     assert layout.looped == (name == "dense")
     assert sorted(layout.order) == list(range(n))
     np.testing.assert_array_equal(layout.places[layout.order], np.arange(n))
@@ -80,11 +80,11 @@ def test_layouts(name):
 def test_colours_are_as_few_as_can_be_where_that_is_known():
     for name, number in {"nothing": 1, "cube": 2, "complete": 12, "star": 2}.items():
         n, edges = GRAPHS[name]
-        colour = _graph.colours(n, edges)
+        colour = _colouring.colours(n, edges)
         assert len(set(colour)) == number
         assert (colour[edges[:, 0]] != colour[edges[:, 1]]).all()
     grid = random_graph(2000, 0)
-    assert set(_graph.colours(2000, grid)) == {0}
+    assert set(_colouring.colours(2000, grid)) == {0}
 
 
 def test_it_colours_as_networkx_does():
@@ -95,7 +95,7 @@ def test_it_colours_as_networkx_does():
         graph = networkx.Graph(edges.tolist())
         graph.add_nodes_from(range(60))
         theirs = networkx.greedy_color(graph, strategy="DSATUR")
-        assert max(_graph.colours(60, edges)) <= max(theirs.values()) + 1
+        assert max(_colouring.colours(60, edges)) <= max(theirs.values()) + 1
 
 
 def stationary(params, edges, values):
@@ -185,11 +185,11 @@ def test_a_loop_over_blocks_draws_as_its_buckets_do(key, monkeypatch):
         clamp, found = RNG.uniform(size=(9, n)) < 0.2, []
         for most in (0, 1000):
             with monkeypatch.context() as patch:
-                patch.setattr(_graph, "_MOST_BUCKETS", most)
-                patch.setattr(_graph, "_BLOCK", 4)
+                patch.setattr(_colouring, "_MOST_BUCKETS", most)
+                patch.setattr(_colouring, "BLOCK", 4)
                 patch.setattr(_graph._bits, "words", same)
                 sampler = samplers.graph_gibbs(params, edges, values=values, clamp=clamp)
-                assert _graph.layout(n, edges).looped == (most == 0)
+                assert _colouring.layout(n, edges).looped == (most == 0)
                 go = jax.jit(lambda key, x, s=sampler: s.step(key, s.init(x)))
                 state, info = go(key, x)
                 found.append((np.asarray(state.position), info.energy))
