@@ -13,7 +13,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-import traceback
 from pathlib import Path
 
 import jax
@@ -81,17 +80,17 @@ def complaint(call, named):
     """Return what is wrong with the refusal of a call, or None."""
     try:
         in_a_trace(call)
-    except (ValueError, TypeError) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where, said = f"{Path(last.filename).name}:{last.lineno}", str(error)
-        if not last.filename.startswith(HOME):
-            return f"raised by {where}, not by the library: {said[:100]}"
-        if not said.endswith("."):
-            return f"no sentence, {where}: {said}"
-        return None if named(said) else f"does not name it, {where}: {said}"
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__} of {last.filename}:{last.lineno}: {str(error)[:100]}"
+        last, said = error.__traceback__, str(error)
+        while last.tb_next:
+            last = last.tb_next
+        file = last.tb_frame.f_code.co_filename
+        where = f"{type(error).__name__} of {file}:{last.tb_lineno}: {said[:100]}"
+        if not isinstance(error, ValueError | TypeError) or not file.startswith(HOME):
+            return f"not an error of the library, {where}"
+        if not said.endswith("."):
+            return f"no sentence, {where}"
+        return None if named(said) else f"does not name it, {where}"
     return "not refused"
 
 
