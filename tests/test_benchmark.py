@@ -14,12 +14,12 @@ KEYS = {
         "sgld_tuned_scan_vmap",
         "sgld_tuned_batch",
         "mala_tuned",
-        "langevin_over_floor",
+        "langevin_vs_floor",
         "two_devices",
     },
-    "mlp": {"mlp_over_gradient"},
+    "mlp": {"mlp_vs_gradient"},
     "conv": {"conv_vs_lax"},
-    "train": {"train_over_parts"},
+    "train": {"train_vs_parts"},
     "scaling": {"exponent_chains", "exponent_steps"},
     "efficiency": {"ess_gaussian", "ess_funnel"},
     "discrete": {
@@ -27,7 +27,7 @@ KEYS = {
         "ising_vs_noise_loop",
         "rbm_vs_thrml",
         "rbm_vs_floor",
-        "ais_over_parts",
+        "ais_vs_parts",
     },
     "graphs": {"graphs_vs_thrml", "graphs_vs_hamon", "graphs_vs_noise_loop"},
     "tempering": {
@@ -36,10 +36,10 @@ KEYS = {
         "tempering_vs_hamon_glass_tuning_included",
     },
     "alignment": {"alignment_vs_adabmdca"},
-    "verbs": {"sample_over_composition", "fit_over_update", "fit_over_stack_and_update"},
-    "keeping": {"run_over_training"},
-    "objectives": {"score_matching_over_gradient", "flow_matching_over_squared_score"},
-    "images": {"images_over_products"},
+    "verbs": {"sample_vs_composition", "fit_vs_update", "fit_vs_stack_and_update"},
+    "keeping": {"run_vs_training"},
+    "objectives": {"score_matching_vs_gradient", "flow_matching_vs_squared_score"},
+    "images": {"images_vs_products"},
 }
 
 

@@ -49,7 +49,21 @@ flags.DEFINE_integer(
     + f", and for a table the number that makes {TABLE_UPDATES:,} updates.",
     lower_bound=1,
 )
-command_line.define_float("learning_rate", 0.1, "Initial learning rate; it falls to zero.", 1e-9)
+command_line.define_float("learning_rate", 0.1, "Initial learning rate.", 1e-9)
+flags.DEFINE_enum(
+    "schedule",
+    "cosine",
+    ["cosine", "constant"],
+    "Learning rate during training: it falls to zero along a cosine, or is constant.",
+)
+flags.DEFINE_bool("average", True, "Measure the moving average of the parameters, not the last.")
+command_line.define_float(
+    "offset_rate",
+    0.0,
+    "Fraction by which the offsets move, at each update, to the means of visible and hidden "
+    "units over the mini-batch; 0 fixes the offsets.",
+    0.0,
+)
 command_line.define_float(
     "weight_decay", 0.0, "Weight decay, multiplied by the learning rate.", 0.0
 )
@@ -72,10 +86,16 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_integer("betas", 10_000, "Number of temperatures of the annealing.", lower_bound=3)
+flags.DEFINE_integer("annealed", 100, "Number of annealed chains in each direction.", lower_bound=2)
 flags.register_multi_flags_validator(
     ["objective", "hidden"],
     lambda given: given["objective"] != "ml" or given["hidden"] <= names.MOST_EXACT,
     f"--objective=ml sums over all hidden states: --hidden is at most {names.MOST_EXACT}.",
+)
+flags.register_multi_flags_validator(
+    ["offset_rate", "centered"],
+    lambda given: given["offset_rate"] <= (1 if given["centered"] else 0),
+    "--offset_rate must be in [0, 1], and 0 with --nocentered.",
 )
 flags.register_multi_flags_validator(
     ["chains", "groups", "mesh"],
@@ -96,7 +116,7 @@ import optax
 from ebm_jax import training
 from experiments import plots
 from experiments.data import datasets, minibatches, splits, tables
-from experiments.rbm import model
+from experiments.rbm import centering, model
 from experiments.run import devices, loop
 
 
@@ -116,7 +136,6 @@ class Rows(NamedTuple):
 
 
 AVERAGE_DECAY = 0.999
-ANNEALED = 100  # chains each way
 SHOWN = 16  # images a row
 
 
@@ -148,8 +167,21 @@ def weights_alone(params: Any) -> Any:
     return type(params)(True, *[False] * (len(params) - 1))
 
 
+def make_optimizer(steps: int) -> optax.GradientTransformation:
+    """Return stochastic gradient descent as the flags say."""
+    rate = FLAGS.learning_rate
+    schedule = optax.cosine_decay_schedule(rate, steps) if FLAGS.schedule == "cosine" else rate
+    optimizer = optax.sgd(schedule)
+    if FLAGS.weight_decay:
+        decay = optax.add_decayed_weights(FLAGS.weight_decay, mask=weights_alone)
+        optimizer = optax.chain(decay, optimizer)
+    return (
+        centering.moving_offsets(optimizer, FLAGS.offset_rate) if FLAGS.offset_rate else optimizer
+    )
+
+
 def fit(run: work_directory.Run, split: Rows, params, key, *, steps: int):
-    """Train as the flags say; return the averaged parameters and the history."""
+    """Train as the flags say; return the parameters to measure and the history."""
     rates = model.base_rates(split.train_x, split.q)
     objective = model.make_objective(
         FLAGS.objective,
@@ -161,13 +193,10 @@ def fit(run: work_directory.Run, split: Rows, params, key, *, steps: int):
         groups=FLAGS.groups,
         mesh=run.mesh,
     )
-    optimizer = optax.sgd(optax.cosine_decay_schedule(FLAGS.learning_rate, steps))
-    if FLAGS.weight_decay:
-        optimizer = optax.chain(
-            optax.add_decayed_weights(FLAGS.weight_decay, mask=weights_alone),
-            optimizer,
-        )
-    trainer = training.trainer(objective, optimizer, average_decay=AVERAGE_DECAY)
+    if FLAGS.offset_rate:
+        objective = centering.with_means(objective)
+    decay = AVERAGE_DECAY if FLAGS.average else None
+    trainer = training.trainer(objective, make_optimizer(steps), average_decay=decay)
     init_key, train_key = jax.random.split(key)
     known = summed(split, names.MOST_EXACT)
     state, history = loop.train(
@@ -198,7 +227,7 @@ def bracketed(params, split: Rows, key) -> dict:
     """Return the test log-likelihood and its interval, by annealing up and down."""
     sample_key, anneal_key = jax.random.split(key)
     # Chains from the data forget it before they are annealed.
-    first = np.resize(split.train_x, (ANNEALED, split.train_x.shape[1]))
+    first = np.resize(split.train_x, (FLAGS.annealed, split.train_x.shape[1]))
     ends, _ = model.sample(sample_key, params, first, max(FLAGS.sample_steps, FLAGS.betas))
     rates = model.base_rates(split.train_x, split.q)
     found = model.bracket(anneal_key, params, rates, ends, FLAGS.betas)
@@ -256,6 +285,11 @@ def main() -> None:
     if split.train_x.dtype != bool and FLAGS.objective == "pt":
         raise errors.UsageError(
             f"--objective=pt is for binary variables, got {split.q} categories: choose cd, pcd, ml."
+        )
+    if FLAGS.offset_rate and split.train_x.dtype != bool:
+        raise errors.UsageError(
+            f"--offset_rate={FLAGS.offset_rate} is for binary variables, got {split.q} categories: "
+            "leave it at 0."
         )
     start_key, fit_key, sample_key, bracket_key = jax.random.split(jax.random.key(FLAGS.seed), 4)
     images = not FLAGS.data and FLAGS.dataset in EPOCHS

@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
+from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, CategoricalRBM
-from ebm_jax.types import Array
+from ebm_jax.types import Array, Objective
 
 
 class CenteredRBM(NamedTuple):
@@ -50,3 +52,44 @@ def uncentered(params: CenteredRBM) -> RBM | CategoricalRBM:
     mean = jnp.tensordot(visible_offset, weights, visible_offset.ndim)
     kind = RBM if visible.ndim == 1 else CategoricalRBM
     return kind(weights, visible - weights @ hidden_offset, hidden - mean)
+
+
+def with_means(objective: Objective) -> Objective:
+    """Return the objective with a gradient of the offsets: offset minus mean over the batch.
+
+    The value of the loss does not change. The other gradients do not either, because the energy of
+    a centred RBM takes its offsets as constants.
+    """
+
+    def loss(params: CenteredRBM, state, batch: Array, key):
+        value, rest = objective.loss(params, state, batch, key)
+        rbm = uncentered(jax.lax.stop_gradient(params))
+        hidden = jax.nn.sigmoid(jax.vmap(boltzmann.rbm_hidden_logits, (None, 0))(rbm, batch))
+        distance = jnp.sum((params.visible_offset - jnp.mean(batch, 0, jnp.float32)) ** 2)
+        distance += jnp.sum((params.hidden_offset - jnp.mean(hidden, 0)) ** 2)
+        return value + (distance - jax.lax.stop_gradient(distance)) / 2, rest
+
+    return Objective(objective.init, loss)
+
+
+def moving_offsets(
+    optimizer: optax.GradientTransformation, rate: float
+) -> optax.GradientTransformation:
+    """Return an optimiser of binary units that also moves the offsets by ``rate`` to the means.
+
+    The gradients are those of ``with_means``. The biases change with the offsets, so that moving
+    the offsets alone leaves the distribution as it is (Melchior, Fischer and Wiskott 2016).
+    """
+
+    def update(gradients, state, params=None):
+        updates, state = optimizer.update(gradients, state, params)
+        visible, hidden = (-rate * gradients.visible_offset, -rate * gradients.hidden_offset)
+        moved = updates._replace(
+            visible_bias=updates.visible_bias + params.weights @ hidden,
+            hidden_bias=updates.hidden_bias + visible @ params.weights,
+            visible_offset=visible,
+            hidden_offset=hidden,
+        )
+        return moved, state
+
+    return optax.GradientTransformation(optimizer.init, update)

@@ -1,10 +1,17 @@
-"""Effective samples a second of MALA, ours and blackjax's, at the same tuned step size."""
+"""Effective samples per second and per gradient: our MALA, blackjax's MALA and NUTS.
+
+Both MALA make the same moves with the same tuned step size. NUTS adapts its own step size and its
+scales by blackjax's window adaptation, which is not timed, like the tuning of MALA.
+"""
 
 import functools
 import statistics
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import ebm_jax
 from ebm_jax import diagnostics, energies, samplers
@@ -22,6 +29,22 @@ TARGETS = {
     ),
     "funnel": (energies.Funnel(1.0), energies.funnel, 10),
 }
+KEYS = 10  # runs of each sampler, whose effective sample sizes give the interval
+CONFIDENCE = 0.95
+
+
+class Sizes(NamedTuple):
+    """How many chains, steps and steps of tuning; NUTS makes many gradients a step."""
+
+    chains: int
+    steps: int
+    warm_up: int
+    nuts_steps: int
+
+
+FULL, QUICK = Sizes(100, 4000, 1000, 200), Sizes(8, 40, 20, 8)
+
+Run = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]  # -> positions, gradients
 
 
 def blackjax_mala(energy: Energy, step_size: jax.Array) -> Sampler:
@@ -36,52 +59,111 @@ def blackjax_mala(energy: Energy, step_size: jax.Array) -> Sampler:
     return Sampler(jax.vmap(kernel.init), step)
 
 
+def metropolis(sampler: Sampler, steps: int) -> Run:
+    """Return a run of MALA, which evaluates one gradient a step: every fourth position."""
+
+    def run(key, x):
+        state = sampler.init(x)
+        positions = samplers.run(key, sampler, state, steps, collect=_position, thin=4)[1]
+        return positions, jnp.asarray(steps * len(x))
+
+    return run
+
+
+def nuts(energy: Energy, key: jax.Array, start: jax.Array, sizes: Sizes) -> Run:
+    """Return a run of blackjax's NUTS over a batch of chains, adapted on one chain before."""
+    import blackjax
+
+    def log_density(x):
+        return -energy(x)
+
+    adaptation = blackjax.window_adaptation(blackjax.nuts, log_density)
+    (_, tuned), _ = jax.jit(adaptation.run, static_argnums=2)(key, start[0], sizes.warm_up)
+    kernel = blackjax.nuts(log_density, **tuned)
+
+    def run(key, x):
+        def one(state, t):
+            keys = jax.random.split(jax.random.fold_in(key, t), len(x))
+            state, info = jax.vmap(kernel.step)(keys, state)
+            return state, (state.position, info.num_integration_steps)
+
+        _, (positions, gradients) = jax.lax.scan(
+            one, jax.vmap(kernel.init)(x), jnp.arange(sizes.nuts_steps)
+        )
+        return positions, jnp.sum(gradients)
+
+    return run
+
+
+def runs(energy: Energy, start: jax.Array, sizes: Sizes, *, blackjax: bool):
+    """Return the tuned positions, the step size, and every sampler's run by name."""
+
+    @ebm_jax.jit
+    def tune(key, x):
+        return samplers.adapt_step_size(key, energy, samplers.mala, x, sizes.warm_up, initial=0.01)
+
+    tuned = tune(jax.random.key(2), start)
+    found = {"ours": metropolis(samplers.mala(energy, step_size=tuned.step_size), sizes.steps)}
+    if blackjax:
+        theirs = blackjax_mala(energy, tuned.step_size)
+        found["blackjax.mala"] = metropolis(theirs, sizes.steps)
+        found["blackjax.nuts"] = nuts(energy, jax.random.key(4), tuned.position, sizes)
+    return tuned, {name: ebm_jax.jit(run) for name, run in found.items()}
+
+
+def ratio_interval(ours: list[float], theirs: list[float], times: float) -> list[float]:
+    """Return the bootstrap interval of median(ours) / median(theirs), multiplied by ``times``."""
+    rng = np.random.default_rng(0)
+
+    def medians(sizes: list[float]) -> np.ndarray:
+        return np.median(rng.choice(sizes, (2000, len(sizes))), axis=1)
+
+    ends = np.array([1 - CONFIDENCE, 1 + CONFIDENCE]) / 2
+    return [float(q) for q in np.quantile(times * medians(ours) / medians(theirs), ends)]
+
+
 def run_efficiency(peers: Peers, repetitions: int, quick: bool) -> Suite:
-    """Effective samples a second of the slowest coordinate, the step size tuned for both."""
-    num_chains, steps, warm_up = (8, 40, 20) if quick else (100, 4000, 1000)
-    cases, sizes, facts = {}, {}, {}
-    for name, (params, closed_form, dimension) in TARGETS.items():
+    """Effective samples per second and per gradient, of the slowest coordinate."""
+    sizes = QUICK if quick else FULL
+    keys = 2 if quick else KEYS
+    cases, ess, facts = {}, {}, {}
+    for target, (params, closed_form, dimension) in TARGETS.items():
         energy = functools.partial(closed_form, params)
-        start = 0.1 * jax.random.normal(jax.random.key(1), (num_chains, dimension))
-
-        @ebm_jax.jit
-        def tune(key, x, energy=energy):
-            return samplers.adapt_step_size(key, energy, samplers.mala, x, warm_up, initial=0.01)
-
-        tuned = tune(jax.random.key(2), start)
-        facts[f"step_size_{name}"] = float(tuned.step_size)
-        by_name = {"ours": samplers.mala(energy, step_size=tuned.step_size)}
-        if "blackjax" in peers:
-            by_name["blackjax"] = blackjax_mala(energy, tuned.step_size)
-        for who, sampler in by_name.items():
-
-            def run(key, x, sampler=sampler):
-                state = sampler.init(x)
-                return samplers.run(key, sampler, state, steps, collect=_position, thin=4)[1]
-
-            compiled = ebm_jax.jit(run)
-            cases[f"{who}, {name}"] = measure.case(compiled, jax.random.key(3), tuned.position)
+        start = 0.1 * jax.random.normal(jax.random.key(1), (sizes.chains, dimension))
+        tuned, compiled = runs(energy, start, sizes, blackjax="blackjax" in peers)
+        facts[f"step_size_{target}"] = float(tuned.step_size)
+        for who, run in compiled.items():
+            name = f"{who}, {target}"
+            cases[name] = measure.case(run, jax.random.key(3), tuned.position)
             # Chains that get stuck make one estimate unreliable: the median over keys.
-            sizes[f"{who}, {name}"] = statistics.median(
-                float(diagnostics.ess(compiled(jax.random.key(3 + i), tuned.position)).min())
-                for i in range(repetitions)
-            )
+            found = [run(jax.random.key(3 + i), tuned.position) for i in range(keys)]
+            ess[name] = [float(diagnostics.ess(positions).min()) for positions, _ in found]
+            gradients = statistics.median(float(gradients) for _, gradients in found)
+            per_gradient = 1000 * statistics.median(ess[name]) / gradients
+            facts[f"effective samples per 1,000 gradients, {name}"] = per_gradient
     first, times = measure.interleaved(cases, repetitions)
-    rates = {case: size / statistics.median(times[case]) for case, size in sizes.items()}
-    facts |= {f"ess_a_second, {case}": rate for case, rate in rates.items()}
-    ratios = {
-        f"ess_{name}": rates[f"ours, {name}"] / rates[f"blackjax, {name}"]
-        if f"blackjax, {name}" in rates
-        else None
-        for name in TARGETS
-    }
+    return _suite(sizes, ess, first, times, facts)
+
+
+def _suite(sizes: Sizes, ess: dict, first: dict, times: dict, facts: dict) -> Suite:
+    """Return the ratios of the rates of ours and of the peers, with their intervals."""
+    median = {name: statistics.median(seconds) for name, seconds in times.items()}
+    rates = {name: statistics.median(found) / median[name] for name, found in ess.items()}
+    facts |= {f"effective samples per second, {name}": rate for name, rate in rates.items()}
+    peers_found: dict[str, float | None] = {}
+    for name in (name for name in rates if not name.startswith("ours")):
+        ours = f"ours, {name.split(', ')[1]}"
+        peers_found[name] = rates[ours] / rates[name]
+        ends = ratio_interval(ess[ours], ess[name], median[name] / median[ours])
+        facts[f"95 % interval of the ratio, {name}"] = ends
+    ratios = {f"ess_{target}": peers_found.get(f"blackjax.mala, {target}") for target in TARGETS}
     work = (
-        f"MALA, {num_chains} chains x {steps:,} steps: effective samples per second. Both samplers "
-        "make the same moves with the same step size, so that their effective sample sizes differ "
-        "by the error of the estimate alone: compare the times as well"
+        f"{sizes.chains} chains: effective samples per second of MALA, {sizes.steps:,} steps, and "
+        f"of NUTS, {sizes.nuts_steps} steps. Both MALA make the same moves with the same step "
+        "size, so that their effective sample sizes differ by the error of the estimate alone; "
+        "the interval is a bootstrap over the keys of the runs. NUTS is another algorithm"
     )
-    peers_found = {f"blackjax.mala, {name}": ratios[f"ess_{name}"] for name in TARGETS}
-    return Suite(work, num_chains * steps, ratios, peers_found, times, first, facts)
+    return Suite(work, None, ratios, peers_found, times, first, facts)
 
 
 def _position(state, info):

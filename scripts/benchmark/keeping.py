@@ -66,6 +66,6 @@ def run_keeping(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
     cases = {"training alone": alone, "as a run": kept}
     first, times = measure.interleaved(cases, repetitions)
-    ratio = measure.ratio(times, "as a run", "training alone")
+    ratio = measure.speed(times, "as a run", "training alone")
     work = f"{steps} updates of experiments.digits, kept (checkpoints, metrics, TensorBoard) or not"
-    return Suite(work, None, {"run_over_training": ratio}, {}, times, first, {})
+    return Suite(work, None, {"run_vs_training": ratio}, {}, times, first, {})

@@ -49,10 +49,10 @@ def run_objectives(peers: Peers, repetitions: int, quick: bool) -> Suite:
         cases[name] = measure.case(ebm_jax.jit(gradient), params, x, calls=calls)
     first, times = measure.interleaved(cases, repetitions)
     ratios = {
-        "score_matching_over_gradient": measure.ratio(
+        "score_matching_vs_gradient": measure.speed(
             times, "denoising score matching", "a gradient"
         ),
-        "flow_matching_over_squared_score": measure.ratio(
+        "flow_matching_vs_squared_score": measure.speed(
             times, "flow matching", "a squared score's"
         ),
     }
@@ -110,7 +110,7 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
         "images", hidden=hidden, noise=0.13, pixels=pixels, batch=beside, few=num, updates=updates
     )
     first, times = measure.interleaved(cases | torch, repetitions)
-    ratios = {"images_over_products": measure.ratio(times, "ours", "matrix products only")}
+    ratios = {"images_vs_products": measure.speed(times, "ours", "matrix products only")}
     against = {name: measure.ratio(times, name, "ours") for name in torch}
     work = (
         f"{updates} updates of experiments.images on {pixels} pixels, batches of {beside} and {num}"

@@ -44,6 +44,30 @@ def median(times: dict[str, list[float]], name: str) -> float | None:
     return statistics.median(times[name]) if name in times else None
 
 
+def speed(times: dict, ours: str, *others: str) -> float | None:
+    """Return the sum of the medians of the others over ours: above 1 ours is faster."""
+    inverse = ratio(times, ours, *others)
+    return None if inverse is None else 1 / inverse
+
+
+SLOWED = 1.1  # our options are left out where they make a peer slower by this factor
+DEFAULT = ", default flags"
+
+
+def fair(times: dict, cases: list[str]) -> list[str]:
+    """Return the peers' cases to compare with: those with our compiler options.
+
+    A case that our options slow down is replaced by the same with jax's default flags.
+    """
+    chosen = []
+    for case in cases:
+        if case.endswith(DEFAULT) and case.removesuffix(DEFAULT) in cases:
+            continue
+        slowed = ratio(times, case, case + DEFAULT)
+        chosen.append(case + DEFAULT if slowed and slowed > SLOWED else case)
+    return chosen
+
+
 def ratio(times: dict, slower: str, *faster: str) -> float | None:
     """Return the median of the first case over the sum of the others', None if one is missing."""
     upper, lower = median(times, slower), [median(times, name) for name in faster]

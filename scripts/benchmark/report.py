@@ -89,27 +89,74 @@ def last_line(suites: dict[str, Suite]) -> str:
     return json.dumps(rounded)
 
 
-def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> None:
-    """Write the page, and next to it the figure with every peer's time divided by ours."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure = path.with_suffix(".svg")
-    _plot(figure, suites)
+LIMITS = (
+    "Everything was measured on the CPU of one machine. The numbers do not carry over to others, "
+    "and nothing here was measured on a GPU or TPU.",
+    "blackjax has no unadjusted Langevin algorithm (ULA): its stochastic-gradient Langevin "
+    "dynamics (SGLD) with the exact gradient stands in for it. Both make the same moves; "
+    "blackjax's kernel is vmapped over the chains, or takes the whole batch as one position.",
+    "thrml and hamon sample graphs that are given as lists of edges. A dense restricted Boltzmann "
+    "machine (RBM) is given to thrml as 392,000 explicit edges, whereas ours multiplies "
+    "matrices: that ratio compares two representations, and thrml is not made for this case.",
+    "PyTorch packages run eagerly, without `torch.compile`.",
+    "A JAX package is compiled by `ebm_jax.jit`, with the compiler options that ours has. Where "
+    "these options make it slower by more than a tenth, the comparison uses jax's default flags "
+    "and says so. blackjax at default flags is in the tables below.",
+)
+
+
+def summary(suites: dict[str, Suite]) -> list[str]:
+    """Return the table that the page begins with: every comparison with another package."""
+    lines = ["| work | package and method | other time / ours |", "|---|---|---|"]
+    for name, suite in suites.items():
+        for case, ratio in suite.peers.items():
+            if ratio is None:
+                continue
+            interval = suite.facts.get(f"95 % interval of the ratio, {case}")
+            within = f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
+            lines.append(f"| [{name}](#{name}) | {case} | {ratio:.3g}{within} |")
+    return lines
+
+
+def unmeasured(suites: dict[str, Suite]) -> list[str]:
+    """Return the comparisons that the program makes and the page does not have."""
+    found = [] if "graphs" in suites else ["graphs (spin glasses, against thrml and hamon)"]
+    facts = suites["efficiency"].facts if "efficiency" in suites else {}
+    if not any("interval" in name for name in facts):
+        found.append("efficiency of blackjax's NUTS, and the intervals of the ratios of efficiency")
+    return found
+
+
+def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> list[str]:
+    """Return what the page begins with: the comparisons, their limits, the conditions."""
     known = ", ".join(f"{k} {v}" for k, v in (found["machine"] | found["peers"]).items())
     repetitions = {len(times) for suite in suites.values() for times in suite.times.values()}
-    lines = [
+    return [
         "# Benchmarks",
+        "",
+        "Every ratio on this page is the other time divided by ours: above 1 ebm_jax is faster. "
+        "In *efficiency* it is the ratio of effective samples per second, with the 95 % interval "
+        "where it was measured.",
+        "",
+        *summary(suites),
+        "",
+        f"![Speed of ebm_jax divided by the speed of each package, on a logarithmic "
+        f"axis]({path.with_suffix('.svg').name})",
+        "",
+        "## Limits",
+        "",
+        *(f"* {limit}" for limit in LIMITS),
+        "",
+        "## Conditions",
         "",
         f"Written by `python -m scripts.benchmark --docs={path.as_posix()} "
         f"--repetitions={max(repetitions)}`: {known}.",
         "Medians of interleaved repetitions, each in an order of its own, every case right after "
-        "an untimed run of itself; a PyTorch peer has a process of its own. Speed ratios are their "
-        "time / ours (above 1 ours is faster); `..._over_...` is our time / that time. A JAX peer "
-        "is compiled by `jax.jit` where it says default flags, and otherwise by `ebm_jax.jit`, "
-        "with the options that ours has. A PyTorch peer runs eagerly, without `torch.compile`. "
-        f"The numbers are those of this machine and of the backend {found['machine']['backend']}: "
-        "they do not carry over to others.",
+        "an untimed run of itself; a PyTorch package has a process of its own. A floor is an "
+        "operation that ours contains (the gradient, the noise, the matrix products): against it a "
+        "ratio of 1 is the most that can be reached, up to the error of the measurement.",
         "",
-        "The PyTorch peers need an interpreter of their own, with the CPU build of PyTorch "
+        "The PyTorch packages need an interpreter of their own, with the CPU build of PyTorch "
         "installed first:",
         "",
         "```sh",
@@ -118,10 +165,14 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
         "torch_env/bin/pip install ebmkit torchebm",
         "python -m scripts.benchmark --torch_python=torch_env/bin/python",
         "```",
-        "",
-        "![Speed of ebm_jax divided by the speed of each peer, on a logarithmic "
-        f"axis]({figure.name})",
     ]
+
+
+def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> None:
+    """Write the page, and next to it the figure with every other time divided by ours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _plot(path.with_suffix(".svg"), suites)
+    lines = introduction(path, found, suites)
     for name, suite in suites.items():
         lines += ["", f"## {name}", "", f"{suite.work}.", ""]
         lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
@@ -130,6 +181,8 @@ def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> Non
         ratios = (suite.ratios | suite.peers | suite.facts).items()
         lines += [f"| {k} | {v:.3g} |" for k, v in ratios if isinstance(v, float)]
         lines += [f"| {k} | {v} |" for k, v in ratios if isinstance(v, bool)]
+    if missing := unmeasured(suites):
+        lines += ["", f"Not measured yet: {'; '.join(missing)}."]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -158,7 +211,7 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
     found = [value for _, ratios in groups for value in ratios.values()]
     ticks = [0.5, 1, 2, 5, 10, 20, 50, 100, 200]
     last = axes[-1, 0]
-    last.set(xscale="log", xlabel="speed of ebm_jax / speed of the peer")
+    last.set(xscale="log", xlabel="other time / ours: above 1 ebm_jax is faster")
     last.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     last.minorticks_off()
     last.set_xlim(0.9 * min([0.8, *found]), 1.5 * max([2, *found]))

@@ -1,7 +1,7 @@
 """What a suite of the benchmark finds.
 
-Speed ratios are theirs / ours in seconds, so that more than 1 means ours is faster; a ratio named
-``..._over_...`` is our time / that time.
+Every ratio of times is the other time / ours, so that more than 1 means ours is faster; against a
+floor, the operations that ours consists of, at most about 1 can be reached.
 """
 
 from typing import Any, NamedTuple

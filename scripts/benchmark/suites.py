@@ -81,7 +81,7 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
         "sgld_tuned_scan_vmap": measure.ratio(times, "blackjax.sgld, scan(vmap)", "ours"),
         "sgld_tuned_batch": measure.ratio(times, "blackjax.sgld, the batch as one", "ours"),
         "mala_tuned": measure.ratio(times, "blackjax.mala, scan(vmap)", "ours, MALA"),
-        "langevin_over_floor": measure.ratio(times, "ours", "gradient only", "noise only"),
+        "langevin_vs_floor": measure.speed(times, "ours", "gradient only", "noise only"),
         "two_devices": measure.ratio(two["times"], "one device", "two devices"),
     }
     times |= {f"ours, {name} of two": seconds for name, seconds in two["times"].items()}
@@ -91,7 +91,8 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
         f"mixture of 8 Gaussians in the plane, {chains:,} chains x {steps:,} steps",
         chains * steps,
         ratios,
-        _against(times, "ours", [*ula, *torch]) | _against(times, "ours, MALA", mala),
+        _against(times, "ours", [*measure.fair(times, ula), *torch])
+        | _against(times, "ours, MALA", mala),
         times,
         first,
         {"two_devices_identical": two["identical"]},
@@ -141,7 +142,7 @@ def _network_suite(work, network, shape, chains, steps, peers, repetitions, extr
         f"{work} energy, {chains:,} chains x {steps:,} steps",
         chains * steps,
         {},
-        _against(times, "ours", others),
+        _against(times, "ours", measure.fair(times, others)),
         times,
         first,
         {},
@@ -161,7 +162,7 @@ def run_mlp(peers: Peers, repetitions: int, quick: bool) -> Suite:
         "mlp", networks.MLP((128, 128)), (2,), chains, steps, peers, repetitions, extra
     )
     return suite._replace(
-        ratios={"mlp_over_gradient": measure.ratio(suite.times, "ours", "gradient only")}
+        ratios={"mlp_vs_gradient": measure.speed(suite.times, "ours", "gradient only")}
     )
 
 
@@ -234,7 +235,7 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
         f"{updates} PCD updates, {chains} chains x {steps} steps of {buffer_size:,} persistent, "
         "conv energy",
         None,
-        {"train_over_parts": measure.ratio(times, "ours", "its chains", "its gradient")},
+        {"train_vs_parts": measure.speed(times, "ours", "its chains", "its gradient")},
         _against(times, "ours", torch),
         times,
         first,

@@ -25,9 +25,9 @@ def run_verbs(peers: Peers, repetitions: int, quick: bool) -> Suite:
     more, facts = _training(size, batch_size, updates)
     first, times = measure.interleaved(cases | more, repetitions)
     ratios = {
-        "sample_over_composition": measure.ratio(times, "sample", "run after run"),
-        "fit_over_update": measure.ratio(times, "fit", "update on stacked batches"),
-        "fit_over_stack_and_update": measure.ratio(times, "fit", "stack batches, then update"),
+        "sample_vs_composition": measure.speed(times, "sample", "run after run"),
+        "fit_vs_update": measure.speed(times, "fit", "update on stacked batches"),
+        "fit_vs_stack_and_update": measure.speed(times, "fit", "stack batches, then update"),
     }
     difference = measure.median(times, "fit") - measure.median(times, "update on stacked batches")
     facts |= {"sample_identical": identical, "fit_seconds_per_update": difference / updates}

@@ -6,7 +6,8 @@
 Without --only it runs the digits example with several seeds at the default flags, and with each
 class of digits held out in turn (unless --held_out=false). It writes docs/digits.md; the last line
 has the medians. With --only it measures the named rows and writes docs/results.md and
-docs/results.json, which keep the rows measured before; the last line is {row: its numbers}.
+docs/results.json, which keep the rows measured before; the last line is {row: its numbers}, for
+--seeds above 1 those of the last seed.
 A run whose folder holds a summary.json is not repeated, so the same command resumes.
 """
 
@@ -22,7 +23,10 @@ from scripts.results import digits, published
 flags.DEFINE_list("only", None, f"Rows to measure: digits, {', '.join(published.ROWS)}.")
 command_line.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_integer(
-    "seeds", 3, "Number of seeds of the digits example, starting at --seed.", lower_bound=1
+    "seeds",
+    None,
+    "Number of seeds, starting at --seed; if unset, 3 for the digits example and 1 for a row.",
+    lower_bound=1,
 )
 flags.DEFINE_bool(
     "held_out", True, "Also train the digits example with each class held out in turn."
@@ -30,6 +34,7 @@ flags.DEFINE_bool(
 command_line.define_path("docs", "docs", "Folder of digits.md, results.md and figures/.")
 FLAGS = flags.FLAGS
 FLAGS.set_default("workdir", "runs/results")
+DIGITS_SEEDS = 3
 
 
 @flags.validator("only")
@@ -51,12 +56,14 @@ def main() -> None:
     work_directory.make_folder(workdir)
     for name in FLAGS.only or ["digits"]:
         if name == "digits":
-            options = {"seed": FLAGS.seed, "num_seeds": FLAGS.seeds, "held_out": FLAGS.held_out}
+            num_seeds = FLAGS.seeds or DIGITS_SEEDS
+            options = {"seed": FLAGS.seed, "num_seeds": num_seeds, "held_out": FLAGS.held_out}
             found[name] = digits.write(workdir, docs, **options)
-        else:
-            row = published.measure(name, workdir, FLAGS.data_dir, FLAGS.seed)
-            print(published.line(row), flush=True)
-            found[name] = row["found"]
+            continue
+        for seed in range(FLAGS.seed, FLAGS.seed + (FLAGS.seeds or 1)):
+            run = published.measure(name, workdir, FLAGS.data_dir, seed)
+            print(published.line(name, [run]), flush=True)
+            found[name] = run["found"]
             published.write(workdir, docs)
     print(json.dumps(found if FLAGS.only else found["digits"]))
 

@@ -71,29 +71,59 @@ def by_class(summaries: dict[int, dict]) -> list[str]:
     ]
 
 
+def introduction(seeds: dict[int, dict]) -> list[str]:
+    """Return what limits the numbers: how settings were chosen, and which targets are missed."""
+    names = [name for name in TARGETS["digits"] if name in next(iter(seeds.values()))]
+    medians = {name: median(summary[name] for summary in seeds.values()) for name in names}
+    missed = [n for n, m in medians.items() if not meets(m, TARGETS["digits"][n])]
+    shown = [
+        f"{MEASURES[name]} ({number(medians[name])}, target {TARGETS['digits'][name]})"
+        for name in missed
+    ]
+    return [
+        "**Some settings were chosen with the help of the test digits.** The first and the last",
+        "recipes were compared on the test digits, those between on a validation split of the",
+        "training digits. The numbers are therefore optimistic for new digits, by an amount that",
+        "was not measured. A run does not use the test digits before it measures.",
+        "",
+        f"Targets missed by the median of the seeds: {'; '.join(shown) or 'none'}.",
+        "",
+        f"`python -m scripts.results --seeds={len(seeds)}`, {datetime.date.today()}, jax",
+        f"{jax.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, default",
+        "flags of `experiments.digits`.",
+        "",
+    ]
+
+
+CALIBRATION = [
+    "Fitting beta does not improve the calibration error. The beta for one fifth of the test",
+    "digits maximises the likelihood of the other four fifths, about 288 digits. The classifier",
+    "makes one to four errors on all 360, so that this likelihood rests on a few digits: without",
+    "an error among the 288 it grows with beta up to the limit of the fit, which is 100. To fit a",
+    "beta that helps, use validation digits that training did not see, with more errors.",
+    "",
+]
+
+
 def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
     """Return docs/digits.md."""
     first = next(iter(seeds.values()))
     lines = [
         "# The digits example, measured",
         "",
-        f"`python -m scripts.results --seeds={len(seeds)}`, {datetime.date.today()}, jax",
-        f"{jax.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, default",
-        "flags of `experiments.digits`. The program does not use the test digits before it",
-        "measures. Its settings, however, were chosen with their help: the first and the last",
-        "recipes were compared on the test digits, those between on a validation split of the",
-        "training digits. The numbers are therefore optimistic for new digits, by an amount",
-        "that was not measured.",
-        "",
+        *introduction(seeds),
         *by_seed(seeds),
         "",
-        "![class-conditional samples beside test digits](figures/digits_samples.png)",
+        "![Sixteen samples and eight test images of each digit; they look alike]"
+        "(figures/digits_samples.png)",
         "",
         "The samples start from uniform noise. Inverse temperature: "
         f"{first['effective_beta']:.3g} in",
         f"training, {first['sample_beta']:.3g} when the samples are drawn.",
         "",
     ]
+    if "ece_calibrated" in first:
+        lines += ["## Calibration", "", *CALIBRATION]
     if "nats" in first:
         lines += [
             "## Log-likelihood",

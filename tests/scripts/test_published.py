@@ -13,7 +13,7 @@ from ebm_jax.energies.boltzmann import RBM
 from experiments.data import datasets
 from experiments.data.splits import Split
 from experiments.run import errors
-from scripts.results import ising_tables, published
+from scripts.results import ising_tables, published, rows, weights
 
 VISIBLE, HIDDEN = 6, 4
 
@@ -45,7 +45,7 @@ def log_z(rbm):
 
 def test_the_exact_row(made_up, tmp_path):
     rbm, split = made_up
-    found = published.exact_rbm(None, 0, tmp_path)
+    found = weights.exact_rbm(None, 0, tmp_path)
     assert found["log_z"] == pytest.approx(log_z(rbm), rel=1e-13)
     test = log_weight(rbm, split.test_x >= 0.5).mean() - log_z(rbm)
     assert found["log_likelihoods_at_threshold_0.5"]["test"] == pytest.approx(test, rel=1e-12)
@@ -53,21 +53,26 @@ def test_the_exact_row(made_up, tmp_path):
 
 def test_the_annealed_row(made_up, tmp_path, monkeypatch):
     """Its interval misses in 0.3 %; grey values enter as they are, and samples of them do."""
-    monkeypatch.setattr(published, "schedule", lambda: np.linspace(0, 1, 50))
+    monkeypatch.setattr(weights, "schedule", lambda: np.linspace(0, 1, 50))
     rbm, split = made_up
-    found = published.annealed_rbm(None, 0, tmp_path)
-    low, high = found["interval"]
+    found = weights.annealed_rbm(None, 0, tmp_path)
+    low, high = found["log_z_interval"]
     assert low < log_z(rbm) < high
     assert high - low < 0.2
-    likelihoods = found["test_log_likelihoods"]
+    others = found["of_other_binarisations"]
     grey = log_weight(rbm, split.test_x).mean() - found["log_z"]
-    assert likelihoods["grey"] == pytest.approx(grey, abs=1e-4)
-    assert set(likelihoods) == {"stochastic_1", "stochastic_2", "threshold_0.5", "grey"}
-    assert likelihoods["stochastic_1"] != likelihoods["stochastic_2"]
+    assert others["grey"] == pytest.approx(grey, abs=1e-4)
+    assert set(others) == {"stochastic_2", "threshold_0.5", "grey"}
+    assert next(iter(found)) == "test_log_likelihood"
+    assert found["test_log_likelihood"] != others["stochastic_2"]
+    likelihood = found["test_log_likelihood"]
+    assert found["interval"] == pytest.approx(
+        [likelihood + found["log_z"] - z for z in (high, low)]
+    )
 
 
 def test_the_schedule_is_the_published_one():
-    betas = published.schedule()
+    betas = weights.schedule()
     assert len(betas) == 14_501
     steps = np.diff(betas)
     for first, last, step in ((0, 500, 1e-3), (500, 4500, 1e-4), (4500, 14_500, 1e-5)):
@@ -90,7 +95,7 @@ def test_the_lattices(monkeypatch, tmp_path):
 
 
 def test_a_row_of_a_program_is_its_summary(tmp_path):
-    measure = published.program("rbm", "--dataset=mnist", keep=("test_log_likelihood",))
+    measure = rows.program("rbm", "--dataset=mnist", keep=("test_log_likelihood",))
     (tmp_path / "summary.json").write_text(
         '{"test_log_likelihood": -2.5, "seconds": 3, "a": 1}', encoding="utf-8"
     )
@@ -105,7 +110,7 @@ def rows_of(page):
 
 def test_the_page_keeps_what_was_measured_before_in_another_workdir(tmp_path, monkeypatch):
     found = {"log_z": 1 / 3, "interval": [0.25, 0.5], "seconds": 2.0, "test": {"a_b": -1.5}}
-    known = published.Row("it", "0.3 (source)", "the data", lambda *_: found)
+    known = rows.Row("it", "0.3 ([source](x))", "0.31", "the data", lambda *_: found)
     exact = known._replace(measure=lambda *_: found | {"interval": [1 / 3, 1 / 3]})
     monkeypatch.setattr(published, "ROWS", {"one": known, "other": exact, "not_run": known})
     docs = tmp_path / "docs"
@@ -114,23 +119,35 @@ def test_the_page_keeps_what_was_measured_before_in_another_workdir(tmp_path, mo
         published.write(tmp_path / name, docs)
     page = (docs / "results.md").read_text(encoding="utf-8")
     head, one, other, commands, how_one, how_other = rows_of(page)
-    assert one == ["it", "0.3 (source)", "0.333333 [0.25, 0.5] (test a b -1.5)", "the data"]
-    assert other[2] == "0.33333333333333 (test a b -1.5)"  # what is exact in full
+    assert one[:3] == ["it", "0.3 ([source](x))", "0.31"]
+    assert one[3:] == ["0.333333 [0.25, 0.5] (test a b -1.5)", "the data"]
+    assert other[3] == "0.33333333333333 (test a b -1.5)"  # what is exact in full
     assert how_one[:2] == ["`python -m scripts.results --only=one --seed=3`", "2.0"]
     assert how_other[2] == how_one[2]
-    assert json.loads((tmp_path / "one" / "one.json").read_text(encoding="utf-8"))["found"] == found
-    # One of them again, from a third folder, elsewhere; the page was lost or had other columns.
-    (docs / "results.md").write_text(
-        "| it | `python -m scripts.results --only=one ` |", encoding="utf-8"
-    )
+    assert "not measured yet: `python -m scripts.results --only=not_run`." in page
+    kept = (tmp_path / "one" / "one_seed3.json").read_text(encoding="utf-8")
+    assert json.loads(kept)["found"] == found
+    # One of them with the same seed and with another, from a third folder; the page was lost.
+    (docs / "results.md").unlink()
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(published.os, "cpu_count", lambda: 99)
-        published.measure("other", tmp_path / "b", None, seed=4)
+        for seed in (3, 4):
+            published.measure("other", tmp_path / "b", None, seed=seed)
     published.write(tmp_path / "b", docs)
-    again = (docs / "results.md").read_text(encoding="utf-8")
-    assert rows_of(again)[:5] == [head, one, other, commands, how_one]
-    assert rows_of(again)[5][0] == "`python -m scripts.results --only=other --seed=4`"
-    assert rows_of(again)[5][2].endswith(", 99 cores")
+    again = rows_of((docs / "results.md").read_text(encoding="utf-8"))
+    assert again[:2] == [head, one]
+    assert again[2][3] == f"seed 3: {other[3]}<br>seed 4: {other[3]}"
+    assert again[3:5] == [commands, how_one]
+    assert [row[0][-8:] for row in again[5:]] == ["-seed=3`", "-seed=4`"]
+    assert all(row[2].endswith(", 99 cores") for row in again[5:])
+
+
+@pytest.mark.parametrize(
+    ("number", "verdict"), [(6.1, "reached: at least 6.1"), (6.09, "**missed**: below 6.1")]
+)
+def test_a_published_value_that_is_not_reached_is_marked(number, verdict):
+    row = {"name": "ising_couplings_2000", "found": {"it": number}, "seed": 0, "where": ""}
+    assert published.value(row) == f"{number:.6g}, {verdict}"
 
 
 @pytest.mark.parametrize(
@@ -139,29 +156,31 @@ def test_the_page_keeps_what_was_measured_before_in_another_workdir(tmp_path, mo
 def test_few_effective_samples_are_marked(sizes, word):
     for found in ({"effective_sample_sizes": sizes}, {"effective_sample_size": min(sizes)}):
         row = {"name": "rbm_500", "found": {"it": 1.0} | found, "seed": 0, "where": ""}
-        shown = published.line(row)
+        shown = published.value(row)
         assert ("reliable" in shown) == bool(word)
         assert word in shown
 
 
 def test_the_committed_page_is_written_from_the_committed_numbers():
     docs = Path(__file__).parents[2] / "docs"
-    rows = json.loads((docs / "results.json").read_text(encoding="utf-8"))
-    assert (docs / "results.md").read_text(encoding="utf-8") == published.page(rows)
-    assert set(rows) <= set(published.ROWS)
+    runs = json.loads((docs / "results.json").read_text(encoding="utf-8"))
+    assert (docs / "results.md").read_text(encoding="utf-8") == published.page(runs)
+    assert set(runs) <= set(published.ROWS)
 
 
-def test_every_reference_has_a_source_or_is_called_unpublished():
+def test_every_published_number_has_a_link():
     for name, row in published.ROWS.items():
-        source = re.search(r"(19|20)\d\d, (doi:10\.|arXiv:\d{4}\.\d{5}|JMLR )", row.reference)
-        assert source or "not published" in row.reference, name
+        if re.search(r"\d+\.\d", re.sub(r"\[.*?\]\(.*?\)", "", row.published)):
+            assert re.search(r"\[[^\]]+\]\(https://", row.published), name
         assert row.unequal, name
 
 
 def test_named_rows_are_printed_under_their_names(program, tmp_path, capsys):
-    (tmp_path / "rbm_16").mkdir()
+    (tmp_path / "rbm_16" / "seed0").mkdir(parents=True)
     summary = {"test_log_likelihood": -140.0, "training_seconds": 2.0, "seconds": 3.0}
-    (tmp_path / "rbm_16" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    (tmp_path / "rbm_16" / "seed0" / "summary.json").write_text(
+        json.dumps(summary), encoding="utf-8"
+    )
     docs = f"--docs={tmp_path / 'docs'}"
     program("results", f"--workdir={tmp_path}", docs, "--only=rbm_16").main()
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"rbm_16": summary}
