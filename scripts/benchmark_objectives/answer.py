@@ -1,0 +1,80 @@
+"""The answer of docs/objectives.md: at most five sentences that follow from its tables."""
+
+from scripts.benchmark_objectives import standings
+from scripts.benchmark_objectives.standings import CLASSES, EXACT, Results, title
+
+NOT_GIBBS = (
+    "Flow matching, equilibrium matching and short-run chains train no energy whose Boltzmann "
+    "distribution is the data's: judge them by their samples only."
+)
+NOTHING = "No problem has finished runs yet."
+
+
+def listed(names: list[str]) -> str:
+    """Return names as an English list."""
+    shown = sorted(map(title, names))
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def number(value: float) -> str:
+    """Return a number with two significant digits."""
+    if value == float("inf"):
+        return "diverged"
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+
+
+def passes(value: float) -> str:
+    """Return a number of network passes in words."""
+    if value < 1e6:
+        return f"{value / 1e3:.3g} thousand"
+    return f"{value / 1e6:.3g} million"
+
+
+def sentence(advice: standings.Advice) -> str:
+    """Return which objectives are best on a class of problems."""
+    best, standing = advice.best, advice.standing
+    where = f"On {CLASSES[advice.problem_class]} ({len(standing.problems)} of them)"
+    if advice.problem_class == "bits":
+        where = f"On {CLASSES['bits']} ({len(standing.problems)} data sets)"
+    after = f"after {passes(standing.passes)} network passes"
+    if len(best) > 1:
+        said = f"{listed(best)} tie for the smallest gap {after}"
+    else:
+        said = f"{listed(best)} has the smallest gap {after}"
+    if advice.without_exact:
+        others = advice.without_exact
+        tie = "tie for the smallest" if len(others) > 1 else "has the smallest"
+        said += f"; without a sum over all states, {listed(others)} {tie}"
+    return f"{where}, {said}."
+
+
+def cheap(results: Results) -> str | None:
+    """Return which objectives are best at the smallest budget, in one sentence."""
+    parts = []
+    for problem_class in CLASSES:
+        without = standings.ranked_out(problem_class)
+        at = standings.standing(results, problem_class, 0, without)
+        if at is not None and at.groups:
+            parts.append(f"{listed(at.groups[0])} on {CLASSES[problem_class]}")
+    if not parts:
+        return None
+    return f"With a hundredth of these passes the best groups are {'; '.join(parts)}."
+
+
+def sentences(results: Results) -> list[str]:
+    """Return the answer."""
+    given = standings.advice(results)
+    found = [sentence(advice) for advice in given]
+    if any(advice.budget == 2 for advice in given) and (small := cheap(results)):
+        found.append(small)
+    if results.samples:
+        found.append(NOT_GIBBS)
+    return found or [NOTHING]
+
+
+def recommended(results: Results) -> dict[str, list[str]]:
+    """Return the objectives that the answer recommends for every class of problems."""
+    return {
+        advice.problem_class: sorted({*advice.best, *advice.without_exact} - {EXACT})
+        for advice in standings.advice(results)
+    }

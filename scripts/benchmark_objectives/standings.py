@@ -1,0 +1,224 @@
+"""From the rows of the benchmark to its standings: which objectives are best, and which tie."""
+
+import statistics as stdlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scripts.benchmark_objectives import statistics
+from scripts.benchmark_objectives.statistics import Interval
+
+Row = dict[str, Any]
+
+CLASSES = {
+    "plane": "densities in the plane",
+    "bits": "binary data with 16 variables",
+    "mixture": "mixtures of Gaussians in 8 and 32 dimensions",
+}
+EXACT = "exact"
+BUDGETS = (0, 1, 2)
+TITLES = {  # names written out; the others are their names with spaces
+    "exact": "exact maximum likelihood",
+    "cd": "contrastive divergence",
+    "pcd": "persistent contrastive divergence",
+    "informed_pcd": "informed persistent contrastive divergence",
+    "improved_cd": "improved contrastive divergence",
+    "binary_nce": "binary noise-contrastive estimation",
+    "ranking_nce": "ranking noise-contrastive estimation",
+    "conditional_nce": "conditional noise-contrastive estimation",
+    "grid_energy_discrepancy": "energy discrepancy on neighbouring states",
+    "stein_discrepancy": "kernelized Stein discrepancy",
+    "hutchinson_score_matching": "Hutchinson score matching",
+    "amortized": "amortized negatives",
+    "short_run": "short-run chains",
+}
+
+
+def title(objective: str) -> str:
+    """Return the name of an objective, written out."""
+    return TITLES.get(objective, objective.replace("_", " "))
+
+
+class Results(NamedTuple):
+    """The rows of the benchmark by what they say.
+
+    Attributes:
+        problems: problem -> its row, in the order of the classes.
+        gaps: (problem, objective, budget) -> gaps of the seeds, infinite where a run diverged.
+        runs: (problem, objective, budget) -> rows of the seeds.
+        trials: (problem, objective) -> rows of the tuning.
+        costs: (problem, objective) -> row.
+        samples: (problem, objective, budget) -> rows of the seeds.
+    """
+
+    problems: dict[str, Row]
+    gaps: dict[tuple[str, str, int], np.ndarray]
+    runs: dict[tuple[str, str, int], list[Row]]
+    trials: dict[tuple[str, str], list[Row]]
+    costs: dict[tuple[str, str], Row]
+    samples: dict[tuple[str, str, int], list[Row]]
+
+    def objectives(self, problem_class: str) -> list[str]:
+        """Return the objectives that have runs on problems of a class."""
+        return sorted({o for p, o, _ in self.gaps if self.class_of(p) == problem_class})
+
+    def problems_of(self, problem_class: str) -> list[str]:
+        """Return the problems of a class."""
+        return [p for p in self.problems if self.class_of(p) == problem_class]
+
+    def class_of(self, problem: str) -> str:
+        """Return the class of a problem."""
+        return self.problems[problem]["problem_class"]
+
+
+def _gap(row: Row) -> float:
+    return float("inf") if row["status"] != "ok" or row["gap"] is None else row["gap"]
+
+
+def collect(rows: list[Row]) -> Results:
+    """Return the rows of this repository's objectives by what they say, without entries."""
+    order = {name: i for i, name in enumerate(CLASSES)}
+    listed = [row for row in rows if row["kind"] == "problem"]
+    listed.sort(key=lambda row: (order[row["problem_class"]], row["dimension"], row["problem"]))
+    found = Results({row["problem"]: row for row in listed}, {}, {}, {}, {}, {})
+    for row in rows:
+        if row["problem"] not in found.problems or row.get("entry"):
+            continue
+        pair = row["problem"], row.get("objective", "")
+        if row["kind"] == "run":
+            found.runs.setdefault((*pair, row["budget"]), []).append(row)
+        elif row["kind"] == "samples":
+            found.samples.setdefault((*pair, row["budget"]), []).append(row)
+        elif row["kind"] == "trial":
+            found.trials.setdefault(pair, []).append(row)
+        elif row["kind"] == "cost":
+            found.costs[pair] = row
+    for key, of_key in found.runs.items():
+        found.gaps[key] = np.array([_gap(r) for r in sorted(of_key, key=lambda r: r["seed"])])
+    return found
+
+
+def scale(results: Results, problem: str) -> float:
+    """Return the gap that counts as 1: the median of all objectives at the smallest budget."""
+    budget = min((b for p, _, b in results.gaps if p == problem), default=0)
+    means = [
+        float(statistics.interquartile_mean(gaps))
+        for (p, _, b), gaps in results.gaps.items()
+        if p == problem and b == budget
+    ]
+    finite = [mean for mean in means if np.isfinite(mean)]
+    median = stdlib.median(finite) if finite else 1.0
+    return median if median > 0 else 1.0
+
+
+class Standing(NamedTuple):
+    """The objectives of a class of problems at one budget.
+
+    Attributes:
+        problems: the problems that count.
+        intervals: objective -> interquartile mean of its normalised gaps, with its interval.
+        groups: objectives that tie, the best group first.
+        scores: objective -> normalised gaps, one array per problem.
+        passes: median number of network passes of a training.
+        unfinished: objectives that have not all of the problems yet.
+    """
+
+    problems: list[str]
+    intervals: dict[str, Interval]
+    groups: list[list[str]]
+    scores: dict[str, list[np.ndarray]]
+    passes: float
+    unfinished: list[str]
+
+
+def standing(
+    results: Results, problem_class: str, budget: int, without: tuple[str, ...] = ()
+) -> Standing | None:
+    """Return the standing of a class at a budget, or None where there are no runs.
+
+    The problems that count are those that at least half of the objectives have.
+    """
+    names = [name for name in results.objectives(problem_class) if name not in without]
+    has = {
+        p: {n for n in names if (p, n, budget) in results.gaps}
+        for p in results.problems_of(problem_class)
+    }
+    problems = sorted(p for p, of_p in has.items() if of_p and 2 * len(of_p) >= len(names))
+    if not problems:
+        return None
+    complete = [n for n in names if all(n in has[p] for p in problems)]
+    scales = {p: scale(results, p) for p in problems}
+    gaps = {n: {p: results.gaps[p, n, budget] for p in problems} for n in complete}
+    scores = statistics.normalised(gaps, scales)
+    intervals, groups = statistics.ranked(scores)
+    passes = [r["passes"] for p in problems for n in complete for r in results.runs[p, n, budget]]
+    unfinished = [n for n in names if n not in complete]
+    return Standing(problems, intervals, groups, scores, stdlib.median(passes or [0]), unfinished)
+
+
+def ranked_out(problem_class: str) -> tuple[str, ...]:
+    """Return the objectives that a class does not rank.
+
+    Exact maximum likelihood on the mixtures samples log Z from the true density, which only a
+    benchmark has: it is a reference there.
+    """
+    return (EXACT,) if problem_class == "mixture" else ()
+
+
+def largest(results: Results, problem_class: str) -> tuple[int, Standing] | None:
+    """Return the largest budget with a standing, and the standing."""
+    for budget in reversed(BUDGETS):
+        found = standing(results, problem_class, budget, ranked_out(problem_class))
+        if found is not None and found.intervals:
+            return budget, found
+    return None
+
+
+class Advice(NamedTuple):
+    """What a class of problems recommends, and the standing that it follows from."""
+
+    problem_class: str
+    budget: int
+    best: list[str]
+    standing: Standing
+    without_exact: list[str]  # the best group of the others, where exact likelihood is best alone
+
+
+def advice(results: Results) -> list[Advice]:
+    """Return the best groups of every class at its largest budget."""
+    found = []
+    for problem_class in CLASSES:
+        at = largest(results, problem_class)
+        if at is None:
+            continue
+        budget, first = at
+        others: list[str] = []
+        if first.groups[0] == [EXACT]:
+            second = standing(results, problem_class, budget, (EXACT,))
+            others = second.groups[0] if second is not None and second.groups else []
+        found.append(Advice(problem_class, budget, first.groups[0], first, others))
+    return found
+
+
+def listed(objectives: list[str]) -> str:
+    """Return the titles of objectives, with commas."""
+    return ", ".join(map(title, objectives))
+
+
+def missing(results: Results) -> list[str]:
+    """Return what is not there yet, one phrase per problem."""
+    phrases = []
+    for problem, row in results.problems.items():
+        names = results.objectives(row["problem_class"])
+        absent = {
+            budget: [n for n in names if (problem, n, budget) not in results.gaps]
+            for budget in BUDGETS
+        }
+        told = [
+            f"budget {budget}: {'all objectives' if of_budget == names else listed(of_budget)}"
+            for budget, of_budget in absent.items()
+            if of_budget
+        ]
+        if told:
+            phrases.append(f"{row['title']}: {'; '.join(told)}")
+    return phrases

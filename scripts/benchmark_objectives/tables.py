@@ -1,0 +1,237 @@
+"""The tables of docs/objectives.md."""
+
+import statistics as stdlib
+from typing import Any
+
+import numpy as np
+
+from scripts.benchmark_objectives import standings, statistics
+from scripts.benchmark_objectives.answer import number, passes
+from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, EXACT, Results, Row, title
+from scripts.benchmark_objectives.statistics import Interval
+
+GROUPS = (
+    "The objectives of a group tie: the interval of each overlaps with that of the best of its "
+    "group. *Improvement* is the probability that a run of the best objective has a smaller gap."
+)
+TUNING = (
+    "Every objective has the same number of trials: points of a quasi-random sequence over the "
+    "learning rate and its own options, one seed, trained at budget 1. The trial with the smallest "
+    "gap on validation data is used at every budget. Gaps are validation gaps in nats, and sliced "
+    "Wasserstein distances for the objectives that are judged by samples; the two columns show how "
+    "much the choice matters."
+)
+COSTS = (
+    "Network passes and seconds of an update, and the seconds of a training at the largest "
+    "budget, medians of the seeds. Seconds are those of trainings that ran together with other "
+    "work on the same machine: compare objectives by network passes."
+)
+SAMPLES = (
+    "These objectives train no energy that is a Gibbs energy at beta = 1, so that they have no "
+    "likelihood. Their samples are compared with test data: the sliced Wasserstein distance, "
+    "beside that of two samples of the data, and the accuracy of a two-sample test by nearest "
+    "neighbours (0.5 is perfect). Medians of the seeds."
+)
+CSV = (
+    *("problem", "problem_class", "objective", "budget", "network_passes", "seeds", "diverged"),
+    *("gap", "gap_low", "gap_high", "total_variation", "mode_weight_error", "log_z_disagreement"),
+)
+DISAGREE = 0.1  # nats between two estimates of log Z above which a gap is flagged
+
+
+def table(head: list[str], body: list[list[str]]) -> list[str]:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in body)]
+
+
+def interval(found: Interval) -> str:
+    """Return a value with its interval."""
+    ends = " to ".join(number(end) for end in found[1:])
+    return f"{number(found.value)} ({ends})"
+
+
+def median(of_key: list[Row], name: str) -> float | None:
+    """Return the median of a measure over seeds, None where no seed has it."""
+    values = [row[name] for row in of_key if row[name] is not None]
+    return stdlib.median(values) if values else None
+
+
+def optional(value: float | None) -> str:
+    """Return a number, or nothing."""
+    return "" if value is None else number(value)
+
+
+def groups(results: Results, problem_class: str, budget: int) -> list[str]:
+    """Return the table of groups of a class at a budget."""
+    without = standings.ranked_out(problem_class)
+    at = standings.standing(results, problem_class, budget, without)
+    if at is None or not at.intervals:
+        return []
+    leader, body = at.groups[0][0], []
+    for place, group in enumerate(at.groups, 1):
+        for name in group:
+            wins = statistics.probability_of_improvement(at.scores[leader], at.scores[name])
+            better = "" if name == leader else interval(wins)
+            body.append([str(place), title(name), interval(at.intervals[name]), better])
+    head = CLASSES[problem_class]
+    lines = [f"### {head[0].upper()}{head[1:]}, {passes(at.passes)} network passes", ""]
+    titles = [results.problems[p]["title"] for p in at.problems]
+    lines += [f"Problems: {'; '.join(titles)}.", ""]
+    lines += table(["group", "objective", "normalised gap", "improvement"], body)
+    if at.unfinished:
+        lines += ["", f"Not on all of these problems yet: {', '.join(map(title, at.unfinished))}."]
+    return [*lines, ""]
+
+
+def flagged(of_key: list[Row]) -> str:
+    """Return the disagreement of the estimates of log Z, marked where it is large."""
+    disagreement = median(of_key, "log_z_disagreement")
+    if disagreement is None:
+        return ""
+    return number(disagreement) + (" **disagree**" if disagreement > DISAGREE else "")
+
+
+def gaps(results: Results) -> list[str]:
+    """Return a table for each problem: gaps at every budget, other measures at the largest."""
+    lines = []
+    for problem, row in results.problems.items():
+        names = sorted({o for p, o, _ in results.gaps if p == problem})
+        if not names:
+            continue
+        body = []
+        for name in names:
+            keys = [(problem, name, budget) for budget in BUDGETS]
+            found = [
+                statistics.aggregate([results.gaps[k]]) if k in results.gaps else None for k in keys
+            ]
+            last = results.runs[next(k for k in reversed(keys) if k in results.runs)]
+            cells = [interval(i) if i else "" for i in found]
+            measures = [optional(median(last, m)) for m in ("total_variation", "mode_weight_error")]
+            value = next(i.value for i in reversed(found) if i)
+            body.append((value, [title(name), *cells, *measures, flagged(last)]))
+        head = [f"budget {budget}" for budget in BUDGETS]
+        head = ["objective", *head, "total variation", "mode weights", "log Z"]
+        ordered = [cells for _, cells in sorted(body, key=lambda item: item[0])]
+        kept = [j for j in range(len(head)) if j < 4 or any(cells[j] for cells in ordered)]
+        shown = table([head[j] for j in kept], [[cells[j] for j in kept] for cells in ordered])
+        lines += [f"<details><summary>{row['title']}</summary>", "", *shown, "", "</details>", ""]
+    return [
+        "Gaps in nats with their intervals; the other columns are medians at the largest budget.",
+        "*Mode weights* is half the sum of the absolute errors of the weights of the modes.",
+        "*log Z* is the difference of two estimates of log Z, by importance sampling and by",
+        f"annealing, in nats; above {DISAGREE:g} they disagree, and the gap is uncertain by as",
+        "much.",
+        "",
+        *lines,
+    ]
+
+
+def samples(results: Results) -> list[str]:
+    """Return the table of samples at the largest budget of each problem."""
+    body = []
+    for problem, row in results.problems.items():
+        for name in sorted({o for p, o, _ in results.samples if p == problem}):
+            budget = max(b for p, o, b in results.samples if (p, o) == (problem, name))
+            of_key = results.samples[problem, name, budget]
+            good = [r for r in of_key if r["status"] == "ok"]
+            measures = ("sliced_wasserstein", "sliced_wasserstein_floor", "classifier_accuracy")
+            cells = [optional(median(good, m)) for m in measures]
+            body.append(
+                [row["title"], title(name), str(budget), *cells, f"{len(good)} of {len(of_key)}"]
+            )
+    head = ["problem", "objective", "budget", "sliced Wasserstein", "two samples of the data"]
+    head += ["two-sample accuracy", "seeds that converged"]
+    return table(head, body) if body else ["Not measured yet."]
+
+
+def _options(chosen: Row) -> str:
+    shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in chosen["options"].items()}
+    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in shown.items()) or "none"
+
+
+def tuning(results: Results) -> list[str]:
+    """Return the choice of every objective on every problem."""
+    lines = []
+    for problem, row in results.problems.items():
+        body = []
+        for (p, name), of_key in sorted(results.trials.items()):
+            good = [r for r in of_key if r["validation_gap"] is not None]
+            if p != problem or not good:
+                continue
+            best = min(good, key=lambda r: r["validation_gap"])
+            middle = stdlib.median(r["validation_gap"] for r in good)
+            diverged = str(len(of_key) - len(good))
+            cells = [title(name), f"{best['learning_rate']:.2g}", _options(best)]
+            cells += [number(best["validation_gap"]), number(middle), str(len(of_key)), diverged]
+            body.append(cells)
+        if body:
+            head = ["objective", "learning rate", "options", "smallest gap", "median gap"]
+            shown = table([*head, "trials", "diverged"], body)
+            lines += [
+                f"<details><summary>{row['title']}</summary>",
+                "",
+                *shown,
+                "",
+                "</details>",
+                "",
+            ]
+    return lines or ["Not measured yet."]
+
+
+def costs(results: Results) -> list[str]:
+    """Return the costs of every objective, medians over the problems of a class."""
+    body = []
+    for problem_class, head in CLASSES.items():
+        problems = results.problems_of(problem_class)
+        for name in sorted({o for p, o in results.costs if p in problems}):
+            of_name = [results.costs[p, name] for p in problems if (p, name) in results.costs]
+            runs = [r for p in problems for r in results.runs.get((p, name, BUDGETS[-1]), [])]
+            per_update = stdlib.median(r["passes_per_update"] for r in of_name)
+            seconds = stdlib.median(r["seconds_per_update"] for r in of_name)
+            whole = optional(median(runs, "seconds"))
+            body.append([head, title(name), f"{per_update:,.0f}", number(1000 * seconds), whole])
+    head_cells = ["problems", "objective", "passes per update", "ms per update", "s per training"]
+    return table(head_cells, body) if body else ["Not measured yet."]
+
+
+def problems(results: Results) -> list[str]:
+    """Return the table of problems with their truth."""
+    body = []
+    for problem, row in results.problems.items():
+        exact = [results.gaps.get((problem, EXACT, budget)) for budget in reversed(BUDGETS)]
+        reached = next((statistics.aggregate([gaps]) for gaps in exact if gaps is not None), None)
+        best = "" if reached is None else interval(reached)
+        entropy = "" if row["entropy"] is None else f"{row['entropy']:.4f}"
+        cells = [row["title"], str(row["dimension"]), entropy, optional(row["best_gap"]), best]
+        body.append([*cells, row["how"]])
+    head = ["problem", "variables", "entropy, nats", "best reachable gap"]
+    head += ["exact maximum likelihood reaches", "how the truth is known"]
+    return table(head, body) if body else ["Not measured yet."]
+
+
+def files(results: Results) -> str:
+    """Return where the rows are, and when they were measured."""
+    dates = sorted({r["date"] for of_key in results.runs.values() for r in of_key})
+    when = f" The runs are from {dates[0]} to {dates[-1]}." if dates else ""
+    return (
+        "[objectives.csv](data/objectives.csv) has the gaps of the tables. `python -m "
+        "scripts.benchmark_objectives.rows --csv` prints every run. The rows are in "
+        "`docs/data/objectives`, and `python -m scripts.benchmark_objectives.page` writes this "
+        f"page, its figures and the CSV file from them, without training.{when}"
+    )
+
+
+def csv_rows(results: Results) -> list[list[Any]]:
+    """Return the rows of the CSV file."""
+    found = []
+    for (problem, name, budget), of_key in sorted(results.runs.items()):
+        values = results.gaps[problem, name, budget]
+        whole = [f"{v:.5g}" for v in statistics.aggregate([values])]
+        measures = [median(of_key, m) for m in CSV[-3:]]
+        shown = ["" if m is None else f"{m:.5g}" for m in measures]
+        counts = [len(values), int(np.isinf(values).sum())]
+        run_passes = f"{stdlib.median(r['passes'] for r in of_key):.6g}"
+        head = [problem, results.class_of(problem), name, budget, run_passes]
+        found.append([*head, *counts, *whole, *shown])
+    return found

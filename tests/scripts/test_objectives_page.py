@@ -1,0 +1,234 @@
+"""The page of the benchmark of objectives: it follows from its rows, complete or not."""
+
+import csv
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from scripts.benchmark_objectives import answer, page, rows, standings, tables
+
+ROOT = Path(__file__).parents[2]
+DATE = "2026-01-02"
+PROBLEMS = {"a": "plane", "b": "plane", "c": "bits", "d": "mixture"}
+LEVELS = {"exact": 0.1, "cd": 0.1, "pcd": 0.3, "amortized": 9.0}  # gaps at the largest budget
+
+
+def problem(name, problem_class):
+    known = {"title": f"problem {name}", "dimension": 2, "entropy": 1.5, "best_gap": 0.0}
+    how = {"how": "A sum.", "date": DATE}
+    return {"kind": "problem", "problem": name, "problem_class": problem_class, **known, **how}
+
+
+def run(name, objective, seed, budget, gap):
+    fields = dict.fromkeys(("total_variation", "mode_weight_error", "log_z_disagreement"))
+    if name == "d":
+        fields["log_z_disagreement"] = 0.5
+    training = {"updates": 10, "seconds": 1.0, "learning_rate": 0.01, "options": {"steps": 5}}
+    return {
+        **{"kind": "run", "problem": name, "objective": objective, "entry": None},
+        **{"seed": seed, "budget": budget, "passes": 1000 * 10**budget, "trial": 1},
+        **training,
+        **{"gap": gap, "validation_gap": gap, "curve": [], "date": DATE},
+        **{"status": "ok" if gap is not None else "diverged"},
+        **fields,
+    }
+
+
+def trial(name, objective, number, gap):
+    fields = {"updates": 10, "passes": 10_000, "seconds": 1.0, "date": DATE}
+    return {
+        **{"kind": "trial", "problem": name, "objective": objective, "trial": number},
+        **{"learning_rate": 0.01 * (number + 1), "options": {"steps": 5}, "validation_gap": gap},
+        **{"status": "ok" if gap is not None else "diverged"},
+        **fields,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Rows of four problems; the gaps of exact and cd have the same distribution."""
+    rng, where = np.random.default_rng(0), tmp_path / "rows"
+    for name, problem_class in PROBLEMS.items():
+        rows.append(where, problem(name, problem_class))
+        for objective, level in LEVELS.items():
+            for number, gap in enumerate((0.5, 0.2, None)):
+                rows.append(where, trial(name, objective, number, gap))
+            for budget, seed in itertools.product(range(3), range(1, 9)):
+                gap = level * 3.0 ** (2 - budget) * np.exp(0.1 * rng.normal())
+                diverged = objective == "amortized" and seed <= 5
+                rows.append(where, run(name, objective, seed, budget, None if diverged else gap))
+    return where
+
+
+def results(folder):
+    return standings.collect(rows.read(folder))
+
+
+def test_the_interquartile_mean_of_the_normalised_gaps_is_in_the_table(folder):
+    """Computed again from the rows: the scale is the median objective at the smallest budget."""
+    found = results(folder)
+    runs = [row for row in rows.read(folder) if row["kind"] == "run"]
+
+    def gaps(name, objective, budget):
+        chosen = [r["gap"] for r in runs if (r["problem"], r["objective"]) == (name, objective)
+                  and r["budget"] == budget]  # fmt: skip
+        return [np.inf if gap is None else gap for gap in chosen]
+
+    scores = []
+    for name in ("a", "b"):
+        means = [scipy.stats.trim_mean(gaps(name, o, 0), 0.25) for o in LEVELS]
+        scale = np.median([mean for mean in means if np.isfinite(mean)])
+        scores += [gap / scale for gap in gaps(name, "pcd", 2)]
+    expected = scipy.stats.trim_mean(scores, 0.25)
+    at = standings.standing(found, "plane", 2)
+    assert at.intervals["pcd"].value == pytest.approx(expected, rel=1e-12)
+    assert f"| persistent contrastive divergence | {expected:.2g} (" in page.page(found)
+
+
+def test_objectives_that_tie_are_all_named_and_none_wins(folder):
+    found = results(folder)
+    groups = standings.standing(found, "plane", 2).groups
+    assert [set(group) for group in groups] == [{"exact", "cd"}, {"pcd"}, {"amortized"}]
+    first, *_, last = answer.sentences(found)
+    assert len(answer.sentences(found)) <= 5
+    assert "contrastive divergence and exact maximum likelihood tie for the smallest gap" in first
+    assert "after 100 thousand network passes" in first
+    assert last.startswith("With a hundredth of these passes")
+    assert answer.recommended(found) == {"plane": ["cd"], "bits": ["cd"], "mixture": ["cd"]}
+
+
+def test_exact_likelihood_is_no_competitor_where_it_needs_the_true_density(folder):
+    found = results(folder)
+    _, at = standings.largest(found, "mixture")
+    assert "exact" not in at.intervals
+    assert "exact maximum likelihood" in page.page(found)
+
+
+def test_when_exact_likelihood_is_best_alone_the_best_of_the_others_is_said(folder):
+    for name, seed in itertools.product(("a", "b"), range(1, 9)):
+        rows.append(folder, run(name, "exact", seed, 2, 0.01 + 1e-4 * seed))
+    first = answer.sentences(results(folder))[0]
+    assert "exact maximum likelihood has the smallest gap" in first
+    assert "without a sum over all states, contrastive divergence has the smallest" in first
+
+
+def test_what_is_missing_is_said_and_does_not_rank(folder):
+    rows.append(folder, problem("e", "plane"))
+    for seed in range(1, 9):
+        rows.append(folder, run("e", "exact", seed, 0, 1.0))
+        rows.append(folder, run("a", "binary_nce", seed, 2, 0.05))
+    found = results(folder)
+    at = standings.standing(found, "plane", 2)
+    assert at.problems == ["a", "b"]  # one objective of five has the problem e
+    assert at.unfinished == ["binary_nce"]
+    assert "binary_nce" not in at.intervals
+    text = page.page(found)
+    assert "**Incomplete.**" in text
+    assert "Not on all of these problems yet: binary noise-contrastive estimation." in text
+    absent = "amortized negatives, binary noise-contrastive estimation, contrastive divergence"
+    assert f"* problem e: budget 0: {absent}" in text
+    assert "budget 1: all objectives; budget 2: all objectives" in text
+
+
+@pytest.mark.parametrize("kinds", [(), ("problem",), ("problem", "trial")])
+def test_a_page_without_runs_says_so(folder, tmp_path, kinds):
+    kept = [row for row in rows.read(folder) if row["kind"] in kinds]
+    found = standings.collect(kept)
+    assert answer.sentences(found) == [answer.NOTHING]
+    assert answer.NOTHING in page.page(found)
+
+
+def test_a_disagreement_of_log_z_is_flagged(folder):
+    assert "0.5 **disagree**" in page.page(results(folder))
+
+
+def test_tuning_shows_the_chosen_trial_and_those_that_diverged(folder):
+    shown = "\n".join(tables.tuning(results(folder)))
+    assert "| contrastive divergence | 0.02 | steps 5 | 0.2 | 0.35 | 3 | 1 |" in shown
+
+
+def test_entries_of_others_are_not_on_the_page(folder):
+    for seed in range(1, 9):
+        rows.append(folder, run("a", "mine", seed, 2, 1e-6) | {"entry": "mine:make"})
+    assert "mine" not in page.page(results(folder))
+
+
+def test_the_program_writes_page_figures_csv_and_the_tutorials_answer(folder, tmp_path):
+    docs = tmp_path / "docs"
+    (docs / "tutorials").mkdir(parents=True)
+    tutorial = docs / page.TUTORIAL
+    tutorial.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
+    found = page.write(folder, docs)
+    assert (docs / "objectives.md").read_text(encoding="utf-8") == page.page(found)
+    text = tutorial.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert all(f"* {sentence}\n" in text for sentence in answer.sentences(found))
+    for name in ("objectives_heat_map", "objectives_cost"):
+        assert (docs / "figures" / f"{name}.png").stat().st_size > 10_000
+    with (docs / "data" / "objectives.csv").open(encoding="utf-8") as file:
+        listed = list(csv.DictReader(file))
+    assert len(listed) == len(PROBLEMS) * len(LEVELS) * 3
+    amortized = next(row for row in listed if row["objective"] == "amortized")
+    assert (amortized["seeds"], amortized["diverged"], amortized["gap"]) == ("8", "5", "inf")
+
+
+def test_labels_of_lines_do_not_overlap():
+    from scripts.benchmark_objectives import figures
+
+    heights = [0.0, 0.01, 0.02, 0.9, 1.0, 1.0]
+    found = figures.spread(heights, 0.1, 0.0, 1.0)
+    assert np.diff(sorted(found)).min() >= 0.1 - 1e-12
+    assert min(found) >= 0
+    assert max(found) <= 1
+    assert np.argsort(found, kind="stable").tolist() == np.argsort(heights, kind="stable").tolist()
+
+
+@pytest.mark.parametrize(
+    ("gap", "shown"),
+    [(0.00651, "0.007"), (0.123, "0.12"), (1.26, "1.3"), (5596, "5596"), (np.inf, "div.")],
+)
+def test_cells_have_at_most_five_characters(gap, shown):
+    from scripts.benchmark_objectives import figures
+
+    assert figures.cell(gap) == shown
+
+
+committed = pytest.mark.skipif(
+    not (ROOT / "docs" / "objectives.md").exists(), reason="the page is not there yet"
+)
+
+
+@committed
+def test_the_committed_page_is_the_one_of_the_committed_rows():
+    found = results(rows.FOLDER)
+    docs = ROOT / "docs"
+    assert (docs / "objectives.md").read_text(encoding="utf-8") == page.page(found)
+    table = (docs / "data" / "objectives.csv").read_text(encoding="utf-8")
+    assert table == page.standings_csv(found)
+    text = (docs / page.TUTORIAL).read_text(encoding="utf-8")
+    assert page.with_answer(text, found) == text
+
+
+@committed
+def test_what_the_committed_page_recommends_is_in_the_tied_best_group():
+    """Read from the page: the names of its sentences are in group 1 of the tables below."""
+    text = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
+    found = results(rows.FOLDER)
+    for advice in standings.advice(found):
+        head = standings.CLASSES[advice.problem_class]
+        head = f"### {head[0].upper()}{head[1:]}, "
+        group = re.findall(r"(?m)^\| (\d+) \| ([^|]+) \|", text.split(head)[1].split("\n## ")[0])
+        best = [name for number, name in group if number == "1"]
+        for name in map(standings.title, advice.best):
+            assert name in best, (advice.problem_class, name)
+        if advice.without_exact:
+            at = standings.standing(
+                found, advice.problem_class, advice.budget, without=(standings.EXACT,)
+            )
+            assert advice.without_exact == at.groups[0]
