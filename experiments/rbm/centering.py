@@ -1,6 +1,6 @@
 """Centred RBMs: the same distributions, other gradients."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,12 +81,13 @@ def moving_offsets(
     the offsets alone leaves the distribution as it is (Melchior, Fischer and Wiskott 2016).
     """
 
-    def update(gradients, state, params=None):
-        updates, state = optimizer.update(gradients, state, params)
-        visible, hidden = (-rate * gradients.visible_offset, -rate * gradients.hidden_offset)
-        moved = updates._replace(
-            visible_bias=updates.visible_bias + params.weights @ hidden,
-            hidden_bias=updates.hidden_bias + visible @ params.weights,
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        steps: Any
+        steps, state = optimizer.update(updates, state, params)
+        visible, hidden = (-rate * updates.visible_offset, -rate * updates.hidden_offset)
+        moved = steps._replace(
+            visible_bias=steps.visible_bias + params.weights @ hidden,
+            hidden_bias=steps.hidden_bias + visible @ params.weights,
             visible_offset=visible,
             hidden_offset=hidden,
         )
