@@ -33,6 +33,7 @@ from experiments import evaluation, plots
 from experiments.data import minibatches, splits
 from experiments.questions import plane
 from experiments.run import loop
+from experiments.run.claims import Claim
 
 BETAS = np.concatenate([[0.0], np.geomspace(0.03, 30, 25), [np.inf]])
 EXTENT, CELLS = 3.0, 60
@@ -220,21 +221,35 @@ def summarise(digits: dict, rows: dict, composed: dict) -> tuple[dict, dict]:
         for quantity in ("distance", "share_at_common_centre"):
             measured[f"{short}_{quantity}"] = row[quantity]
     claims = {
-        "beta_0_is_uniform": abs(rows["entropy"][0] - np.log(10)) < 1e-4,
-        "beta_inf_is_the_winner": rows["confidence"][-1] > 1 - 1e-4,
+        "beta_0_is_uniform": Claim(
+            abs(rows["entropy"][0] - np.log(10)), "<", 1e-4, "error of the entropy log 10"
+        ),
+        "beta_inf_is_the_winner": Claim(
+            1 - rows["confidence"][-1], "<", 1e-4, "1 - confidence at beta = inf"
+        ),
         "accuracy_is_that_of_every_beta": (rows["accuracy"][1:] == measured["accuracy"]).all(),
         # beta = 0 is calibrated too, and says nothing: the hottest that ranks the answers counts.
-        "a_beta_between_is_calibrated_best": (
-            rows["ece"][2:-1].min() < 0.7 * min(rows["ece"][1], rows["ece"][-1])
+        "a_beta_between_is_calibrated_best": Claim(
+            rows["ece"][2:-1].min() / min(rows["ece"][1], rows["ece"][-1]),
+            "<",
+            0.7,
+            "smallest calibration error / that of the ends",
         ),
-        "a_constraint_helps": measured["accuracy_noisy_told_parity"] > measured["accuracy_noisy"],
+        "a_constraint_helps": Claim(
+            measured["accuracy_noisy_told_parity"] - measured["accuracy_noisy"],
+            ">",
+            0,
+            "gain in accuracy on noisy digits",
+        ),
         "a_constraint_holds": (composed["constraint: x < 0"]["points"][:, 0] < 0).all(),
-        "the_product_is_where_both_are": measured["product_share_at_common_centre"] > 0.9,
-        "the_mixture_has_half_of_each": (
-            abs(measured["mixture_share_at_common_centre"] - 0.5) < 0.1
+        "the_product_is_where_both_are": Claim(
+            measured["product_share_at_common_centre"], ">", 0.9, "share at the common centre"
         ),
-        "samples_agree_with_the_exact_distributions": all(
-            row["distance"] < 0.1 for row in composed.values()
+        "the_mixture_has_half_of_each": Claim(
+            abs(measured["mixture_share_at_common_centre"] - 0.5), "<", 0.1, "error of the share"
+        ),
+        "samples_agree_with_the_exact_distributions": Claim(
+            max(row["distance"] for row in composed.values()), "<", 0.1, "largest total variation"
         ),
     }
     return measured, claims

@@ -40,6 +40,7 @@ from ebm_jax.types import Objective
 from experiments import evaluation, losses_by_name, plots
 from experiments.data import minibatches, splits
 from experiments.run import loop
+from experiments.run.claims import Claim
 
 COLUMNS = 4
 LEAST_ACCURACY = 0.75  # left end of the axis of accuracies
@@ -251,28 +252,43 @@ def shifted(loss) -> float:
     return float(np.abs(loss(right + 3, wrong + 3) - loss(right, wrong)).max())
 
 
-def claim(table: dict[str, tuple], force: dict, rows: dict, margin: float) -> dict[str, bool]:
+def claim(
+    table: dict[str, tuple], force: dict, rows: dict, margin: float
+) -> dict[str, bool | Claim]:
     """Return whether each claim holds, for the losses that were trained."""
     without = {name for name, (_, found) in table.items() if found == 0}
     accuracy = {name: row["accuracy"].mean() for name, row in rows.items() if name in table}
     decay = force["log_force_at_gap_20"] / force["log_force_at_gap_10"]
-    see = {name: shifted(table[name][0]) < 1e-5 for name in ("hinge", "log", "simple")}
+    moved = {name: shifted(table[name][0]) for name in ("hinge", "log", "simple")}
+    others = [value for name, value in accuracy.items() if name != "energy"]
     return {
-        "hinge_and_log_see_only_the_difference": see["hinge"] and see["log"],
-        "simple_pulls_each_to_a_level": not see["simple"],
-        "the_force_of_the_hinge_ends_at_its_margin": force["hinge_force_at_gap_2"] == 0,
-        "the_force_of_the_log_loss_decays_exponentially": abs(decay * np.exp(10) - 1) < 0.01,
+        "hinge_and_log_see_only_the_difference": Claim(
+            max(moved["hinge"], moved["log"]), "<", 1e-5, "change when both energies rise by 3"
+        ),
+        "simple_pulls_each_to_a_level": Claim(
+            moved["simple"], ">", 1e-5, "change when both energies rise by 3"
+        ),
+        "the_force_of_the_hinge_ends_at_its_margin": Claim(
+            force["hinge_force_at_gap_2"], "==", 0, "force at twice the margin"
+        ),
+        "the_force_of_the_log_loss_decays_exponentially": Claim(
+            abs(decay * np.exp(10) - 1), "<", 0.01, "relative error of the factor exp(-10)"
+        ),
         "the_force_of_simple_is_constant": (
             force["simple_force_at_0.1"] == force["simple_force_at_10"] == 1
         ),
-        "the_force_of_square_square_grows": force["square_square_force_at_10"] == 20,
+        "the_force_of_square_square_grows": Claim(
+            force["square_square_force_at_10"], "==", 20, "force at a violation of 10"
+        ),
         "three_losses_have_no_margin": without == {"energy", "perceptron", "lvq2"},
         "the_margin_is_the_one_asked_for": all(
             table[name][1] == margin for name in losses_by_name.WITH_MARGIN
         ),
-        "the_energy_loss_learns_nothing": accuracy.get("energy", 0) < 0.2,
-        "every_other_loss_classifies": all(
-            value > 0.9 for name, value in accuracy.items() if name != "energy"
+        "the_energy_loss_learns_nothing": Claim(
+            accuracy.get("energy", 0), "<", 0.2, "mean accuracy"
+        ),
+        "every_other_loss_classifies": Claim(
+            min(others, default=1), ">", 0.9, "smallest mean accuracy"
         ),
     }
 

@@ -48,6 +48,7 @@ from experiments import evaluation, plots
 from experiments.data import minibatches, toy_points
 from experiments.questions import plane
 from experiments.run import loop
+from experiments.run.claims import Claim
 
 NETWORK = MLP((16, 16))
 
@@ -200,11 +201,21 @@ def summarise(found, sizes, scale: float) -> tuple[dict, dict]:
         "samples_where_bias_equals_variance": run_short["variance"][0] / run_short["bias"][-1],
     }
     claims = {
-        "variance_falls_as_one_over_n": all(abs(s + 1) < 0.1 for s in slopes.values()),
-        "ideal_is_unbiased": (np.abs(unbiased["bias"]) < 2 * unbiased["noise"]).all(),
-        "short_run_bias_stays": run_short["bias"][-1] > 5 * run_short["noise"][-1],
-        "persistent_bias_is_smaller": kept["bias"][-1] < 0.5 * run_short["bias"][-1],
-        "thousands_of_samples_are_needed": unbiased["variance"][0] > 1000,
+        "variance_falls_as_one_over_n": Claim(
+            max(abs(s + 1) for s in slopes.values()), "<", 0.1, "largest error of the slope -1"
+        ),
+        "ideal_is_unbiased": Claim(
+            (np.abs(unbiased["bias"]) / unbiased["noise"]).max(), "<", 2, "squared bias / its noise"
+        ),
+        "short_run_bias_stays": Claim(
+            run_short["bias"][-1] / run_short["noise"][-1], ">", 5, "squared bias / its noise"
+        ),
+        "persistent_bias_is_smaller": Claim(
+            kept["bias"][-1] / run_short["bias"][-1], "<", 0.5, "squared bias / of short runs"
+        ),
+        "thousands_of_samples_are_needed": Claim(
+            unbiased["variance"][0], ">", 1000, "variance of one sample / squared gradient"
+        ),
     }
     return measured, claims
 

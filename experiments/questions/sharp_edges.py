@@ -39,6 +39,7 @@ from experiments import losses_by_name, plots
 from experiments.data import minibatches
 from experiments.questions import plane
 from experiments.run import loop
+from experiments.run.claims import Claim
 
 BETAS = (0.5, 1.0, 4.0)
 SPREADS = (0.2, 0.1, 0.05)  # sigma, across the unit circle
@@ -206,10 +207,18 @@ def summarise(thin, rates, bounded) -> tuple[dict, dict]:
         "max_slope_bounded": last,
     }
     claims = {
-        "likelihood_keeps_growing": min(growing.values()) > 0.4,
-        "margin_losses_stop": max(stopped[name] for name in MARGINS) < 0.1,
-        "penalised_likelihood_is_flatter": max(penalised) < 0.1 * steepest[1.0],
-        "curvature_follows_theory": (abs(np.log(ratio)) < np.log(1.5)).all(),
+        "likelihood_keeps_growing": Claim(
+            min(growing.values()), ">", 0.4, "smallest growth exponent of the slope"
+        ),
+        "margin_losses_stop": Claim(
+            max(stopped[name] for name in MARGINS), "<", 0.1, "largest growth exponent"
+        ),
+        "penalised_likelihood_is_flatter": Claim(
+            max(penalised) / steepest[1.0], "<", 0.1, "largest slope / of the likelihood"
+        ),
+        "curvature_follows_theory": Claim(
+            np.exp(np.abs(np.log(ratio)).max()), "<", 1.5, "largest factor from the theory"
+        ),
     }
     return measured, claims
 

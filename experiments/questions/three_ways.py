@@ -35,6 +35,7 @@ from experiments import evaluation, plots
 from experiments.data import minibatches, toy_points
 from experiments.questions import plane
 from experiments.run import loop
+from experiments.run.claims import Claim
 
 
 def train(
@@ -122,9 +123,18 @@ def main() -> None:
     pushed, coded, contrasted = scores.values()
     rounded = {n: {k: round(v, 5) for k, v in s.items()} for n, s in scores.items()}
     claims = {
-        "pushing_down_is_flat": pushed["std_plane"] < 0.01 * contrasted["std_plane"],
-        "sparse_code_escapes": coded["volume"] < 0.7 * pushed["volume"],
-        "contrast_escapes": contrasted["volume"] < 0.7 * pushed["volume"],
+        "pushing_down_is_flat": Claim(
+            pushed["std_plane"] / contrasted["std_plane"],
+            "<",
+            0.01,
+            "standard deviation of the energy / with contrast",
+        ),
+        "sparse_code_escapes": Claim(
+            coded["volume"] / pushed["volume"], "<", 0.7, "volume / of pushing down"
+        ),
+        "contrast_escapes": Claim(
+            contrasted["volume"] / pushed["volume"], "<", 0.7, "volume / of pushing down"
+        ),
     }
     run.finish({"least_volume": least} | rounded, claims)
 

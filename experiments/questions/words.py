@@ -47,6 +47,7 @@ from experiments.questions.lettering import (
 )
 from experiments.questions.word_reader import Word
 from experiments.run import loop
+from experiments.run.claims import Claim
 
 LENGTHS = (1, 2, 3, 4)
 HARD, SOFT = np.inf, 1.0
@@ -264,10 +265,18 @@ def main() -> None:
     figure(run.workdir / "words.png", readings, rates, table, steps)
     good = [table[f"{name}/{kind}"] for name in ("hinge", "log") for kind in ("hard", "soft")]
     claims = {
-        "one_font_is_read": min(rates["one_font"].values()) > 0.98,
-        "three_fonts_with_jitter_are_read": min(rates["three_fonts"].values()) > 0.95,
-        "hinge_and_log_learn_hard_or_soft": min(good) > 0.95,
-        "the_energy_loss_does_not_learn": table["energy/hard"] < 0.1,
+        "one_font_is_read": Claim(
+            min(rates["one_font"].values()), ">", 0.98, "smallest share of words read, by length"
+        ),
+        "three_fonts_with_jitter_are_read": Claim(
+            min(rates["three_fonts"].values()), ">", 0.95, "smallest share of words read, by length"
+        ),
+        "hinge_and_log_learn_hard_or_soft": Claim(
+            min(good), ">", 0.95, "smallest share of words read"
+        ),
+        "the_energy_loss_does_not_learn": Claim(
+            table["energy/hard"], "<", 0.1, "share of words read"
+        ),
     }
     measured = {f"{name}_{n}": rate for name, row in rates.items() for n, rate in row.items()}
     run.finish(measured | {"table": table}, claims)

@@ -19,6 +19,7 @@ import filelock
 from absl import flags
 
 from experiments.run import errors
+from experiments.run.claims import told
 
 FLAGS = flags.FLAGS
 
@@ -313,13 +314,14 @@ class Run:
         if self.first:
             self._lock.release()
 
-    def finish(self, summary: dict[str, Any], claims: dict[str, bool] | None = None) -> None:
+    def finish(self, summary: dict[str, Any], claims: dict[str, Any] | None = None) -> None:
         """Write summary.json and print it as the last line.
 
-        Raises errors.FalseClaimError where a claim is false: the program then ends with code 3.
+        A claim is a bool or a ``Claim``. Raises errors.FalseClaimError where one is false: the
+        program then ends with code 3.
         """
         if claims:
-            summary = summary | {"claims": {name: bool(holds) for name, holds in claims.items()}}
+            summary = summary | told(claims)
         summary = summary | {"seconds": round(self.seconds(), 1)}
         self.write("summary.json", _json(summary, indent=2) + "\n")
         self.close()

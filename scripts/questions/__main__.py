@@ -4,9 +4,12 @@ r"""Run the programs of experiments/questions; write docs/questions.md from thei
 
 A program whose folder holds its summary.json is not run again. If a claim of a program is false,
 the program and this command fail. --programs selects programs and --docs another folder for the
-page. The text of the page is in docs/questions.md.template.
+page, which keeps the sections of programs that were not selected. --seeds=3 runs every program with
+three seeds: the claims must hold with each, and the page shows their values with each. The text of
+the page is in docs/questions.md.template.
 """
 
+import itertools
 import json
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from scripts.questions import page
 QUESTIONS = list(page.parts()[1])
 
 flags.DEFINE_list("programs", QUESTIONS, "Programs to run.")
+flags.DEFINE_integer("seeds", 1, "Number of seeds of every program, from --seed.", lower_bound=1)
 command_line.define_path("docs", "docs", "Folder of questions.md and figures/.")
 FLAGS = flags.FLAGS
 
@@ -49,17 +53,22 @@ def main() -> None:
         )
     workdir, started = Path(FLAGS.workdir), time.perf_counter()
     work_directory.make_folder(workdir)
-    finished, failed = {}, []
-    for name in FLAGS.programs:
-        problem = run_program(name, workdir / name, FLAGS.seed)
+    finished: dict[str, dict[int, Path]] = {}
+    failed = []
+    for name, seed in itertools.product(
+        FLAGS.programs, range(FLAGS.seed, FLAGS.seed + FLAGS.seeds)
+    ):
+        folder = workdir / (name if seed == FLAGS.seed else f"{name}_seed{seed}")
+        problem = run_program(name, folder, seed)
         if problem:
-            failed.append(name)
-            print(f"failed: {name}\n{problem}", file=sys.stderr)
-        if (workdir / name / "summary.json").exists():
-            finished[name] = workdir / name
-            print(f"{name} done, {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    page.write(finished, Path(FLAGS.docs), FLAGS.seed)
-    print(json.dumps({"finished": len(FLAGS.programs) - len(failed), "failed": failed}), flush=True)
+            failed.append(name if seed == FLAGS.seed else folder.name)
+            print(f"failed: {name}, seed {seed}\n{problem}", file=sys.stderr)
+        if (folder / "summary.json").exists():
+            finished.setdefault(name, {})[seed] = folder
+            print(f"{folder.name} done, {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    page.write(finished, Path(FLAGS.docs))
+    runs = len(FLAGS.programs) * FLAGS.seeds
+    print(json.dumps({"finished": runs - len(failed), "failed": failed}), flush=True)
     if failed:
         sys.exit(1)
 

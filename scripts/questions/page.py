@@ -77,19 +77,47 @@ def escaped(name: str) -> str:
     return name.replace("|", "\\|")
 
 
-def measured(name: str, folder: Path, docs: Path, seed: int) -> str:
-    """Return the measurements of a finished program as Markdown, and copy its figures."""
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    claims, seconds = summary.pop("claims", {}), summary.pop("seconds", "?")
+def claim_rows(summaries: dict[int, dict]) -> list[str]:
+    """Return the table of claims: what is compared, the values by seed, the bound, the verdict."""
+    lines = ["| claim | value | measured | must be | holds |", "|---|---|---|---|---|"]
+    for claim in next(iter(summaries.values())).get("claims", {}):
+        values = [s.get("claim_values", {}).get(claim) for s in summaries.values()]
+        known = [value for value in values if value]
+        what, bound = (known[0]["what"], known[0]["bound"]) if known else ("", "true")
+        found = ", ".join(f"{value['value']:.3g}" for value in known)
+        holds = [s["claims"].get(claim, False) for s in summaries.values()]
+        verdict = "yes" if all(holds) else "**no**"
+        if len(holds) > 1:
+            verdict += f", {sum(holds)} of {len(holds)} seeds"
+        cells = [claim.replace("_", " "), escaped(what), found, escaped(bound), verdict]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def measured(name: str, folders: dict[int, Path], docs: Path) -> str:
+    """Return the measurements of a finished program as Markdown, and copy its figures.
+
+    ``folders`` has the work directory of each seed. Figures and numbers are those of the first.
+    """
+    summaries = {
+        seed: json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        for seed, folder in folders.items()
+    }
+    seed, folder = next(iter(folders.items()))
+    summary = dict(summaries[seed])
+    seconds = summary.pop("seconds", "?")
+    for part in ("claims", "claim_values"):
+        summary.pop(part, None)
     ran = datetime.date.fromtimestamp((folder / "summary.json").stat().st_mtime)
     lines = []
     for figure in sorted(folder.glob("*.png")):
         shutil.copy(figure, docs / "figures" / figure.name)
         lines += [f"![{ALTERNATIVE_TEXTS.get(name, name)}](figures/{figure.name})", ""]
-    lines += [f"Measured on {ran}, seed {seed}, {seconds} s:", ""]
+    others = ", ".join(map(str, [*folders][1:]))
+    more = f"; claims also with seeds {others}" if others else ""
+    lines += [f"Measured on {ran}, seed {seed}, {seconds} s{more}:", ""]
     lines += ["```", f"python -m experiments.questions.{name} --workdir=runs/{name}", "```", ""]
-    lines += ["| claim | holds |", "|---|---|"]
-    lines += [f"| {claim.replace('_', ' ')} | {holds} |" for claim, holds in claims.items()]
+    lines += claim_rows(summaries)
     lines += [
         "",
         "<details><summary>every number</summary>",
@@ -101,13 +129,32 @@ def measured(name: str, folder: Path, docs: Path, seed: int) -> str:
     return "\n".join([*lines, "", "</details>"])
 
 
-def write(finished: dict[str, Path], docs: Path, seed: int) -> None:
-    """Write the page on the finished programs (name -> work directory), in template order."""
+def measured_before(path: Path) -> dict[str, str]:
+    """Return the measurements that a page has, by program: those below the text of its question."""
+    if not path.exists():
+        return {}
+    _, *sections = re.split("(?m)^(?=## )", path.read_text(encoding="utf-8"))
+    found = {}
+    for section in sections:
+        name = re.search(r"(?m)^python -m experiments\.questions\.(\w+)", section)
+        start = re.search(r"(?m)^(!\[|Measured on)", section)
+        if name and start:
+            found[name[1]] = section[start.start() :].rstrip("\n")
+    return found
+
+
+def write(finished: dict[str, dict[int, Path]], docs: Path) -> None:
+    """Write the page on the finished programs (name -> seed -> work directory).
+
+    The sections are in the order of the template. A program that is not among them keeps what the
+    page has.
+    """
     head, questions = parts()
     (docs / "figures").mkdir(parents=True, exist_ok=True)
-    page = head
+    page, before = head, measured_before(docs / "questions.md")
     for name, part in questions.items():
         if name in finished:
-            found = measured(name, finished[name], docs, seed)
-            page += string.Template(part).substitute({name: found})
+            before[name] = measured(name, finished[name], docs)
+        if name in before:
+            page += string.Template(part).substitute({name: before[name]})
     (docs / "questions.md").write_text(page.rstrip("\n") + "\n", encoding="utf-8")

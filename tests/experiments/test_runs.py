@@ -1,5 +1,6 @@
 """What a program says, and the code it ends with."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -20,6 +21,7 @@ from absl.testing import flagsaver
 import ebm_jax
 from experiments import __main__ as listing
 from experiments.run import command_line, errors, work_directory
+from experiments.run.claims import Claim
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -91,6 +93,28 @@ def test_the_summary_is_the_last_line_and_holds_the_claims(tmp_path, capsys):
     assert summary["claims"] == claims
     assert summary["found"] == 1.5
     assert work_directory.false_claims(summary) == ["fire is cold"]
+
+
+@pytest.mark.parametrize(
+    ("value", "comparison", "holds"),
+    [
+        (1.0, "<", False),
+        (0.9, "<", True),
+        (1.0, "==", True),
+        (1.1, ">", True),
+        (math.nan, "<", False),
+    ],
+)
+def test_a_claim_has_its_value_and_its_bound_in_the_summary(tmp_path, value, comparison, holds):
+    run = work_directory.Run(tmp_path)
+    told = {"it_is_so": Claim(value, comparison, 1, "a number")}
+    with contextlib.nullcontext() if holds else pytest.raises(errors.FalseClaimError):
+        run.finish({}, told)
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["claims"] == {"it_is_so": holds}
+    written = None if math.isnan(value) else value
+    expected = {"what": "a number", "value": written, "bound": f"{comparison} 1"}
+    assert summary["claim_values"] == {"it_is_so": expected}
 
 
 def test_a_folder_belongs_to_its_flags(tmp_path):
