@@ -118,9 +118,16 @@ def summary(suites: dict[str, Suite]) -> list[str]:
     return lines
 
 
+PEER_SUITES = {
+    "graphs": "graphs (spin glasses, against thrml and hamon)",
+    "tempering": "tempering (parallel tempering, against hamon)",
+    "alignment": "alignment (training of Potts models, against adabmDCA)",
+}
+
+
 def unmeasured(suites: dict[str, Suite]) -> list[str]:
     """Return the comparisons that the program makes and the page does not have."""
-    found = [] if "graphs" in suites else ["graphs (spin glasses, against thrml and hamon)"]
+    found = [what for name, what in PEER_SUITES.items() if name not in suites]
     facts = suites["efficiency"].facts if "efficiency" in suites else {}
     if not any("interval" in name for name in facts):
         found.append("efficiency of blackjax's NUTS, and the intervals of the ratios of efficiency")
