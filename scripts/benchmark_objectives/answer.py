@@ -7,7 +7,7 @@ NOT_GIBBS = (
     "Flow matching, equilibrium matching and short-run chains train no energy whose Boltzmann "
     "distribution is the data's: judge them by their samples only."
 )
-NOTHING = "No problem has finished runs yet."
+NOTHING = "No class of problems has runs of two objectives yet."
 
 
 def listed(names: list[str]) -> str:
@@ -30,13 +30,14 @@ def passes(value: float) -> str:
     return f"{value / 1e6:.3g} million"
 
 
-def sentence(advice: standings.Advice) -> str:
+def sentence(results: Results, advice: standings.Advice) -> str:
     """Return which objectives are best on a class of problems."""
     best, standing = advice.best, advice.standing
-    where = f"On {CLASSES[advice.problem_class]} ({len(standing.problems)} of them)"
-    if advice.problem_class == "bits":
-        where = f"On {CLASSES['bits']} ({len(standing.problems)} data sets)"
-    after = f"after {passes(standing.passes)} network passes"
+    known = len(results.problems_of(advice.problem_class))
+    where = f"On {CLASSES[advice.problem_class]} ({len(standing.problems)} of {known} problems)"
+    after = (
+        f"of {len(standing.intervals)} objectives after {passes(standing.passes)} network passes"
+    )
     if len(best) > 1:
         said = f"{listed(best)} tie for the smallest gap {after}"
     else:
@@ -64,7 +65,7 @@ def cheap(results: Results) -> str | None:
 def sentences(results: Results) -> list[str]:
     """Return the answer."""
     given = standings.advice(results)
-    found = [sentence(advice) for advice in given]
+    found = [sentence(results, advice) for advice in given]
     if any(advice.budget == 2 for advice in given) and (small := cheap(results)):
         found.append(small)
     if results.samples:

@@ -16,12 +16,12 @@ HIGHEST = 5.0  # normalised gap: the top of the figure of cost
 
 
 def table(results: Results) -> tuple[list[str], list[str], np.ndarray, list[int]]:
-    """Return objectives, problems, their gaps at the largest budget of each class, and budgets.
+    """Return objectives, problems, their gaps at the fullest budget of each class, and budgets.
 
     A gap is NaN where there is none, and infinite where most runs diverged. Objectives of points
     come first, the best on average first.
     """
-    at = {c: standings.largest(results, c) for c in CLASSES}
+    at = {c: standings.fullest(results, c) for c in CLASSES}
     budgets = {c: found[0] for c, found in at.items() if found is not None}
     problems = [p for p in results.problems if results.class_of(p) in budgets]
     named = {o for p, o, b in results.gaps if p in problems and b == budgets[results.class_of(p)]}
@@ -85,7 +85,7 @@ def heat_map(results: Results, path: Path) -> None:
 
 def _tied(results: Results, problem: str, objectives: list[str], values: np.ndarray) -> list[str]:
     """Return the objectives that tie for the best gap of a problem."""
-    at = standings.largest(results, results.class_of(problem))
+    at = standings.fullest(results, results.class_of(problem))
     assert at is not None
     intervals = {
         name: statistics.aggregate([results.gaps[problem, name, at[0]]])
@@ -163,7 +163,7 @@ def _panel(axis, problem_class: str, found: dict, best: list[str]) -> None:
 
 def cost(results: Results, path: Path) -> None:
     """Draw the normalised gap of every class of problems against network passes."""
-    classes = [c for c in CLASSES if standings.largest(results, c) is not None]
+    classes = [c for c in CLASSES if standings.fullest(results, c) is not None]
     figure, axes = plt.subplots(
         max(1, len(classes)),
         figsize=(plots.WIDTH, 3.1 * max(1, len(classes))),
@@ -172,7 +172,7 @@ def cost(results: Results, path: Path) -> None:
     )
     figure.subplots_adjust(left=0.09, right=0.6, top=0.96, bottom=0.05, hspace=0.32)
     for axis, problem_class in zip(axes[:, 0], classes, strict=False):
-        at = standings.largest(results, problem_class)
+        at = standings.fullest(results, problem_class)
         assert at is not None
         _panel(axis, problem_class, lines(results, problem_class), at[1].groups[0])
     axes[-1, 0].set_xlabel("network passes of a training")

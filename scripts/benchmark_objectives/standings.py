@@ -1,5 +1,6 @@
 """From the rows of the benchmark to its standings: which objectives are best, and which tie."""
 
+import itertools
 import statistics as stdlib
 from typing import Any, NamedTuple
 
@@ -131,29 +132,41 @@ class Standing(NamedTuple):
     unfinished: list[str]
 
 
+def complete(has: dict[str, set[str]]) -> tuple[list[str], list[str]]:
+    """Return the problems that count and the objectives that have all of them.
+
+    ``has`` is problem -> objectives with runs. Of all sets of problems, the one with the most
+    results counts, where at least two objectives can be compared.
+    """
+    best: tuple[tuple[bool, int, int], list[str], list[str]] = ((False, 0, 0), [], [])
+    for size in range(1, len(has) + 1):
+        for chosen in itertools.combinations(sorted(has), size):
+            names = sorted(set.intersection(*(has[p] for p in chosen)))
+            score = len(names) > 1, len(names) * size, size
+            if names and score > best[0]:
+                best = score, list(chosen), names
+    return best[1], best[2]
+
+
 def standing(
     results: Results, problem_class: str, budget: int, without: tuple[str, ...] = ()
 ) -> Standing | None:
-    """Return the standing of a class at a budget, or None where there are no runs.
-
-    The problems that count are those that at least half of the objectives have.
-    """
-    names = [name for name in results.objectives(problem_class) if name not in without]
+    """Return the standing of a class at a budget, or None where there are no runs."""
+    every = [name for name in results.objectives(problem_class) if name not in without]
     has = {
-        p: {n for n in names if (p, n, budget) in results.gaps}
+        p: {n for n in every if (p, n, budget) in results.gaps}
         for p in results.problems_of(problem_class)
     }
-    problems = sorted(p for p, of_p in has.items() if of_p and 2 * len(of_p) >= len(names))
+    problems, names = complete(has)
     if not problems:
         return None
-    complete = [n for n in names if all(n in has[p] for p in problems)]
     scales = {p: scale(results, p) for p in problems}
-    gaps = {n: {p: results.gaps[p, n, budget] for p in problems} for n in complete}
+    gaps = {n: {p: results.gaps[p, n, budget] for p in problems} for n in names}
     scores = statistics.normalised(gaps, scales)
     intervals, groups = statistics.ranked(scores)
-    passes = [r["passes"] for p in problems for n in complete for r in results.runs[p, n, budget]]
-    unfinished = [n for n in names if n not in complete]
-    return Standing(problems, intervals, groups, scores, stdlib.median(passes or [0]), unfinished)
+    passes = [r["passes"] for p in problems for n in names for r in results.runs[p, n, budget]]
+    unfinished = [n for n in every if n not in names]
+    return Standing(problems, intervals, groups, scores, stdlib.median(passes), unfinished)
 
 
 def ranked_out(problem_class: str) -> tuple[str, ...]:
@@ -165,13 +178,17 @@ def ranked_out(problem_class: str) -> tuple[str, ...]:
     return (EXACT,) if problem_class == "mixture" else ()
 
 
-def largest(results: Results, problem_class: str) -> tuple[int, Standing] | None:
-    """Return the largest budget with a standing, and the standing."""
-    for budget in reversed(BUDGETS):
-        found = standing(results, problem_class, budget, ranked_out(problem_class))
-        if found is not None and found.intervals:
-            return budget, found
-    return None
+def fullest(results: Results, problem_class: str) -> tuple[int, Standing] | None:
+    """Return the budget with the most results, the largest of equals, and its standing."""
+    found = []
+    for budget in BUDGETS:
+        at = standing(results, problem_class, budget, ranked_out(problem_class))
+        if at is not None:
+            found.append((len(at.problems) * len(at.intervals), budget, at))
+    if not found:
+        return None
+    _, budget, at = max(found, key=lambda item: item[:2])
+    return budget, at
 
 
 class Advice(NamedTuple):
@@ -185,11 +202,11 @@ class Advice(NamedTuple):
 
 
 def advice(results: Results) -> list[Advice]:
-    """Return the best groups of every class at its largest budget."""
+    """Return the best groups of every class that has two objectives to compare."""
     found = []
     for problem_class in CLASSES:
-        at = largest(results, problem_class)
-        if at is None:
+        at = fullest(results, problem_class)
+        if at is None or len(at[1].intervals) < 2:
             continue
         budget, first = at
         others: list[str] = []

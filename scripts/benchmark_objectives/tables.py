@@ -66,7 +66,7 @@ def groups(results: Results, problem_class: str, budget: int) -> list[str]:
     """Return the table of groups of a class at a budget."""
     without = standings.ranked_out(problem_class)
     at = standings.standing(results, problem_class, budget, without)
-    if at is None or not at.intervals:
+    if at is None or len(at.intervals) < 2:
         return []
     leader, body = at.groups[0][0], []
     for place, group in enumerate(at.groups, 1):

@@ -96,14 +96,14 @@ def test_objectives_that_tie_are_all_named_and_none_wins(folder):
     first, *_, last = answer.sentences(found)
     assert len(answer.sentences(found)) <= 5
     assert "contrastive divergence and exact maximum likelihood tie for the smallest gap" in first
-    assert "after 100 thousand network passes" in first
+    assert "of 4 objectives after 100 thousand network passes" in first
     assert last.startswith("With a hundredth of these passes")
     assert answer.recommended(found) == {"plane": ["cd"], "bits": ["cd"], "mixture": ["cd"]}
 
 
 def test_exact_likelihood_is_no_competitor_where_it_needs_the_true_density(folder):
     found = results(folder)
-    _, at = standings.largest(found, "mixture")
+    _, at = standings.fullest(found, "mixture")
     assert "exact" not in at.intervals
     assert "exact maximum likelihood" in page.page(found)
 
@@ -123,7 +123,7 @@ def test_what_is_missing_is_said_and_does_not_rank(folder):
         rows.append(folder, run("a", "binary_nce", seed, 2, 0.05))
     found = results(folder)
     at = standings.standing(found, "plane", 2)
-    assert at.problems == ["a", "b"]  # one objective of five has the problem e
+    assert at.problems == ["a", "b"]  # 4 objectives on 2 problems are more than 1 on 3
     assert at.unfinished == ["binary_nce"]
     assert "binary_nce" not in at.intervals
     text = page.page(found)
@@ -132,6 +132,28 @@ def test_what_is_missing_is_said_and_does_not_rank(folder):
     absent = "amortized negatives, binary noise-contrastive estimation, contrastive divergence"
     assert f"* problem e: budget 0: {absent}" in text
     assert "budget 1: all objectives; budget 2: all objectives" in text
+
+
+@pytest.mark.parametrize(
+    ("has", "problems", "names"),
+    [
+        ({"p": {"a"}, "q": {"a"}, "r": {"a"}}, ["p", "q", "r"], ["a"]),
+        ({"p": {"a", "b"}, "q": {"a"}, "r": {"a"}}, ["p"], ["a", "b"]),  # two can be compared
+        ({"p": {"a", "b", "c"}, "q": {"a", "b"}}, ["p", "q"], ["a", "b"]),  # 4 results, not 3
+        ({"p": {"a", "b"}, "q": {"c"}}, ["p"], ["a", "b"]),
+        ({"p": set()}, [], []),
+        ({}, [], []),
+    ],
+)
+def test_the_most_results_that_can_be_compared_count(has, problems, names):
+    assert standings.complete(has) == (problems, names)
+
+
+def test_a_budget_that_has_just_begun_does_not_replace_the_one_before(folder, tmp_path):
+    kept = [r for r in rows.read(folder) if r["kind"] != "run" or r["budget"] < 2]
+    late = [r for r in rows.read(folder) if r["kind"] == "run" and r["budget"] == 2]
+    kept += [r for r in late if (r["problem"], r["objective"]) == ("a", "exact")]
+    assert standings.fullest(standings.collect(kept), "plane")[0] == 1
 
 
 @pytest.mark.parametrize("kinds", [(), ("problem",), ("problem", "trial")])
