@@ -5,10 +5,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import ticker
 from matplotlib.colors import LogNorm
 
 from experiments import plots
-from scripts.benchmark_objectives import standings, statistics
+from scripts.benchmark_objectives import answer, standings, statistics
 from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, EXACT, Results
 
 BEST, WORST = 1e-3, 10.0  # nats: the ends of the colours
@@ -134,6 +135,13 @@ def _panel(axis, problem_class: str, found: dict, best: list[str]) -> None:
     right = max([passes for passes, _ in ends.values()], default=1.0)
     left = min([points[0][0] for points in found.values()], default=0.1)
     axis.set_xlim(left * 0.8, right * 1.05)
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    columns = zip(*max(found.values(), key=len), strict=True) if found else ((), ())
+    places, _ = columns  # the budgets
+    axis.set_xticks(places, [answer.passes(place) for place in places])
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_minor_locator(ticker.NullLocator())
     colours = plt.get_cmap("tab10")(np.linspace(0, 0.9, 10))
     coloured = dict(zip([n for n in best if n in shown], colours, strict=False))
     bottom, top = np.log(low), np.log(HIGHEST)
