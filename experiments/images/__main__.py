@@ -18,9 +18,16 @@ classes are estimated after training, by annealing (``--betas``).
 The trained energy has four uses. argmin_y F(x, y) classifies x. Langevin dynamics (``--sampler``)
 on F(., y) draws images of class y; it starts in noise, or in images that the flow made from noise
 (``--guidance`` > 0 favours images that are typical of their class). On F(x), with half of x fixed,
-the same dynamics completes an image. The free energy F(x) is high for out-of-distribution images.
+the same dynamics completes an image. The flow chooses the class of a completion: it is trained to
+classify images with noise too, and at every noise level it follows the mean of the classes,
+weighted by their probabilities at this level. The free energy F(x) is high for
+out-of-distribution images.
 The network is dense, or has convolutions first (``--channels``). The defaults of flags that are not
 given depend on the size of the images.
+
+``--train_minutes`` limits the time of training, by default only with ``--quick`` and large images.
+The speed is measured before the first update, and on a slow machine fewer updates are made. Their
+number is kept in the work directory, so a resumed run makes the same updates.
 
 The learning rate rises and falls over ``--steps`` updates, so a run with more steps differs from
 the first update on. To train a finished run for longer, start a new run from its weights with

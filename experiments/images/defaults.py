@@ -37,6 +37,7 @@ def defaults(
             "sample_steps": 500 if quick or sampler == "baoab" else 1000,
             "guidance": 1.0,
             "betas": 0 if quick else 600,
+            "train_minutes": 0.0,
         }
     deep = matched and wide and not quick  # convolutions: they take an hour, or an accelerator
     return {
@@ -59,4 +60,5 @@ def defaults(
         "sample_steps": 300 if deep else 500,
         "guidance": 4.0 if matched else 2.0,
         "betas": 0,
+        "train_minutes": 8.0 if quick else 0.0,
     }

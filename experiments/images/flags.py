@@ -27,7 +27,12 @@ flags.DEFINE_integer(
     "Class that is left out of training and scored as an outlier; -1 for none.",
     lower_bound=-1,
 )
-flags.DEFINE_bool("quick", False, "Use smaller defaults: a run takes about ten minutes on a CPU.")
+flags.DEFINE_bool(
+    "quick",
+    False,
+    "Use smaller defaults: a run takes about ten minutes on a CPU with two free cores, of which "
+    "training takes at most --train_minutes.",
+)
 command_line.define_path(
     "init_from",
     None,
@@ -63,6 +68,14 @@ flags.DEFINE_integer(
 command_line.define_float("learning_rate", None, "Peak learning rate of Adam.", 1e-9)
 command_line.define_float(
     "flow_learning_rate", None, "Peak learning rate of Adam for the flow.", 1e-9
+)
+command_line.define_float(
+    "train_minutes",
+    None,
+    "Minutes that training may take; 0 for no limit. The speed is measured first, and a machine on "
+    "which the updates would take longer makes fewer of them, but at least an eighth.",
+    0,
+    1e6,
 )
 command_line.define_float(
     "flow_weight", None, "Weight of the flow's loss; the loss over classes has weight 1.", 0
@@ -145,7 +158,7 @@ GROUPS = {
         *("loss", "margin", "generative", "generative_weight", "flow_weight"),
         *("denoising_weight", "data_noise"),
     ),
-    "Training": ("steps", "flow_steps", "learning_rate", "flow_learning_rate"),
+    "Training": (*("steps", "flow_steps", "learning_rate", "flow_learning_rate", "train_minutes"),),
     "Chains": (
         *("sampler", "step_size", "langevin_steps", "chains", "buffer_size", "groups", "restart"),
     ),

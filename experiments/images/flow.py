@@ -42,6 +42,28 @@ def batch(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     return {"z": (x - 0.5) / NOISE, "y": y}
 
 
+def beta(t: Array | float) -> Array:
+    """Return the inverse temperature of the classes at the time t in [0, 1] of the flow.
+
+        P(y | z_t) = softmax_y(-beta(t) F(x_t, y)),  beta(t) = min(1, SCALE t / (1 - t))
+
+    On the way z_t = (1 - t) z_0 + t z_1 from noise z_0 to an image z_1 of class y, the velocity is
+    -grad V(z_t, y) = (z_t + (1 - t) grad log p(z_t | y)) / t. The velocities of two classes
+    therefore differ by (1 - t) / t of the gradient of the log-ratio of P(y | z_t) between them,
+    and with V = SCALE F, the energies that the flow needs are those of P(y | z_t) at beta(t).
+    """
+    return SCALE * t / jnp.maximum(1 - t, SCALE * t)
+
+
+def on_the_way(
+    generator: np.random.Generator, x: np.ndarray, y: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return images between noise and data, each with its time ``t``, and classes."""
+    t = generator.uniform(size=(len(x), 1)).astype(np.float32)
+    noise = 0.5 + NOISE * generator.standard_normal(x.shape, np.float32)
+    return {"x": (1 - t) * noise + t * x, "t": t[:, 0]}, y
+
+
 def carry(
     key: Key,
     energy: Callable,
@@ -57,7 +79,7 @@ def carry(
 
     Args:
         key: of the noise.
-        energy: (x, its condition) -> ().
+        energy: (x, its condition, the time t of the flow) -> ().
         known: images (n, pixels).
         hidden: (pixels,), true where a pixel is to be drawn.
         beside: (n, ...), the condition of each image, for example its class.
@@ -66,9 +88,14 @@ def carry(
         images (n, pixels), and those on the way (FRAMES + 1, n, pixels), noise first.
     """
     noise, end = jax.random.normal(key, known.shape, known.dtype), (known - 0.5) / NOISE
-    pull = jax.vmap(jax.grad(potential(energy)))
 
     def step(number, z):
+        middle = (number + 0.5) / STEPS
+
+        def at_time(x, beside):
+            return energy(x, beside, middle)
+
+        pull = jax.vmap(jax.grad(potential(at_time)))
         t = (number + 1) / STEPS
         straight = (1 - t) * noise + t * end
         return jnp.where(hidden, z - pull(z, beside) / STEPS, straight)

@@ -30,6 +30,11 @@ MEASURES = {  # name in the summary: what it is
     "nearest_test_50": "median distance of a test image to the nearest training image",
     "nearest_samples_5": "5 % quantile of the distance of a sample to the nearest training image",
     "nearest_test_5": "5 % quantile of the distance of a test image to the nearest training image",
+    "completions": "number of test images whose lower half was completed",
+    "completion_agreement": "fraction of completions whose class that classifier confirms",
+    "completion_error": "mean squared error of the completed pixels against the test image",
+    "completion_agreement_flow": "the fraction for the completions of the flow, without chains",
+    "completion_error_flow": "the error for the completions of the flow, without chains",
     "ece": "expected calibration error at beta = 1",
     "ece_calibrated": "expected calibration error at the fitted beta",
     "calibration_beta": "the fitted beta",
@@ -41,6 +46,7 @@ MEASURES = {  # name in the summary: what it is
     "nats_effective_sample_size": "effective sample size of log Z; below 20 it is unreliable",
     "nats_given_class": "log-likelihood given the class, nats per image",
     "nats_reference": "log-likelihood under independent Gaussian pixels, nats per image",
+    "updates": "number of updates, in the last part of training",
     "skipped_updates": "updates skipped because a value was not finite",
     "seconds": "seconds from the start of training to the report",
 }
@@ -60,6 +66,7 @@ TARGETS = {  # by data set: the value to reach
         "accuracy": ">= 0.985",
         "auroc_notmnist": ">= 0.995",
         "label_agreement": ">= 0.97",
+        "completion_agreement": ">= 0.8",
         "ece": "<= 0.02",
         "seconds": "<= 600",
     },
@@ -68,11 +75,12 @@ PART = 1000  # images whose energies are computed at once
 
 
 class Inpainted(NamedTuple):
-    """Images (n, pixels), which pixels were hidden, and completions (n, repeats, pixels)."""
+    """Completions of test images: one per row, and several rows may be of the same image."""
 
-    given: np.ndarray
-    hidden: np.ndarray
-    completed: np.ndarray
+    images: np.ndarray  # (n,), row of each image in the test images
+    hidden: np.ndarray  # (pixels,), true where a pixel was hidden
+    completed: np.ndarray  # (n, pixels)
+    by_flow: np.ndarray | None  # (n, pixels), those of the flow without chains
 
 
 class Results(NamedTuple):
@@ -175,6 +183,24 @@ def sample_quality(results: Results) -> dict[str, float]:
     )
 
 
+def completion_quality(results: Results) -> dict[str, float]:
+    """Compare completed pixels with those of the test images; every image has the same weight."""
+    split, inpainted, predict = results.images.split, results.inpainted, results.judge[0]
+    of, hidden = inpainted.images, inpainted.hidden
+    shares = 1 / np.bincount(of)[of]
+    x, y = split.test_x[of], split.test_y[of]
+    quality: dict[str, float] = {"completions": len(np.unique(of))}
+    for name, completed in (("", inpainted.completed), ("_flow", inpainted.by_flow)):
+        if completed is None:
+            continue
+        if predict is not None:
+            agrees = predict(completed) == y
+            quality[f"completion_agreement{name}"] = float(np.average(agrees, weights=shares))
+        errors = ((completed - x)[:, hidden] ** 2).mean(axis=1)
+        quality[f"completion_error{name}"] = float(np.average(errors, weights=shares))
+    return quality
+
+
 def all_of(results: Results, inside: np.ndarray, outside: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return the summary of results.
 
@@ -185,10 +211,12 @@ def all_of(results: Results, inside: np.ndarray, outside: dict[str, np.ndarray])
         classification(results)
         | {f"auroc_{n}": evaluation.auroc(inside, e) for n, e in outside.items()}
         | sample_quality(results)
+        | completion_quality(results)
         | results.likelihood
         | {
             "sample_beta": samples.sample_beta,
             "guidance": samples.guidance,
+            "updates": int(history["step"][-1]),
             "skipped_updates": float(history["skipped_total"][-1]),
         }
     )

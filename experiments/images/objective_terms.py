@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ebm_jax import objectives
+from ebm_jax import losses, objectives
 from ebm_jax.types import Objective
 from experiments.images import chains, flow
 from experiments.images.network import Model
@@ -15,6 +15,20 @@ def discriminative(model: Model, loss: Callable) -> Terms:
     """Return a loss over the classes, of ``batch["labelled"]``, (x, y)."""
     term = objectives.discriminative(model.classes, loss)
     return {"discriminative": (1.0, term, lambda batch: batch["labelled"])}
+
+
+def discriminative_on_the_way(model: Model) -> Terms:
+    """Return the negative log-likelihood of the classes of ``batch["on_the_way"]``.
+
+    The images lie between noise and data. Flow matching determines the gradients of the energies
+    in x alone; this term determines their differences between classes, at every time of the flow.
+    """
+
+    def classes(params, at):
+        return flow.beta(at["t"]) * model.classes(params, at["x"])
+
+    term = objectives.discriminative(classes, losses.nll)
+    return {"classes_on_the_way": (1.0, term, lambda batch: batch["on_the_way"])}
 
 
 def matching(

@@ -10,6 +10,7 @@ from experiments.images.measures import Results
 from experiments.images.sampling import Samples
 
 CLASSES = 20  # rows of pictures at most
+COMPLETIONS = 6  # of one image in a row
 
 
 def rows(images: Images, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
@@ -29,12 +30,13 @@ def film(images: Images, samples: Samples, count: int) -> np.ndarray:
 
 def completions(results: Results) -> np.ndarray:
     """Return rows of pictures: an image, its known pixels, its completions."""
-    images, (given, hidden, completed) = results.images, results.inpainted
+    images, (of, hidden, completed, _) = results.images, results.inpainted
+    given, labels = images.split.test_x[of], images.split.test_y[of]
     known = images.pictures(given).reshape(len(given), -1)
     known[:, hidden] = 0.7  # grey where nothing is known
-    first = [images.pictures(given), known.reshape(-1, *images.shape)]
-    pictures = np.concatenate([np.stack(first, 1), images.pictures(completed)], axis=1)
-    return pictures[:CLASSES]
+    shown = rows(images, given, labels, 1), rows(images, completed, labels, COMPLETIONS)
+    first = known[np.unique(labels, return_index=True)[1]][:CLASSES]
+    return np.concatenate([shown[0], first.reshape(-1, 1, *images.shape), shown[1]], axis=1)
 
 
 def overview(path: Path, results: Results, energies: dict[str, np.ndarray]) -> None:

@@ -24,10 +24,10 @@ from experiments.images.network import Model, model_of
 from experiments.images.settings import Settings
 from experiments.run import alarms
 from experiments.run.checkpoints import write_parameters
-from experiments.run.progress import stage
+from experiments.run.progress import counted, stage
 from experiments.run.work_directory import Run
 
-COMPLETIONS = 6  # of an inpainted image
+COMPLETED = 300  # test images, the same number of every class
 
 
 def build(settings: Settings, images: Images) -> Model:
@@ -53,22 +53,23 @@ def train_and_report(
     network_key, fit_key, sample_key, nats_key, paint_key = jax.random.split(
         jax.random.key(settings.seed), 5
     )
-    trained, history, rung = training.train(run, settings, split, model, network_key, fit_key)
+    with run.timed("training"):
+        trained, history, rung = training.train(run, settings, split, model, network_key, fit_key)
     likelihood = {}
     with ThreadPoolExecutor() as pool:  # compiles and computes on another core
         judge = pool.submit(evaluation.judge, split.train_x, split.train_y)
         if settings.betas:
-            trained, likelihood, more = measure(run, nats_key, settings, split, model, trained)
+            with run.timed("likelihood"):
+                trained, likelihood, more = measure(run, nats_key, settings, split, model, trained)
             rung += more
         params = model.dense(trained)  # those that are saved
-        with stage(
-            f"drawing {settings.samples} samples and completing {len(images.classes)} images, "
-            f"{settings.sample_steps} steps each"
-        ):
-            drawing = pool.submit(sample, sample_key, settings, model, params, len(images.classes))
-            inpainted = inpaint(paint_key, settings, model, params, images)
+        told = "samples and completions, steps"
+        with run.timed("samples"), counted(told, 2 * settings.sample_steps) as advance:
+            given = settings, model, params
+            drawing = pool.submit(sample, sample_key, *given, len(images.classes), advance)
+            inpainted = inpaint(paint_key, *given, images, advance)
             samples = drawing.result()
-        with stage("training the classifier that judges the samples"):
+        with run.timed("judge"), stage("training the classifier that judges the samples"):
             judging = judge.result()
     results = measures.Results(
         classes=measures.by_parts(model.classes, params),
@@ -92,9 +93,9 @@ def draw_more(run: Run, settings: Settings, images: Images) -> None:
     """Draw from the weights of a finished run: samples.png and samples.npz."""
     model = build(settings, images)
     params = model.dense(parameters_of(Path(str(settings.sample_from)), model))
-    with stage(f"drawing {settings.samples} samples, {settings.sample_steps} steps each"):
+    with counted(f"{settings.samples} samples, steps", settings.sample_steps) as advance:
         key = jax.random.key(settings.seed)
-        samples = sample(key, settings, model, params, len(images.classes))
+        samples = sample(key, settings, model, params, len(images.classes), advance)
     np.savez(run.workdir / "samples.npz", images=samples.images, labels=samples.labels)
     columns = min(16, int(np.bincount(samples.labels).max()))
     shown = pictures.rows(images, samples.images, samples.labels, columns)
@@ -133,7 +134,12 @@ def measure(
 
 
 def sample(
-    key, settings: Settings, model: Model, params: Any, num_classes: int
+    key,
+    settings: Settings,
+    model: Model,
+    params: Any,
+    num_classes: int,
+    advance: sampling.Advance,
 ) -> sampling.Samples:
     """Draw images from noise, the same number of every class."""
     return sampling.generate(
@@ -146,27 +152,37 @@ def sample(
         sample_beta=settings.sample_beta,
         guidance=settings.guidance,
         data_noise=settings.data_noise,
+        advance=advance,
     )
 
 
 def inpaint(
-    key, settings: Settings, model: Model, params: Any, images: Images
+    key,
+    settings: Settings,
+    model: Model,
+    params: Any,
+    images: Images,
+    advance: sampling.Advance,
 ) -> measures.Inpainted:
-    """Complete the lower half of a test image of every class, several times."""
-    split, shape = images.split, images.shape
-    chosen = [np.flatnonzero(split.test_y == c)[0] for c in range(len(images.classes))]
+    """Complete the lower halves of test images, the first one of every class several times."""
+    split, shape, num_classes = images.split, images.shape, len(images.classes)
+    chosen = []
+    for label in range(num_classes):
+        rows = np.flatnonzero(split.test_y == label)[: max(1, COMPLETED // num_classes)]
+        chosen += [np.repeat(rows[:1], pictures.COMPLETIONS), rows[1:]]
+    chosen = np.concatenate(chosen)
     hidden = np.zeros(shape, bool)
     hidden[shape[0] // 2 :] = True
-    completed = sampling.inpaint(
+    completed, by_flow = sampling.inpaint(
         key,
         model,
         params,
         split.test_x[chosen],
         hidden.ravel(),
-        COMPLETIONS,
         make_sampler=chains.sampler_named(settings.sampler, settings.step_size),
         sample_steps=settings.sample_steps,
         sample_beta=settings.sample_beta,
         data_noise=settings.data_noise,
+        advance=advance,
     )
-    return measures.Inpainted(split.test_x[chosen], hidden.ravel(), completed)
+    return measures.Inpainted(chosen, hidden.ravel(), completed, by_flow)

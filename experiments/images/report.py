@@ -20,6 +20,8 @@ DYNAMICS = {  # by --sampler
     "mala": "the Metropolis-adjusted Langevin algorithm",
     "baoab": "underdamped Langevin dynamics (BAOAB)",
 }
+CHOSEN = """ The flow from noise chooses it: at every noise level it follows the mean of the classes,
+weighted by their probabilities at this level."""
 SHOWN = ("test images", "samples")  # names in figures, in addition to those of the outliers
 
 
@@ -38,6 +40,7 @@ HEADLINES = {  # measure: short description
     "accuracy": "test accuracy",
     "label_agreement": "of the samples: an independent classifier finds the intended class",
     "one_nn": "1-nearest-neighbour test of samples; 0.5 is perfect",
+    "completion_agreement": "of the completions: the same classifier finds the true class",
 }
 
 
@@ -77,6 +80,7 @@ def warnings(results: Results, summary: dict[str, float], targets: dict[str, str
 def table(summary: dict[str, Any], targets: dict[str, str], alarms: list[str]) -> None:
     """Print the chief numbers, their targets and the alarms on standard error."""
     chief = {*HEADLINES, *targets, "samples", "nats", "nats_interval", "seconds"}
+    chief |= {name for name in summary if name.startswith("completion")}
     shown = rich.table.Table("measure", "value", "target")
     for name in measures.ordered(summary):
         if name in chief or name.startswith("auroc_"):
@@ -103,6 +107,7 @@ def report(
     which: str,
     targets: dict[str, str],
     flags: str,
+    phases: str,
 ) -> str:
     """Return the page on the data set ``which``, with its pictures embedded."""
     warned = warnings(results, summary, targets)
@@ -131,6 +136,8 @@ def report(
         "dynamics": DYNAMICS[results.sampler],
         "start": "They start in "
         + ("images that the flow made from noise." if results.flows else "noise."),
+        "chosen": CHOSEN if results.flows else "",
+        "phases": html.escape(phases),
         "training": "\n".join(curves),
         "numbers": number_rows(summary, targets),
         "flags": html.escape(flags),
@@ -151,11 +158,11 @@ def write(run: work_directory.Run, results: Results, which: str, targets: dict[s
     """
     targets = measures.EVERY_TARGET | targets
     images, samples, history = results.images, results.samples, results.history
-    with stage("measuring test images, outliers and samples"):
+    with run.timed("measures"), stage("measuring test images, outliers and samples"):
         inside = measures.free_energies(results, images.split.test_x)
         outside = {name: measures.free_energies(results, x) for name, x in results.outliers.items()}
         summary = measures.all_of(results, inside, outside)
-    with stage("drawing the figures"):
+    with run.timed("figures"), stage("drawing the figures"):
         drawn = pictures.rows(images, samples.images, samples.labels, 16)
         plots.image_rows(
             run.workdir / "samples.png",
@@ -175,7 +182,9 @@ def write(run: work_directory.Run, results: Results, which: str, targets: dict[s
             {f"free_energy/{name}": values for name, values in histograms.items()},
         )
     shown = summary | {"seconds": run.seconds()}
-    run.write("report.html", report(results, shown, files, which, targets, run.flag_text))
+    phases = ", ".join(f"{name} {taken:.1f}" for name, taken in run.seconds_by_phase.items())
+    page = report(results, shown, files, which, targets, run.flag_text, phases)
+    run.write("report.html", page)
     if run.first:
         table(shown, targets, results.alarms)
     path = str(run.workdir / "report.html")

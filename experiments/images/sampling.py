@@ -4,7 +4,9 @@ Chains of a model whose gradient carries noise to images start where it carries 
 others start in uniform noise and cool.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,12 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 import ebm_jax
-from ebm_jax import inference, samplers
+from ebm_jax import inference
 from ebm_jax.energies.networks import free_energy
 from ebm_jax.samplers import schedules
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Params, Sampler
 from experiments.images import flow
 from experiments.images.network import Model
+
+Advance = Callable[[int], None]  # told the number of further steps that all chains have made
+
+
+def _silent(steps: int) -> None:
+    del steps
 
 
 def guided(model: Model, params: Params, guidance: float) -> Energy:
@@ -49,7 +57,8 @@ def flow_to(
     """Return images of the given classes drawn by the flow, and intermediate images."""
     energy = guided(model, params, guidance)
 
-    def of_class(x, y):
+    def of_class(x, y, t):
+        del t
         return energy({"x": x, "y": y})
 
     blank = jnp.zeros((len(labels), len(model.reference.mean)))
@@ -90,46 +99,65 @@ def generate(
     sample_beta: float,
     guidance: float,
     data_noise: float,
+    advance: Advance = _silent,
 ) -> Samples:
     """Draw images of the given classes from noise: chains on F(., y), guided.
 
     Its steps are a multiple of 10. Film and samples are denoised: the data were noisy too.
     """
 
-    @ebm_jax.jit
-    def sample(key, params):
+    def dynamics(params: Params) -> tuple[Energy, Sampler]:
         energy = guided(model, params, guidance)
+        return energy, _chains(model, make_sampler, energy, sample_steps, sample_beta)
 
-        def denoise(position):
-            return jnp.clip(inference.denoise(energy, position, sigma=data_noise)["x"], 0, 1)
-
-        start_key, run_key = jax.random.split(key)
+    @ebm_jax.jit
+    def start(key, params):
         y = jnp.asarray(labels)
         if model.flows:
-            flow_key, noise_key = jax.random.split(start_key)
+            flow_key, noise_key = jax.random.split(key)
             x, before = flow_to(flow_key, model, params, labels, guidance)
-            x, before = (
-                x + data_noise * jax.random.normal(noise_key, x.shape),
-                jnp.clip(before, 0, 1),
-            )
+            x = x + data_noise * jax.random.normal(noise_key, x.shape)
+            before = jnp.clip(before, 0, 1)
         else:
-            x = jax.random.uniform(start_key, (len(labels), len(model.reference.mean)))
+            x = jax.random.uniform(key, (len(labels), len(model.reference.mean)))
             before = x[None]
-        sampler = _chains(model, make_sampler, energy, sample_steps, sample_beta)
-        state, film = samplers.run(
-            run_key,
-            sampler,
-            sampler.init({"x": x, "y": y}),
-            sample_steps,
-            collect=lambda state, info: denoise(state.position),
-            thin=sample_steps // math.gcd(sample_steps, 40),
-        )
-        return denoise(state.position), jnp.concatenate([before, film])
+        return dynamics(params)[1].init({"x": x, "y": y}), before
 
-    images, film = sample(key, params)
-    return Samples(
-        np.asarray(images), labels, np.asarray(film), sample_steps, sample_beta, guidance
-    )
+    def denoised(params, position):
+        denoised = inference.denoise(dynamics(params)[0], position, sigma=data_noise)["x"]
+        return jnp.clip(denoised, 0, 1)
+
+    start_key, run_key = jax.random.split(key)
+    state, before = start(start_key, params)
+    thin = sample_steps // math.gcd(sample_steps, 40)
+    move = _mover(lambda params: dynamics(params)[1], denoised, thin)
+    frames = [np.asarray(before)]
+    for first in range(0, sample_steps, thin):
+        state, frame = move(run_key, params, state, first)
+        frames.append(np.asarray(frame)[None])
+        advance(thin)
+    film = np.concatenate(frames)
+    return Samples(film[-1], labels, film, sample_steps, sample_beta, guidance)
+
+
+def _mover(chains_of: Callable[[Params], Sampler], shown: Callable, count: int) -> Callable:
+    """Return (key, params, state, first) -> the state after ``count`` steps, and what it shows.
+
+    ``first`` is the number of steps made before; step t uses ``fold_in(key, t)``, as in
+    ``samplers.run``.
+    """
+
+    @ebm_jax.jit
+    def move(key, params, state, first):
+        sampler = chains_of(params)
+
+        def step(number, state):
+            return sampler.step(jax.random.fold_in(key, first + number), state)[0]
+
+        state = jax.lax.fori_loop(0, count, step, state)
+        return state, shown(params, state.position)
+
+    return move
 
 
 def _chains(
@@ -149,45 +177,68 @@ def inpaint(
     params: Params,
     x: np.ndarray,
     hidden: np.ndarray,
-    repeats: int,
     *,
     make_sampler: MakeSampler,
     sample_steps: int,
     sample_beta: float,
     data_noise: float,
-) -> np.ndarray:
-    """Return images (n, repeats, pixels) with newly drawn hidden pixels, from all classes.
+    advance: Advance = _silent,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return images (n, pixels) with newly drawn hidden pixels, from all classes.
 
-    Chains on the free energy F(x) move the hidden pixels alone, from noise; a chain carries the
-    number of its image, so that each is conditioned on what is known of its own.
+    Chains on the free energy F(x) move the hidden pixels alone, from noise. A chain carries the
+    number of its image, because its energy depends on the known pixels of that image.
+
+    Chains that start where the flow leads hardly change their class, so the flow has to choose it.
+    At the time t, the flow follows the free energy at the inverse temperature of the classes at t:
+    the mean of the velocities of all classes, each weighted by P(y | z_t). At the inverse
+    temperature 1, noise would be of one class from the start, whatever the known pixels are.
 
     Args:
-        x: (n, pixels); what the energy models of the known pixels has noise, as the data had.
+        x: (n, pixels); noise is added to the known pixels, as it was added to the data.
         hidden: (pixels,), true where a pixel is not known.
+
+    Returns:
+        the images, and those of the flow alone, without chains; None where there is no flow.
     """
     free, of_x = np.flatnonzero(hidden), free_energy(model.classes)
-    image = np.repeat(np.arange(len(x)), repeats)
+    known_key, start_key, run_key = jax.random.split(key, 3)
+    clean = jnp.asarray(x)
+    known = clean + data_noise * jax.random.normal(known_key, x.shape)
 
-    @ebm_jax.jit
-    def draw(key, params):
-        known_key, start_key, run_key = jax.random.split(key, 3)
-        clean = jnp.asarray(x)[image]
-        known = jnp.asarray(x) + data_noise * jax.random.normal(known_key, x.shape)
-
+    def dynamics(params: Params) -> tuple[Energy, Sampler]:
         def energy(position):
             return of_x(params, known[position["image"]].at[free].set(position["free"]))
 
+        return energy, _chains(model, make_sampler, energy, sample_steps, sample_beta)
+
+    def of_time(params, x, image, t):
+        del image
+        return ebm_jax.gibbs.free_energy(model.classes(params, x), beta=flow.beta(t))
+
+    @ebm_jax.jit
+    def start(key, params):
+        carried, image = None, jnp.arange(len(x))
         if model.flows:
-            flow_key, noise_key = jax.random.split(start_key)
-            carried, _ = flow.carry(flow_key, lambda x, _: of_x(params, x), clean, hidden, image)
-            start = carried[:, free]
-            start = start + data_noise * jax.random.normal(noise_key, start.shape)
+            flow_key, noise_key = jax.random.split(key)
+            energy = functools.partial(of_time, params)
+            carried, _ = flow.carry(flow_key, energy, clean, hidden, image)
+            first = carried[:, free]
+            first = first + data_noise * jax.random.normal(noise_key, first.shape)
         else:
-            start = jax.random.uniform(start_key, (len(image), len(free)))
-        sampler = _chains(model, make_sampler, energy, sample_steps, sample_beta)
-        position = {"free": start, "image": jnp.asarray(image)}
-        state, _ = samplers.run(run_key, sampler, sampler.init(position), sample_steps)
-        drawn = inference.denoise(energy, state.position, sigma=data_noise)["free"]
+            first = jax.random.uniform(key, (len(x), len(free)))
+        return dynamics(params)[1].init({"free": first, "image": image}), carried
+
+    def denoised(params, position):
+        drawn = inference.denoise(dynamics(params)[0], position, sigma=data_noise)["free"]
         return clean.at[:, free].set(jnp.clip(drawn, 0, 1))
 
-    return np.asarray(draw(key, params)).reshape(len(x), repeats, -1)
+    state, carried = start(start_key, params)
+    each = sample_steps // 10
+    move = _mover(lambda params: dynamics(params)[1], denoised, each)
+    completed = clean
+    for before in range(0, sample_steps, each):
+        state, completed = move(run_key, params, state, before)
+        jax.block_until_ready(completed)
+        advance(each)
+    return np.asarray(completed), None if carried is None else np.clip(carried, 0, 1)

@@ -41,6 +41,7 @@ class Settings(NamedTuple):
     flow_steps: int
     learning_rate: float
     flow_learning_rate: float
+    train_minutes: float
     # Chains
     sampler: str
     step_size: float

@@ -16,7 +16,7 @@ from experiments.images import chains, flow, objective_terms, sampling
 from experiments.images.loading import parameters_of
 from experiments.images.network import Model
 from experiments.images.settings import Settings
-from experiments.run import alarms, devices, loop, work_directory
+from experiments.run import alarms, devices, loop, speed, work_directory
 
 BATCH = 256
 FLOW_BATCH, BATCH_BESIDE_FLOW = (
@@ -55,6 +55,7 @@ def flow_batches(split: splits.Split, seed: int) -> Callable[[int], dict]:
             "flow": flow.batch(x[:FLOW_BATCH], y[:FLOW_BATCH]),
             "clean": {"x": x[:FLOW_BATCH], "y": y[:FLOW_BATCH]},
             "labelled": (_roughened(generator, x), y),
+            "on_the_way": flow.on_the_way(generator, x[:FLOW_BATCH], y[:FLOW_BATCH]),
         }
 
     return batch
@@ -96,6 +97,7 @@ def train(
             denoising_weight=settings.denoising_weight,
             data_noise=settings.data_noise,
         )
+        terms |= objective_terms.discriminative_on_the_way(model)
         batch = refining_batches(split, settings.data_noise, settings.seed)
     if model.flows and settings.flow_steps:
         name = "flow" if settings.steps else ""
@@ -121,6 +123,7 @@ def train(
         shown=shown,
         # Without a flow before, the first gradients are the longest.
         longest=10.0 if settings.generative == "pcd" else 100.0,
+        minutes=minutes_of_each(settings),
     )
     return params, history, rung + alarms.in_history("", history)
 
@@ -169,7 +172,14 @@ def fit_flow(
         steps=settings.flow_steps,
         learning_rate=settings.flow_learning_rate,
         shown="matching/loss",
+        minutes=minutes_of_each(settings),
     )
+
+
+def minutes_of_each(settings: Settings) -> float:
+    """Return the minutes that each part of the training may take: equal shares; 0 for no limit."""
+    flow = settings.generative == "energy_matching" and settings.flow_steps > 0
+    return settings.train_minutes / (2 if flow and settings.steps else 1)
 
 
 def fit(
@@ -184,26 +194,30 @@ def fit(
     learning_rate: float,
     shown: str,
     longest: float = 100.0,
+    minutes: float = 0.0,
 ) -> tuple[Params, loop.History]:
     """Train by Adam with warm-up and decay; return the averaged parameters and the history.
 
-    Gradients are clipped to the norm ``longest``.
+    Gradients are clipped to the norm ``longest``. If ``minutes`` > 0, fewer than ``steps`` updates
+    are made where they would take longer.
     """
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, min(100, steps // 2), steps, learning_rate / 100
-    )
-    optimizer = optax.chain(optax.clip_by_global_norm(longest), optax.adam(schedule))
-    trainer = training.trainer(objective, optimizer, average_decay=0.998)
+
+    def trainer_of(steps: int) -> training.Trainer:
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, learning_rate, min(100, steps // 2), steps, learning_rate / 100
+        )
+        optimizer = optax.chain(optax.clip_by_global_norm(longest), optax.adam(schedule))
+        return training.trainer(objective, optimizer, average_decay=0.998)
+
     init_key, train_key = jax.random.split(key)
+    trainer = trainer_of(steps)
+    state = trainer.init(*devices.place(run.mesh, (params, init_key)))
+    if minutes:
+        chosen = speed.choose(
+            run, name, trainer, state, batch, train_key, steps, minutes, group=GROUP
+        )
+        trainer, steps = (trainer, steps) if chosen == steps else (trainer_of(chosen), chosen)
     state, history = loop.train(
-        run,
-        name,
-        trainer,
-        trainer.init(*devices.place(run.mesh, (params, init_key))),
-        batch,
-        train_key,
-        num_steps=steps,
-        group=GROUP,
-        shown=shown,
+        run, name, trainer, state, batch, train_key, num_steps=steps, group=GROUP, shown=shown
     )
     return state.average, history

@@ -56,13 +56,13 @@ def train(
         leaving.callback(saved.close)
         leaving.enter_context(run.training())
         leaving.enter_context(devices.together())  # before anything is closed
-        groups = _groups(batch, int(state.step), num_steps, group)
-        upcoming = next(groups, None)
+        dispatches = groups(batch, int(state.step), num_steps, group)
+        upcoming = next(dispatches, None)
         while upcoming:
             first, count, batches = upcoming
             batches = devices.place_batches(run.mesh, batches)
             state, stacked = trainer.update(state, batches, key)
-            upcoming = next(groups, None)  # while the device is at work
+            upcoming = next(dispatches, None)  # while the device is at work
             stacked = jax.device_get(stacked)
             row = {metric: float(np.mean(values)) for metric, values in stacked.items()}
             row |= measure(devices.own(run.mesh, state.params)) if measure else {}
@@ -89,7 +89,7 @@ def train(
     return state, {k: np.array([row[k] for row in rows]) for k in rows[0]} if rows else {}
 
 
-def _groups(
+def groups(
     batch: Batch, first: int, num_steps: int, group: int
 ) -> Iterator[tuple[int, int, PyTree]]:
     """Yield the first update of every dispatch, how many there are, and their batches, stacked.

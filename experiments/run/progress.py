@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -44,14 +45,36 @@ def bar(
         if now - printed > 5 or done == total:
             printed = now
             left = (now - started) * (total - done) / done
-            print(f"{describe} {done}/{total}, {left:.0f} s left, {note}", file=sys.stderr)
+            line = f"{describe} {done}/{total}, {left:.0f} s left"
+            print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 
     return advance, lambda: None
 
 
 @contextlib.contextmanager
+def counted(describe: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function to call with the number of further steps made; show the time left.
+
+    Several threads may call it. Of several processes the first shows it.
+    """
+    advance, close = bar(total, describe, shown=devices.is_first())
+    done, lock = 0, threading.Lock()
+
+    def more(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            advance(done, "")
+
+    try:
+        yield more
+    finally:
+        close()
+
+
+@contextlib.contextmanager
 def stage(sentence: str) -> Iterator[None]:
-    """Tell on standard error that this work has begun: with its seconds on a terminal, else once.
+    """Tell on standard error that this work has begun, and how many seconds it takes.
 
     Of several processes the first tells.
     """
@@ -66,4 +89,7 @@ def stage(sentence: str) -> Iterator[None]:
             progress.update(task, completed=1)
     else:
         print(f"{sentence} ...", file=sys.stderr, flush=True)
+        started = time.perf_counter()
         yield
+        taken = time.perf_counter() - started
+        print(f"{sentence}: took {taken:.0f} s", file=sys.stderr, flush=True)

@@ -221,6 +221,7 @@ class Run:
             raise _not_writable(workdir, error) from error
         self._written = {_identity(row) for row in self._rows}
         self._prefixes: set[str] = set()
+        self.seconds_by_phase: dict[str, float] = {}
         self._started = time.perf_counter()
 
     def rows(self, prefix: str, until: int) -> list[dict[str, float]]:
@@ -274,6 +275,14 @@ class Run:
 
         return SummaryWriter(str(self.workdir / "tensorboard"))
 
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of a phase to ``seconds_by_phase``, which the summary has."""
+        started = time.perf_counter()
+        yield
+        taken = time.perf_counter() - started
+        self.seconds_by_phase[name] = round(self.seconds_by_phase.get(name, 0.0) + taken, 1)
+
     def seconds(self) -> float:
         """Return the wall-clock seconds since the run began."""
         return time.perf_counter() - self._started
@@ -322,6 +331,8 @@ class Run:
         """
         if claims:
             summary = summary | told(claims)
+        if self.seconds_by_phase:
+            summary = summary | {"seconds_by_phase": self.seconds_by_phase}
         summary = summary | {"seconds": round(self.seconds(), 1)}
         self.write("summary.json", _json(summary, indent=2) + "\n")
         self.close()

@@ -368,7 +368,7 @@ def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(sampler, flows
 def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler, flows):
     """Each hidden pixel is N(a known one, 0.1^2); half of that variance is left when denoised.
 
-    What is known has noise too. Fixed key; 200 chains x 32 pixels an image: four standard errors.
+    What is known has noise too. Fixed key; 400 chains x 32 pixels: four standard errors.
     """
     noise, spread = 0.1 / 2**0.5, 0.1
 
@@ -377,21 +377,102 @@ def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler
         return jnp.stack([energy, energy + 3])
 
     model = network.Model(None, classes, None, None, None, None, flows)
-    x = np.repeat(np.array([[0.4], [0.6]], np.float32), 64, axis=1)
+    x = np.repeat(np.repeat(np.array([[0.4], [0.6]], np.float32), 64, axis=1), 200, axis=0)
     make_sampler = chains.sampler_named(sampler, 0.005)
     options = {"make_sampler": make_sampler, "sample_steps": 200, "sample_beta": 1.0}
     options["data_noise"] = noise
-    hidden = np.arange(64) >= 32
-    found = sampling.inpaint(jax.random.key(0), model, None, x, hidden, 200, **options)
-    assert found.shape == (2, 200, 64)
-    np.testing.assert_array_equal(found[:, :, :32], np.broadcast_to(x[:, None, :32], (2, 200, 32)))
-    drawn = found[:, :, 32:]
-    np.testing.assert_allclose(drawn.mean((1, 2)), [0.4, 0.6], atol=4 * noise / 32**0.5)
-    # Per pixel, over the chains of an image: they share the noise of the known pixels.
-    deviations = drawn.std(axis=1, ddof=1)
-    np.testing.assert_allclose(np.sqrt((deviations**2).mean()), spread / 2, rtol=0.05)
-    known = drawn.mean(axis=1) - x[:, 32:]
-    np.testing.assert_allclose(known.std(), noise, rtol=4 / 128**0.5)
+    hidden, steps = np.arange(64) >= 32, []
+    found, by_flow = sampling.inpaint(
+        jax.random.key(0), model, None, x, hidden, **options, advance=steps.append
+    )
+    assert sum(steps) == 200
+    assert (by_flow is None) is not flows
+    for completed in (found, by_flow) if flows else (found,):
+        assert completed.shape == (400, 64)
+        np.testing.assert_allclose(completed[:, :32], x[:, :32], atol=1e-6)
+    drawn = (found - x)[:, 32:]
+    deviation = (noise**2 + (spread / 2) ** 2) ** 0.5
+    np.testing.assert_allclose(drawn.mean(), 0, atol=4 * deviation / 12_800**0.5)
+    np.testing.assert_allclose(drawn.std(), deviation, rtol=4 / 25_600**0.5)
+
+
+def test_the_energies_of_the_flow_are_those_of_the_classes_at_beta():
+    """Two Gaussian classes, in closed form: -grad V = E[z_1 - z_0 | z_t, y], and P(y | z_t)."""
+    rng = np.random.default_rng(0)
+    means, spread = rng.normal(size=(2, 3)), 0.4
+    for t in (0.1, 0.4, 0.7):  # beyond 0.77, beta is 1
+        z, variance = rng.normal(size=3), (1 - t) ** 2 + (t * spread) ** 2
+        residual = z - t * means
+        velocity = means + (t * spread**2 - (1 - t)) / variance * residual
+        score = -residual / variance  # grad log p(z_t | y)
+        slope = -velocity / flow.SCALE  # grad F in z
+        found = -float(flow.beta(t)) * (slope[0] - slope[1])
+        np.testing.assert_allclose(found, score[0] - score[1], rtol=1e-5)
+    assert float(flow.beta(0.0)) == 0
+    assert float(flow.beta(0.9)) == float(flow.beta(1.0)) == 1
+
+
+def test_completions_are_of_the_class_of_the_known_pixels():
+    """Two classes, of which the second has the lower energy in noise: none may be of it.
+
+    The known pixels are those of the first class, whose energy is lower there by 83. In noise, the
+    energy of the second class is lower by 40: at the inverse temperature 1, it would be chosen.
+    """
+    centres = np.array([[0.0] * 64, [1.0] * 64], np.float32)
+    level = np.array([0.0, -40.0], np.float32)
+
+    def classes(params, x):
+        return jnp.sum((x - centres) ** 2, axis=1) / (2 * 0.4**2) + level
+
+    known = jnp.where(jnp.arange(64) < 32, 0.0, 0.5)
+    at_known, at_noise = classes(None, known), classes(None, jnp.full(64, 0.5))
+    assert at_known[1] - at_known[0] > 40
+    assert at_noise[0] - at_noise[1] == pytest.approx(40)
+    model = network.Model(None, classes, None, None, None, None, True)
+    found, by_flow = sampling.inpaint(
+        jax.random.key(0),
+        model,
+        None,
+        np.zeros((50, 64), np.float32),
+        np.arange(64) >= 32,
+        make_sampler=chains.sampler_named("mala", 0.001),
+        sample_steps=10,
+        sample_beta=1.0,
+        data_noise=0.05,
+    )
+    for completed in (found, by_flow):
+        assert (completed[:, 32:].mean(axis=1) < 0.5).all()
+
+
+def test_the_classes_of_images_on_the_way_from_noise():
+    """Images between noise and data, whose negative log-likelihood is at beta of their time."""
+    generator = np.random.default_rng(0)
+    x, y = np.full((500, 64), 0.9, np.float32), np.arange(500) % 3
+    at, labels = flow.on_the_way(generator, x, y)
+    np.testing.assert_array_equal(labels, y)
+    t = at["t"].astype(np.float64)
+    assert t.min() > 0
+    assert t.mean() == pytest.approx(0.5, abs=4 * (1 / 12 / 500) ** 0.5)
+    early = t < 0.8  # later, rounding errors are divided by little
+    noise = (at["x"] - t[:, None] * x)[early] / (1 - t[early])[:, None]
+    assert noise.mean() == pytest.approx(0.5, abs=4 * flow.NOISE / noise.size**0.5)
+    assert noise.std() == pytest.approx(flow.NOISE, rel=4 / (2 * noise.size) ** 0.5)
+
+    model, params = small(channels=[3])
+    ((weight, term, of),) = objective_terms.discriminative_on_the_way(model).values()
+    assert weight == 1
+
+    @jax.jit
+    def value(params):
+        dense = model.dense(params)
+        loss, _ = term.loss(dense, (), of({"on_the_way": (at, y)}), jax.random.key(0))
+        return loss, jax.vmap(model.classes, (None, 0))(dense, at["x"])
+
+    loss, energies = value(params)
+    beta = np.minimum(1, flow.SCALE * t / (1 - t))[:, None]
+    energies = beta * np.asarray(energies, np.float64)
+    right = np.logaddexp.reduce(-energies, axis=1) + energies[np.arange(500), y]
+    np.testing.assert_allclose(loss, right.mean(), rtol=1e-5)
 
 
 def test_the_noise_of_a_batch_is_its_own():
@@ -442,8 +523,9 @@ def test_chains_beside_the_flow_have_batches_of_both():
     found = training.refining_batches(split, 0.5, seed=3)(2)
     flow = training.flow_batches(split, seed=3)(2)
     noisy = training.batches(split, 0.5, seed=3)(2)
-    assert set(found) == {"flow", "clean", "labelled", "configuration"}
-    for name, parts in (("flow", flow), ("clean", flow), ("labelled", noisy)):
+    assert set(found) == {"flow", "clean", "labelled", "on_the_way", "configuration"}
+    of_flow = ("flow", "clean", "on_the_way")
+    for name, parts in (*((name, flow) for name in of_flow), ("labelled", noisy)):
         assert jax.tree.all(jax.tree.map(np.array_equal, found[name], parts[name]))
     assert jax.tree.all(
         jax.tree.map(np.array_equal, found["configuration"], noisy["configuration"])
@@ -469,7 +551,10 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     summary = finished(capsys, tmp_path)
     for name in ("accuracy", "auroc_noise", "auroc_shuffled", "auroc_inverted", "auroc_held_out"):
         assert 0 <= summary[name] <= 1
-    assert set(summary) == {*measures.MEASURES, "alarms", "report"}
+    assert set(summary) == {*measures.MEASURES, "alarms", "report", "seconds_by_phase"}
+    phases = {"training", "likelihood", "samples", "judge", "measures", "figures"}
+    assert set(summary["seconds_by_phase"]) == phases
+    assert summary["completions"] == 9 * 33
     assert all(np.isfinite(summary[name]).all() for name in measures.MEASURES)
     low, high = summary["nats_interval"]
     assert low <= summary["nats"] <= high

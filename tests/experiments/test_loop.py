@@ -1,6 +1,7 @@
 """The training loop: resumable, measured, and honest about what it could not learn."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 from ebm_jax.training import DivergedError, trainer
 from ebm_jax.types import Objective
 from experiments.data import minibatches
-from experiments.run import loop, work_directory
+from experiments.run import loop, progress, work_directory
 
 
 def noisy_square(params, state, batch, key):
@@ -101,3 +102,9 @@ def test_one_bad_update_is_no_divergence(run):
     state, history = trained(run, training.init(jnp.ones(()), INIT_KEY), 8, training=training)
     assert int(state.step) == 8
     assert history["skipped_total"][-1] == 0.25  # the mean of 0, 0, 0, 1
+
+
+def test_steps_of_several_threads_are_counted_together(capsys):
+    with progress.counted("drawing", 40) as advance, ThreadPoolExecutor(4) as pool:
+        list(pool.map(advance, [1] * 40))
+    assert "drawing 40/40, 0 s left\n" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def results(**changes):
     x, y = rng.random((4 * count, 4)).astype(np.float32), np.repeat(np.arange(count), 4)
     images = image_sets.Images(splits.Split(x, y, x, y), (2, 2), list(NAMES), ink=False)
     samples = sampling.Samples(x[::4], y[::4], x[None, ::4], 10, 1.0, 1.0)
-    inpainted = measures.Inpainted(x[::4], np.arange(4) > 1, x[: 2 * count].reshape(-1, 2, 4))
+    inpainted = measures.Inpainted(np.arange(0, 4 * count, 2), np.arange(4) > 1, x[::2], None)
     given = {
         "classes": lambda x: 3 * (x[:, :1] - np.linspace(0, 1, count)) ** 2,
         "images": images,
