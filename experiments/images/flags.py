@@ -30,8 +30,7 @@ flags.DEFINE_integer(
 flags.DEFINE_bool(
     "quick",
     False,
-    "Use smaller defaults: a run takes about ten minutes on a CPU with two free cores, of which "
-    "training takes at most --train_minutes.",
+    "Use smaller defaults: a run takes about ten minutes on two CPU cores; see --train_minutes.",
 )
 command_line.define_path(
     "init_from",

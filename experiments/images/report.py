@@ -20,8 +20,8 @@ DYNAMICS = {  # by --sampler
     "mala": "the Metropolis-adjusted Langevin algorithm",
     "baoab": "underdamped Langevin dynamics (BAOAB)",
 }
-CHOSEN = """ The flow from noise chooses it: at every noise level it follows the mean of the classes,
-weighted by their probabilities at this level."""
+CHOSEN = """ The flow from noise chooses it: at every noise level it follows the mean of the
+classes, weighted by their probabilities at this level."""
 SHOWN = ("test images", "samples")  # names in figures, in addition to those of the outliers
 
 

@@ -4,10 +4,9 @@ Chains of a model whose gradient carries noise to images start where it carries 
 others start in uniform noise and cool.
 """
 
-import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +170,21 @@ def _chains(
     )
 
 
+def of_all_classes(model: Model, params: Params) -> Callable:
+    """Return the energy (x, condition, t) -> () of the flow to images of all classes.
+
+    It is the free energy at the inverse temperature of the classes at the time t. The flow follows
+    the mean of the velocities of the classes, each weighted by P(y | z_t). At the inverse
+    temperature 1, noise would be of one class from the start, whatever the known pixels are.
+    """
+
+    def energy(x: Array, condition: Any, t: Array) -> Array:
+        del condition
+        return ebm_jax.gibbs.free_energy(model.classes(params, x), beta=flow.beta(t))
+
+    return energy
+
+
 def inpaint(
     key: Key,
     model: Model,
@@ -189,10 +203,7 @@ def inpaint(
     Chains on the free energy F(x) move the hidden pixels alone, from noise. A chain carries the
     number of its image, because its energy depends on the known pixels of that image.
 
-    Chains that start where the flow leads hardly change their class, so the flow has to choose it.
-    At the time t, the flow follows the free energy at the inverse temperature of the classes at t:
-    the mean of the velocities of all classes, each weighted by P(y | z_t). At the inverse
-    temperature 1, noise would be of one class from the start, whatever the known pixels are.
+    Chains that start where the flow leads hardly change their class: the flow chooses it.
 
     Args:
         x: (n, pixels); noise is added to the known pixels, as it was added to the data.
@@ -212,16 +223,12 @@ def inpaint(
 
         return energy, _chains(model, make_sampler, energy, sample_steps, sample_beta)
 
-    def of_time(params, x, image, t):
-        del image
-        return ebm_jax.gibbs.free_energy(model.classes(params, x), beta=flow.beta(t))
-
     @ebm_jax.jit
     def start(key, params):
         carried, image = None, jnp.arange(len(x))
         if model.flows:
             flow_key, noise_key = jax.random.split(key)
-            energy = functools.partial(of_time, params)
+            energy = of_all_classes(model, params)
             carried, _ = flow.carry(flow_key, energy, clean, hidden, image)
             first = carried[:, free]
             first = first + data_noise * jax.random.normal(noise_key, first.shape)
