@@ -97,10 +97,10 @@ def choose(
 ) -> int:
     """Return the number of updates of a training, as measured now or kept from an earlier start.
 
-    The arguments are those of ``loop.train``. Several processes make all updates: each would
-    measure another speed.
+    The arguments are those of ``loop.train``. All updates are made by several processes, since each
+    would measure another speed, and where there are hardly more than the measurement takes.
     """
-    if devices.several():
+    if devices.several() or num_steps <= group * DISPATCHES:
         return num_steps
     chosen = kept(run, name)
     if chosen is None:

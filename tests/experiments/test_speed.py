@@ -64,14 +64,14 @@ def test_a_slow_machine_is_measured_by_three_dispatches(monkeypatch):
 def test_a_run_makes_fewer_updates_and_as_many_when_it_resumes(
     program, tmp_path, capsys, monkeypatch
 ):
-    """--train_minutes that nothing fits into: an eighth of 150 updates, in whole groups of 25."""
-    given = ("--generative=none", "--hidden=8", "--channels=", "--steps=150", "--samples=10")
+    """--train_minutes that nothing fits into: an eighth of 400 updates, in whole groups of 25."""
+    given = ("--generative=none", "--hidden=8", "--channels=", "--steps=400", "--samples=10")
     given += ("--sample_steps=10", "--betas=0", "--train_minutes=0.0001", f"--workdir={tmp_path}")
     images = program("digits", *given)
     images.main()
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["updates"] == 25
-    assert json.loads((tmp_path / speed.FILE).read_text(encoding="utf-8")) == {"training": 25}
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["updates"] == 50
+    assert json.loads((tmp_path / speed.FILE).read_text(encoding="utf-8")) == {"training": 50}
     (tmp_path / "summary.json").unlink()
     monkeypatch.setattr(speed, "seconds_per_update", lambda *_: pytest.fail("measured again"))
     program("digits", *given).main()
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["updates"] == 25
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["updates"] == 50
