@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from experiments import evaluation
 from experiments.data.image_sets import Images
+from experiments.data.splits import Split
 from experiments.images.sampling import Samples
 
 MEASURES = {  # name in the summary: what it is
@@ -147,19 +148,10 @@ def classification(results: Results) -> dict[str, float]:
 def sample_quality(results: Results) -> dict[str, float]:
     """Compare the samples with real images, by measures that do not use the energy.
 
-    The judge of labels and features was trained on real images; the 1-nearest-
-    neighbour test is against as many test images as samples; distances to the nearest training
-    image are given for samples and for test images side by side.
+    The judge of labels and features was trained on real images.
     """
     split, samples = results.images.split, results.samples
     predict, features = results.judge
-    count = min(len(samples.images), len(split.test_x))
-    some = split.test_x[np.linspace(0, len(split.test_x) - 1, count).astype(int)]
-    distances = {
-        "samples": evaluation.nearest_distances(samples.images, split.train_x),
-        "test": evaluation.nearest_distances(some, split.train_x),
-    }
-    on_samples, on_test = evaluation.one_nn_accuracy(samples.images, some)
     quality: dict[str, float] = {"samples": len(samples.images)}
     if predict is not None:
         quality["label_agreement"] = float(np.mean(predict(samples.images) == samples.labels))
@@ -171,15 +163,8 @@ def sample_quality(results: Results) -> dict[str, float]:
         | {
             "frechet": evaluation.frechet_distance(features(samples.images), tested),
             "frechet_floor": evaluation.frechet_distance(features(real), tested),
-            "one_nn": (on_samples + on_test) / 2,
-            "one_nn_samples": on_samples,
-            "one_nn_test": on_test,
         }
-        | {
-            f"nearest_{name}_{q}": float(np.quantile(values, q / 100))
-            for name, values in distances.items()
-            for q in (5, 50)
-        }
+        | realism(samples.images, split)
     )
 
 
@@ -199,6 +184,33 @@ def completion_quality(results: Results) -> dict[str, float]:
         errors = ((completed - x)[:, hidden] ** 2).mean(axis=1)
         quality[f"completion_error{name}"] = float(np.average(errors, weights=shares))
     return quality
+
+
+def realism(images: np.ndarray, split: Split) -> dict[str, float]:
+    """Return the 1-nearest-neighbour test and the distances to the nearest training image.
+
+    The test compares as many samples as test images: more samples are compared in several parts,
+    each with samples of all classes if ``images`` are in the order of their classes, and the means
+    over the parts are returned. The distances are those of samples and of test images.
+    """
+    parts = max(1, len(images) // len(split.test_x))
+    count = min(len(images), len(split.test_x))
+    some = split.test_x[np.linspace(0, len(split.test_x) - 1, count).astype(int)]
+    distances = {
+        "samples": evaluation.nearest_distances(images, split.train_x),
+        "test": evaluation.nearest_distances(some, split.train_x),
+    }
+    accuracies = [evaluation.one_nn_accuracy(images[i::parts], some) for i in range(parts)]
+    on_samples, on_test = (float(mean) for mean in np.mean(accuracies, axis=0))
+    return {
+        "one_nn": (on_samples + on_test) / 2,
+        "one_nn_samples": on_samples,
+        "one_nn_test": on_test,
+    } | {
+        f"nearest_{name}_{q}": float(np.quantile(values, q / 100))
+        for name, values in distances.items()
+        for q in (5, 50)
+    }
 
 
 def all_of(results: Results, inside: np.ndarray, outside: dict[str, np.ndarray]) -> dict[str, Any]:

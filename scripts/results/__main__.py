@@ -5,9 +5,10 @@
 
 Without --only it runs the digits example with several seeds at the default flags, and with each
 class of digits held out in turn (unless --held_out=false). It writes docs/digits.md; the last line
-has the medians. With --only it measures the named rows and writes docs/results.md and
-docs/results.json, which keep the rows measured before; the last line is {row: its numbers}, for
---seeds above 1 those of the last seed.
+has the medians. --only=levels writes the section of that page on the energy that is told the noise
+level. Otherwise --only measures the named rows and writes docs/results.md and docs/results.json,
+which keep the rows measured before; the last line is {row: its numbers}, for --seeds above 1 those
+of the last seed.
 A run whose folder holds a summary.json is not repeated, so the same command resumes.
 """
 
@@ -18,9 +19,9 @@ from absl import flags
 
 from experiments import names
 from experiments.run import command_line, entry, errors, work_directory
-from scripts.results import digits, published
+from scripts.results import digits, levels, published
 
-flags.DEFINE_list("only", None, f"Rows to measure: digits, {', '.join(published.ROWS)}.")
+flags.DEFINE_list("only", None, f"Rows to measure: digits, levels, {', '.join(published.ROWS)}.")
 command_line.define_path("data_dir", None, names.DATA_DIR)
 flags.DEFINE_integer(
     "seeds",
@@ -39,10 +40,10 @@ DIGITS_SEEDS = 3
 
 @flags.validator("only")
 def _known(names) -> bool:
-    unknown = [n for n in names or () if n not in published.ROWS and n != "digits"]
+    unknown = [n for n in names or () if n not in {*published.ROWS, "digits", "levels"}]
     if unknown or names == []:
         raise flags.ValidationError(
-            f"allowed are digits, {', '.join(published.ROWS)} (comma-separated); got "
+            f"allowed are digits, levels, {', '.join(published.ROWS)} (comma-separated); got "
             f"{','.join(names)!r}"
         )
     return True
@@ -59,6 +60,10 @@ def main() -> None:
             num_seeds = FLAGS.seeds or DIGITS_SEEDS
             options = {"seed": FLAGS.seed, "num_seeds": num_seeds, "held_out": FLAGS.held_out}
             found[name] = digits.write(workdir, docs, **options)
+            continue
+        if name == "levels":
+            num_seeds = FLAGS.seeds or DIGITS_SEEDS
+            found[name] = levels.write(workdir, docs, seed=FLAGS.seed, num_seeds=num_seeds)
             continue
         for seed in range(FLAGS.seed, FLAGS.seed + (FLAGS.seeds or 1)):
             run = published.measure(name, workdir, FLAGS.data_dir, seed)

@@ -1,29 +1,16 @@
 """The digits example over seeds, and with every class held out in turn: docs/digits.md."""
 
 import datetime
-import json
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from experiments.images.measures import MEASURES, TARGETS, meets, number
-from experiments.run import errors
-
-
-def run(workdir: Path, *options: str) -> dict[str, float]:
-    """Return the summary of a run of the digits example; run it unless it is there."""
-    summary = workdir / "summary.json"
-    if not summary.exists():
-        command = [sys.executable, "-m", "experiments.digits", f"--workdir={workdir}", *options]
-        if subprocess.run(command).returncode:
-            raise errors.UsageError(f"the run in {workdir} failed: {' '.join(command)}")
-    return json.loads(summary.read_text(encoding="utf-8"))
+from scripts.results import levels
 
 
 def median(values) -> float | list[float]:
@@ -160,14 +147,21 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
 
 def write(workdir: Path, docs: Path, *, seed: int, num_seeds: int, held_out: bool) -> dict:
     """Run the unfinished trainings, write the page, and return the medians over the seeds."""
-    seeds = {k: run(workdir / f"seed{k}", f"--seed={k}") for k in range(seed, seed + num_seeds)}
+    seeds = {
+        k: levels.run(workdir / f"seed{k}", "experiments.digits", f"--seed={k}")
+        for k in range(seed, seed + num_seeds)
+    }
     options = "--quick", f"--seed={seed}"
     without = {
-        k: run(workdir / f"held_out{k}", f"--hold_out_class={k}", *options)
+        k: levels.run(
+            workdir / f"held_out{k}", "experiments.digits", f"--hold_out_class={k}", *options
+        )
         for k in (range(10) if held_out else ())
     }
     (docs / "figures").mkdir(parents=True, exist_ok=True)
-    (docs / "digits.md").write_text(page(seeds, without), encoding="utf-8")
+    path = docs / "digits.md"
+    text = "\n".join(filter(None, [page(seeds, without), levels.kept(path)]))
+    path.write_text(text, encoding="utf-8")
     shutil.copy(workdir / f"seed{seed}" / "samples.png", docs / "figures" / "digits_samples.png")
     return {
         name: median(summary[name] for summary in seeds.values())

@@ -62,3 +62,37 @@ def test_the_committed_page_marks_what_it_missed(digits):
         sign, bound = target.split()
         met = float(median) >= float(bound) if sign == ">=" else float(median) <= float(bound)
         assert verdict.startswith("met" if met else "**missed**"), verdict
+
+
+def test_the_section_on_noise_levels_is_written_and_kept(script, tmp_path):
+    """Two seeds of each run, 0.02 apart; when the page is written again, the section stays."""
+    names = {"example": 0.6, "dense": 0.65, "residual": 0.66, "spectral": 0.67}
+    for name, one_nn in names.items():
+        for seed, apart in enumerate((-0.01, 0.01)):
+            summary = {"one_nn": one_nn + apart, "nearest_test_5": 0.7}
+            (tmp_path / "levels" / f"{name}{seed}").mkdir(parents=True)
+            (tmp_path / "levels" / f"{name}{seed}" / "summary.json").write_text(
+                json.dumps(summary), encoding="utf-8"
+            )
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "digits.md"
+    page.write_text("# Measured\n\nrows\n", encoding="utf-8")
+    answer = script("results", tmp_path, "--only=levels", "--seeds=2")
+    assert answer.returncode == 0, answer.stderr
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Measured\n\nrows\n\n## An energy")
+    rows = [row for row in text.splitlines() if row.startswith("| ")]
+    assert rows[1].endswith("| 0.600 ± 0.010 | 0.650 ± 0.010 | 0.660 ± 0.010 | 0.670 ± 0.010 |")
+    assert any(row.endswith("| 0.7 | 0.7 | 0.7 | 0.7 |") for row in rows)
+    assert "is not better than" in text
+    assert "a difference of -0.050 ± 0.014" in text
+    for name in ("seed0", "seed1"):
+        (tmp_path / name).mkdir()
+        summary = {"accuracy": 0.97, "effective_beta": 1.0, "sample_beta": 0.8}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    (tmp_path / "seed0" / "samples.png").write_bytes(b"a picture")
+    answer = script("results", tmp_path, "--seeds=2", "--held_out=false")
+    assert answer.returncode == 0, answer.stderr
+    rewritten = page.read_text(encoding="utf-8")
+    assert rewritten.startswith("# The digits example")
+    assert rewritten.endswith(text[text.index("## An energy") :])
