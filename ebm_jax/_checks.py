@@ -141,7 +141,7 @@ def broadcastable(**arrays: Array) -> tuple[int, ...]:
 
 def fits(name: str, value, of: str, shape: tuple[int, ...]) -> None:
     """Raise ValueError where an array does not broadcast to the shape of another."""
-    given = jnp.shape(value)
+    given = np.shape(value)
     try:
         same = jnp.broadcast_shapes(given, shape) == shape
     except ValueError:
@@ -152,8 +152,8 @@ def fits(name: str, value, of: str, shape: tuple[int, ...]) -> None:
 
 def scalar(name: str, value) -> None:
     """Raise ValueError where a number is an array of several."""
-    if jnp.ndim(value):
-        raise ValueError(f"{name} must be one number, got the shape {jnp.shape(value)}.")
+    if np.ndim(value):
+        raise ValueError(f"{name} must be one number, got the shape {np.shape(value)}.")
 
 
 def function(name: str, value) -> None:
@@ -220,7 +220,7 @@ def hashable(name: str, value) -> None:
 
 def leading_axis(name: str, batch) -> int:
     """Return the length of the leading axis, which must be the same on every leaf."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
     if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
         raise ValueError(
             f"{name} must have one leading axis of at least 1, the same on every leaf; got the "
@@ -233,7 +233,7 @@ def alike(name: str, given, like) -> None:
     """Raise ValueError where structure, shapes or dtypes differ from ``like``."""
 
     def kinds(tree):
-        return jax.tree.map(lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf))), tree)
+        return jax.tree.map(lambda leaf: (np.shape(leaf), str(jnp.result_type(leaf))), tree)
 
     try:
         same = kinds(given) == kinds(like)

@@ -133,7 +133,7 @@ def clamped(clamp: PyTree, position: Position) -> Array | None:
         pairs = zip(*map(jax.tree.leaves, (clamp, position)), strict=True)
         masks = [clamped_leaf(mask, leaf.shape) for mask, leaf in pairs if moves(leaf)]
     except ValueError:
-        shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(t)] for t in (position, clamp)]
+        shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(t)] for t in (position, clamp)]
         raise ValueError(
             "clamp must have a mask for every leaf of the positions, broadcasting to it: "
             f"{shapes[0]}, got {shapes[1]}."

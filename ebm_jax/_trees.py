@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding
 
@@ -15,7 +16,7 @@ from ebm_jax.types import Array, Energy, Metrics, Position, PyTree
 
 def check_chains(position: Position) -> int:
     """Return the number of chains: the length of the leading axis of all leaves."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(position)]
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(position)]
     if not shapes or any(not s or s[0] != shapes[0][0] or s[0] == 0 for s in shapes):
         raise ValueError(
             "Positions must have the chains on the leading axis of every leaf, the same number "
@@ -154,7 +155,7 @@ def chain_axes(init: Callable[[Position], Any], position: Position) -> PyTree:
 
     def shapes(num: int) -> PyTree:
         def shaped(leaf):
-            return jax.ShapeDtypeStruct((num, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
+            return jax.ShapeDtypeStruct((num, *np.shape(leaf)[1:]), jnp.result_type(leaf))
 
         return jax.eval_shape(init, jax.tree.map(shaped, position))
 

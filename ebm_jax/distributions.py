@@ -156,10 +156,10 @@ def _roots(covariance: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> tu
     Raises ValueError for a known matrix that is not a covariance; one known only at run time gives
     NaN.
     """
-    if len(shape) != 1 or jnp.shape(covariance) != 2 * shape:
+    if len(shape) != 1 or np.shape(covariance) != 2 * shape:
         raise ValueError(
             "covariance must be (d, d) for a mean (d,), got the covariance "
-            f"{jnp.shape(covariance)} and the mean {shape}. Give standard deviations as sigma."
+            f"{np.shape(covariance)} and the mean {shape}. Give standard deviations as sigma."
         )
     known = _checks.concrete(covariance)
     if known is None:

@@ -235,7 +235,7 @@ def expectation(
     """
     log_p, _, dtype = _gibbs.log_probs(energies, beta, axis, where, log_weights)
     p = jnp.exp(log_p)
-    values, shape = _checks.array("values", values), jnp.shape(energies)
+    values, shape = _checks.array("values", values), np.shape(energies)
     _checks.fits("values", values, "energies", shape)
     last = jnp.moveaxis(jnp.broadcast_to(values, shape), axis, -1)
     terms = jnp.where(p == 0, 0.0, p * jnp.where(p == 0, 0.0, last))

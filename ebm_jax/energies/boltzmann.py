@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ebm_jax import _checks
 from ebm_jax.energies import _parameters
@@ -85,7 +86,7 @@ def _units(params, wanted: type, name: str, x) -> Array:
     Categories become indicators, (visible, q).
     """
     _parameters.check_machine(params, wanted)
-    x, shape = _checks.array(name, x), jnp.shape(getattr(params, _BIAS[name]))
+    x, shape = _checks.array(name, x), np.shape(getattr(params, _BIAS[name]))
     categories = None
     if wanted is CategoricalRBM and name == "v":
         # Compared in int32, since the dtype of the units may not hold q.

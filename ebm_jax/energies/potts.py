@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ebm_jax import _checks
 from ebm_jax.energies import _parameters
@@ -34,7 +35,7 @@ class DensePotts(NamedTuple):
 
 def _letters(params: DensePotts, x) -> Array:
     """Validate one sequence and return its letters as (L q,) zeros and ones."""
-    x, (length, q) = _checks.array("x", x), jnp.shape(params.fields)
+    x, (length, q) = _checks.array("x", x), np.shape(params.fields)
     if x.shape != (length,):
         raise ValueError(
             f"x must be one sequence of shape ({length},), got {x.shape}: vmap a batch."

@@ -24,11 +24,11 @@ def _like(batch: Position, negatives: Position, num: int) -> Position:
     """Validate and return negatives as constants in the types of the batch."""
 
     def kinds(tree: Position, axis: tuple) -> list:
-        return [(axis + jnp.shape(x)[1:], str(jnp.result_type(x))) for x in jax.tree.leaves(tree)]
+        return [(axis + np.shape(x)[1:], str(jnp.result_type(x))) for x in jax.tree.leaves(tree)]
 
     wanted = [shape for shape, _ in kinds(batch, (num,))]
     same = jax.tree.structure(batch) == jax.tree.structure(negatives)
-    if not same or wanted != [jnp.shape(x) for x in jax.tree.leaves(negatives)]:
+    if not same or wanted != [np.shape(x) for x in jax.tree.leaves(negatives)]:
         raise ValueError(
             f"Negatives must be configurations like those of the batch, {kinds(batch, (num,))}; "
             f"drawn were {kinds(negatives, ())}."

@@ -5,6 +5,9 @@ order decides how large the tables are. Variables that are not neighbours, with 
 each, are summed out at once: a chain takes a logarithm of its length in steps.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -89,17 +92,19 @@ def _expanded(tables: Array, axes: tuple[int, ...], q: int, width: int) -> Array
     return jnp.broadcast_to(tables.reshape(shape), (len(tables), *[q] * width))
 
 
-def log_sum(singles: Array, pairs: Array, edges: np.ndarray) -> Array:
+@functools.partial(jax.jit, static_argnums=2)
+def log_sum(singles: Array, pairs: Array, edges: tuple[tuple[int, int], ...]) -> Array:
     """Return log sum_x exp(sum_i singles[i, x_i] + sum_e pairs[e, x_i, x_j]), ().
 
-    singles is (n, q), pairs (m, q, q). Sums are taken by ``gibbs.log_partition``.
+    singles is (n, q), pairs (m, q, q). Sums are taken by ``gibbs.log_partition``. One program, not
+    many, which serves all parameters of a graph.
     """
     num, q = singles.shape
-    bags_in_rounds = rounds(num, q, edges)
+    bags_in_rounds = rounds(num, q, np.array(edges, int).reshape(-1, 2))
     when = {bag[0]: r for r, bags in enumerate(bags_in_rounds) for bag in bags}
     # What is to be added to the table of a variable: (array, row, the variables of its axes).
     waiting: list[list] = [[(0, v, (v,))] for v in range(num)]
-    for e, (i, j) in enumerate(edges.tolist()):
+    for e, (i, j) in enumerate(edges):
         waiting[min(i, j, key=when.__getitem__)].append((1, e, (i, j)))
     arrays, total = [singles, pairs.reshape(-1, q * q)], jnp.zeros((), singles.dtype)
     for bags in bags_in_rounds:

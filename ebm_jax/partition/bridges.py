@@ -159,7 +159,7 @@ def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position)
     if betas.ndim != 1 or betas.size < 2 or check_chains(positions) != betas.size:
         raise ValueError(
             f"betas must be two or more, one for each row of positions, got {betas.shape} for "
-            f"{[jnp.shape(leaf) for leaf in jax.tree.leaves(positions)]}."
+            f"{[np.shape(leaf) for leaf in jax.tree.leaves(positions)]}."
         )
 
     def energy(beta: Array, x: Position) -> Array:

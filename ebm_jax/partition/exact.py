@@ -221,6 +221,11 @@ def _rbm(params: RBM, beta) -> Array:
     _parameters.check_machine(params, RBM)
     _checks.nonnegative("beta", beta)
     _checks.scalar("beta", beta)
+    return _rbm_sum(params, beta)
+
+
+@jax.jit
+def _rbm_sum(params: RBM, beta) -> Array:
     weights, outer, inner = jax.tree.map(lambda p: beta * jnp.asarray(p), params)
     if weights.shape[0] < weights.shape[1]:
         weights, outer, inner = weights.T, inner, outer
@@ -240,6 +245,11 @@ def _categorical_rbm(params: CategoricalRBM, beta) -> Array:
     _parameters.check_machine(params, CategoricalRBM)
     _checks.nonnegative("beta", beta)
     _checks.scalar("beta", beta)
+    return _categorical_rbm_sum(params, beta)
+
+
+@jax.jit
+def _categorical_rbm_sum(params: CategoricalRBM, beta) -> Array:
     weights, visible, hidden = jax.tree.map(lambda p: beta * jnp.asarray(p), params)
     num, q = visible.shape
 
@@ -282,6 +292,11 @@ def _gaussian_rbm(params: GaussianRBM, beta) -> Array:
     _parameters.check_machine(params, GaussianRBM)
     _checks.positive("beta", beta)
     _checks.scalar("beta", beta)
+    return _gaussian_rbm_sum(params, beta)
+
+
+@jax.jit
+def _gaussian_rbm_sum(params: GaussianRBM, beta) -> Array:
     weights, visible, hidden = (jnp.asarray(p) for p in params[:3])
     variance = jnp.broadcast_to(jnp.square(params.sigma), visible.shape)
 
@@ -308,8 +323,8 @@ def _pairwise(params: Pairwise, edges, values, beta) -> Array:
         same = jnp.eye(len(numbers), dtype=fields.dtype)
         couplings = _parameters.times(couplings[:, None, None], same[None])
     at_beta = functools.partial(_parameters.times, jnp.asarray(beta, fields.dtype))
-    log_sum = jax.jit(functools.partial(_elimination.log_sum, edges=edges))  # one program, not many
-    return log_sum(at_beta(fields), at_beta(couplings))
+    pairs = tuple(map(tuple, edges.tolist()))
+    return _elimination.log_sum(at_beta(fields), at_beta(couplings), pairs)
 
 
 _FORMULAS: dict[type, Callable[[Any, Any], Array]] = {

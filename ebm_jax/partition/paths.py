@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks
@@ -132,12 +133,12 @@ def rbm(params: RBM | CategoricalRBM, base_bias: ArrayLike) -> tuple[Path, MakeS
     """
     _parameters.check_machine(params, RBM, CategoricalRBM)
     base_bias = _checks.floating("base_bias", base_bias)
-    if base_bias.shape != jnp.shape(params.visible_bias):
+    if base_bias.shape != np.shape(params.visible_bias):
         raise ValueError(
-            f"base_bias must be like the visible bias, {jnp.shape(params.visible_bias)}, got "
+            f"base_bias must be like the visible bias, {np.shape(params.visible_bias)}, got "
             f"{base_bias.shape}."
         )
-    visible_bias, hidden = jnp.asarray(params.visible_bias), jnp.shape(params.hidden_bias)[0]
+    visible_bias, hidden = jnp.asarray(params.visible_bias), np.shape(params.hidden_bias)[0]
     categorical = isinstance(params, CategoricalRBM)
     levels = jax.nn.logsumexp(base_bias, axis=1) if categorical else jax.nn.softplus(base_bias)
     level = jnp.sum(levels) + hidden * math.log(2)

@@ -99,8 +99,8 @@ def check_all(options: Options) -> None:
 def one_number(reason: str, options: Options) -> None:
     """Reject a step size or a noise that is an array."""
     first = jnp.zeros((), jnp.int32)
-    shapes = [jnp.shape(_value("step_size", options.step_size, first))]
-    shapes += [jnp.shape(_value("noise_sigma", options.noise_sigma, first))]
+    shapes = [np.shape(_value("step_size", options.step_size, first))]
+    shapes += [np.shape(_value("noise_sigma", options.noise_sigma, first))]
     if shapes != [(), ()]:
         raise ValueError(
             f"{reason}, so step_size and noise_sigma must be one number each, got the shapes "

@@ -66,9 +66,9 @@ def dense_potts_gibbs(
     def init(position: Array) -> GibbsState:
         check_chains(position)
         _discrete.check_position(position, np.arange(q))
-        if jnp.shape(position)[1:] != (length,):
+        if np.shape(position)[1:] != (length,):
             raise ValueError(
-                f"Positions must be sequences, (chains, {length}), got {jnp.shape(position)}."
+                f"Positions must be sequences, (chains, {length}), got {np.shape(position)}."
             )
         if not _discrete.moves(position):
             raise TypeError(f"Positions must be integers or booleans, got {position.dtype}.")

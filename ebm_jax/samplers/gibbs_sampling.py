@@ -145,9 +145,9 @@ def rbm_gibbs(
 
     def init(position: Array) -> GibbsState:
         v = _start(position, values)
-        if jnp.shape(v)[1:] != (num_visible,):
+        if np.shape(v)[1:] != (num_visible,):
             raise ValueError(
-                f"Positions must be visible units, (chains, {num_visible}), got {jnp.shape(v)}."
+                f"Positions must be visible units, (chains, {num_visible}), got {np.shape(v)}."
             )
         if not _discrete.moves(v):
             raise TypeError(f"Units must be integers or booleans (v > 0.5, say), got {v.dtype}.")
@@ -227,14 +227,14 @@ def checkerboard_gibbs(
     _checks.nonnegative("beta", beta)
     potts = isinstance(params, Potts)
     _parameters.lattice(params, Potts if potts else Ising, int(potts))
-    values = np.arange(jnp.shape(params.field)[0]) if potts else np.array([-1, 1])
+    values = np.arange(np.shape(params.field)[0]) if potts else np.array([-1, 1])
 
     def init(position: Array) -> LatticeState:
         x = _start(position, values)
-        if jnp.ndim(x) != 3 or x.shape[1] % 2 or x.shape[2] % 2:
+        if np.ndim(x) != 3 or x.shape[1] % 2 or x.shape[2] % 2:
             raise ValueError(
                 "Positions must be lattices (chains, rows, columns) of even sides, got "
-                f"{jnp.shape(x)}: use systematic_scan_gibbs for lattices of other shapes."
+                f"{np.shape(x)}: use systematic_scan_gibbs for lattices of other shapes."
             )
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise TypeError(f"Sites must be integers, got {x.dtype}.")

@@ -6,6 +6,7 @@ r"""Gibbs sampling of pairwise models on any graph, one colour of the graph afte
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from ebm_jax import _checks, _discrete
@@ -94,9 +95,9 @@ def graph_gibbs(
 
     def init(position: Array) -> GraphState:
         x = _start(position, known)
-        if jnp.shape(x)[1:] != (num,):
+        if np.shape(x)[1:] != (num,):
             raise ValueError(
-                f"Positions must be (chains, {num}) for fields {fields.shape}, got {jnp.shape(x)}."
+                f"Positions must be (chains, {num}) for fields {fields.shape}, got {np.shape(x)}."
             )
         if not _discrete.moves(x):
             raise TypeError(f"Positions must be integers or booleans, got {x.dtype}.")
@@ -119,5 +120,5 @@ def _stay(clamp: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return which variables stay, (n, chains), or (n, 1) where they are the same ones."""
     n, chains = shape
     stay = _discrete.clamped_leaf(clamp, (chains, n))
-    alike = jnp.ndim(clamp) < 2 or jnp.shape(clamp)[0] == 1
+    alike = np.ndim(clamp) < 2 or np.shape(clamp)[0] == 1
     return stay[:1].T if alike else stay.T

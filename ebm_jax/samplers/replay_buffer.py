@@ -92,7 +92,7 @@ def write_back(
     if not jnp.issubdtype(given.dtype, jnp.integer) and given.size:
         raise TypeError(f"indices must be integers, got {given.dtype}.")
     known = _checks.concrete(indices)
-    if jnp.ndim(indices) != 1 or (
+    if np.ndim(indices) != 1 or (
         known is not None and (len(set(known.tolist())) < len(known) or not known.size)
     ):
         raise ValueError(f"indices must be one or more different integers, (num,), got {indices}.")
@@ -130,8 +130,8 @@ def restart(
     """
     _checks.one_key(key)
     _checks.fraction("fraction", fraction)
-    if jnp.ndim(fraction):
-        raise ValueError(f"fraction must be one number, got the shape {jnp.shape(fraction)}.")
+    if np.ndim(fraction):
+        raise ValueError(f"fraction must be one number, got the shape {np.shape(fraction)}.")
     where = _leading(chains) if axes is None else axes
     num = _num_chains(chains, where)
     _same_chains("fresh", fresh, chains, where, num)
@@ -152,11 +152,11 @@ def _num_chains(chains: PyTree, where: PyTree) -> int:
     if not integers or jax.tree.structure(where) != jax.tree.structure(chains):
         raise ValueError(f"axes must have one integer for every leaf of the chains, got {where}.")
     pairs = zip(jax.tree.leaves(chains), jax.tree.leaves(where), strict=True)
-    sizes = {jnp.shape(leaf)[axis : axis + 1] for leaf, axis in pairs if axis >= 0}
+    sizes = {np.shape(leaf)[axis : axis + 1] for leaf, axis in pairs if axis >= 0}
     if len(sizes) != 1 or not all(sizes) or sizes == {(0,)}:
         raise ValueError(
             "Chains must have one common axis, the leading one if no axes are given, of at least "
-            f"1; got the shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(chains)]}."
+            f"1; got the shapes {[np.shape(leaf) for leaf in jax.tree.leaves(chains)]}."
         )
     return sizes.pop()[0]
 
@@ -165,11 +165,11 @@ def _same_chains(name: str, given: PyTree, chains: PyTree, where: PyTree, num: i
     """Reject chains of another structure or shapes, or not ``num`` of them."""
 
     def wanted(axis: int, leaf: Array) -> tuple[int, ...]:
-        shape = jnp.shape(leaf)
+        shape = np.shape(leaf)
         return shape if axis < 0 else (*shape[:axis], num, *shape[axis + 1 :])
 
     shapes = [wanted(*pair) for pair in zip(*map(jax.tree.leaves, (where, chains)), strict=True)]
-    found = [jnp.shape(leaf) for leaf in jax.tree.leaves(given)]
+    found = [np.shape(leaf) for leaf in jax.tree.leaves(given)]
     if jax.tree.structure(given) != jax.tree.structure(chains) or found != shapes:
         raise ValueError(
             f"{name} must be {num} chains of the same structure, of the shapes {shapes}; got "

@@ -14,7 +14,8 @@ import pytest
 import ebm_jax
 from ebm_jax import samplers
 from ebm_jax.energies import boltzmann, lattice
-from ebm_jax.energies.boltzmann import RBM, GaussianRBM
+from ebm_jax.energies.boltzmann import RBM, CategoricalRBM, GaussianRBM
+from ebm_jax.energies.pairwise import Pairwise
 from ebm_jax.partition import exact
 from scripts.results import ising_tables as tables
 
@@ -326,3 +327,24 @@ def test_spins_and_units_have_one_partition_function(x64):
     pairs = np.triu((machine.weights + machine.weights.T) / 2, 1)
     expected = oracles.log_partition(-np.einsum("si,ij,sj->s", s, pairs, s) - s @ machine.bias)
     np.testing.assert_allclose((spins, units), expected, rtol=1e-12)
+
+
+FAMILIES = {  # of sizes that no other test has
+    "graph": (Pairwise(jnp.ones(3), jnp.zeros(5)), {"edges": [(0, 1), (1, 2), (2, 4)]}),
+    "rbm": (RBM(jnp.ones((7, 5)), jnp.zeros(7), jnp.zeros(5)), {}),
+    "gaussian": (GaussianRBM(jnp.ones((7, 5)), jnp.zeros(7), jnp.zeros(5), jnp.ones(())), {}),
+    "categorical": (CategoricalRBM(jnp.ones((7, 3, 5)), jnp.zeros((7, 3)), jnp.zeros(5)), {}),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_parameters_compile_nothing(family, caplog):
+    params, options = FAMILIES[family]
+    other = jax.tree.map(lambda leaf: 0.5 * leaf, params)
+    with jax.log_compiles():
+        first = exact.log_partition(params, **options)
+        assert "ompil" in caplog.text
+        caplog.clear()
+        second = exact.log_partition(other, **options)
+        assert "ompil" not in caplog.text
+    assert float(second) < float(first)

@@ -21,6 +21,8 @@ from rules import Traced, call, example
 
 import ebm_jax
 
+# Of JAX, whose shapes of None and of lists will be errors of another kind.
+pytestmark = pytest.mark.filterwarnings("error:.* requires ndarray or scalar:DeprecationWarning")
 HOME = str(Path(ebm_jax.__file__).parent)
 EXAMPLES = sorted(Path(__file__).parent.glob("examples_*.py"))
 ROWS = [row for path in EXAMPLES for row in importlib.import_module(path.stem).ROWS]
