@@ -50,7 +50,7 @@ PLANES = NAMES[:4]
 TABLES = ("nltcs", "plants16")  # their distribution is unknown: a reference replaces the entropy
 
 # Network passes of one training at budget 0; budgets 1 and 2 have 10 and 100 times as many.
-PASSES = {"plane": 100_000, "bits": 200_000, "mixture": 100_000}
+PASSES = {"plane": 100_000, "bits": 400_000, "mixture": 100_000}
 
 
 @dataclass(frozen=True, eq=False)
