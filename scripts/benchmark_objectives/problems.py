@@ -31,6 +31,8 @@ from scripts.benchmark_objectives import mixtures
 HIDDEN = 64  # units in each of the two hidden layers
 CELLS = 180  # of a side of the grid that measures planar densities: 0.05 wide
 MOST_ROWS = 200_000  # of training data
+EXAMPLES = 10_000  # training rows that objectives may look at
+CHAINS = 256  # chains and negatives of an update
 CHUNK = 4096  # states whose energies are computed together
 
 TITLES = {
@@ -121,45 +123,33 @@ def plane(name: str) -> Task:
     density = DENSITIES[name]
     energy, init = density2d_model.make_energy(HIDDEN, 6)
     points, log_areas = density2d_model.grid(CELLS)
-    log_truth = density.log_density(np.asarray(points)) + float(log_areas[0])
-    log_truth -= logsumexp(log_truth)  # the square has all but 1e-5 of the mass
-    truth = np.exp(log_truth)
-    inside = truth > 0
-    entropy_of_cells = -float((truth[inside] * log_truth[inside]).sum())
-    entropy = entropy_of_cells + float(log_areas[0])
-    train, valid, test = (
-        density.sample(n, seed) for seed, n in enumerate((MOST_ROWS, 20_000, 4096))
-    )
+    log_p = density.log_density(np.asarray(points))
+    log_p -= logsumexp(log_p)  # of the cells; the square has all but 1e-5 of the mass
+    inside = log_p > -np.inf
+    entropy = float(log_areas[0]) - float((np.exp(log_p[inside]) * log_p[inside]).sum())
+    sizes = (MOST_ROWS, 20_000, 4096)
+    train, valid, test = (density.sample(n, seed) for seed, n in enumerate(sizes))
     valid_entropy = -float(density.log_density(valid).mean())
-    nearest = _nearest_centre(np.asarray(points), density.centres) if len(density.centres) else None
-    p = jnp.asarray(truth, jnp.float32)
+    p, x_valid = jnp.asarray(np.exp(log_p), jnp.float32), jnp.asarray(valid)
+    centres = density.centres
+    nearest = _nearest_centre(np.asarray(points), centres) if len(centres) else None
 
     def measure(params: Params, key: Key) -> dict[str, Array]:
         energies = _energies(energy, params, points)
         log_z = gibbs.log_partition(energies, log_weights=log_areas)
         q = jnp.exp(log_areas - energies - log_z)
         gap = jnp.sum(p * energies) + log_z - entropy
-        valid_gap = jnp.mean(_energies(energy, params, jnp.asarray(valid))) + log_z - valid_entropy
+        valid_gap = jnp.mean(_energies(energy, params, x_valid)) + log_z - valid_entropy
         others = {"total_variation": jnp.abs(p - q).sum() / 2}
         if nearest is not None:
-            others["mode_weight_error"] = _mode_error(nearest, p, q, len(density.centres))
+            others["mode_weight_error"] = _mode_error(nearest, p, q, len(centres))
         return _measures(gap, valid_gap, **others)
 
     how = f"The density is known; integrals are sums over a grid of {CELLS} × {CELLS} cells."
     corners = np.array([[-HALF_WIDTH] * 2, [HALF_WIDTH] * 2], np.float32)
-    problem = Problem(energy, train[:10_000], corners, num_chains=256)
-    return Task(
-        name,
-        "plane",
-        problem,
-        train,
-        valid,
-        test,
-        ebm_jax.jit(init),
-        entropy,
-        how,
-        ebm_jax.jit(measure),
-    )
+    problem = Problem(energy, train[:EXAMPLES], corners, num_chains=CHAINS)
+    rest = (ebm_jax.jit(init), entropy, how, ebm_jax.jit(measure))
+    return Task(name, "plane", problem, train, valid, test, *rest)
 
 
 def rbm_log_probs(states: np.ndarray) -> np.ndarray:
@@ -176,9 +166,8 @@ def rbm_log_probs(states: np.ndarray) -> np.ndarray:
 def ising_log_probs(states: np.ndarray, coupling: float = 0.4, field: float = 0.05) -> np.ndarray:
     """Return the log-probabilities of the Ising model on 4 × 4 sites, free boundary, float64."""
     spins = (2.0 * states - 1).reshape(-1, 4, 4)
-    bonds = (spins[:, 1:] * spins[:, :-1]).sum((1, 2)) + (spins[..., 1:] * spins[..., :-1]).sum(
-        (1, 2)
-    )
+    vertical, horizontal = spins[:, 1:] * spins[:, :-1], spins[..., 1:] * spins[..., :-1]
+    bonds = vertical.sum((1, 2)) + horizontal.sum((1, 2))
     logits = coupling * bonds + field * spins.sum((1, 2))
     return logits - logsumexp(logits)
 
@@ -188,9 +177,10 @@ def _numbers(rows: np.ndarray) -> np.ndarray:
     return rows @ 2 ** np.arange(rows.shape[1] - 1, -1, -1)
 
 
-def _frequencies(rows: np.ndarray) -> Array:
+def _frequencies(rows: np.ndarray) -> np.ndarray:
+    """Return the frequency of every state among rows, float64."""
     counts = np.bincount(_numbers(rows), minlength=2 ** rows.shape[1])
-    return jnp.asarray(counts / counts.sum(), jnp.float32)
+    return counts / counts.sum()
 
 
 def _teacher(log_p: np.ndarray, states: np.ndarray) -> list[np.ndarray]:
@@ -229,57 +219,47 @@ def bits_init(train: np.ndarray) -> Callable[[Key], Params]:
     return init
 
 
+HOW_TABLE = (
+    "Sums over 65,536 states are exact. The distribution of the data is unknown: the entropy is "
+    "the test loss where the validation loss is least, in a long training of the same network by "
+    "exact maximum likelihood."
+)
+HOW_TEACHER = "The teacher is known; sums over its 65,536 states are exact."
+
+
 def bits(name: str, data_dir: str | None, reference: float | None) -> Task:
     """Return 16 binary variables; all sums are over their 65,536 states."""
-    states = exact.states(16)
-    log_p = None
+    states, how = exact.states(16), HOW_TABLE
     if name in TABLES:
         train, valid, test = _published(name, data_dir)
-        entropy = np.nan if reference is None else reference
-        p = _frequencies(test)
-        how = (
-            "Sums over 65,536 states are exact. The distribution of the data is unknown: the "
-            "entropy is the test loss of the same network after a long training by exact maximum "
-            "likelihood, stopped by the validation loss."
-        )
+        p, p_valid = _frequencies(test), _frequencies(valid)
+        # The entropy of the test data stands for that of the validation data: the difference is
+        # the same for all objectives.
+        entropy = valid_entropy = np.nan if reference is None else reference
     else:
-        on_all = np.asarray(states, np.float64)
-        log_p = rbm_log_probs(on_all) if name == "rbm16" else ising_log_probs(on_all)
+        all_states, how = np.asarray(states, np.float64), HOW_TEACHER
+        log_p = rbm_log_probs(all_states) if name == "rbm16" else ising_log_probs(all_states)
         train, valid, test = _teacher(log_p, np.asarray(states, bool))
-        entropy = -float(np.exp(log_p) @ log_p)
-        p = jnp.asarray(np.exp(log_p), jnp.float32)
-        how = "The teacher is known; sums over its 65,536 states are exact."
-    init = bits_init(train)
-    p_valid = _frequencies(valid)
-    # Of a table the entropy of the test data stands for that of the validation data: the
-    # difference is the same for all objectives.
-    valid_entropy = entropy if log_p is None else -float(np.asarray(p_valid, np.float64) @ log_p)
+        p, p_valid = np.exp(log_p), _frequencies(valid)
+        entropy, valid_entropy = -float(p @ log_p), -float(p_valid @ log_p)
 
     def measure(params: Params, key: Key) -> dict[str, Array]:
         energies = _energies(bits_energy, params, states)
         log_z = gibbs.log_partition(energies)
         gap, valid_gap = (
-            jnp.sum(weights * energies) + log_z - least
+            jnp.sum(jnp.asarray(weights, jnp.float32) * energies) + log_z - least
             for weights, least in ((p, entropy), (p_valid, valid_entropy))
         )
         others = {}
-        if log_p is not None:
-            others["total_variation"] = jnp.abs(p - jnp.exp(-energies - log_z)).sum() / 2
+        if name not in TABLES:
+            others["total_variation"] = (
+                jnp.abs(jnp.asarray(p, jnp.float32) - jnp.exp(-energies - log_z)).sum() / 2
+            )
         return _measures(gap, valid_gap, **others)
 
-    problem = Problem(bits_energy, train[:10_000], states, num_chains=256)
-    return Task(
-        name,
-        "bits",
-        problem,
-        train,
-        valid,
-        test,
-        ebm_jax.jit(init),
-        entropy,
-        how,
-        ebm_jax.jit(measure),
-    )
+    problem = Problem(bits_energy, train[:EXAMPLES], states, num_chains=CHAINS)
+    rest = (ebm_jax.jit(bits_init(train)), entropy, how, ebm_jax.jit(measure))
+    return Task(name, "bits", problem, train, valid, test, *rest)
 
 
 def mixture(name: str) -> Task:
@@ -303,19 +283,6 @@ def mixture(name: str) -> Task:
     def measure(params: Params, key: Key) -> dict[str, Array]:
         return _measures(**measured(params, key))
 
-    problem = Problem(energy, train[:10_000], corners, num_chains=256)
-    return Task(
-        *(
-            name,
-            "mixture",
-            problem,
-            train,
-            valid,
-            test,
-            init,
-            -float(log_prob.mean()),
-            how,
-            ebm_jax.jit(measure),
-        ),
-        truth.log_prob,
-    )
+    problem = Problem(energy, train[:EXAMPLES], corners, num_chains=CHAINS)
+    rest = (ebm_jax.jit(init), -float(log_prob.mean()), how, ebm_jax.jit(measure))
+    return Task(name, "mixture", problem, train, valid, test, *rest, truth.log_prob)

@@ -17,7 +17,8 @@ def train(task: Task, scale: float = 1.0) -> float:
     passes = scale * BUDGETS * 100 * problems.PASSES[task.problem_class]
     stack = runs.members([0] * len(RATES), list(RATES), [{}] * len(RATES))
     found = program.train(task, stack, passes, curve=True)
-    best = min(found, key=lambda result: result.measures["validation_gap"])
-    if not np.isfinite(best.measures["gap"]):
+    measured = [measures for result in found for measures in result.history]
+    measured = [m for m in measured if np.isfinite([m["gap"], m["validation_gap"]]).all()]
+    if not measured:
         raise FloatingPointError(f"The reference of {task.name} diverged.")
-    return best.measures["gap"]
+    return min(measured, key=lambda measures: measures["validation_gap"])["gap"]

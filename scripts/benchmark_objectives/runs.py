@@ -47,14 +47,19 @@ class Data(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One training: its measures, the gap against passes, and the seconds of its share."""
+    """One training: its measures at the points of its curve, and the seconds of its share."""
 
-    measures: dict[str, float]
+    history: list[dict[str, float]]
     curve: list[list[float | None]]
     updates: int
     passes: float
     seconds: float
     status: str
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The measures at the end."""
+        return self.history[-1]
 
 
 class Program:
@@ -225,17 +230,18 @@ class Program:
         num, updates, passes = len(states.step), stops[-1], self.passes_per_update
         results = []
         for i in range(num):
-            final = measured[-1][i]
+            history = [at[i] for at in measured]
+            final = history[-1]
             finite = np.isfinite([final["gap"], final["validation_gap"]]).all()
             stuck = int(states.skipped_in_row[i]) >= min(SKIPPED_IN_ROW, updates)
             often = 2 * int(states.skipped_total[i]) > updates
             line = [
-                [round(stop * passes), number(at[i]["gap"])]
-                for stop, at in zip(stops, measured, strict=True)
+                [round(stop * passes), number(at["gap"])]
+                for stop, at in zip(stops, history, strict=True)
             ]
             status = "diverged" if not finite or stuck or often else "ok"
             taken = round(seconds / num, 4)
-            results.append(Result(final, line, updates, round(updates * passes), taken, status))
+            results.append(Result(history, line, updates, round(updates * passes), taken, status))
         return results
 
 
