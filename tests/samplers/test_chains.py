@@ -133,14 +133,15 @@ def test_restart_draws_anew_and_not_a_jitter_of_the_old(key):
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, False), (1.0, True)])
 def test_restart_none_and_all(key, fraction, expected):
-    _, restarted = replay_buffer.restart(key, jnp.ones((50, 1)), jnp.zeros((50, 1)), fraction)
+    old, fresh = np.ones((50, 1), np.float32), np.zeros((50, 1), np.float32)
+    _, restarted = jax.jit(replay_buffer.restart)(key, old, fresh, fraction)
     assert (np.asarray(restarted) == expected).all()
 
 
 def test_broken_chains_always_restart(key):
     broken = {"x": jnp.array([[0.0], [jnp.nan], [jnp.inf]]), "y": jnp.array([1, 2, 3])}
     fresh = {"x": jnp.full((3, 1), 7.0), "y": jnp.zeros(3, int)}
-    after, restarted = replay_buffer.restart(key, broken, fresh, 0.0)
+    after, restarted = jax.jit(replay_buffer.restart)(key, broken, fresh, 0.0)
     assert restarted.tolist() == [False, True, True]
     assert after["x"][:, 0].tolist() == [0.0, 7.0, 7.0]
     assert after["y"].tolist() == [1, 0, 0]

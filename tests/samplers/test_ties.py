@@ -165,16 +165,15 @@ def test_one_variable_and_one_category(name, dtype):
 
     5 standard errors of 400 steps.
     """
-    for q in (1, 2):
-        sampler = SMALLEST[name](q)
-        start = sampler.init(jnp.zeros((1, 1), dtype))
+    both = [SMALLEST[name](q) for q in (1, 2)]
 
-        def run(key, sampler=sampler, start=start):
-            return samplers.run(key, sampler, start, 400, collect=lambda *step: step)
+    def take(key, x):
+        collect = {"collect": lambda state, info: (state.position, info.energy)}
+        return [samplers.run(key, sampler, sampler.init(x), 400, **collect)[1] for sampler in both]
 
-        state, (states, info) = jax.jit(run)(jax.random.key(0))
-        x, energies = states.position, info.energy
-        assert state.position.dtype == x.dtype == dtype
+    taken = jax.jit(take)(jax.random.key(0), np.zeros((1, 1), dtype))
+    for q, (x, energies) in enumerate(taken, 1):
+        assert x.dtype == dtype
         assert x.shape == (400, 1, 1)
         assert (np.asarray(energies) == 0).all()
         counts = np.bincount(np.asarray(x, int).ravel(), minlength=q)
