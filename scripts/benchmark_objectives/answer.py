@@ -20,7 +20,7 @@ def number(value: float) -> str:
     """Return a number with two significant digits."""
     if value == float("inf"):
         return "diverged"
-    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:#.2g}"
 
 
 def passes(value: float) -> str:
@@ -30,11 +30,11 @@ def passes(value: float) -> str:
     return f"{value / 1e6:.3g} million"
 
 
-def sentence(results: Results, advice: standings.Advice) -> str:
+def sentence(advice: standings.Advice) -> str:
     """Return which objectives are best on a class of problems."""
     best, standing = advice.best, advice.standing
-    known = len(results.problems_of(advice.problem_class))
-    where = f"On {CLASSES[advice.problem_class]} ({len(standing.problems)} of {known} problems)"
+    count = len(standing.problems)
+    where = f"On {CLASSES[advice.problem_class]} ({count} problem{'s' if count > 1 else ''})"
     after = (
         f"of {len(standing.intervals)} objectives after {passes(standing.passes)} network passes"
     )
@@ -65,7 +65,7 @@ def cheap(results: Results) -> str | None:
 def sentences(results: Results) -> list[str]:
     """Return the answer."""
     given = standings.advice(results)
-    found = [sentence(results, advice) for advice in given]
+    found = [sentence(advice) for advice in given]
     if any(advice.budget == 2 for advice in given) and (small := cheap(results)):
         found.append(small)
     if results.samples:

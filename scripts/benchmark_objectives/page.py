@@ -25,6 +25,10 @@ COST = (
     "Normalised gap against network passes on logarithmic axes, one panel for each class of "
     "problems, one labelled line for each objective; the tied best are coloured"
 )
+MEASURED = (
+    "The budgets that are measured; *none* where none is, and an empty cell where the objective "
+    "does not apply. The command of [the protocol](benchmark_protocol.md) continues from here."
+)
 HOW = """\
 ## How to read the numbers
 
@@ -46,10 +50,10 @@ tuning and measures."""
 
 def page(results: Results) -> str:
     """Return docs/objectives.md; it depends on the rows alone."""
-    absent = standings.missing(results)
+    absent = standings.absent(results)
     lines = ["# Which objective?", "", " ".join(answer.sentences(results)), ""]
-    if absent:
-        lines += ["**Incomplete.** [Some runs](#not-measured-yet) are not there yet.", ""]
+    if absent and results.problems:
+        lines += [f"**Incomplete**: [{absent} results](#measured-so-far) are not there yet.", ""]
     if results.gaps:
         lines += [f"![{MAP}](figures/objectives_heat_map.png)", ""]
         lines += [f"![{COST}](figures/objectives_cost.png)", ""]
@@ -62,8 +66,8 @@ def page(results: Results) -> str:
     lines += ["## Tuning", "", tables.TUNING, "", *tables.tuning(results), ""]
     lines += ["## Costs", "", tables.COSTS, "", *tables.costs(results), ""]
     lines += ["## Problems", "", *tables.problems(results), ""]
-    if absent:
-        lines += ["## Not measured yet", "", *(f"* {phrase}" for phrase in absent), ""]
+    if absent and results.problems:
+        lines += ["## Measured so far", "", MEASURED, "", *tables.coverage(results), ""]
     lines += ["## Files", "", tables.files(results), ""]
     return "\n".join(lines)
 

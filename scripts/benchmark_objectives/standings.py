@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import names
 from scripts.benchmark_objectives import statistics
 from scripts.benchmark_objectives.statistics import Interval
 
@@ -18,6 +19,7 @@ CLASSES = {
 }
 EXACT = "exact"
 BUDGETS = (0, 1, 2)
+SAMPLED = ("flow_matching", "equilibrium_matching", "short_run")  # judged by their samples
 TITLES = {  # names written out; the others are their names with spaces
     "exact": "exact maximum likelihood",
     "cd": "contrastive divergence",
@@ -141,10 +143,10 @@ def complete(has: dict[str, set[str]]) -> tuple[list[str], list[str]]:
     best: tuple[tuple[bool, int, int], list[str], list[str]] = ((False, 0, 0), [], [])
     for size in range(1, len(has) + 1):
         for chosen in itertools.combinations(sorted(has), size):
-            names = sorted(set.intersection(*(has[p] for p in chosen)))
-            score = len(names) > 1, len(names) * size, size
-            if names and score > best[0]:
-                best = score, list(chosen), names
+            shared = sorted(set.intersection(*(has[p] for p in chosen)))
+            score = len(shared) > 1, len(shared) * size, size
+            if shared and score > best[0]:
+                best = score, list(chosen), shared
     return best[1], best[2]
 
 
@@ -157,15 +159,15 @@ def standing(
         p: {n for n in every if (p, n, budget) in results.gaps}
         for p in results.problems_of(problem_class)
     }
-    problems, names = complete(has)
+    problems, ranked = complete(has)
     if not problems:
         return None
     scales = {p: scale(results, p) for p in problems}
-    gaps = {n: {p: results.gaps[p, n, budget] for p in problems} for n in names}
+    gaps = {n: {p: results.gaps[p, n, budget] for p in problems} for n in ranked}
     scores = statistics.normalised(gaps, scales)
     intervals, groups = statistics.ranked(scores)
-    passes = [r["passes"] for p in problems for n in names for r in results.runs[p, n, budget]]
-    unfinished = [n for n in every if n not in names]
+    passes = [r["passes"] for p in problems for n in ranked for r in results.runs[p, n, budget]]
+    unfinished = [n for n in every if n not in ranked]
     return Standing(problems, intervals, groups, scores, stdlib.median(passes), unfinished)
 
 
@@ -212,30 +214,27 @@ def advice(results: Results) -> list[Advice]:
         others: list[str] = []
         if first.groups[0] == [EXACT]:
             second = standing(results, problem_class, budget, (EXACT,))
-            others = second.groups[0] if second is not None and second.groups else []
+            others = second.groups[0] if second is not None and len(second.intervals) > 1 else []
         found.append(Advice(problem_class, budget, first.groups[0], first, others))
     return found
 
 
-def listed(objectives: list[str]) -> str:
-    """Return the titles of objectives, with commas."""
-    return ", ".join(map(title, objectives))
+def expected(results: Results, problem_class: str) -> list[str]:
+    """Return the objectives that a class of problems is to have, and those it has beside them."""
+    known = names.BINARY if problem_class == "bits" else (*names.CONTINUOUS, *SAMPLED)
+    return sorted({*known, *results.objectives(problem_class)})
 
 
-def missing(results: Results) -> list[str]:
-    """Return what is not there yet, one phrase per problem."""
-    phrases = []
-    for problem, row in results.problems.items():
-        names = results.objectives(row["problem_class"])
-        absent = {
-            budget: [n for n in names if (problem, n, budget) not in results.gaps]
-            for budget in BUDGETS
-        }
-        told = [
-            f"budget {budget}: {'all objectives' if of_budget == names else listed(of_budget)}"
-            for budget, of_budget in absent.items()
-            if of_budget
-        ]
-        if told:
-            phrases.append(f"{row['title']}: {'; '.join(told)}")
-    return phrases
+def measured(results: Results, problem: str, objective: str) -> list[int]:
+    """Return the budgets that have runs, or samples, of an objective on a problem."""
+    keys = {*results.gaps, *results.samples}
+    return [budget for budget in BUDGETS if (problem, objective, budget) in keys]
+
+
+def absent(results: Results) -> int:
+    """Return how many triples of problem, objective and budget are not measured yet."""
+    return sum(
+        len(BUDGETS) - len(measured(results, problem, objective))
+        for problem in results.problems
+        for objective in expected(results, results.class_of(problem))
+    )

@@ -210,6 +210,20 @@ def problems(results: Results) -> list[str]:
     return table(head, body) if body else ["Not measured yet."]
 
 
+def coverage(results: Results) -> list[str]:
+    """Return which budgets are there of every objective on every problem."""
+    objectives = sorted({o for c in CLASSES for o in standings.expected(results, c)}, key=title)
+    body = []
+    for name in objectives:
+        cells = []
+        for problem in results.problems:
+            applies = name in standings.expected(results, results.class_of(problem))
+            budgets = standings.measured(results, problem, name)
+            cells.append(", ".join(map(str, budgets)) or "none" if applies else "")
+        body.append([title(name), *cells])
+    return table(["objective", *(row["title"] for row in results.problems.values())], body)
+
+
 def files(results: Results) -> str:
     """Return where the rows are, and when they were measured."""
     dates = sorted({r["date"] for of_key in results.runs.values() for r in of_key})
