@@ -52,7 +52,9 @@ def cell(gap: float) -> str:
 def heat_map(results: Results, path: Path) -> None:
     """Draw the gap in nats of every objective on every problem."""
     objectives, problems, values, _ = table(results)
-    figure, axis = plt.subplots(figsize=(plots.WIDTH, 1.9 + 0.27 * max(1, len(objectives))))
+    height = 1.9 + 0.27 * max(1, len(objectives))
+    figure, axis = plt.subplots(figsize=(plots.WIDTH, height))
+    pad = 0.15 / height
     shown = np.ma.masked_invalid(np.where(np.isinf(values), WORST, values))
     colours = plt.get_cmap("YlGnBu_r").with_extremes(bad="white")
     norm = LogNorm(BEST, WORST, clip=True)
@@ -76,7 +78,7 @@ def heat_map(results: Results, path: Path) -> None:
     axis.set_yticks(range(len(objectives)), [standings.title(o) for o in objectives], fontsize=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axis, orientation="horizontal", aspect=50, pad=0.02, shrink=0.7)
+    bar = figure.colorbar(image, ax=axis, orientation="horizontal", aspect=50, pad=pad, shrink=0.7)
     bar.set_label("gap, nats above the optimum (bold: tied best of its problem)")
     ticks = [0.001, 0.01, 0.1, 1, 10]
     bar.set_ticks(ticks, labels=[f"{t:g}" for t in ticks])
@@ -93,8 +95,7 @@ def _tied(results: Results, problem: str, objectives: list[str], values: np.ndar
         for name, value in zip(objectives, values, strict=True)
         if not np.isnan(value) and name not in standings.ranked_out(results.class_of(problem))
     }
-    groups = statistics.tied_groups(intervals)
-    return groups[0] if groups else []
+    return statistics.tied_groups(intervals)[0] if len(intervals) > 1 else []
 
 
 def lines(results: Results, problem_class: str) -> dict[str, list[tuple[float, float]]]:

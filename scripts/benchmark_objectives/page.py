@@ -51,9 +51,11 @@ tuning and measures."""
 def page(results: Results) -> str:
     """Return docs/objectives.md; it depends on the rows alone."""
     absent = standings.absent(results)
-    lines = ["# Which objective?", "", " ".join(answer.sentences(results)), ""]
+    lines = ["# Which objective?", ""]
     if absent and results.problems:
-        lines += [f"**Incomplete**: [{absent} results](#measured-so-far) are not there yet.", ""]
+        told = "is not complete: the answer holds for what is measured so far, and"
+        lines += [f"**The benchmark {told} [{absent} results](#measured-so-far) are missing.**", ""]
+    lines += [" ".join(answer.sentences(results)), ""]
     if results.gaps:
         lines += [f"![{MAP}](figures/objectives_heat_map.png)", ""]
         lines += [f"![{COST}](figures/objectives_cost.png)", ""]

@@ -36,6 +36,7 @@ CSV = (
     *("problem", "problem_class", "objective", "budget", "network_passes", "seeds", "diverged"),
     *("gap", "gap_low", "gap_high", "total_variation", "mode_weight_error", "log_z_disagreement"),
 )
+UNKNOWN = "best_gap is not measured yet."  # in how a problem is known
 DISAGREE = 0.1  # nats between two estimates of log Z above which a gap is flagged
 
 
@@ -203,8 +204,9 @@ def problems(results: Results) -> list[str]:
         reached = next((statistics.aggregate([gaps]) for gaps in exact if gaps is not None), None)
         best = "" if reached is None else interval(reached)
         entropy = "" if row["entropy"] is None else f"{row['entropy']:.4f}"
-        cells = [row["title"], str(row["dimension"]), entropy, optional(row["best_gap"]), best]
-        body.append([*cells, row["how"]])
+        least = "not measured yet" if UNKNOWN in row["how"] else optional(row["best_gap"])
+        cells = [row["title"], str(row["dimension"]), entropy, least, best]
+        body.append([*cells, row["how"].replace(UNKNOWN, "").strip()])
     head = ["problem", "variables", "entropy, nats", "best reachable gap"]
     head += ["exact maximum likelihood reaches", "how the truth is known"]
     return table(head, body) if body else ["Not measured yet."]
