@@ -152,8 +152,9 @@ def _panel(axis, problem_class: str, found: dict, best: list[str]) -> None:
         colour, strong = coloured.get(name, "0.55"), name in coloured
         x, y = zip(*found[name], strict=True)
         axis.plot(x, y, "o-", color=colour, markersize=3, linewidth=1.8 if strong else 0.9)
+        reference = name in standings.ranked_out(problem_class)
         axis.annotate(
-            standings.title(name),
+            standings.title(name) + (" (reference)" if reference else ""),
             (ends[name][0], ends[name][1]),
             (right * 1.35, np.exp(place)),
             color=colour if strong else "0.25",
@@ -183,6 +184,7 @@ def cost(results: Results, path: Path) -> None:
     for axis, problem_class in zip(axes[:, 0], classes, strict=False):
         at = standings.fullest(results, problem_class)
         assert at is not None
-        _panel(axis, problem_class, lines(results, problem_class), at[1].groups[0])
+        best = at[1].groups[0] if len(at[1].intervals) > 1 else []
+        _panel(axis, problem_class, lines(results, problem_class), best)
     axes[-1, 0].set_xlabel("network passes of a training")
     plots.save(figure, path)
