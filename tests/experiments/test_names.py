@@ -24,7 +24,9 @@ sys.path.insert(0, "")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 SCRIPTS = (
-    *("scripts.torture", "scripts.questions", "scripts.scaling", "scripts.leaderboard"),
+    "scripts.torture",
+    "scripts.questions",
+    "scripts.scaling",
     "scripts.benchmark_objectives",
 )
 

@@ -1,1 +1,0 @@
-"""Every objective on every problem whose partition function is exact, ranked."""
