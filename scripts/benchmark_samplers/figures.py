@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import LogLocator
 
 from experiments import plots
 from scripts.benchmark_samplers import results
@@ -83,6 +84,12 @@ def _lines(axis, curves: dict[str, tuple[np.ndarray, np.ndarray]], colours: dict
             drawn.append(axis.plot(cost[fine], values[fine], "o-", ms=2.5, c=colours[name])[0])
             names.append(name)
     axis.set(xscale="log", yscale="log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    low, high = axis.get_ylim()
+    if high < 100 * low:  # powers of ten alone would be one or two
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
     axis.grid(color="0.93")
     axis.minorticks_off()
     plots.label_ends(axis, drawn, names, size=6.5)
@@ -110,6 +117,7 @@ def log_z(found: Results, path: Path, labels: dict[str, str]) -> None:
     """Draw the root mean squared error of log Z against the cost."""
     colours = {name: COLOURS[i] for i, name in enumerate(labels.values())}
     short = {name: label.replace("tempering with ", "") for name, label in labels.items()}
+    short["thermodynamic_integration"] = "thermodynamic integral"  # names are cut at 24 characters
     colours |= {short[name]: colours[label] for name, label in labels.items()}
     figure, axes = _panels(len(found.log_z))
     for axis, (target, table) in zip(axes, found.log_z.items(), strict=False):

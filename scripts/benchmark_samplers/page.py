@@ -20,6 +20,12 @@ LOG_Z_LABELS = {
     "tempering_bridge": "tempering with stepping stones",
     "thermodynamic_integration": "tempering with thermodynamic integration",
 }
+OPTIONS = {
+    "step_size": "step size",
+    "num_integration_steps": "leapfrog steps",
+    "hottest_beta": "smallest beta",
+    "target_acceptance_rate": "target acceptance rate",
+}
 NEED_EXACT_SAMPLES = ("reverse_ais", "bennett")
 DEMONSTRATION = 16384  # a smaller budget than this is a demonstration
 
@@ -28,18 +34,6 @@ def joined(names: list[str]) -> str:
     """Return names in bold as an English list."""
     bold = [f"**{name}**" for name in names]
     return bold[0] if len(bold) == 1 else f"{', '.join(bold[:-1])} and {bold[-1]}"
-
-
-def labels(found: Results) -> dict[str, str]:
-    """Return the label of every sampler; the two kinds of tempering share one name."""
-    every = {}
-    for table in found.samplers.values():
-        for method, row in table.items():
-            if row["label"] not in every.get(method, "").split(" or "):
-                every[method] = (
-                    f"{every[method]} or {row['label']}" if method in every else row["label"]
-                )
-    return every
 
 
 def answer(found: Results) -> list[str]:
@@ -70,7 +64,7 @@ def answer(found: Results) -> list[str]:
         verb = "has the lowest" if len(group) == 1 else "are tied for the lowest"
         sentences.append(
             f"Among the estimators of log Z that need no exact samples of the target, {best} "
-            f"{verb} error at the same cost."
+            f"{verb} error at the largest budget."
         )
     return sentences
 
@@ -92,7 +86,7 @@ def cell(interval: Interval | None) -> str:
 
 def options(row: Row) -> str:
     """Return the options that the pilot runs chose."""
-    chosen = [f"{k.replace('_', ' ')} {number(float(v))}" for k, v in row["options"].items()]
+    chosen = [f"{OPTIONS.get(k, k)} {number(float(v))}" for k, v in row["options"].items()]
     return ", ".join(chosen) or "none"
 
 
@@ -142,6 +136,17 @@ def table(found: Results, target: str) -> list[str]:
     return lines
 
 
+def check(found: Results) -> str:
+    """Return the sentence that compares the two implementations of MALA."""
+    tables = [table for table in found.samplers.values() if "blackjax_mala" in table]
+    pairs = [[results.error(table[m]) for m in ("mala", "blackjax_mala")] for table in tables]
+    overlaps = sum(a[1] <= b[2] and b[1] <= a[2] for a, b in pairs)
+    return (
+        "MALA and blackjax MALA make the same moves, which checks the benchmark: the intervals of "
+        f"their errors overlap on {overlaps} of {len(pairs)} targets."
+    )
+
+
 def log_z_table(found: Results) -> list[str]:
     """Return the root mean squared errors of log Z at the largest budget."""
     targets = list(found.log_z)
@@ -189,6 +194,7 @@ def text(found: Results) -> str:
         "## Tables",
         "",
     ]
+    lines += [check(found), ""]
     for target in found.samplers:
         lines += [f"### {target}", "", prose.DESCRIPTIONS[target], "", *table(found, target), ""]
     if found.log_z:

@@ -68,8 +68,10 @@ def seed_cost(row: Row) -> float:
 
 
 def independent_samples(row: Row) -> Interval:
-    """Return 1 / error, per 1,000 gradients: the independent samples that would do as well."""
+    """Return 1 / error, per 1,000 gradients: the independent samples that would be as precise."""
     mean, low, high = error(row)
+    if mean == np.inf:
+        return (np.nan, np.nan, np.nan)
     cost = seed_cost(row) / 1000
     return (1 / mean / cost, 1 / high / cost, 1 / low / cost)
 

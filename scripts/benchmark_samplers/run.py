@@ -96,8 +96,10 @@ def log_z_results(job: Job) -> Iterator[rows.Row]:
 
 
 def seconds(job: Job) -> Iterator[rows.Row]:
-    """Yield the seconds of the final run of each method, all methods in turn, after one that
-    compiles."""
+    """Yield the seconds of the final run of each method.
+
+    The methods take turns, after a run of each that compiles.
+    """
     target, table = make(job.target)
     key = jax.random.fold_in(jax.random.key(job.seed), FINAL_KEY)
     cases: dict[str, Callable[[], object]] = {}

@@ -1,6 +1,8 @@
 """The benchmark of samplers: exact moments, counted gradients, measures, resuming, and the page."""
 
 import itertools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +20,15 @@ from scripts.benchmark_samplers import (
     methods,
     network,
     page,
+    results,
     rows,
     run,
     running,
     targets,
 )
 from scripts.benchmark_samplers.measures import Trace
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def check_moments(target, samples):
@@ -310,3 +315,28 @@ def test_log_z_on_the_rbm():
     assert set(last) == set(log_z.ESTIMATORS) == set(page.LOG_Z_LABELS)
     for method in ("ais", "reverse_ais", "smc", "bennett", "tempering_bridge"):
         assert np.abs(last[method]).max() < 0.5
+
+
+def test_the_page_is_that_of_the_rows():
+    found = results.collect(rows.read(DOCS / "data" / "samplers"))
+    text = (DOCS / "samplers_benchmark.md").read_text(encoding="utf-8")
+    assert text == page.text(found)
+
+
+def test_the_answer_names_only_the_tied_best():
+    """Recompute each group of the answer from the numbers in the rows."""
+    found = results.collect(rows.read(DOCS / "data" / "samplers"))
+    sentences = page.answer(found)
+    assert 1 <= len(sentences) <= 5
+    for sentence, members in zip(sentences, results.CLASSES.values(), strict=False):
+        scores, present = {}, [name for name in members if name in found.samplers]
+        assert f"({', '.join(present)})" in sentence
+        tables = [found.samplers[name] for name in present]
+        for method in tables[0]:
+            of_seeds = [results.final_errors(table[method]) for table in tables]
+            if np.isfinite(of_seeds).all():
+                scores[tables[0][method]["label"]] = np.array(of_seeds)
+        intervals = measures.scores(scores)
+        best = min(intervals, key=lambda name: intervals[name][0])
+        for name in re.findall(r"\*\*(.+?)\*\*", sentence):
+            assert intervals[name][1] <= intervals[best][2]
