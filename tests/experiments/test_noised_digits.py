@@ -88,3 +88,15 @@ def test_program(network, program, tmp_path, capsys):
     assert summary["one_nn"] > 0.6  # noise
     assert summary["operations_per_update"] > 1e7
     assert (tmp_path / "samples.png").stat().st_size > 5_000
+
+
+def test_a_question_needs_the_thickness_of_strokes(program, tmp_path):
+    """A bar of 1 x 4 pixels has ink 4 and variation 2 (1 + 4); one of 2 x 4, 8 and 2 (2 + 4)."""
+    composed = program("questions.composed_digits", f"--workdir={tmp_path}")
+    bars = np.zeros((2, 8, 8), np.float32)
+    bars[0, 3, 2:6] = bars[1, 3:5, 2:6] = 1
+    np.testing.assert_allclose(composed.thickness(bars.reshape(2, 64)), [0.4, 2 / 3], rtol=1e-6)
+    bounds = np.array([[0.3, 0.4], [0.5, 0.6]])
+    labels = np.array([1, 1])
+    kinds = composed.strokes(bars.reshape(2, 64), labels, bounds)
+    assert kinds.tolist() == [composed.THIN, composed.THICK]

@@ -47,6 +47,7 @@ FEW = {
     "gibbs": ["--steps=2", "--langevin_steps=2"],
     "composition": ["--steps=2", "--samples=1000", "--repeats=1"],
     "direct_coupling": ["--steps=2", "--most=1000"],
+    "composed_digits": ["--steps=2", "--samples=1", "--num_levels=2", "--chain_steps=1"],
 }
 
 
