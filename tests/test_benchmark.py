@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from scripts.benchmark import efficiency, measure, report
+from scripts.benchmark.suite import Suite
+
 ROOT = pathlib.Path(__file__).parents[1]
 KEYS = {
     "langevin": {
@@ -108,3 +111,52 @@ def test_unknown_values_are_refused(flag, allowed):
     assert found.returncode == 1
     assert allowed in found.stderr
     assert "Traceback" not in found.stderr
+
+
+TIMES = {
+    "ours": [1.0, 1.0, 3.0],
+    "peer": [2.0, 2.0, 9.0],
+    "peer, default flags": [8.0, 8.0, 8.0],
+    "slowed": [5.0, 5.0, 5.0],
+    "slowed, default flags": [4.0, 4.0, 4.0],
+    "floor": [0.25, 0.25, 0.25],
+}
+
+
+def test_every_ratio_is_the_other_time_over_ours():
+    assert measure.ratio(TIMES, "peer", "ours") == 2.0
+    assert measure.speed(TIMES, "ours", "floor", "floor") == 0.5
+    assert measure.speed(TIMES, "ours", "not measured") is None
+
+
+def test_a_peer_has_our_compiler_options_where_they_do_not_slow_it():
+    """They make ``slowed`` 5 / 4 as slow: its time at default flags counts instead."""
+    peers = [name for name in TIMES if name.startswith(("peer", "slowed"))]
+    assert measure.fair(TIMES, peers) == ["peer", "slowed, default flags"]
+    assert measure.fair(TIMES, ["slowed"]) == ["slowed, default flags"]
+    assert measure.fair(TIMES, ["floor"]) == ["floor"]
+
+
+def test_the_interval_of_a_ratio_of_effective_samples():
+    """Constant sizes have no error; otherwise the medians of all resamples lie within the data."""
+    assert efficiency.ratio_interval([4.0] * 5, [2.0] * 5, 3.0) == [6.0, 6.0]
+    low, high = efficiency.ratio_interval([3.0, 4.0, 5.0], [1.0, 2.0, 2.5], 1.0)
+    assert 3 / 2.5 <= low < 2.0 < high <= 5.0
+
+
+def test_the_page_begins_with_the_ratios_and_names_its_limits(tmp_path):
+    facts = {"95 % interval of the ratio, peer": [1.5, 2.5]}
+    suite = Suite(
+        "some work", None, {"a_vs_b": 0.5}, {"peer": 2.0, "absent": None}, TIMES, {}, facts
+    )
+    machine = {"backend": "cpu", "date": "2026-01-02"}
+    page = tmp_path / "page.md"
+    report.write_docs(page, {"machine": machine, "peers": {"peer": "1.0"}}, {"langevin": suite})
+    text = page.read_text(encoding="utf-8")
+    summary, limits, rest = text.partition("## Limits")[0], *text.partition("## Limits")[1:]
+    assert "above 1 ebm_jax is faster" in summary
+    assert "| [langevin](#langevin) | peer | 2 [1.5, 2.5] |" in summary
+    assert "absent" not in summary
+    for word in ("CPU", "SGLD", "explicit edges", "hamon", "GPU"):
+        assert word in limits + rest
+    assert "Not measured yet: graphs" in text
