@@ -112,7 +112,10 @@ def refusals(row):
                 yield f"{argument} traced", refused, arg.named
             else:
                 refused = functools.partial(changed, bad)
-                yield f"{argument}={bad!r}"[:80], refused, arg.named
+                named = arg.named
+                if all(type(value) in (int, float) for value in (bad, arg.valid)):
+                    named = f"(?:{named}).*{re.escape(str(bad))}"  # the error states the number
+                yield f"{argument}={bad!r}"[:80], refused, named
     for refused, pattern in row.also:
         yield f"one that says {pattern!r}", refused, pattern
 
