@@ -82,8 +82,9 @@ def protocol(row: Row) -> str:
         "the RBM uses Gibbs with gradients, since block Gibbs sampling does not sample a tempered "
         "free energy. Annealed sequential Monte Carlo (SMC) has the cost of all chains of a seed, "
         "one step at each inverse temperature, and four times as many particles as temperatures."
-        "\n\nThe start is part of the comparison. Far from the banana the gradient is steep, and "
-        "MALA rejects nearly all proposals unless its step is very small."
+        "\n\nThe start is part of the comparison. Far from the banana the gradient is steep: with "
+        "large steps some chains of MALA never leave their start, and the pilot runs choose a very "
+        "small step."
     )
 
 
