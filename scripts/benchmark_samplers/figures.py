@@ -85,7 +85,7 @@ def _lines(axis, curves: dict[str, tuple[np.ndarray, np.ndarray]], colours: dict
             names.append(name)
     axis.set(xscale="log", yscale="log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.xaxis.set_major_formatter("{x:g}")
     low, high = axis.get_ylim()
     if high < 100 * low:  # powers of ten alone would be one or two
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -104,10 +104,12 @@ def errors(found: Results, path: Path) -> None:
     for axis, (target, table) in zip(axes, found.samplers.items(), strict=False):
         curves = {}
         for row in table.values():
-            cost = results.seed_cost(row) / np.array([16.0, 4.0, 1.0])
+            cost = results.seed_cost(row) / 1000 / np.array([16.0, 4.0, 1.0])
             curves[row["label"]] = cost, np.array([results.error(row, i)[0] for i in range(3)])
         axis.set(
-            title=target.replace("_", " "), xlabel="gradients per seed", ylabel="squared error"
+            title=target.replace("_", " "),
+            xlabel="thousands of gradients per seed",
+            ylabel="squared error",
         )
         _lines(axis, curves, colours)
     plots.save(figure, path)
@@ -124,8 +126,12 @@ def log_z(found: Results, path: Path, labels: dict[str, str]) -> None:
         curves = {}
         for method, rows in table.items():
             ordered = sorted(rows, key=lambda row: row["budget"])
-            cost = np.array([row["cost"] for row in ordered])
+            cost = np.array([row["cost"] / 1000 for row in ordered])
             curves[short[method]] = cost, np.array([results.log_z_error(r)[0] for r in ordered])
-        axis.set(title=target.replace("_", " "), xlabel="cost, gradients", ylabel="error, nats")
+        axis.set(
+            title=target.replace("_", " "),
+            xlabel="cost, thousands of gradients",
+            ylabel="error, nats",
+        )
         _lines(axis, curves, colours)
     plots.save(figure, path)
