@@ -17,6 +17,7 @@ from scripts.benchmark_objectives import (
     entries,
     mixtures,
     problems,
+    reference,
     rows,
     runs,
     samples,
@@ -282,6 +283,10 @@ def test_the_sliced_distance_of_a_shift_is_its_mean_projection():
     assert samples.sliced_wasserstein(x, x[::-1]) == 0
     shift = samples.sliced_wasserstein(x, x + np.array([3.0, 4.0]))
     assert shift == pytest.approx(5 * 2 / np.pi, rel=0.1)  # mean |cos| is 2 / pi
+
+
+def test_the_reference_reaches_the_optimum_of_a_convex_problem(tiny):
+    assert 0 <= reference.train(tiny, 3.0) < 1e-3  # 0.1 at the start
 
 
 def test_jobs_begin_with_the_small_budgets_of_the_important_objectives():
