@@ -25,8 +25,8 @@ def case(function: Callable, *args, calls: int = 1) -> Case:
 def interleaved(cases: dict[str, Case], repetitions: int) -> tuple[dict, dict]:
     """Return the seconds of every case's first call (it compiles) and of its repetitions.
 
-    Every repetition has an order of its own and runs a case twice, the second time on the clock:
-    none runs in another's wake (its caches, its threads that have not gone to sleep).
+    Every repetition has a new random order and runs each case twice, timing the second run, so that
+    caches and threads of the case before do not count.
     """
     first = {name: run() for name, run in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}

@@ -158,10 +158,11 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "",
         f"Written by `python -m scripts.benchmark --docs={path.as_posix()} "
         f"--repetitions={max(repetitions)}`: {known}.",
-        "Medians of interleaved repetitions, each in an order of its own, every case right after "
-        "an untimed run of itself; a PyTorch package has a process of its own. A floor is an "
-        "operation that ours contains (the gradient, the noise, the matrix products): against it a "
-        "ratio of 1 is the most that can be reached, up to the error of the measurement.",
+        "Times are medians of interleaved repetitions. Every repetition runs the cases in a new "
+        "random order, and each case once untimed before it is timed. PyTorch packages run in a "
+        "separate process. A floor is an operation that our method contains (the gradient, the "
+        "noise, the matrix products): no method that contains it can have a ratio above 1 against "
+        "it, up to the error of the measurement.",
         "",
         "The PyTorch packages need an interpreter of their own, with the CPU build of PyTorch "
         "installed first:",
