@@ -192,7 +192,7 @@ def test_named_rows_are_printed_under_their_names(program, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--only=rbm_cd26"], "allowed are digits, rbm_15_exact, .*got 'rbm_cd26'"),
+        (["--only=rbm_cd26"], "allowed are digits, levels, rbm_15_exact, .*got 'rbm_cd26'"),
         (["--only=rbm_15_exact", "--data_dir=/proc/none"], "mnistvh_15.mat is missing"),
     ],
 )
