@@ -4,8 +4,8 @@ from scripts.benchmark_objectives import standings
 from scripts.benchmark_objectives.standings import CLASSES, EXACT, Results, title
 
 NOT_GIBBS = (
-    "Flow matching, equilibrium matching and short-run chains train no energy whose Boltzmann "
-    "distribution is the data's: judge them by their samples only."
+    "Flow matching, equilibrium matching and short-run chains do not train an energy E for which "
+    "exp(-E) / Z is the model: judge them by their samples only."
 )
 NOTHING = "No class of problems has runs of two objectives yet."
 
@@ -34,7 +34,9 @@ def sentence(advice: standings.Advice) -> str:
     """Return which objectives are best on a class of problems."""
     best, standing = advice.best, advice.standing
     count = len(standing.problems)
-    where = f"On {CLASSES[advice.problem_class]} ({count} problem{'s' if count > 1 else ''})"
+    where = (
+        f"On {CLASSES[advice.problem_class]} ({count} problem{'s' if count > 1 else ''} measured)"
+    )
     after = (
         f"of {len(standing.intervals)} objectives after {passes(standing.passes)} network passes"
     )

@@ -26,26 +26,30 @@ COST = (
     "problems, one labelled line for each objective; the tied best are coloured"
 )
 MEASURED = (
-    "The budgets that are measured; *none* where none is, and an empty cell where the objective "
-    "does not apply. The command of [the protocol](benchmark_protocol.md) continues from here."
+    "Each cell lists the budgets that are measured, or *none*. It is empty where the objective "
+    "does not apply to the problem. The command of [the protocol](benchmark_protocol.md) continues "
+    "from here."
 )
 HOW = """\
 ## How to read the numbers
 
-The gap of a model is its cross entropy on test data minus the least that is possible, in nats:
-0 is the optimum. Where the truth is known, the gap is exact up to the errors that [the
-problems](#problems) state. The *normalised gap* is the gap divided by the median gap of all
-objectives on the same problem at the smallest budget, so that problems can be averaged.
+The *gap* of a model is its cross entropy minus the lowest possible cross entropy, in {term}`nats`:
+0 is a perfect model. [The problems](#problems) say how the lowest value is known, and with what
+error. To average over problems, each gap is divided by the median gap of all objectives on that
+problem at the smallest budget. This is the *normalised gap*.
 
-Intervals are 95 % bootstrap intervals over seeds. A value over several seeds or problems is an
-interquartile mean: the mean of the middle half. Two objectives whose intervals overlap are *tied*:
-the runs do not show that one of them is better. The *probability of improvement* is the probability
-that a run of one objective has a smaller gap than a run of another (measures of [Agarwal et al.
-2021](https://arxiv.org/abs/2108.13264)). A run that diverged counts as infinitely bad.
+Intervals are 95 % bootstrap intervals over seeds. A value that combines several seeds or problems
+is an interquartile mean: the mean without the lowest and the highest quarter. Two objectives are
+*tied* if their intervals overlap. This rule is cautious: the *probability of improvement*, the
+probability that a run of one objective has a smaller gap than a run of another, can still favour
+one of them. Both measures are those of [Agarwal et al. 2021](https://arxiv.org/abs/2108.13264). A
+run that diverged counts as infinitely bad.
 
 Cost is counted in network passes: evaluations of the energy network on one example. A gradient
-counts as its measured number of passes. [The protocol](benchmark_protocol.md) describes budgets,
-tuning and measures."""
+costs about three passes, as counted in the program. Exact maximum likelihood evaluates thousands of
+states at every update, so that the same number of passes pays for few of its updates ([costs](
+#costs)). Budgets 0, 1 and 2 are ten times apart. [The protocol](benchmark_protocol.md) describes
+them, the tuning and the measures."""
 
 
 def page(results: Results) -> str:
@@ -53,8 +57,9 @@ def page(results: Results) -> str:
     absent = standings.absent(results)
     lines = ["# Which objective?", ""]
     if absent and results.problems:
-        told = "is not complete: the answer holds for what is measured so far, and"
-        lines += [f"**The benchmark {told} [{absent} results](#measured-so-far) are missing.**", ""]
+        told = f"Of the {standings.NUM_PROBLEMS} problems {len(results.problems)} are started, and"
+        told += f" [{absent} of their results](#measured-so-far) are missing."
+        lines += [f"**The benchmark is not complete: the answer holds so far. {told}**", ""]
     lines += [" ".join(answer.sentences(results)), ""]
     if results.gaps:
         lines += [f"![{MAP}](figures/objectives_heat_map.png)", ""]

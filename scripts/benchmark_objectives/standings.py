@@ -17,6 +17,7 @@ CLASSES = {
     "bits": "binary data with 16 variables",
     "mixture": "mixtures of Gaussians in 8 and 32 dimensions",
 }
+NUM_PROBLEMS = 10  # of the protocol
 EXACT = "exact"
 BUDGETS = (0, 1, 2)
 SAMPLED = ("flow_matching", "equilibrium_matching", "short_run")  # judged by their samples
@@ -24,6 +25,7 @@ TITLES = {  # names written out; the others are their names with spaces
     "exact": "exact maximum likelihood",
     "cd": "contrastive divergence",
     "pcd": "persistent contrastive divergence",
+    "pseudo_likelihood": "pseudo-likelihood",
     "informed_pcd": "informed persistent contrastive divergence",
     "improved_cd": "improved contrastive divergence",
     "binary_nce": "binary noise-contrastive estimation",

@@ -11,26 +11,27 @@ from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, EXACT, Resu
 from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
-    "The objectives of a group tie: the interval of each overlaps with that of the best of its "
-    "group. *Improvement* is the probability that a run of the best objective has a smaller gap."
+    "In a group, the interval of each objective overlaps with that of the best of the group. "
+    "*Improvement* is the probability that a run of the first objective of the table has a smaller "
+    "gap than a run of this one."
 )
 TUNING = (
     "Every objective has the same number of trials: points of a quasi-random sequence over the "
     "learning rate and its own options, one seed, trained at budget 1. The trial with the smallest "
-    "gap on validation data is used at every budget. Gaps are validation gaps in nats, and sliced "
-    "Wasserstein distances for the objectives that are judged by samples; the two columns show how "
-    "much the choice matters."
+    "gap on validation data is used at every budget. Gaps are validation gaps in nats, or sliced "
+    "Wasserstein distances for the objectives that are judged by samples. The difference between "
+    "the smallest and the median gap shows how much the tuning matters."
 )
 COSTS = (
-    "Network passes and seconds of an update, and the seconds of a training at the largest "
-    "budget, medians of the seeds. Seconds are those of trainings that ran together with other "
-    "work on the same machine: compare objectives by network passes."
+    "Medians over the seeds: network passes and milliseconds of an update, and seconds of a "
+    "training at the largest budget. The machine did other work at the same time: compare "
+    "objectives by network passes, not by seconds."
 )
 SAMPLES = (
-    "These objectives train no energy that is a Gibbs energy at beta = 1, so that they have no "
-    "likelihood. Their samples are compared with test data: the sliced Wasserstein distance, "
-    "beside that of two samples of the data, and the accuracy of a two-sample test by nearest "
-    "neighbours (0.5 is perfect). Medians of the seeds."
+    "These objectives do not train an energy E for which exp(-E) / Z is the model, so that they "
+    "have no likelihood. Their samples are compared with test data: the sliced Wasserstein "
+    "distance, beside that of two samples of the data, and the accuracy of a two-sample test by "
+    "nearest neighbours (0.5 is perfect). Medians of the seeds."
 )
 CSV = (
     *("problem", "problem_class", "objective", "budget", "network_passes", "seeds", "diverged"),
@@ -118,11 +119,11 @@ def gaps(results: Results) -> list[str]:
         shown = table([head[j] for j in kept], [[cells[j] for j in kept] for cells in ordered])
         lines += [f"<details><summary>{row['title']}</summary>", "", *shown, "", "</details>", ""]
     return [
-        "Gaps in nats with their intervals; the other columns are medians at the largest budget.",
-        "*Mode weights* is half the sum of the absolute errors of the weights of the modes.",
-        "*log Z* is the difference of two estimates of log Z, by importance sampling and by",
-        f"annealing, in nats; above {DISAGREE:g} they disagree, and the gap is uncertain by as",
-        "much.",
+        "The columns of budgets are gaps in nats with their intervals. The other columns are",
+        "medians at the largest budget that is measured. *Mode weights* is half the sum of the",
+        "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
+        "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
+        f"{DISAGREE:g} they disagree, and the gap is uncertain by that difference.",
         "",
         *lines,
     ]

@@ -54,9 +54,8 @@ def answer(found: Results) -> list[str]:
         table = {m: r["label"] for t in found.samplers.values() for m, r in t.items()}
         parts = [f"{table[m]} (on {', '.join(targets)})" for m, targets in biased.items()]
         sentences.append(
-            "At the largest budget, bias is more than half of the squared error of "
-            + "; ".join(parts)
-            + "."
+            "At the largest budget, bias makes up more than half of the squared error of these "
+            f"samplers without an accept/reject step: {'; '.join(parts)}."
         )
     group = results.best_log_z(found, NEED_EXACT_SAMPLES)
     if group:
@@ -142,8 +141,9 @@ def check(found: Results) -> str:
     pairs = [[results.error(table[m]) for m in ("mala", "blackjax_mala")] for table in tables]
     overlaps = sum(a[1] <= b[2] and b[1] <= a[2] for a, b in pairs)
     return (
-        "MALA and blackjax MALA make the same moves, which checks the benchmark: the intervals of "
-        f"their errors overlap on {overlaps} of {len(pairs)} targets."
+        "MALA and blackjax MALA are two implementations of one algorithm, which checks the "
+        f"benchmark: the intervals of their errors overlap on {overlaps} of {len(pairs)} targets. "
+        "The pilot runs choose the step size of each separately."
     )
 
 

@@ -35,26 +35,29 @@ DESCRIPTIONS = {
 
 INTRODUCTION = """\
 Every sampler and every estimator on this page is compared on targets whose moments and log Z are
-known, at the same cost in gradient evaluations. The numbers follow from the rows in
-`docs/data/samplers`, which have all pilot runs and all seeds."""
+known, at the same cost in gradient evaluations. All numbers are computed from the result files in
+`docs/data/samplers`, which hold every pilot run and every seed. [How to choose a
+sampler](choose_a_sampler.md) explains the samplers. NUTS, HMC, MCLMC and one of the two MALA are
+those of [blackjax](https://github.com/blackjax-devs/blackjax)."""
 
 MEASURES = """\
 ## What is measured
 
-* **Cost.** One unit is one gradient of the energy of one chain. It includes the energy; an energy
-  without its gradient is half a unit. NUTS counts the leapfrog steps that it reports, HMC one
-  gradient per leapfrog step, MCLMC two gradients per step, and tempering the gradients and energies
-  of all its replicas. A sweep of Gibbs sampling over all variables counts as one gradient, because
-  it computes the same products.
-* **Squared error.** The squared error of the estimated mean of a function, in units of the
-  function's variance, averaged over the functions of the target. The mean of $N$ independent
-  samples has the error $1/N$, so $1/\\text{error}$ is the number of independent samples that would
-  be as precise. Unless stated otherwise, the functions are the coordinates and their squares.
-* **Effective samples.** The {term}`effective sample size` from arviz-stats of the function for
-  which it is lowest. It does not detect a mode that no chain visits; the squared error does.
-* **Bias.** The share of the squared error at the largest budget that is bias, estimated from the
-  mean error over the seeds. A sampler that leaves the target invariant shows bias if its chains are
-  too short to forget where they started.
+* **Cost.** One unit is one gradient of the energy for one chain, which also yields the energy. An
+  energy without its gradient costs half a unit. NUTS counts the leapfrog steps that it reports, HMC
+  one gradient per leapfrog step, MCLMC two gradients per step, and tempering the gradients and
+  energies of all its replicas. A sweep of Gibbs sampling over all variables counts as one gradient,
+  because it needs the same matrix products.
+* **Squared error.** Every target has test functions whose exact means are known. The squared error
+  of an estimated mean, in units of the variance of the function, is averaged over them. The mean of
+  $N$ independent samples has the error $1/N$, so $1/\\text{error}$ is the number of independent
+  samples that would be as precise. Unless stated otherwise, the functions are the coordinates and
+  their squares.
+* **Effective samples.** The lowest {term}`effective sample size` of the test functions, by the
+  package arviz-stats. It does not detect a mode that no chain visits; the squared error does.
+* **Bias.** The percentage of the squared error at the largest budget that all seeds share. It is
+  estimated from the mean error over the seeds. Even a sampler that is exact in the long run shows
+  bias if its chains are too short to forget where they started.
 * **Error falls by.** The ratio of the errors at the smallest and the largest budget, which is 16
   times the smallest. It is about 16 if the chains mix well, and near 1 where bias remains.
 
@@ -68,23 +71,24 @@ def protocol(row: Row) -> str:
     p = row["protocol"]
     return (
         f"Pilot runs choose the options of every sampler from {p['pilots']} quasi-random points. "
-        "The ranges are multiples of the smallest length scale of the target. The criterion is the "
-        f"lowest mean squared error at {p['pilot_share']:g} of the budget, with {p['seeds']} pilot "
-        f"seeds that are not used again. Every final run has {p['seeds']} seeds with "
-        f"{p['chains']} chains each. Chains start from a wide normal distribution (discrete: "
-        f"uniformly), and each chain has {p['budget']:,} gradients. The first fifth of every "
-        "budget gives no samples.\n\n"
+        "The ranges are multiples of the smallest length scale of the target. The options with the "
+        f"lowest mean squared error at {p['pilot_share']:g} of the budget are chosen, over "
+        f"{p['seeds']} pilot seeds that the final runs do not use. Every final result uses "
+        f"{p['seeds']} seeds with {p['chains']} chains each. Chains start from a wide normal "
+        f"distribution (discrete: uniform) and spend {p['budget']:,} gradients each. The first "
+        "fifth of every budget is discarded as warm-up.\n\n"
         f"NUTS adapts its step size and a diagonal mass matrix in {ADAPTATION_STEPS} transitions "
         "of blackjax's window adaptation, whose gradients count. All other samplers have one step "
         f"size for all directions. Tempering has {NUM_REPLICAS} replicas (discrete: "
-        f"{NUM_DISCRETE_REPLICAS}) at inverse temperatures in geometric progression, of which the "
-        f"pilot runs choose the smallest, and {STEPS_PER_SWAP} steps between swaps. Tempering of "
-        "the RBM uses Gibbs with gradients, since block Gibbs sampling does not sample a tempered "
-        "free energy. Annealed sequential Monte Carlo (SMC) has the cost of all chains of a seed, "
-        "one step at each inverse temperature, and four times as many particles as temperatures."
-        "\n\nThe start is part of the comparison. Far from the banana the gradient is steep: with "
-        "large steps some chains of MALA never leave their start, and the pilot runs choose a very "
-        "small step."
+        f"{NUM_DISCRETE_REPLICAS}) with {STEPS_PER_SWAP} steps between swaps. Their inverse "
+        "temperatures form a geometric progression that ends at 1, and the pilot runs choose the "
+        "smallest one. On the RBM, tempering uses Gibbs with gradients, because block Gibbs "
+        "sampling does not sample the free energy times an inverse temperature. Annealed "
+        "sequential Monte Carlo (SMC) gets the total budget of all chains of a seed. It makes one "
+        "step at each inverse temperature and uses four times as many particles as temperatures."
+        "\n\nFinding the target from the start is part of the comparison. On banana, the gradient "
+        "far from the valley is steep: with large steps some chains of MALA never leave their "
+        "start, so that the pilot runs choose a very small step."
     )
 
 
@@ -92,12 +96,13 @@ LOG_Z = """\
 ## Estimators of log Z
 
 The table has the root mean squared error of log Z in {term}`nats` at the largest budget, with its
-95 % interval. Bold values are tied for the best of their column. The base is the distribution where
-chains start, and MALA has the step size from the table of its target. Annealed importance sampling
-({term}`AIS`) runs 64 chains from the base to the target. Reverse AIS runs them from exact samples
-of the target to the base. Bennett's ratio combines runs in both directions, each with half of the
-cost. These two need exact samples, which a trained model does not have. Tempering is
-`partition.parallel_tempering`. It chooses the number of its replicas, so that its cost is known
-after the run only. The figure shows that cost; the table has the run that was planned for the
-largest budget. Importance sampling from the base is the baseline. The funnel is a bad case on
-purpose: its base is much narrower than the target."""
+95 % interval. Bold values are tied for the best of their column. The base is the distribution in
+which the chains start, and MALA uses the step size in the table of the target. Annealed importance
+sampling ({term}`AIS`) runs 64 chains from the base to the target. Reverse AIS runs them from exact
+samples of the target to the base. Bennett's ratio combines runs in both directions, each with half
+of the cost. Reverse AIS and Bennett's ratio need exact samples, which you do not have for a trained
+model. Annealed SMC is AIS with resampling: where it never resamples, both have the same error.
+Tempering is `partition.parallel_tempering`. It chooses its own number of replicas, so that its cost
+is known only after the run. The figure shows the actual cost. The table has the run that was
+planned for the largest budget. Importance sampling from the base is the baseline. The funnel is a
+deliberately bad case: even the wide base is much narrower than the target."""

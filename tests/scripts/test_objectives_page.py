@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from scripts.benchmark_objectives import answer, page, rows, standings, tables
+from scripts.benchmark_objectives import answer, page, problems, rows, standings, tables
 
 ROOT = Path(__file__).parents[2]
 DATE = "2026-01-02"
@@ -116,6 +116,10 @@ def test_when_exact_likelihood_is_best_alone_the_best_of_the_others_is_said(fold
     assert "without a sum over all states, contrastive divergence has the smallest" in first
 
 
+def test_the_page_counts_the_problems_of_the_protocol():
+    assert len(problems.NAMES) == standings.NUM_PROBLEMS
+
+
 def test_what_is_missing_is_said_and_does_not_rank(folder):
     rows.append(folder, problem("e", "plane"))
     for seed in range(1, 9):
@@ -131,7 +135,7 @@ def test_what_is_missing_is_said_and_does_not_rank(folder):
     names_of = [standings.expected(found, c) for c in ("plane", "bits", "mixture")]
     total = 3 * (3 * len(names_of[0]) + len(names_of[1]) + len(names_of[2]))
     there = len(PROBLEMS) * len(LEVELS) * 3 + 2
-    assert f"so far, and [{total - there} results](#measured-so-far) are missing." in text
+    assert f"5 are started, and [{total - there} of their results](#measured-so-far)" in text
     assert "| exact maximum likelihood | 0, 1, 2 | 0, 1, 2 | 0 | 0, 1, 2 | 0, 1, 2 |" in text
     assert "| binary noise-contrastive estimation | 2 | none | none | none | none |" in text
 
