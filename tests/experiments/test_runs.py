@@ -283,6 +283,7 @@ def test_home_is_found_in_every_path(tmp_path):
 
 
 NO_PATHS = {
+    *("budgets", "entry", "targets"),
     *("coordinator", "program", "arguments", "suite", "peers", "programs", "only", "problems"),
     *(
         "objectives",

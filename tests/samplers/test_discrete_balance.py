@@ -20,8 +20,7 @@ from scipy import stats
 from ebm_jax import samplers
 from ebm_jax.energies import boltzmann, lattice, pairwise, potts
 from ebm_jax.partition import exact
-from ebm_jax.samplers import gibbs_sampling
-from ebm_jax.samplers import graphs as gibbs_of_graphs
+from ebm_jax.samplers import _colouring, gibbs_sampling
 
 RNG = np.random.default_rng(0)
 BETA = 0.7
@@ -268,7 +267,7 @@ def test_colours_of_a_graph(case, x64):
     """A sweep over the colours is a scan over the variables in that order, one at a time."""
     params, edges, values = GRAPHS[case]
     n = len(params.fields)
-    order = gibbs_of_graphs._graph.layout(n, np.reshape(edges, (-1, 2)).astype(int)).order
+    order = _colouring.layout(n, np.reshape(edges, (-1, 2)).astype(int)).order
 
     def matrix(beta):
         where = space(lambda x: pairwise.energy(params, x, edges), n, values, beta)
