@@ -54,6 +54,7 @@ def program(name: str, *options: str, keep: tuple[str, ...]) -> Callable:
 _TEST = ("test_log_likelihood", "training_seconds")
 _ESTIMATED = (*_TEST, "bounds", "interval", "effective_sample_sizes")
 _IMAGES = ("accuracy", "auroc_notmnist", "ece", "label_agreement", "frechet", "frechet_floor")
+_COMPLETIONS = ("updates", "completion_agreement", "completion_error")
 _MNIST = ("--data=mnist", "--outliers=notmnist")
 _COUPLINGS = ("minus_log_rmse", "minus_log_rmse_each")
 _SALAKHUTDINOV = "[Salakhutdinov and Murray 2008](https://doi.org/10.1145/1390156.1390266)"
@@ -197,13 +198,13 @@ ROWS = {
         _JEM,
         "none",
         _NOTHING,
-        program("images", *_MNIST, "--quick", keep=_IMAGES),
+        program("images", *_MNIST, "--quick", keep=(*_IMAGES, *_COMPLETIONS)),
     ),
     "mnist": Row(
         "The same with three convolutions, and persistent chains after the flow",
         _JEM,
         "none",
         _NOTHING,
-        program("images", *_MNIST, keep=_IMAGES),
+        program("images", *_MNIST, keep=(*_IMAGES, *_COMPLETIONS)),
     ),
 }
