@@ -28,16 +28,19 @@ HOTTEST, COLDEST = 0.1, 1.0  # inverse temperatures of the fixed ladders
 
 
 class Sizes(NamedTuple):
-    """The side of the cube, our chains, the rounds of both libraries, and the replicas."""
+    """The side of the cube, our ladders, the rounds of a run of both libraries, and the replicas.
+
+    Both have the same number of rounds: a trip takes thousands, and those that a run cuts off at
+    its beginning and end are not counted.
+    """
 
     side: int
     chains: int
     rounds: int
-    peer_rounds: int
     replicas: int
 
 
-FULL, QUICK = Sizes(8, 32, 1000, 10_000, 24), Sizes(2, 4, 20, 20, 4)
+FULL, QUICK = Sizes(8, 8, 10_000, 24), Sizes(2, 4, 20, 4)
 
 
 class Problem(NamedTuple):
@@ -157,7 +160,7 @@ def ladder(problem: Problem, sizes: Sizes) -> tuple[jax.Array, Any]:
     for phase in range(phases):
         sampler = samplers.replica_exchange(problem.energy, problem.make_sampler, betas)
         state = sampler.init(position) if state is None else sampler.refresh(state)
-        run = ebm_jax.jit(functools.partial(_mean_acceptance, sampler, sizes.rounds))
+        run = ebm_jax.jit(functools.partial(_mean_acceptance, sampler, -(-sizes.rounds // 10)))
         state, acceptance_rate = run(jax.random.key(phase), state)
         if phase < phases - 1:
             betas = samplers.adapt_ladder(betas, acceptance_rate)
@@ -253,13 +256,13 @@ def _cases(sizes: Sizes, peers: Peers) -> dict[str, Callable[[int], int]]:
         betas, state = ladder(problem, sizes)
         cases[f"ours, {name}, fixed ladder"] = our_run(problem, betas, state, sizes.rounds)
         if "hamon" in peers:
-            run = peer_run(problem, betas, sizes.peer_rounds)
+            run = peer_run(problem, betas, sizes.rounds)
             cases[f"hamon, {name}, fixed ladder"] = run
     problem, num = glass(sizes.side), sizes.side**3
     base = Distribution(problem.start, lambda x: -num * jnp.log(2.0))
     cases["ours, glass, tuning included"] = our_tuned_run(problem, base, sizes)
     if "hamon" in peers:
-        cases["hamon, glass, tuning included"] = peer_tuned_run(problem, sizes.peer_rounds)
+        cases["hamon, glass, tuning included"] = peer_tuned_run(problem, sizes.rounds)
     return cases
 
 
@@ -298,7 +301,7 @@ def run_tempering(peers: Peers, repetitions: int, quick: bool) -> Suite:
     facts = {f"round trips a processor second, {name}": rate for name, rate in rates.items()}
     work = (
         f"round trips on a spin glass of {sizes.side}^3 and on 8 modes: {sizes.chains} ladders x "
-        f"{sizes.rounds} rounds (hamon: 1 x {sizes.peer_rounds}), {sizes.replicas} replicas; "
+        f"{sizes.rounds} rounds (hamon: 1 ladder), {sizes.replicas} replicas; "
         "processor seconds"
     )
     return Suite(
