@@ -53,6 +53,7 @@ def _renewed(energy, base, make_sampler, path, beta, replica) -> Any:
 def start(
     key: Key, energy: Energy, ladder: Array, num_chains: int, base, make_sampler, path, num_steps
 ) -> State:
+    """Return replicas drawn from the base, one set per chain at every rung of the ladder."""
     del num_steps
 
     def begin(key: Key, beta: Array) -> Any:
@@ -111,6 +112,7 @@ def scans(
 
 
 def positions(state: State) -> Position:
+    """Return the positions of all replicas, (replicas, chains, ...)."""
     return state.replicas.position
 
 

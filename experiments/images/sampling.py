@@ -175,7 +175,7 @@ def of_all_classes(model: Model, params: Params) -> Callable:
 
     It is the free energy at the inverse temperature of the classes at the time t. The flow follows
     the mean of the velocities of the classes, each weighted by P(y | z_t). At the inverse
-    temperature 1, noise would be of one class from the start, whatever the known pixels are.
+    temperature 1, noise would have one class from the start and would ignore the known pixels.
     """
 
     def energy(x: Array, condition: Any, t: Array) -> Array:
@@ -210,7 +210,7 @@ def inpaint(
         hidden: (pixels,), true where a pixel is not known.
 
     Returns:
-        the images, and those of the flow alone, without chains; None where there is no flow.
+        The images, and those of the flow alone, without chains: None for models without a flow.
     """
     free, of_x = np.flatnonzero(hidden), free_energy(model.classes)
     known_key, start_key, run_key = jax.random.split(key, 3)

@@ -101,7 +101,7 @@ LIMITS = (
     "PyTorch packages run eagerly, without `torch.compile`.",
     "A JAX package is compiled by `ebm_jax.jit`, with the compiler options that ours has. Where "
     "these options make it slower by more than a tenth, the comparison uses jax's default flags "
-    "and says so. blackjax at default flags is in the tables below.",
+    "and the row states it. blackjax at default flags is in the tables below.",
 )
 
 

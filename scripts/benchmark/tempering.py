@@ -176,7 +176,7 @@ def _mean_acceptance(sampler: Sampler, rounds: int, key: jax.Array, state: Any) 
 
 
 def our_run(problem: Problem, betas: jax.Array, state: Any, rounds: int) -> Callable[[int], int]:
-    """Return (number) -> round trips, of a run that goes on where the one before it ended."""
+    """Return (number) -> round trips, of a run that continues the run before it."""
     sampler = samplers.replica_exchange(problem.energy, problem.make_sampler, betas)
     run, states = ebm_jax.jit(count_trips(sampler, rounds)), [state]
 

@@ -3,7 +3,7 @@
     python -m scripts.benchmark_objectives.page
     python -m scripts.benchmark_objectives.page --rows=runs/bo/rows --docs=runs/bo
 
-The rows may be incomplete: the page says what is not there yet.
+The rows may be incomplete: the page lists the results that are missing.
 """
 
 import argparse
@@ -34,8 +34,8 @@ HOW = """\
 ## How to read the numbers
 
 The *gap* of a model is its cross entropy minus the lowest possible cross entropy, in {term}`nats`:
-0 is a perfect model. [The problems](#problems) say how the lowest value is known, and with what
-error. To average over problems, each gap is divided by the median gap of all objectives on that
+0 is a perfect model. The section [Problems](#problems) states how the lowest value is found, with
+its error. To average over problems, each gap is divided by the median gap of all objectives on that
 problem at the smallest budget. This is the *normalised gap*.
 
 Intervals are 95 % bootstrap intervals over seeds. A value that combines several seeds or problems

@@ -45,7 +45,7 @@ def title(objective: str) -> str:
 
 
 class Results(NamedTuple):
-    """The rows of the benchmark by what they say.
+    """The rows of the benchmark, grouped by kind.
 
     Attributes:
         problems: problem -> its row, in the order of the classes.
@@ -81,7 +81,7 @@ def _gap(row: Row) -> float:
 
 
 def collect(rows: list[Row]) -> Results:
-    """Return the rows of this repository's objectives by what they say, without entries."""
+    """Return the rows of this repository's objectives, grouped by kind, without entries."""
     order = {name: i for i, name in enumerate(CLASSES)}
     listed = [row for row in rows if row["kind"] == "problem"]
     listed.sort(key=lambda row: (order[row["problem_class"]], row["dimension"], row["problem"]))
@@ -222,7 +222,7 @@ def advice(results: Results) -> list[Advice]:
 
 
 def expected(results: Results, problem_class: str) -> list[str]:
-    """Return the objectives that a class of problems is to have, and those it has beside them."""
+    """Return the objectives that apply to a class of problems, and others that have runs."""
     known = names.BINARY if problem_class == "bits" else (*names.CONTINUOUS, *SAMPLED)
     return sorted({*known, *results.objectives(problem_class)})
 

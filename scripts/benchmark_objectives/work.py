@@ -63,7 +63,7 @@ def problem_class(name: str) -> str:
 
 
 def jobs(chosen: list[str], objectives: list[str] | None, budgets: tuple[int, ...]) -> list[Job]:
-    """Return the jobs in order: what an interrupted run leaves is complete for what is there.
+    """Return the jobs in an order that leaves complete comparisons after an interruption.
 
     The small budgets come before the largest, the important objectives before the others, and
     every objective runs on all problems before the next one begins.
@@ -207,65 +207,42 @@ def _seeds(
     values = {} if not program.stacked else tuning.split(program.competitor, chosen["options"])[1]
     stack = runs.members(seeds, [chosen["learning_rate"]] * len(seeds), [values] * len(seeds))
     results = program.train(task, stack, plan.passes(task, budget), curve=True)
-    row = _run_row if program.competitor.sample is None else _samples_row
     for seed, result in zip(seeds, results, strict=True):
-        kept.add(row(task, name, program.competitor.entry, chosen, budget, seed, result))
+        kept.add(_seed_row(task, name, program.competitor, chosen, budget, seed, result))
 
 
-def _run_row(
+def _seed_row(
     task: Task,
     name: str,
-    entry: str | None,
+    competitor: competitors.Competitor,
     chosen: dict[str, Any],
     budget: int,
     seed: int,
     result: runs.Result,
 ) -> dict[str, Any]:
-    measures = {name: runs.number(value) for name, value in result.measures.items()}
+    """Return the row of a training: of kind "samples" if its objective is judged by samples."""
+    row = {
+        "problem": task.name,
+        "objective": name,
+        "seed": seed,
+        "budget": budget,
+        "passes": result.passes,
+        "status": result.status,
+        "date": date.today().isoformat(),
+    }
+    measures = {measure: runs.number(value) for measure, value in result.measures.items()}
+    if competitor.sample is not None:
+        return row | {
+            "kind": "samples",
+            "sliced_wasserstein": measures["gap"],
+            "sliced_wasserstein_floor": runs.number(samples.floor(task)),
+            "classifier_accuracy": measures["classifier_accuracy"],
+        }
     if result.status == "diverged":
         measures = dict.fromkeys(measures)
-    return {
-        "kind": "run",
-        "problem": task.name,
-        "objective": name,
-        "entry": entry,
-        "seed": seed,
-        "budget": budget,
-        "passes": result.passes,
-        "updates": result.updates,
-        "seconds": result.seconds,
-        "learning_rate": chosen["learning_rate"],
-        "options": chosen["options"],
-        "trial": chosen["trial"],
-        **measures,
-        "curve": result.curve,
-        "status": result.status,
-        "date": date.today().isoformat(),
-    }
-
-
-def _samples_row(
-    task: Task,
-    name: str,
-    entry: str | None,
-    chosen: dict[str, Any],
-    budget: int,
-    seed: int,
-    result: runs.Result,
-) -> dict[str, Any]:
-    return {
-        "kind": "samples",
-        "problem": task.name,
-        "objective": name,
-        "seed": seed,
-        "budget": budget,
-        "passes": result.passes,
-        "sliced_wasserstein": runs.number(result.measures["gap"]),
-        "sliced_wasserstein_floor": runs.number(samples.floor(task)),
-        "classifier_accuracy": runs.number(result.measures["classifier_accuracy"]),
-        "status": result.status,
-        "date": date.today().isoformat(),
-    }
+    chosen_fields = {key: chosen[key] for key in ("learning_rate", "options", "trial")}
+    trained = {"updates": result.updates, "seconds": result.seconds, "curve": result.curve}
+    return row | {"kind": "run", "entry": competitor.entry} | chosen_fields | trained | measures
 
 
 def _best_gap(plan: Plan, kept: Rows, name: str) -> bool:

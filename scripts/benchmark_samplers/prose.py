@@ -62,7 +62,7 @@ MEASURES = """\
   times the smallest. It is about 16 if the chains mix well, and near 1 where bias remains.
 
 Names in bold are tied for the best: their 95 % bootstrap interval overlaps that of the lowest
-error. Intervals are in brackets. A dash means that there is no value: a run diverged, its warm-up
+error. Intervals are in brackets. A dash marks a missing value: a run diverged, its warm-up
 took the whole budget, or the measure does not apply."""
 
 

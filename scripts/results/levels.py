@@ -1,4 +1,4 @@
-"""The noise-indexed energy of digits beside the digits example: a section of docs/digits.md."""
+"""The noise-indexed energy of digits next to the digits example: a section of docs/digits.md."""
 
 import datetime
 import json

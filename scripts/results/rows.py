@@ -19,7 +19,7 @@ class Row(NamedTuple):
         published: a number with the link to its source, or ``none`` with the reason.
         reference: a number that another program of this project computed, or ``none``.
         unequal: every difference of data, recipe, budget or measure from the published number, or
-            from the reference where there is no published number.
+            from the reference if no number is published.
         measure: ``(data_dir, seed, workdir) -> {"value", "interval", ...}``, all of it JSON.
         target: the published value that the first number is to reach, if there is one.
     """

@@ -253,7 +253,7 @@ def refused_by_objective(make, at, wrong, integers, trained):
 
 
 def refused_by_network(make, at):
-    """Return the refusals of every network: of what is no array, of a batch, of another size."""
+    """Return the refusals of every network: invalid values, a batch, and another size."""
     takes = make().__class__.__name__ + r" takes one (x|image).*got.*"
     bad = (jnp.stack([at] * 5), at[: len(at) // 2])
     return [

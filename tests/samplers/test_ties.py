@@ -40,7 +40,7 @@ def star(neighbours, q, couplings=None):
 
 
 def complete(neighbours, q):
-    """The same among so many neighbours of each other that the colours are a loop."""
+    """The same on a complete graph, whose many colours are drawn in a loop."""
     n = len(neighbours) + 1
     edges = list(itertools.combinations(range(n), 2))
     params = Pairwise(jnp.ones(len(edges)), jnp.zeros((n, q)))
