@@ -38,7 +38,7 @@ html_theme_options = {
 html_context = {"default_mode": "auto"}  # light or dark, as the system is
 html_copy_source = False
 templates_path = []
-exclude_patterns = ["build"]
+exclude_patterns = ["build", "jupyter_execute"]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
