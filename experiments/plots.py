@@ -40,9 +40,11 @@ WIDTH = 7.35
 
 
 def save(figure, path: Path) -> None:
-    """Write a figure and free its memory."""
-    figure.savefig(path)
+    """Write a figure with a palette of 256 colours, a third of the size, and free its memory."""
+    file = io.BytesIO()
+    figure.savefig(file)
     plt.close(figure)
+    Image.open(file).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 LONGEST = 24  # characters of a name in a figure

@@ -32,6 +32,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 
 from ebm_jax.types import Key, Params
@@ -156,16 +157,21 @@ def main() -> None:
 def draw(run: work_directory.Run, images: dict[str, np.ndarray], test: tuple) -> None:
     """Write samples of every pair of concepts, and test digits of the same pairs."""
     size, (test_x, test_y, test_kinds) = (model.SIDE, model.SIDE), test
-    panels = {}
-    for kind, called in ((THIN, "thin"), (THICK, "thick")):
-        for name, drawn in images.items():
-            panels[f"{called}, {name}"] = drawn.reshape(10, 2, -1, *size)[:, kind, :SHOWN]
+    widths = [SHOWN] * len(images) + [SHOWN // 2]
+    figure, axes = plt.subplots(2, len(widths), figsize=(plots.WIDTH, 7.4), width_ratios=widths)
+    for row, kind, called in zip(axes, (THIN, THICK), ("thin", "thick"), strict=True):
         real = np.zeros((10, SHOWN // 2, *size))
         for c in range(10):
             some = test_x[(test_y == c) & (test_kinds == kind)][: SHOWN // 2]
             real[c, : len(some)] = some.reshape(-1, *size)
-        panels[f"{called}, test"] = real
-    plots.image_rows(run.workdir / "composed_digits.png", panels, [str(c) for c in range(10)])
+        panels = {
+            f"{called}, {name}: samples": drawn.reshape(10, 2, -1, *size)[:, kind, :SHOWN]
+            for name, drawn in images.items()
+        }
+        panels[f"{called}: test digits"] = real
+        for axis, (title, shown) in zip(row, panels.items(), strict=True):
+            plots.show_rows(axis, title, shown, [str(c) for c in range(10)])
+    plots.save(figure, run.workdir / "composed_digits.png")
 
 
 if __name__ == "__main__":

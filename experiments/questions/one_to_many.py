@@ -42,6 +42,7 @@ from experiments.run import loop
 from experiments.run.claims import Claim
 
 BETAS = (0.01, 1.0, 10.0, 100.0, np.inf)
+OFFSET = {"textcoords": "offset points", "fontsize": 8}
 REPETITIONS = 5  # sets of few points
 NETWORK = JointMLP((64, 64), 2)
 ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False, dtype=np.float32)
@@ -157,12 +158,20 @@ def draw(path, train, answers, params, betas, centre, scores, few):
         image = plane.surface(axes[letter], values, f"F(0, y), {title}", 3.5, scale)
         axes[letter].plot(*toy_points.ellipse(0.0, FINE).T, ":", color="white", lw=1)
     figure.colorbar(image, ax=[axes["b"], axes["c"]], shrink=0.8, label="free energy F")
+    closed, _, learned = centre.values()
     for style, (name, values) in zip(("k-", "oC0", "xC1"), centre.items(), strict=True):
         axes["d"].semilogx(betas, values, style, mfc="none", label=name)
-    axes["d"].set(xlabel="β", ylabel="F", title="F at the centre of the ellipse, x = 0")
+    title = f"F at the centre, x = 0\nlargest error learned: {abs(learned - closed).max():.3f}"
+    axes["d"].set(xlabel="β", ylabel="F", title=title)
     at = np.arange(len(BETAS))
     for kind in scores[np.inf]:
-        axes["e"].semilogy(at, [s[kind] for s in scores.values()], "o-", label=kind)
+        distances = [s[kind] for s in scores.values()]
+        axes["e"].semilogy(at, distances, "o-", label=kind)
+        if kind == "held-out points":
+            for i, distance in enumerate(distances):
+                axes["e"].annotate(
+                    f"{distance:.3g}", (at[i], distance), (5, 4), color="C1", **OFFSET
+                )
     axes["e"].axhline(1 / 20, color="0.5", ls="--", lw=1, label="noise of the data")
     axes["e"].set_xticks(at, [f"{b:g}".replace("inf", "∞") for b in BETAS])
     title = f"{few} training points, mean of {REPETITIONS} sets"

@@ -216,10 +216,13 @@ def table_bars(axis, table: dict[str, float], steps: int) -> None:
     """Draw how many words every loss of the table learnt to read."""
     names = losses_by_name.NAMES
     for shift, kind in ((-0.2, "hard"), (0.2, "soft")):
-        heights = [table.get(f"{name}/{kind}", 0) for name in names]
-        axis.bar(np.arange(len(names)) + shift, heights, 0.4, label=f"{kind} alignment")
+        shares = [table.get(f"{name}/{kind}") for name in names]
+        places = np.arange(len(names)) + shift
+        bars = axis.bar(places, [share or 0 for share in shares], 0.4, label=f"{kind} alignment")
+        values = ["soft only" if share is None else f"{share:.3g}" for share in shares]
+        axis.bar_label(bars, values, padding=2, rotation=90, fontsize=7)
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axis.set(ylim=(0, 1.25), yticks=[0, 0.5, 1])
+    axis.set(ylim=(0, 1.6), yticks=[0, 0.5, 1])
     axis.set_title(f"Trained on 1 and 2 letters of one font, {steps} updates")
     axis.legend(ncols=2, loc="upper right")
 

@@ -30,26 +30,37 @@ MEASURED = (
     "does not apply to the problem. The command of [the protocol](benchmark_protocol.md) continues "
     "from here."
 )
+OBJECTIVES = """\
+The objectives, with links to explanations, are {term}`maximum likelihood`, contrastive divergence
+({term}`CD`), {term}`improved contrastive divergence`, persistent contrastive divergence
+({term}`PCD`), {term}`informed persistent contrastive divergence`, {term}`recovery likelihood`,
+{term}`short-run chains`, negatives from an {term}`amortised sampler`, {term}`score matching` with
+its variants ({term}`denoising <denoising score matching>`, {term}`sliced <sliced score matching>`,
+{term}`Hutchinson <Hutchinson score matching>`), noise-contrastive estimation ({term}`NCE`:
+{term}`binary and ranking <ranking NCE>`, {term}`conditional <conditional NCE>`), {term}`energy
+discrepancy`, the kernelized {term}`Stein discrepancy`, {term}`flow matching`, {term}`energy
+matching` and {term}`equilibrium matching`; on discrete data also {term}`pseudo-likelihood`,
+{term}`ratio matching` and {term}`minimum probability flow`."""
 HOW = """\
 ## How to read the numbers
 
-The *gap* of a model is its cross entropy minus the lowest possible cross entropy, in {term}`nats`:
-0 is a perfect model. The section [Problems](#problems) states how the lowest value is found, with
-its error. To average over problems, each gap is divided by the median gap of all objectives on that
-problem at the smallest budget. This is the *normalised gap*.
+The *gap* of a model is its {term}`cross entropy` minus the lowest possible cross entropy, in
+{term}`nats`: 0 is a perfect model. The section [Problems](#problems) states how the lowest value is
+found, with its error. To average over problems, each gap is divided by the median gap of all
+objectives on that problem at the smallest budget. This is the *normalised gap*.
 
-Intervals are 95 % bootstrap intervals over seeds. A value that combines several seeds or problems
-is an interquartile mean: the mean without the lowest and the highest quarter. Two objectives are
-*tied* if their intervals overlap. This rule is cautious: the *probability of improvement*, the
-probability that a run of one objective has a smaller gap than a run of another, can still favour
-one of them. Both measures are those of [Agarwal et al. 2021](https://arxiv.org/abs/2108.13264). A
-run that diverged counts as infinitely bad.
+Intervals are 95 % {term}`bootstrap intervals <bootstrap interval>` over seeds. A value that
+combines several seeds or problems is an {term}`interquartile mean`: the mean without the lowest and
+the highest quarter. Two objectives are *tied* if their intervals overlap. This rule is cautious:
+the {term}`probability of improvement`, the probability that a run of one objective has a smaller
+gap than a run of another, can still favour one of them. Both measures are those of [Agarwal et al.
+2021](https://arxiv.org/abs/2108.13264). A run that diverged counts as infinitely bad.
 
-Cost is counted in network passes: evaluations of the energy network on one example. A gradient
-costs about three passes, as counted in the program. Exact maximum likelihood evaluates thousands of
-states at every update, so that the same number of passes pays for few of its updates ([costs](
-#costs)). Budgets 0, 1 and 2 are ten times apart. [The protocol](benchmark_protocol.md) describes
-them, the tuning and the measures."""
+Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
+example. A gradient costs about three passes, as counted in the program. Exact maximum likelihood
+evaluates thousands of states at every update, so that the same number of passes pays for few of its
+updates ([costs](#costs)). Budgets 0, 1 and 2 are ten times apart. [The
+protocol](benchmark_protocol.md) describes them, the tuning and the measures."""
 
 
 def page(results: Results) -> str:
@@ -60,7 +71,7 @@ def page(results: Results) -> str:
         told = f"Of the {standings.NUM_PROBLEMS} problems {len(results.problems)} are started, and"
         told += f" [{absent} of their results](#measured-so-far) are missing."
         lines += [f"**The benchmark is not complete: the answer holds so far. {told}**", ""]
-    lines += [" ".join(answer.sentences(results)), ""]
+    lines += [" ".join(answer.sentences(results)), "", OBJECTIVES, ""]
     if results.gaps:
         lines += [f"![{MAP}](figures/objectives_heat_map.png)", ""]
         lines += [f"![{COST}](figures/objectives_cost.png)", ""]

@@ -16,11 +16,12 @@ GROUPS = (
     "gap than a run of this one."
 )
 TUNING = (
-    "Every objective has the same number of trials: points of a quasi-random sequence over the "
-    "learning rate and its own options, one seed, trained at budget 1. The trial with the smallest "
-    "gap on validation data is used at every budget. Gaps are validation gaps in nats, or sliced "
-    "Wasserstein distances for the objectives that are judged by samples. The difference between "
-    "the smallest and the median gap shows how much the tuning matters."
+    "Every objective has the same number of trials, trained with one seed at budget 1. A trial is "
+    "a {term}`quasi-random <quasi-random points>` choice of the learning rate and of the "
+    "objective's own options. The trial with the smallest gap on validation data is used at every "
+    "budget. Gaps are validation gaps in nats, or sliced Wasserstein distances for the objectives "
+    "that are judged by samples. The difference between the smallest and the median gap shows how "
+    "much the tuning matters."
 )
 COSTS = (
     "Medians over the seeds: network passes and milliseconds of an update, and seconds of a "
@@ -29,9 +30,10 @@ COSTS = (
 )
 SAMPLES = (
     "These objectives do not train an energy E for which exp(-E) / Z is the model, so that they "
-    "have no likelihood. Their samples are compared with test data: the sliced Wasserstein "
-    "distance, beside that of two samples of the data, and the accuracy of a two-sample test by "
-    "nearest neighbours (0.5 is perfect). Medians of the seeds."
+    "have no likelihood. Their samples are compared with test data in two ways: by the "
+    "{term}`sliced Wasserstein distance`, next to its value for two samples of the data, and by "
+    "the accuracy of a nearest-neighbour classifier that tells samples from data (0.5 is perfect). "
+    "The values are medians over the seeds."
 )
 CSV = (
     *("problem", "problem_class", "objective", "budget", "network_passes", "seeds", "diverged"),

@@ -36,18 +36,23 @@ DESCRIPTIONS = {
 INTRODUCTION = """\
 Every sampler and every estimator on this page is compared on targets whose moments and log Z are
 known, at the same cost in gradient evaluations. All numbers are computed from the result files in
-`docs/data/samplers`, which hold every pilot run and every seed. [How to choose a
-sampler](choose_a_sampler.md) explains the samplers. NUTS, HMC, MCLMC and one of the two MALA are
-those of [blackjax](https://github.com/blackjax-devs/blackjax)."""
+`docs/data/samplers`, which hold every pilot run and every seed.
+
+The samplers of continuous variables are {term}`MALA`, {term}`ULA`, {term}`BAOAB`, {term}`HMC`,
+{term}`NUTS` and {term}`MCLMC`; those of discrete variables are {term}`Gibbs sampling`,
+{term}`Gibbs with gradients`, {term}`DULA` and {term}`DMALA`. NUTS, HMC, MCLMC and one of the two
+MALA are those of [blackjax](https://github.com/blackjax-devs/blackjax). *Tempered* samplers use
+{term}`parallel tempering`, and annealed {term}`SMC` is sequential Monte Carlo. [How to choose a
+sampler](choose_a_sampler.md) has advice."""
 
 MEASURES = """\
 ## What is measured
 
 * **Cost.** One unit is one gradient of the energy for one chain, which also yields the energy. An
   energy without its gradient costs half a unit. NUTS counts the leapfrog steps that it reports, HMC
-  one gradient per leapfrog step, MCLMC two gradients per step, and tempering the gradients and
-  energies of all its replicas. A sweep of Gibbs sampling over all variables counts as one gradient,
-  because it needs the same matrix products.
+  one gradient per leapfrog step (a move of position and velocity), MCLMC two gradients per step,
+  and tempering the gradients and energies of all its replicas. A sweep of Gibbs sampling over all
+  variables counts as one gradient, because it needs the same matrix products.
 * **Squared error.** Every target has test functions whose exact means are known. The squared error
   of an estimated mean, in units of the variance of the function, is averaged over them. The mean of
   $N$ independent samples has the error $1/N$, so $1/\\text{error}$ is the number of independent
@@ -61,8 +66,8 @@ MEASURES = """\
 * **Error falls by.** The ratio of the errors at the smallest and the largest budget, which is 16
   times the smallest. It is about 16 if the chains mix well, and near 1 where bias remains.
 
-Names in bold are tied for the best: their 95 % bootstrap interval overlaps that of the lowest
-error. Intervals are in brackets. A dash marks a missing value: a run diverged, its warm-up
+Names in bold are tied for the best: their 95 % {term}`bootstrap interval` overlaps that of the
+lowest error. Intervals are in brackets. A dash marks a missing value: a run diverged, its warm-up
 took the whole budget, or the measure does not apply."""
 
 
@@ -70,7 +75,8 @@ def protocol(row: Row) -> str:
     """Return the paragraph on the protocol, which all rows share."""
     p = row["protocol"]
     return (
-        f"Pilot runs choose the options of every sampler from {p['pilots']} quasi-random points. "
+        f"Short pilot runs choose the options of every sampler from {p['pilots']} "
+        "{term}`quasi-random points`. "
         "The ranges are multiples of the smallest length scale of the target. The options with the "
         f"lowest mean squared error at {p['pilot_share']:g} of the budget are chosen, over "
         f"{p['seeds']} pilot seeds that the final runs do not use. Every final result uses "
@@ -86,9 +92,9 @@ def protocol(row: Row) -> str:
         "sampling does not sample the free energy times an inverse temperature. Annealed "
         "sequential Monte Carlo (SMC) gets the total budget of all chains of a seed. It makes one "
         "step at each inverse temperature and uses four times as many particles as temperatures."
-        "\n\nFinding the target from the start is part of the comparison. On banana, the gradient "
-        "far from the valley is steep: with large steps some chains of MALA never leave their "
-        "start, so that the pilot runs choose a very small step."
+        "\n\nThe chains have to find the target from their start: this is part of the comparison. "
+        "On banana, the gradient far from the valley is steep: with large steps some chains of "
+        "MALA never leave their start, so that the pilot runs choose a very small step."
     )
 
 
@@ -99,10 +105,11 @@ The table has the root mean squared error of log Z in {term}`nats` at the larges
 95 % interval. Bold values are tied for the best of their column. The base is the distribution in
 which the chains start, and MALA uses the step size in the table of the target. Annealed importance
 sampling ({term}`AIS`) runs 64 chains from the base to the target. Reverse AIS runs them from exact
-samples of the target to the base. Bennett's ratio combines runs in both directions, each with half
-of the cost. Reverse AIS and Bennett's ratio need exact samples, which you do not have for a trained
-model. Annealed SMC is AIS with resampling: where it never resamples, both have the same error.
-Tempering is `partition.parallel_tempering`. It chooses its own number of replicas, so that its cost
-is known only after the run. The figure shows the actual cost. The table has the run that was
-planned for the largest budget. Importance sampling from the base is the baseline. The funnel is a
-deliberately bad case: even the wide base is much narrower than the target."""
+samples of the target to the base. {term}`Bennett's ratio <Bennett's acceptance ratio>` combines
+runs in both directions, each with half of the cost. Reverse AIS and Bennett's ratio need exact
+samples, which you do not have for a trained model. Annealed SMC is AIS with resampling: where it
+never resamples, both have the same error. Tempering is `partition.parallel_tempering`. It chooses
+its own number of replicas, so that its cost is known only after the run. The figure shows the
+actual cost. The table has the run that was planned for the largest budget. {term}`Importance
+sampling` from the base is the baseline. The funnel is a deliberately bad case: even the wide base
+is much narrower than the target."""
