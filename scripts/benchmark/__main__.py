@@ -31,7 +31,7 @@ SUITES = (
     "images",
     "verbs",
 )
-PEERS = ("blackjax", "torchebm", "ebmkit", "thrml", "hamon", "adabmdca")
+PEERS = ("blackjax", "torchebm", "ebmkit", "thrml", "hamon", "dwave-samplers", "adabmdca")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
 _PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")

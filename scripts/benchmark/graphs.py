@@ -1,9 +1,13 @@
-"""Gibbs sampling of spins on graphs against thrml, hamon, and a loop that draws the bits alone.
+"""Gibbs sampling of spins on graphs against thrml, hamon, D-Wave and a loop that draws bits alone.
 
 A spin glass on a cube with couplings of -1 and 1 and with Gaussian ones, and a glass on a random
-graph with three neighbours each. Everything runs with the options of ``ebm_jax.jit``.
+graph with three neighbours each. JAX packages run with the options of ``ebm_jax.jit``, and a second
+time with jax's default flags. D-Wave's sampler is C++ on one thread, so it is compared by the time
+of the processor.
 """
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -18,6 +22,8 @@ from scripts.benchmark.peers import Peers
 from scripts.benchmark.suite import Suite
 
 LIBRARIES = ("thrml", "hamon")
+DWAVE = "dwave-samplers"
+PROCESSOR = ", processor time"
 
 
 class Sizes(NamedTuple):
@@ -93,7 +99,43 @@ def _cases(sizes: Sizes, peers: Peers) -> dict[str, measure.Case]:
         for library in (library for library in LIBRARIES if library in peers):
             peer = discrete.peer_chains(library, num, edges, couplings, blocks, sizes.steps)
             cases[f"{library}, {name}"] = measure.case(ebm_jax.jit(peer), key, spins > 0)
+            default = f"{library}, {name}{measure.DEFAULT}"
+            cases[default] = measure.case(jax.jit(peer), key, spins > 0)
+        if DWAVE in peers:
+            theirs = dwave_sweeps(edges, couplings, np.asarray(spins), sizes.steps)
+            clock = time.process_time
+            cases[f"{DWAVE}, {name}"] = measure.case(theirs, clock=clock)
+            cases[f"ours, {name}{PROCESSOR}"] = measure.case(run, key, spins, clock=clock)
     return cases
+
+
+def dwave_sweeps(
+    edges: np.ndarray, couplings: np.ndarray, spins: np.ndarray, num_steps: int
+) -> Callable[[], np.ndarray]:
+    """Return () -> spins (chains, n) after Gibbs sweeps at beta = 1 by D-Wave's C++ sampler."""
+    import dimod
+    import dwave.samplers
+
+    num = spins.shape[1]
+    pairs = {(int(i), int(j)): -float(w) for (i, j), w in zip(edges, couplings, strict=True)}
+    model = dimod.BinaryQuadraticModel(dict.fromkeys(range(num), 0.0), pairs, 0.0, "SPIN")
+    sampler = dwave.samplers.SimulatedAnnealingSampler()
+
+    def run() -> np.ndarray:
+        found = sampler.sample(
+            model,
+            initial_states=(spins, list(range(num))),
+            num_reads=len(spins),
+            beta_schedule_type="custom",
+            beta_schedule=[1.0],
+            num_sweeps_per_beta=num_steps,
+            num_sweeps=num_steps,
+            proposal_acceptance_criteria="Gibbs",
+            seed=0,
+        )
+        return found.record.sample
+
+    return run
 
 
 def run_graphs(peers: Peers, repetitions: int, quick: bool) -> Suite:
@@ -111,7 +153,11 @@ def run_graphs(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
     noise = against("one uniform a spin, ours")
     of_peers = {library: against(library + ", {}") for library in LIBRARIES}
+    of_dwave = {
+        name: measure.ratio(times, f"{DWAVE}, {name}", f"ours, {name}{PROCESSOR}") for name in names
+    }
     ratios = {f"graphs_vs_{library}": least(found) for library, found in of_peers.items()}
+    ratios["graphs_vs_dwave"] = least(of_dwave)
     ratios["graphs_vs_noise_loop"] = least(noise)
     amount = sizes.side**3 * sizes.chains * sizes.steps / 1e6
     rates = {n: amount / (measure.median(times, f"ours, {n}") or 1.0) for n in names}
@@ -119,9 +165,12 @@ def run_graphs(peers: Peers, repetitions: int, quick: bool) -> Suite:
     facts |= {f"graphs_vs_noise_loop, {name}": value for name, value in noise.items()}
     peers_found = {
         f"{library}, {name}": value
-        for library, found in of_peers.items()
+        for library, found in (of_peers | {DWAVE: of_dwave}).items()
         for name, value in found.items()
         if value is not None
     }
+    for peer in (f"{library}, {name}" for library in LIBRARIES for name in names):
+        if faster := measure.ratio(times, peer + measure.DEFAULT, peer):
+            facts[f"speed-up of a peer by our compiler options, {peer}"] = faster
     work = f"{sizes.side**3} spins on graphs, {sizes.chains} chains x {sizes.steps} sweeps"
     return Suite(work, None, ratios, peers_found, times, first, facts)

@@ -9,6 +9,14 @@ import subprocess
 
 from scripts.benchmark.measure import Case
 
+# The module of each package that runs in the process of the benchmark.
+IN_THIS_PROCESS = {
+    "blackjax": "blackjax",
+    "thrml": "thrml",
+    "hamon": "hamon",
+    "dwave-samplers": "dwave",
+}
+
 
 def _version_in(python: str, package: str) -> str:
     """Return the version of a package for another interpreter, or an empty string."""
@@ -25,8 +33,8 @@ class Peers:
         self.versions: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
         self.torch_python = torch_python
-        for peer in (peer for peer in ("blackjax", "thrml", "hamon") if peer in asked):
-            if importlib.util.find_spec(peer):
+        for peer in (peer for peer in IN_THIS_PROCESS if peer in asked):
+            if importlib.util.find_spec(IN_THIS_PROCESS[peer]):
                 self.versions[peer] = importlib.metadata.version(peer)
             else:
                 self.skipped[peer] = "not installed"

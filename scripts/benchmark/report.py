@@ -119,7 +119,7 @@ def summary(suites: dict[str, Suite]) -> list[str]:
 
 
 PEER_SUITES = {
-    "graphs": "graphs (spin glasses, against thrml and hamon)",
+    "graphs": "graphs (spin glasses, against thrml, hamon and dwave-samplers)",
     "tempering": "tempering (parallel tempering, against hamon)",
     "alignment": "alignment (training of Potts models, against adabmDCA)",
 }
