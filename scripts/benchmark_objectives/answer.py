@@ -38,15 +38,15 @@ def sentence(advice: standings.Advice) -> str:
         f"On {CLASSES[advice.problem_class]} ({count} problem{'s' if count > 1 else ''} measured)"
     )
     after = (
-        f"of {len(standing.intervals)} objectives after {passes(standing.passes)} network passes"
+        f"among {len(standing.intervals)} objectives after {passes(standing.passes)} network passes"
     )
     if len(best) > 1:
-        said = f"{listed(best)} tie for the smallest gap {after}"
+        said = f"{listed(best)} are tied for the smallest gap {after}"
     else:
         said = f"{listed(best)} has the smallest gap {after}"
     if advice.without_exact:
         others = advice.without_exact
-        tie = "tie for the smallest" if len(others) > 1 else "has the smallest"
+        tie = "are tied for the smallest" if len(others) > 1 else "has the smallest"
         said += f"; without a sum over all states, {listed(others)} {tie}"
     return f"{where}, {said}."
 

@@ -68,9 +68,9 @@ def page(results: Results) -> str:
     absent = standings.absent(results)
     lines = ["# Which objective?", ""]
     if absent and results.problems:
-        told = f"Of the {standings.NUM_PROBLEMS} problems {len(results.problems)} are started, and"
-        told += f" [{absent} of their results](#measured-so-far) are missing."
-        lines += [f"**The benchmark is not complete: the answer holds so far. {told}**", ""]
+        told = f"{len(results.problems)} of the {standings.NUM_PROBLEMS} problems have results, and"
+        told += f" [{absent} results](#measured-so-far) of these problems are missing."
+        lines += [f"**The benchmark is not complete, so the answer can change: {told}**", ""]
     lines += [" ".join(answer.sentences(results)), "", OBJECTIVES, ""]
     if results.gaps:
         lines += [f"![{MAP}](figures/objectives_heat_map.png)", ""]

@@ -60,11 +60,12 @@ MEASURES = """\
   their squares.
 * **Effective samples.** The lowest {term}`effective sample size` of the test functions, by the
   package arviz-stats. It does not detect a mode that no chain visits; the squared error does.
-* **Bias.** The percentage of the squared error at the largest budget that all seeds share. It is
-  estimated from the mean error over the seeds. Even a sampler that is exact in the long run shows
-  bias if its chains are too short to forget where they started.
+* **Bias.** The percentage of the squared error at the largest budget that comes from the error that
+  all seeds have in common. It is estimated from the mean error over the seeds. Even a sampler that
+  is exact in the long run shows bias if its chains are too short to forget where they started.
 * **Error falls by.** The ratio of the errors at the smallest and the largest budget, which is 16
-  times the smallest. It is about 16 if the chains mix well, and near 1 where bias remains.
+  times the smallest. It is about 16 if the chains {term}`mix <mixing>` well, and near 1 where bias
+  remains.
 
 Names in bold are tied for the best: their 95 % {term}`bootstrap interval` overlaps that of the
 lowest error. Intervals are in brackets. A dash marks a missing value: a run diverged, its warm-up

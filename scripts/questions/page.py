@@ -38,8 +38,8 @@ ALTERNATIVE_TEXTS = {  # what is to be seen in the figure of each program
     "direct_coupling": "Scores of all pairs of ten sites: pseudo-likelihood reproduces the true "
     "couplings, while correlations and mean field also score pairs of indirect neighbours; below, "
     "the share of true pairs found, and the error of pseudo-likelihood falling with the samples",
-    "composed_digits": "Digits of each class, with thin strokes on the left and thick strokes on "
-    "the right: samples of the product and of the divided product next to test digits",
+    "composed_digits": "Digits of each class, above with thin strokes and below with thick "
+    "strokes: samples of the product and of the divided product next to test digits",
     "composition": "Densities of the product, the mixture and the negation of two energies, "
     "exact, sampled with Markov chains, and sampled without: the product and the negation "
     "without chains differ from the exact densities",

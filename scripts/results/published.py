@@ -33,9 +33,13 @@ def measure(name: str, workdir: Path, data_dir: str | None, seed: int) -> dict[s
     return row
 
 
-def _shown(value: Any, digits: int = 6) -> str:
+def _shown(value: Any, digits: int = 6, separator: str = "; ") -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{name.replace('_', ' ')} {_shown(v)}" for name, v in value.items())
+        parts = []
+        for name, part in value.items():
+            colon = ":" if isinstance(part, dict) else ""
+            parts.append(f"{name.replace('_', ' ')}{colon} {_shown(part, separator=', ')}")
+        return separator.join(parts)
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
@@ -96,15 +100,21 @@ def page(rows: Runs) -> str:
     lines = [
         "# Numbers measured against references",
         "",
-        "*Published* has numbers from the literature, each with its source. *Computed here as a",
-        "reference* has numbers that another program of this project computed: they check the",
-        "code. The column *not equal* names what differs; where it names data, recipe or measure,",
-        "the two numbers do not show which method is better. A row has one run, with seed 0,",
-        "unless it names its seeds. Brackets hold intervals from a bootstrap over the chains; the",
-        "row states their confidence. A log-likelihood is a mean over images, in nats. It depends",
-        "on how the images were made binary, which every row states. Compare a Fréchet distance",
-        "(frechet) only with the frechet floor in the same row, the distance of the same number of",
-        "training images: both use the features of a classifier that the run itself trains.",
+        "The column *published* has numbers from the literature with their sources. The column",
+        "*computed here as a reference* has numbers that another program of this project",
+        "computed, which check the code. *Measured here* has the main number, its interval in",
+        "square brackets, and other numbers of the same run in parentheses. The column *not",
+        "equal* names the differences between the published and the measured number. If the",
+        "data, the recipe or the measure differ, the two numbers do not show which method is",
+        "better.",
+        "",
+        "A row has one run, with seed 0, unless it names its seeds. Intervals are from a",
+        "bootstrap over the chains; the row states their confidence. A log-likelihood is a mean",
+        "over images, in {term}`nats`. It depends on the {term}`binarisation` of the images,",
+        "which every row states. The Fréchet distance (*frechet*) compares samples with test",
+        "images in the features of a classifier that the run itself trains. Compare it only",
+        "with the *frechet floor* of the same row, which has the same number of training images",
+        "in place of the samples.",
         "",
         "| what | published | computed here as a reference | measured here | not equal |",
         "|---|---|---|---|---|",
@@ -120,7 +130,7 @@ def page(rows: Runs) -> str:
     ]
     if missing:
         commands = ", ".join(f"`{COMMAND}{name}`" for name in missing)
-        lines += [f"Rows that are defined and not measured yet: {commands}.", ""]
+        lines += [f"Rows that are not measured yet: {commands}.", ""]
     return "\n".join(lines)
 
 

@@ -80,17 +80,17 @@ _REPEATED = (
 )
 _RECIPE = (
     "same images, threshold and hidden units; **another recipe**: {}a constant learning rate of "
-    "0.01, offsets that follow the means and the last parameters there, a learning rate from 0.1 "
-    "to 0, fixed offsets and averaged parameters here. The difference of the numbers does not "
-    "compare the methods: see the row of the published recipe"
+    "0.01, offsets that follow the means, and the last parameters in the publication; a learning "
+    "rate that falls from 0.1 to 0, fixed offsets and averaged parameters here. The difference of "
+    "the numbers does not compare the methods: see the row of the published recipe"
 )
 _GFN = (
     "6.1 (EB-GFN, [Zhang et al. 2022](https://arxiv.org/abs/2202.01361)), from 2,000 samples, as "
     "in the code of [Grathwohl et al. 2021](https://arxiv.org/abs/2102.04509)"
 )
 _FIT = (
-    "couplings below the noise are set to zero here and the others fitted again by the "
-    "pseudo-likelihood; a network learns to sample there"
+    "here, couplings below the noise are set to zero and the others are fitted again by "
+    "pseudo-likelihood; in the publication, a network learns to sample"
 )
 _JEM = (
     "none on this data set. JEM ([Grathwohl et al. 2020](https://arxiv.org/abs/1912.03263)) trains "
@@ -113,15 +113,15 @@ ROWS = {
         f"-86.34 ({_SALAKHUTDINOV})",
         "log Z 450.979 [450.565, 451.271], by another annealing with 100 chains; test "
         "log-likelihoods -86.06 and -86.12 of two random binarisations",
-        "same weights and schedule. The test images are made binary at random, as there, with "
-        "other random numbers (stochastic 2 is a second draw). Threshold and grey are other "
-        "images and do not compare",
+        "same weights and schedule. As in the publication, the test images are made binary at "
+        "random, but with other random numbers (stochastic 2 is a second draw). Threshold 0.5 and "
+        "grey use other images; do not compare them",
         weights.annealed_rbm,
     ),
     "ising": Row(
-        "log Z of the Ising model on tori, 25 of them: the largest error of the closed form",
-        "the solution itself ([Kaufman 1949](https://doi.org/10.1103/PhysRev.76.1232)), no numbers",
-        "tables to 1e-10, from that solution and from transfer matrices",
+        "log Z of the Ising model on 25 tori: the largest error of the closed form",
+        "the formula ([Kaufman 1949](https://doi.org/10.1103/PhysRev.76.1232)), without numbers",
+        "tables to 1e-10, from that formula and from transfer matrices",
         "nothing: both are exact up to rounding. Annealing z is (estimate - table) / standard "
         "error at five couplings",
         ising_tables.measure,
@@ -165,7 +165,7 @@ ROWS = {
         "epochs: test log-likelihood, with the interval of both directions of annealing",
         _BIG,
         "none",
-        _RECIPE.format("200 epochs there and 100 here; "),
+        _RECIPE.format("200 epochs in the publication and 100 here; "),
         program(
             "rbm",
             "--dataset=mnist",
@@ -187,7 +187,7 @@ ROWS = {
     ),
     "ising_couplings": Row(
         "The same **from 5,000 samples**",
-        "none from 5,000 samples: the row above compares",
+        "none from 5,000 samples; the row above has the comparison",
         "none",
         f"more samples than the published tables have; {_FIT}",
         program("ising", keep=(*_COUPLINGS, "largest_z")),

@@ -95,8 +95,10 @@ def test_objectives_that_tie_are_all_named_and_none_wins(folder):
     assert [set(group) for group in groups] == [{"exact", "cd"}, {"pcd"}, {"amortized"}]
     first, *_, last = answer.sentences(found)
     assert len(answer.sentences(found)) <= 5
-    assert "contrastive divergence and exact maximum likelihood tie for the smallest gap" in first
-    assert "of 4 objectives after 100 thousand network passes" in first
+    assert (
+        "contrastive divergence and exact maximum likelihood are tied for the smallest gap" in first
+    )
+    assert "among 4 objectives after 100 thousand network passes" in first
     assert last.startswith("With a hundredth of these passes")
     assert answer.recommended(found) == {"plane": ["cd"], "bits": ["cd"], "mixture": ["cd"]}
 
@@ -135,7 +137,7 @@ def test_what_is_missing_is_said_and_does_not_rank(folder):
     names_of = [standings.expected(found, c) for c in ("plane", "bits", "mixture")]
     total = 3 * (3 * len(names_of[0]) + len(names_of[1]) + len(names_of[2]))
     there = len(PROBLEMS) * len(LEVELS) * 3 + 2
-    assert f"5 are started, and [{total - there} of their results](#measured-so-far)" in text
+    assert f"5 of the 10 problems have results, and [{total - there} results](#measured-so-far)" in text
     assert "| exact maximum likelihood | 0, 1, 2 | 0, 1, 2 | 0 | 0, 1, 2 | 0, 1, 2 |" in text
     assert "| binary noise-contrastive estimation | 2 | none | none | none | none |" in text
 
