@@ -6,6 +6,7 @@ takes as an argument; a list has the values of an option that changes the progra
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -214,6 +215,11 @@ def entry(name: str) -> Competitor:
             f"--entry={name}: {error}. Name a function that can be imported, module:function."
         ) from error
     search = getattr(make, "search", {})
+    if not isinstance(search, dict):
+        raise errors.UsageError(
+            f"--entry={name}: search is {search!r}; allowed is a dictionary from options to values."
+        )
+    _refuse_calls(name, make, search)
     for option, values in search.items():
         in_order = isinstance(values, tuple) and len(values) == 2 and 0 < values[0] < values[1]
         if not in_order and not (isinstance(values, list) and values):
@@ -221,7 +227,32 @@ def entry(name: str) -> Competitor:
                 f"--entry={name}: search[{option!r}] is {values!r}; allowed are a range "
                 "(low, high) of positive numbers and a list of values."
             )
-    return Competitor(make, search, entry=name)
+
+    def checked(problem: Problem, **options: Any) -> Objective:
+        made = make(problem, **options)
+        if not isinstance(made, Objective):
+            raise errors.UsageError(
+                f"--entry={name} returned {made!r}; it must return an ebm_jax Objective(init, loss)."
+            )
+        return made
+
+    return Competitor(checked, search, entry=name)
+
+
+def _refuse_calls(name: str, make: Any, search: Search) -> None:
+    """Reject what cannot be called with a problem and the options of the search."""
+    if not callable(make):
+        raise errors.UsageError(f"--entry={name} is {make!r}; it must be a function.")
+    try:
+        inspect.signature(make).bind(None, **search)
+    except ValueError:
+        return  # a function without a signature
+    except TypeError as error:
+        call = ", ".join(["problem", *(f"{option}=..." for option in search)])
+        raise errors.UsageError(
+            f"--entry={name} is called as {make.__name__}({call}), which its arguments do not "
+            f"allow: {error}."
+        ) from error
 
 
 def static(search: Search) -> list[str]:

@@ -289,6 +289,12 @@ def test_entries_that_cannot_be_used_are_refused():
         competitors.entry("no_such_module:make")
     with pytest.raises(errors.UsageError, match="no_such"):
         competitors.entry("tests.scripts.entry:no_such")
+    with pytest.raises(errors.UsageError, match="it must be a function"):
+        competitors.entry("math:pi")
+    with pytest.raises(errors.UsageError, match=r"called as getcwd\(problem\)"):
+        competitors.entry("os:getcwd")
+    with pytest.raises(errors.UsageError, match="must return an ebm_jax Objective"):
+        competitors.entry("builtins:repr").make(None)
 
 
 def test_the_sliced_distance_of_a_shift_is_its_mean_projection():
