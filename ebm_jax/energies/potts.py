@@ -89,7 +89,7 @@ def _sums(couplings: Array, letters: Array) -> Array:
 
 
 def dense_potts_logits(params: DensePotts, x) -> Array:
-    r"""Return the log-odds of every site's letters given all other sites, up to a constant.
+    r"""Return the logits of the letters of every site given all other sites.
 
     .. math:: \log P(x_i = a \mid x_{\neg i}) = h_i(a) + \sum_{j \ne i} J_{ij}(a, x_j)
               + \text{const}
@@ -119,7 +119,7 @@ def dense_potts_logits(params: DensePotts, x) -> Array:
 
 
 def zero_sum_gauge(params: DensePotts) -> DensePotts:
-    r"""Return the parameters of the same distribution whose sums over letters are zero.
+    r"""Return parameters of the same distribution whose sums over letters are 0.
 
     .. math:: \hat J_{ij}(a, b) = J_{ij}(a, b) - J_{ij}(\cdot, b) - J_{ij}(a, \cdot)
               + J_{ij}(\cdot, \cdot), \quad

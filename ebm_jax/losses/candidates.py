@@ -37,9 +37,9 @@ def perceptron(energies: ArrayLike, label: ArrayLike) -> Array:
 
     .. math:: \ell = F(x, y) - \min_{y'} F(x, y') \qquad \text{(margin 0)}
 
-    If several candidates have the lowest energy, the right answer wins, then the first candidate:
-    the loss of a right answer of lowest energy is 0, even at an infinite energy. Source: LeCun et
-    al. (2006), eq. 7.
+    If the right answer has the lowest energy, also in a tie, the loss is 0, even at an infinite
+    energy. In a tie of wrong answers the first one gets the gradient. Source: LeCun et al. (2006),
+    eq. 7.
 
     Args:
         energies: (..., n), energies of all candidates.

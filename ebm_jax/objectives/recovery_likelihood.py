@@ -18,7 +18,7 @@ def recovery_likelihood(
     sigma: ArrayLike,
     num_steps: int,
 ) -> Objective:
-    r"""Return contrastive divergence on data given noisy data.
+    r"""Return recovery likelihood: contrastive divergence on data given noisy copies.
 
     .. math:: L &= \operatorname{mean} E(x) - \operatorname{mean} E(y), \qquad
         \tilde x_i = x_i + \sigma \xi_i \\

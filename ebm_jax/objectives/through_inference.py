@@ -24,8 +24,8 @@ def through_inference(
 
     Args:
         infer: function (params, x, key) that returns y for one x, differentiable in the parameters,
-            by ``inference.unroll`` or ``inference.implicit_minimum``. The key draws its start and
-            its noise.
+            by ``inference.unroll`` or ``inference.implicit_minimum``. The key is for a
+            random start and noise.
         loss: function (y, right answer) -> () of one example.
 
     Returns:

@@ -101,14 +101,14 @@ def log_partition(
 
     .. math:: \log Z = \log \sum_x \exp(-\beta E(x)) \text{, or the integral over } x
 
-    An energy of discrete variables is enumerated over ``values``\ :sup:`shape`, in blocks: the
-    memory, of the gradient as well, is that of a block. Over given states, ``gibbs.log_partition``
-    of their energies is the same. Parameters have a formula of their own:
+    An energy of discrete variables is enumerated over ``values``\ :sup:`shape`, in blocks, so
+    that the sum and its gradient need the memory of one block. To sum over a list of states, use
+    ``gibbs.log_partition`` of their energies. The parameters of these models have formulas:
 
     ===================  ==========================================================================
     ``Gaussian``         d/2 log(2 pi / beta) - 1/2 log det Lambda; NaN if the precision is not
                          positive definite
-    ``GaussianMixture``  log sum_k w_k, at beta = 1 alone (NaN at others under ``jit``)
+    ``GaussianMixture``  log sum_k w_k, only for beta = 1 (NaN at others under ``jit``)
     ``Rosenbrock``       log(pi / beta) - 1/2 log b
     ``Funnel``           d/2 log(2 pi / beta) + log s + [(d - 1) (1 - beta) s]^2 / (8 beta), d
                          given by ``shape``

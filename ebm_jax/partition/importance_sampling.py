@@ -54,8 +54,8 @@ def annealed_importance_sampling(
             more equal and raise the effective sample size.
         num_chains: number of chains from the base, >= 1.
         num_steps: number of sampler steps at each beta, >= 1.
-        target_samples: independent samples of exp(-energy) on the leading axis, from a long run,
-            say, for the estimate from above.
+        target_samples: independent samples of exp(-energy) on the leading axis, for example from a
+            long run. They enable the estimate from above.
         confidence: confidence level of the intervals, in (0, 1).
 
     Returns:

@@ -63,7 +63,7 @@ def _times(share: Array, energy: Array) -> Array:
 
 
 def noise_levels(base: Energy, energy: Energy, sigma: Callable[[Array], Array]) -> Path:
-    r"""Return the path of an energy with the noise level as an input, from high noise to low.
+    r"""Return the path of an energy from high noise levels to low ones.
 
     .. math::
         \text{path}(0, x) = E_0(x), \qquad

@@ -23,7 +23,7 @@ _BLOCK = 64  # scans whose weights are summed in the type of the energies
 
 
 class Tempering(NamedTuple):
-    """The result of ``parallel_tempering``: log Z, samples, and how the replicas moved.
+    """The result of ``parallel_tempering``: log Z, samples, moves of the replicas.
 
     Attributes:
         log_z: the estimate, from a bridge between every two neighbours.

@@ -28,7 +28,7 @@ def dense_potts_gibbs(
     A step is a sweep over the sites in order, which leaves the target invariant. The sums over j
     come from one matrix product for a block of sites and all chains; within the block they are
     updated after each draw. One site of one chain takes O(L q^2) multiplications, where
-    ``systematic_scan_gibbs`` takes O(L^2 q^3). An infinite beta chooses a most likely letter.
+    ``systematic_scan_gibbs`` takes O(L^2 q^3). At beta = inf it chooses the most likely letter.
     Source: Geman and Geman (1984), Stochastic relaxation, Gibbs
     distributions, and the Bayesian restoration of images, IEEE PAMI 6.
 

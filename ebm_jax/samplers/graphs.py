@@ -18,7 +18,7 @@ from ebm_jax.types import Array, Key, Sampler
 
 
 class GraphState(NamedTuple):
-    """The variables in the order in which they are drawn, and where each of them is.
+    """The variables in the order in which they are drawn, and the place of each.
 
     Attributes:
         columns: (n, chains).

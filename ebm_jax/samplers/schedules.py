@@ -52,7 +52,7 @@ def piecewise_constant(steps_each: int, *values: ArrayLike) -> tuple[Schedule, .
 
 
 def geometric(start: ArrayLike, end: ArrayLike, num_steps: int) -> Schedule:
-    r"""Return a schedule that changes by a constant factor per step, then stays.
+    r"""Return a schedule that changes by a constant factor per step, then is constant.
 
     .. math:: v(t) = \text{start} \, (\text{end} / \text{start})^{\min(t / T, 1)}
 
@@ -85,7 +85,7 @@ def geometric(start: ArrayLike, end: ArrayLike, num_steps: int) -> Schedule:
 
 
 def warming(step_size: ArrayLike, temperature: ArrayLike, *, onset: ArrayLike = 1.0) -> Schedule:
-    r"""Return a schedule of beta for chains that descend from noise and are then heated.
+    r"""Return a schedule of beta for chains that descend from noise, then warm up.
 
     .. math:: \beta(s) = \frac{1}{\epsilon(s h)}, \qquad \epsilon(t) =
         \epsilon_\text{max} \min\left( 1, \frac{\max(t - t_0, 0)}{1 - t_0} \right)

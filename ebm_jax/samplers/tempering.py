@@ -18,7 +18,7 @@ from ebm_jax.types import Array, Energy, Key, MakeSampler, Position, Sampler
 
 
 class TemperingState(NamedTuple):
-    """The samplers' state of all replicas, the temperatures on the leading axis; a step count.
+    """The state of all replicas, with temperatures on the leading axis.
 
     ``position`` is where the coldest replicas are, the ones at the target.
     """
@@ -33,7 +33,7 @@ class TemperingState(NamedTuple):
 
 
 class TemperingInfo(NamedTuple):
-    """What happened in a step.
+    """Information on a step of all replicas.
 
     Attributes:
         energy: E(x) of the chains at the target, after the step, (chains,).
@@ -67,16 +67,18 @@ def replica_exchange(
     *,
     steps_per_swap: int = 1,
 ) -> Sampler:
-    r"""Return a sampler with replicas of every chain at several temperatures, which swap places.
+    r"""Return a sampler with replicas of every chain at several temperatures.
 
-        replica i targets exp(-b_i E);   neighbours swap with probability
-        min(1, exp((b_i - b_{i+1}) (E(x_i) - E(x_{i+1})))),   pairs (0,1), (2,3), ... at even
-        steps and (1,2), (3,4), ... at odd ones
+    Replica i targets :math:`\exp(-\beta_i E)`. Neighbouring replicas swap with probability
 
-    Every chain has replicas and swaps of its own. The swaps leave the product of the replicas'
-    targets as it is; where a state holds more than positions (an energy, a velocity in thermal
-    units) all of it that belongs to a chain moves along with its chain, and what depends on the
-    temperature (the log-density that blackjax's kernels keep) is then refreshed.
+    .. math:: \min\left(1, \exp\left[(\beta_i - \beta_{i+1}) (E(x_i) - E(x_{i+1}))\right]\right)
+
+    for the pairs (0, 1), (2, 3), ... at even steps and (1, 2), (3, 4), ... at odd steps.
+
+    Every chain has its own replicas and swaps. The swaps leave the product of the targets of the
+    replicas invariant. All parts of a state that belong to a chain, such as its energy and its
+    velocity in thermal units, move with the chain. Parts that depend on the temperature, such as
+    the log-density in the states of blackjax, are then computed again.
     Source: Syed et al. (2022), Non-reversible parallel tempering: a scalable highly parallel
     MCMC scheme, JRSS B 84(2); Okabe et al. (2001).
 
@@ -91,7 +93,7 @@ def replica_exchange(
 
     Returns:
         A ``Sampler`` with ``TemperingState`` and ``TemperingInfo``. ``init`` starts all
-        replicas of a chain where the chain is.
+        replicas of a chain at the position of the chain.
 
     Raises:
         ValueError: betas that do not increase or are <= 0, fewer than two, steps_per_swap < 1.
@@ -159,7 +161,7 @@ def _log_ratio(ladder: Array, values: Array) -> Array:
 
 
 def adapt_ladder(betas: ArrayLike, acceptance_rate: ArrayLike) -> Array:
-    r"""Return inverse temperatures at which all neighbouring replicas swap equally often.
+    r"""Return inverse temperatures at which all neighbours swap equally often.
 
         new b_k solves  Lambda(b_k) = Lambda(b_max) k / (temperatures - 1)
 

@@ -137,7 +137,8 @@ def test_what_is_missing_is_said_and_does_not_rank(folder):
     names_of = [standings.expected(found, c) for c in ("plane", "bits", "mixture")]
     total = 3 * (3 * len(names_of[0]) + len(names_of[1]) + len(names_of[2]))
     there = len(PROBLEMS) * len(LEVELS) * 3 + 2
-    assert f"5 of the 10 problems have results, and [{total - there} results](#measured-so-far)" in text
+    assert "5 of the 10 problems have results" in text
+    assert f"[{total - there} results](#measured-so-far)" in text
     assert "| exact maximum likelihood | 0, 1, 2 | 0, 1, 2 | 0 | 0, 1, 2 | 0, 1, 2 |" in text
     assert "| binary noise-contrastive estimation | 2 | none | none | none | none |" in text
 
