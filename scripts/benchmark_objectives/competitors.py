@@ -232,7 +232,7 @@ def entry(name: str) -> Competitor:
         made = make(problem, **options)
         if not isinstance(made, Objective):
             raise errors.UsageError(
-                f"--entry={name} returned {made!r}; it must return an ebm_jax Objective(init, loss)."
+                f"--entry={name} returned {made!r}; it must return an ebm_jax Objective."
             )
         return made
 
