@@ -161,17 +161,18 @@ def draw(path, train, answers, params, betas, centre, scores, few):
     closed, _, learned = centre.values()
     for style, (name, values) in zip(("k-", "oC0", "xC1"), centre.items(), strict=True):
         axes["d"].semilogx(betas, values, style, mfc="none", label=name)
-    title = f"F at the centre, x = 0\nlargest error learned: {abs(learned - closed).max():.3f}"
+    title = (
+        f"F at the centre, x = 0\nlargest error of the learned F: {abs(learned - closed).max():.3f}"
+    )
     axes["d"].set(xlabel="β", ylabel="F", title=title)
     at = np.arange(len(BETAS))
     for kind in scores[np.inf]:
         distances = [s[kind] for s in scores.values()]
         axes["e"].semilogy(at, distances, "o-", label=kind)
         if kind == "held-out points":
-            for i, distance in enumerate(distances):
-                axes["e"].annotate(
-                    f"{distance:.3g}", (at[i], distance), (5, 4), color="C1", **OFFSET
-                )
+            for i, distance in zip(at, distances, strict=True):
+                offset = (5, 4) if distance > 1 else (-8, -13)  # away from the other curves
+                axes["e"].annotate(f"{distance:.3g}", (i, distance), offset, color="C1", **OFFSET)
     axes["e"].axhline(1 / 20, color="0.5", ls="--", lw=1, label="noise of the data")
     axes["e"].set_xticks(at, [f"{b:g}".replace("inf", "∞") for b in BETAS])
     title = f"{few} training points, mean of {REPETITIONS} sets"
