@@ -76,9 +76,12 @@ def introduction(seeds: dict[int, dict]) -> list[str]:
         "",
         f"Targets missed by the median of the seeds: {'; '.join(shown) or 'none'}.",
         "",
-        f"`python -m scripts.results --seeds={len(seeds)}`, {datetime.date.today()}, jax",
-        f"{jax.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, default",
-        "flags of `experiments.digits`.",
+        f"`python -m scripts.results --seeds={len(seeds)}` measured the table on",
+        f"{datetime.date.today()} with the default flags of `experiments.digits`, jax",
+        f"{jax.__version__}, Python {platform.python_version()} and {os.cpu_count()} cores. The",
+        "glossary explains {term}`AUROC`, {term}`calibration`, {term}`effective sample size`,",
+        "{term}`Fréchet distance`, {term}`nats` and the 1-nearest-neighbour {term}`two-sample",
+        "test`.",
         "",
     ]
 
@@ -105,9 +108,9 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
         "![Sixteen samples and eight test images of each digit; they look alike]"
         "(figures/digits_samples.png)",
         "",
-        "The samples start from uniform noise. Inverse temperature: "
-        f"{first['effective_beta']:.3g} in",
-        f"training, {first['sample_beta']:.3g} when the samples are drawn.",
+        "The samples start from uniform noise. The {term}`inverse temperature` is",
+        f"{first['effective_beta']:.3g} in training and {first['sample_beta']:.3g} when the",
+        "samples are drawn.",
         "",
     ]
     if "ece_calibrated" in first:
