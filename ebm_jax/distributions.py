@@ -6,6 +6,8 @@ of one configuration (its log-probability if variables are discrete): -inf outsi
 if x has a NaN. Both functions can be used inside ``jit``, ``vmap`` and ``grad``. Distributions with
 bfloat16 or float16 parameters compute in float32.
 
+Parameters outside the range that a function states, or whose shapes do not match, raise ValueError.
+
 A distribution of numpyro converts in one line. Its ``log_prob`` must return one number for one
 configuration: ``to_event`` sets the axes that make up a configuration.
 
@@ -107,10 +109,6 @@ def gaussian(
     Returns:
         A ``Distribution`` over floating-point positions.
 
-    Raises:
-        ValueError: if both or neither of sigma and covariance are given, sigma is not finite and >
-            0, covariance is not symmetric and positive definite, or shapes do not match.
-
     >>> import jax, jax.numpy as jnp
     >>> normal = gaussian(jnp.zeros(2), 1.0)
     >>> normal.sample(jax.random.key(0), 5).shape, round(float(normal.log_prob(jnp.zeros(2))), 4)
@@ -188,9 +186,6 @@ def uniform(low: ArrayLike, high: ArrayLike) -> Distribution:
     Returns:
         A ``Distribution`` over floating-point positions.
 
-    Raises:
-        ValueError: if the bounds are not finite, or low >= high.
-
     >>> import jax, jax.numpy as jnp
     >>> box = uniform(jnp.zeros(2), 2.0)
     >>> x = box.sample(jax.random.key(0), 5)
@@ -237,9 +232,6 @@ def bernoulli(logits: ArrayLike) -> Distribution:
         values other than 0 and 1. At 0 and 1 its gradient with respect to x is :math:`a`, which
         samplers with informed proposals use.
 
-    Raises:
-        ValueError: if a logit is not finite.
-
     >>> import jax, jax.numpy as jnp
     >>> bits = bernoulli(jnp.array([0.0, jnp.log(1 / 3)]))
     >>> bits.sample(jax.random.key(0), 5).dtype
@@ -277,10 +269,6 @@ def categorical(logits: ArrayLike, values: ArrayLike | None = None) -> Distribut
     Returns:
         A ``Distribution`` over positions with the dtype of ``values``, int32 by default.
         ``log_prob`` is -inf if a variable has another value.
-
-    Raises:
-        ValueError: if logits are not finite or are a scalar, or values are not q different finite
-            numbers.
 
     >>> import jax, jax.numpy as jnp
     >>> spins = categorical(jnp.zeros((3, 2)), (-1, 1))

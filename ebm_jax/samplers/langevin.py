@@ -110,8 +110,6 @@ class SGLDState(NamedTuple):
 class SGLDInfo(NamedTuple):
     """Information on a step; arrays are (chains,).
 
-    Energy and gradient at the new position are not known.
-
     Attributes:
         estimate_norm: norm of the gradient estimate that the step used, before clipping.
         estimate_clipped: whether that estimate was clipped.

@@ -27,6 +27,7 @@ from experiments.run.errors import UsageError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 TESTED = 10_000  # images at most
 MOST_PIXELS = 1024 * 1024  # of an image
+SMALLER = f"at most {MOST_PIXELS:,}, as of 1024x1024, are allowed; make the images smaller."
 PARTS = ("train", "test")  # sub-folders of the images for training and for testing
 LEFT_BEHIND = {  # in lower case; macOS, Windows, file servers and Linux leave them in folders
     *("__macosx", "icon\r", "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db"),
@@ -184,10 +185,7 @@ def _npz(path: Path) -> _Found:
 
 def _refuse_large(what: object, width: int, height: int) -> None:
     if width * height > MOST_PIXELS:
-        raise UsageError(
-            f"{what} has {width}x{height} pixels: at most {MOST_PIXELS:,}, as of 1024x1024, are "
-            "allowed; make the images smaller."
-        )
+        raise UsageError(f"{what} has {width}x{height} pixels: {SMALLER}")
 
 
 def _unit_interval(what: str, x: np.ndarray) -> np.ndarray:
@@ -346,10 +344,7 @@ def _open(file: Path) -> tuple[np.ndarray, bool]:
     except UsageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UsageError(
-            f"{file} has too many pixels: at most {MOST_PIXELS:,}, as of 1024x1024, are allowed; "
-            "make the images smaller."
-        ) from error
+        raise UsageError(f"{file} has too many pixels: {SMALLER}") from error
     except Exception as error:  # a damaged file raises what its parts raise
         raise UsageError(
             f"{file} cannot be read: {str(error).rstrip('.')}. Replace or remove it."

@@ -16,8 +16,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from experiments.run import devices
-
 
 def bar(
     total: int, describe: str, *, shown: bool = True
@@ -57,6 +55,8 @@ def counted(describe: str, total: int) -> Iterator[Callable[[int], None]]:
 
     Several threads may call it. Of several processes the first shows it.
     """
+    from experiments.run import devices  # imports JAX, which a sweep does without
+
     advance, close = bar(total, describe, shown=devices.is_first())
     done, lock = 0, threading.Lock()
 
@@ -78,6 +78,8 @@ def stage(sentence: str) -> Iterator[None]:
 
     Of several processes the first tells.
     """
+    from experiments.run import devices
+
     console = Console(stderr=True)
     if not devices.is_first():
         yield

@@ -3,6 +3,7 @@
 import base64
 import csv
 import html
+import math
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from experiments import plots
 from scripts.sweep.settings import Setting, label
@@ -43,7 +44,8 @@ def interval(values: list[float]) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         return float(np.mean(values)), float("nan")
-    return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1) * stats.sem(values))
+    half_width = special.stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(n)
+    return float(np.mean(values)), float(half_width)
 
 
 def numbers(summary: dict | None) -> dict[str, float]:

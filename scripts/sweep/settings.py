@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -10,9 +11,6 @@ from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
-
-from scipy import stats
-from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from experiments.run import errors
 
@@ -89,6 +87,8 @@ def split_flags(argv: list[str], own: Container[str]) -> tuple[list[str], Settin
 
 def distribution(values: list[str]) -> Any:
     """Return the distribution that low:high, low:high:log or low:high:int names, or the list."""
+    from scipy import stats  # takes a second, which --grid does not need
+
     low, *rest = values[0].split(":")
     if len(values) > 1 or not rest:
         return values
@@ -137,15 +137,23 @@ def settings(
         raise errors.UsageError(f"--zipped needs lists of one length, got {lengths}.")
     side_by_side = [dict(zip(walked, v, strict=True)) for v in zip(*walked.values(), strict=True)]
     ranges = {name: distribution(values) for name, values in sampled.items()}
-    drawn = list(ParameterSampler(ranges, samples, random_state=seed)) if ranges else [{}]
+    drawn = _drawn(ranges, samples, seed) if ranges else [{}]
+    axes = [[(name, value) for value in crossed[name]] for name in sorted(crossed)]
     merged = [
         {n: f"{v:.4g}" if isinstance(v, float) else str(v) for n, v in (g | z | r).items()}
         | dict(fixed)
-        for g in ParameterGrid(crossed)
+        for g in map(dict, itertools.product(*axes))
         for z in side_by_side or [{}]
         for r in drawn
     ]
     return list({label(m): m for m in merged}.values())
+
+
+def _drawn(ranges: Mapping[str, Any], samples: int, seed: int) -> list[dict[str, Any]]:
+    """Draw settings from distributions and lists."""
+    from sklearn.model_selection import ParameterSampler
+
+    return list(ParameterSampler(ranges, samples, random_state=seed))
 
 
 def check(program: str, chosen: list[Setting]) -> None:

@@ -71,7 +71,7 @@ def test_the_optimal_slope_is_that_of_the_quadrature(make, factor, mean):
     zeros = jnp.zeros(len(CENTERS))
 
     @jax.jit
-    def normal_equations(keys):
+    def normal_equations(batches, keys):
         def one(batch, key):
             def value(p):
                 return objective.loss(p, (), batch, key)[0]
@@ -81,7 +81,7 @@ def test_the_optimal_slope_is_that_of_the_quadrature(make, factor, mean):
         found = jax.lax.map(lambda pair: one(*pair), (batches, keys))
         return jax.tree.map(lambda leaf: leaf.mean(0), found)
 
-    gradient, hessian = normal_equations(jax.random.split(jax.random.key(0), 20))
+    gradient, hessian = normal_equations(batches, jax.random.split(jax.random.key(0), 20))
     ridge = 1e-5 * np.eye(len(CENTERS))
     weights = -np.linalg.solve(np.asarray(hessian, np.float64) + ridge, gradient)
     x = np.linspace(mean - 1, mean + 1, 41)
