@@ -78,7 +78,7 @@ def _parameter(
 ) -> Array:
     """Return a parameter in the dtype of the computation.
 
-    The check runs after the conversion, in which 1e-50 becomes 0, say.
+    The check runs after the conversion, in which 1e-50, for example, becomes 0.
     """
     check(name, value)
     known = _checks.concrete(value)

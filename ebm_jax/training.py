@@ -91,9 +91,9 @@ def trainer(
         \bar\theta &\leftarrow d \, \bar\theta + (1 - d) \, \theta, \qquad
         d = \min\left( \text{decay}, \frac{1 + t}{10 + t} \right)
 
-    ``update`` is one jit, chains included. Update t uses the key ``fold_in(key, t)``: pass the same
-    key to every call, different from that of ``init``, and results do not depend on how batches are
-    grouped into calls.
+    ``update`` is one compiled function, which also runs the chains. Update t uses the key
+    ``fold_in(key, t)``. Pass the same key to every call, but not the key of ``init``: results then
+    do not depend on how batches are grouped into calls.
 
     Args:
         objective: the ``Objective`` to minimise.

@@ -62,7 +62,7 @@ class Distribution(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """A function that training minimises, with its state (persistent chains, say).
+    """A function that training minimises, with a state such as persistent chains.
 
     ``init(params, key) -> state`` takes the parameters of the first update;
     ``loss(params, state, batch, key) -> (scalar, (state, metrics))``.

@@ -252,8 +252,8 @@ def optimal_coupling(noise: Position, data: Position) -> Position:
     This is optimal transport within a batch: paths are straighter and the variance is lower. The
     cost grows with the cube of the batch size.
 
-    Only noise and data that agree in all other leaves (a class, say) are paired, so the noise given
-    the class keeps its distribution. If such a leaf differs between all examples, nothing is
+    Only noise and data that agree in all other leaves, such as a class, are paired, so the noise
+    given the class keeps its distribution. If such a leaf differs between all examples, nothing is
     permuted.
 
     Pairing within a batch is biased: the noise of an example depends on the rest of the batch, and

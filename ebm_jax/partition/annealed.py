@@ -5,7 +5,7 @@ r"""Annealed importance sampling, in parts: log Z from chains that follow a path
 
 where :math:`E_k` is the energy ``path(betas[k], x)``, :math:`x_0` are independent draws of
 :math:`\exp(-E_0)`, and the kernel :math:`K_k` leaves :math:`\exp(-E_k)` invariant. Then
-:math:`\mathbb{E}[w] = Z_K / Z_0`. Other kernels (ULA, say) bias the weights, so use an exact
+:math:`\mathbb{E}[w] = Z_K / Z_0`. Other kernels, such as ULA, bias the weights, so use an exact
 sampler such as MALA. The log of the mean weight is below log Z in expectation, and lower still if a
 few chains dominate the sum. Chains annealed from exact samples of the target to the base
 give an estimate that is above log Z in expectation. Source: R. M. Neal (2001), Annealed importance
@@ -193,8 +193,8 @@ def anneal(
     chains falls below a fraction of the group, chains with large weights replace chains with small
     ones (systematic resampling), and the group continues with its mean weight. Chains of one group
     are then dependent. Groups stay independent, and the error of log Z is estimated from their
-    spread, so use several groups (20, say). Source: Del Moral, Doucet and Jasra (2006), Sequential
-    Monte Carlo samplers, JRSS B 68(3).
+    spread, so use several groups, for example 20. Source: Del Moral, Doucet and Jasra (2006),
+    Sequential Monte Carlo samplers, JRSS B 68(3).
 
     Args:
         key: a key of ``jax.random.key``; the same for all pieces of one run.

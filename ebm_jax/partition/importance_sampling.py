@@ -36,9 +36,9 @@ def annealed_importance_sampling(
     Chains start at independent draws of the base :math:`p_0`, and a sampler moves them at each
     :math:`\beta_k`. The estimate is below log Z in expectation. With samples of the target, chains
     also run back to the base; their estimate is above log Z in expectation. Samplers that are not
-    exact (ULA, say) bias both. Source: R. M. Neal (2001), Annealed importance sampling, Statistics
-    and Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood,
-    arXiv 1511.02543.
+    exact, such as ULA, bias both. Source: R. M. Neal (2001), Annealed importance sampling,
+    Statistics and Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal
+    likelihood, arXiv 1511.02543.
 
     The module ``partition.annealed`` has other paths, resampling and runs in pieces. The call is
     compiled once for each base, energy and ``make_sampler``. Pass the energy as

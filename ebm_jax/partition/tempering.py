@@ -82,11 +82,11 @@ def parallel_tempering(
 
     The ratio of the partition functions of two neighbours is estimated with the geometric bridge,
     from samples of both. Unlike the chains of annealed importance sampling, replicas also move back
-    to the base, so that the weights of the modes come from many visits. Samplers that are not exact
-    (ULA, say) bias the result. Source: Syed, Bouchard-Cote, Deligiannidis and Doucet (2022),
-    Non-reversible parallel tempering: a scalable highly parallel MCMC scheme, JRSS B 84(2); Meng
-    and Wong (1996), Simulating ratios of normalizing constants via a simple identity, Statistica
-    Sinica 6.
+    to the base, so that the weights of the modes come from many visits. Samplers that are not
+    exact, such as ULA, bias the result. Source: Syed, Bouchard-Cote, Deligiannidis and Doucet
+    (2022), Non-reversible parallel tempering: a scalable highly parallel MCMC scheme, JRSS B 84(2);
+    Meng and Wong (1996), Simulating ratios of normalizing constants via a simple identity,
+    Statistica Sinica 6.
 
     The function reads its results between compiled parts: do not call it under ``jit``. One part
     is compiled for each number of replicas. Give the energy as
@@ -94,19 +94,20 @@ def parallel_tempering(
 
     Args:
         key: a key of ``jax.random.key``, used once.
-        base: a ``Distribution`` whose support contains the energy's.
+        base: a ``Distribution`` whose support contains that of the energy's distribution.
         energy: E(x) -> (), one configuration in.
         make_sampler: energy -> ``Sampler``, called with ``jax.tree_util.Partial(path, beta)``:
             ``functools.partial(samplers.mala, step_size=0.1)``, or, with a step size that depends
             on beta, ``lambda energy: samplers.mala(energy, step_size=0.1 / (0.1 +
             energy.args[0]))``.
-        num_chains: independent sets of replicas, >= 2. The errors are estimated from their spread.
-        num_scans: scans of the run that counts, >= 16.
-        num_steps: steps of the sampler in each scan.
+        num_chains: number of independent sets of replicas, >= 2. The errors are estimated from
+            their spread.
+        num_scans: number of scans of the final run, >= 16.
+        num_steps: number of sampler steps in each scan.
         path: (energy of the base, energy) -> path, for other paths between the two than the
             geometric one: ``lambda base, energy: paths.rbm(params, base_bias)[0]``.
-        max_replicas: of every chain, >= 3.
-        confidence: of the interval, in (0, 1).
+        max_replicas: largest number of replicas of a chain, >= 3.
+        confidence: confidence level of the interval, in (0, 1).
 
     Returns:
         ``Tempering``. Look at ``warnings`` first.

@@ -5,15 +5,16 @@
     python -m experiments.images --init_from=runs/mine --steps=2000 --workdir=runs/longer
     python -m experiments.images --sample_from=runs/mine --samples=20 --workdir=runs/more
 
-A joint energy over images x and classes y is trained by the sum of two objectives: a loss over
-the classes given the image (``--loss``), and one that models (image, class) (``--generative``).
-With pcd, the choice for small images, persistent Langevin chains that carry their class start from
-noise, and it is maximum likelihood. With energy_matching, the choice for large ones, it is first a
-flow from noise to images, and the energy is the potential of the flow. That is quick, but exp(-F)
-is not yet the density of the images. Denoising score matching, trained together with the flow,
-makes it the density near the data. Chains that start at images drawn by the flow then correct the
-energy wherever it is low (``--steps``). A chain keeps its class, so the log-probabilities of the
-classes are estimated after training, by annealing (``--betas``).
+A joint energy over images x and classes y is trained by the sum of two objectives: a loss over the
+classes given the image (``--loss``), and one that models (image, class) (``--generative``).
+``--generative`` selects the second objective. ``--generative=pcd``, the default for small images,
+is maximum likelihood with persistent Langevin chains; each chain has a class and starts from noise.
+``--generative=energy_matching``, the default for large images, first trains a flow from noise to
+images, whose potential is the energy. This is quick, but exp(-F) is not yet the density of the
+images. Denoising score matching, trained together with the flow, makes it the density near the
+data. Chains that start at images drawn by the flow then correct the energy in other regions where
+it is low (``--steps``). A chain keeps its class, so the log-probabilities of the classes are
+estimated after training, by annealing (``--betas``).
 
 The trained energy has four uses. argmin_y F(x, y) classifies x. Langevin dynamics (``--sampler``)
 on F(., y) draws images of class y; it starts in noise, or in images that the flow made from noise
@@ -22,18 +23,19 @@ the same dynamics completes an image. The flow chooses the class of a completion
 classify images with noise too, and at every noise level it follows the mean of the classes,
 weighted by their probabilities at this level. The free energy F(x) is high for
 out-of-distribution images.
-The network is dense, or has convolutions first (``--channels``). The defaults of flags that are not
-given depend on the size of the images.
+
+The network is dense, or has convolutions first (``--channels``). The defaults of the flags depend
+on the size of the images.
 
 ``--train_minutes`` limits the time of training, by default only with ``--quick`` and large images.
 The speed is measured before the first update, and on a slow machine fewer updates are made. Their
 number is kept in the work directory, so a resumed run makes the same updates.
 
-The learning rate rises and falls over ``--steps`` updates, so a run with more steps differs from
-the first update on. To train a finished run for longer, start a new run from its weights with
-``--init_from``. The learning rate then rises and falls again, over the new ``--steps``, and the
-chains are restarted. A lower ``--learning_rate`` changes the weights less; another ``--seed`` draws
-other batches than the first run.
+The learning rate rises and falls over ``--steps`` updates, so runs with different ``--steps``
+differ from the first update on. To train a finished run for longer, start a new run from its
+weights with ``--init_from``. The learning rate then rises and falls again, over the new
+``--steps``, and the chains are restarted. A lower ``--learning_rate`` changes the weights less;
+another ``--seed`` draws other batches than the first run.
 """
 
 from absl import flags

@@ -172,9 +172,10 @@ def help_text() -> str:
     """Return the text of --help: the flags by group, with their defaults by image size."""
     sizes = [defaults(shape, quick) for shape in ((16, 16), (28, 28)) for quick in (False, True)]
     lines = [
-        "Write flags as --name=value. Defaults are in brackets. In A (B) / C (D), A is for images",
-        "of at most 256 pixels and C for larger ones; with --quick they are B and D. The weights",
-        "C and D are for 28x28 pixels. --sampler and the chains also depend on --generative.",
+        "Write flags as --name=value. Defaults are in brackets. A default A (B) / C (D) depends on",
+        "the size of the images: it is A for images of at most 256 pixels and C for larger ones,",
+        "and with --quick B and D. Weights C and D are those for 28x28 pixels. The defaults of",
+        "--sampler and of the chains also depend on --generative.",
     ]
     for title, chosen in GROUPS.items():
         lines += ["", f"{title}:"]

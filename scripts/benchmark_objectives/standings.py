@@ -155,7 +155,7 @@ def complete(has: dict[str, set[str]]) -> tuple[list[str], list[str]]:
 def standing(
     results: Results, problem_class: str, budget: int, without: tuple[str, ...] = ()
 ) -> Standing | None:
-    """Return the standing of a class at a budget, or None where there are no runs."""
+    """Return the standing of a class at a budget, or None without runs."""
     every = [name for name in results.objectives(problem_class) if name not in without]
     has = {
         p: {n for n in every if (p, n, budget) in results.gaps}
