@@ -25,7 +25,7 @@ from experiments.run import command_line, entry, errors, work_directory
 from scripts.accelerator import execution, parts, report
 
 flags.DEFINE_bool(
-    "tiny", False, "Tiny sizes: a check that everything runs; the timings mean nothing."
+    "tiny", False, "Use tiny sizes to check that everything runs; the timings are meaningless."
 )
 flags.DEFINE_integer("budget", 480, "Limit for all parts together, in seconds.", lower_bound=10)
 flags.DEFINE_list("parts", [], "Parts to run; all if empty.")

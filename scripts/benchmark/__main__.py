@@ -33,8 +33,8 @@ SUITES = (
 )
 PEERS = ("blackjax", "torchebm", "ebmkit", "thrml", "hamon", "dwave-samplers", "adabmdca")
 
-_SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run, of {', '.join(SUITES)}.")
-_PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure, of {', '.join(PEERS)}.")
+_SUITE = flags.DEFINE_list("suite", list(SUITES), f"Suites to run: {', '.join(SUITES)}.")
+_PEERS = flags.DEFINE_list("peers", list(PEERS), f"Peers to measure: {', '.join(PEERS)}.")
 _JSON = command_line.define_path("json", None, "File for all measurements, as JSON.")
 _DOCS = command_line.define_path(
     "docs", None, "File for the page with tables; its figure is written to the same folder."
@@ -43,7 +43,7 @@ _REPETITIONS = flags.DEFINE_integer(
     "repetitions", 5, "Number of timed runs of each case.", lower_bound=1
 )
 _QUICK = flags.DEFINE_bool(
-    "quick", False, "Tiny sizes: a check that everything runs; the timings mean nothing."
+    "quick", False, "Use tiny sizes to check that everything runs; the timings are meaningless."
 )
 _TORCH_PYTHON = command_line.define_path(
     "torch_python", sys.executable, "Interpreter that has PyTorch, torchebm, ebmkit and adabmDCA."

@@ -17,14 +17,14 @@ from absl import flags
 from experiments import names
 from experiments.run import command_line, entry, errors, work_directory
 
-flags.DEFINE_list("problems", ["all"], "Problems, or all.")
-flags.DEFINE_list("objectives", None, "Objectives; if unset, all.")
-flags.DEFINE_list("budgets", ["0", "1", "2"], "Budgets, of 0, 1 and 2.")
+flags.DEFINE_list("problems", ["all"], "Problems to run, or all.")
+flags.DEFINE_list("objectives", None, "Objectives to run; if unset, all.")
+flags.DEFINE_list("budgets", ["0", "1", "2"], "Budgets to run: 0, 1 and 2.")
 flags.DEFINE_integer("seeds", 10, "Seeds of each objective.", 1)
 flags.DEFINE_bool("quick", False, "Run a demonstration of 10 minutes or less.")
 flags.DEFINE_bool("resume", False, "Continue from the rows that exist.")
 flags.DEFINE_string("entry", None, "Your own objective, as module:function.")
-command_line.define_float("hours", None, "Start no new work after these hours.", 0.0)
+command_line.define_float("hours", None, "Number of hours after which no new work starts.", 0.0)
 flags.DEFINE_integer("threads", None, "Threads of XLA; if unset, all cores.", 1)
 flags.DEFINE_bool("measure_vmapping", False, "Only measure how much time vmapped seeds save.")
 command_line.define_path("rows", None, "Folder of the rows; if unset, docs/data/objectives.")

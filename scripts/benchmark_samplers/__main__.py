@@ -16,7 +16,7 @@ from absl import flags
 
 from experiments.run import command_line, entry, errors, work_directory
 
-flags.DEFINE_list("targets", ["all"], "Targets, or all of them (all).")
+flags.DEFINE_list("targets", ["all"], "Targets to run, or all.")
 flags.DEFINE_bool("quick", False, "Run a short demonstration, in about three minutes.")
 flags.DEFINE_bool("resume", False, "Continue from the rows that exist.")
 flags.DEFINE_bool("time", False, "Only measure seconds, for the rows that exist.")
