@@ -22,6 +22,7 @@ DYNAMICS = {  # by --sampler
 }
 CHOSEN = """ The flow from noise chooses it: at every noise level it follows the mean of the
 classes, weighted by their probabilities at this level."""
+POOR = 0.9  # accuracies and AUROCs below it, and nearest-neighbour accuracies above it, are poor
 SHOWN = ("test images", "samples")  # names in figures, in addition to those of the outliers
 
 
@@ -68,12 +69,41 @@ def outlier_name(name: str) -> str:
 
 
 def warnings(results: Results, summary: dict[str, float], targets: dict[str, str]) -> list[str]:
-    """Return the warnings at the top of the page: alarms, and missed targets."""
-    return [f"Alarm: {text}" for text in results.alarms] + [
+    """Return the warnings at the top of the page: alarms, missed targets and poor measures."""
+    missed = [
         f"Target missed: {measures.meaning(name)}: {measures.number(summary[name])}, "
         f"target {targets[name]}."
         for name in measures.ordered(summary)
         if measures.verdict(name, summary, targets).endswith("missed")
+    ]
+    alarms = [f"Alarm: {text}" for text in results.alarms]
+    return alarms + missed + cautions(summary, len(results.images.classes))
+
+
+def cautions(summary: dict[str, float], num_classes: int) -> list[str]:
+    """Return plain sentences on the measures that are far from those of a good energy."""
+    found = []
+    if not summary.get("accuracy", 1) >= POOR:  # NaN is poor
+        found.append(
+            f"The energy classifies {summary['accuracy']:.0%} of the test images correctly. "
+            f"Guessing would classify about {1 / num_classes:.0%}."
+        )
+    if not summary.get("judge_accuracy", 1) >= POOR:
+        found.append(
+            "The independent classifier that judges samples and completions is right for only "
+            f"{summary['judge_accuracy']:.0%} of the test images. Its agreement says little about "
+            "their quality."
+        )
+    if not summary["one_nn"] <= POOR:
+        found.append(
+            "The samples do not look like test images: the nearest neighbour tells "
+            f"{summary['one_nn']:.0%} of the samples and test images apart. 50% is perfect."
+        )
+    return found + [
+        f"F(x) does not separate {outlier_name(name.removeprefix('auroc_'))} images from test "
+        f"images reliably: its AUROC is {summary[name]:.2f}. 1 is perfect, 0.5 is chance."
+        for name in measures.ordered(summary)
+        if name.startswith("auroc_") and not summary[name] >= POOR
     ]
 
 

@@ -123,14 +123,42 @@ def test_the_report_fits_a_phone_and_a_screen(written, opened, tmp_path):
 
 @pytest.mark.filterwarnings("error")  # such as that a figure has no room
 def test_the_report_has_every_name_as_it_is(written):
-    page, source, said = written(results(), "$data")
+    page, _, said = written(results(), "$data")
     for name in NAMES:
         assert f"AUROC of F(x), test images against {name}" in page.cells
         assert f"auroc_{name} " in said.err
     assert f"one row per class ({', '.join(NAMES)})" in " ".join(page.text.split())
     assert "One energy on $data" in page.text
     assert "--data=$data\n--loss=<b>" in page.text
-    assert re.search('class="warnings" hidden', source)
+
+
+GOOD = {"accuracy": 0.98, "judge_accuracy": 0.95, "one_nn": 0.8, "auroc_noise": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"accuracy": 0.4}, "classifies 40% of the test images correctly. Guessing .* about 25%"),
+        ({"accuracy": np.nan}, "classifies nan%"),
+        ({"judge_accuracy": 0.45}, "right for only 45% of the test images"),
+        ({"one_nn": 0.99}, "tells 99% of the samples and test images apart"),
+        ({"auroc_noise": 0.5}, "does not separate noise images .* its AUROC is 0.50"),
+        ({"auroc_held_out": 0.7}, "does not separate held-out images .* its AUROC is 0.70"),
+    ],
+)
+def test_the_report_says_which_measures_are_poor(changed, said):
+    assert report.cautions(GOOD, 4) == []
+    assert report.cautions({"one_nn": 0.6}, 1) == []  # one class has no accuracy
+    (sentence,) = report.cautions(GOOD | changed, 4)
+    assert re.search(said, sentence)
+
+
+def test_the_report_shows_warnings_only_where_there_are_some(written, monkeypatch):
+    _, source, _ = written(results(), "$data")
+    assert 'class="warnings" >' in source
+    assert "Guessing would classify about 6%" in source
+    monkeypatch.setattr(report, "cautions", lambda summary, num_classes: [])
+    assert 'class="warnings" hidden' in written(results(), "$data")[1]
 
 
 def test_the_report_marks_missed_targets_and_shows_alarms(written):
