@@ -18,11 +18,11 @@ estimated after training, by annealing (``--betas``).
 
 The trained energy has four uses. argmin_y F(x, y) classifies x. Langevin dynamics (``--sampler``)
 on F(., y) draws images of class y; it starts in noise, or in images that the flow made from noise
-(``--guidance`` > 0 favours images that are typical of their class). On F(x), with half of x fixed,
-the same dynamics completes an image. The flow chooses the class of a completion: it is trained to
-classify images with noise too, and at every noise level it follows the mean of the classes,
-weighted by their probabilities at this level. The free energy F(x) is high for
-out-of-distribution images.
+(``--guidance`` > 0 favours images that are typical of their class). With half of x fixed, the same
+dynamics completes an image. With a flow, the energy is also trained to classify images of which a
+part is noise; one class is drawn from its probabilities given the known half, and the flow and the
+chains complete the image as one of this class. Without a flow, the chains complete it on F(x). The
+free energy F(x) is high for out-of-distribution images.
 
 The network is dense, or has convolutions first (``--channels``). The defaults of the flags depend
 on the size of the images.

@@ -60,5 +60,5 @@ def defaults(
         "sample_steps": 300 if deep else 500,
         "guidance": 4.0 if matched else 2.0,
         "betas": 0,
-        "train_minutes": 8.0 if quick else 0.0,
+        "train_minutes": 7.5 if quick else 0.0,
     }

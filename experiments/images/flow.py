@@ -58,10 +58,15 @@ def beta(t: Array | float) -> Array:
 def on_the_way(
     generator: np.random.Generator, x: np.ndarray, y: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return images between noise and data, each with its time ``t``, and classes."""
+    """Return images between noise and data, each with its time ``t``, and classes.
+
+    In half of the images, the pixels after a random one are noise alone, as at the time 0. The
+    energies then also classify images of which only the upper part is known.
+    """
     t = generator.uniform(size=(len(x), 1)).astype(np.float32)
     noise = 0.5 + NOISE * generator.standard_normal(x.shape, np.float32)
-    return {"x": (1 - t) * noise + t * x, "t": t[:, 0]}, y
+    known = np.arange(x.shape[1]) < x.shape[1] * generator.uniform(0, 2, (len(x), 1))
+    return {"x": np.where(known, (1 - t) * noise + t * x, noise), "t": t[:, 0]}, y
 
 
 def carry(
@@ -79,7 +84,7 @@ def carry(
 
     Args:
         key: of the noise.
-        energy: (x, its condition, the time t of the flow) -> ().
+        energy: (x, its condition) -> ().
         known: images (n, pixels).
         hidden: (pixels,), true where a pixel is to be drawn.
         beside: (n, ...), the condition of each image, for example its class.
@@ -89,13 +94,9 @@ def carry(
     """
     noise, end = jax.random.normal(key, known.shape, known.dtype), (known - 0.5) / NOISE
 
+    pull = jax.vmap(jax.grad(potential(energy)))
+
     def step(number, z):
-        middle = (number + 0.5) / STEPS
-
-        def at_time(x, beside):
-            return energy(x, beside, middle)
-
-        pull = jax.vmap(jax.grad(potential(at_time)))
         t = (number + 1) / STEPS
         straight = (1 - t) * noise + t * end
         return jnp.where(hidden, z - pull(z, beside) / STEPS, straight)

@@ -20,8 +20,9 @@ def discriminative(model: Model, loss: Callable) -> Terms:
 def discriminative_on_the_way(model: Model) -> Terms:
     """Return the negative log-likelihood of the classes of ``batch["on_the_way"]``.
 
-    The images lie between noise and data. Flow matching determines the gradients of the energies
-    in x alone; this term determines their differences between classes, at every time of the flow.
+    The images lie between noise and data, and a part of some is noise. Flow matching determines the
+    gradients of the energies in x alone; this term determines their differences between classes,
+    at every time of the flow and where only a part of the image is known.
     """
 
     def classes(params, at):

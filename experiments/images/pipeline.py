@@ -182,6 +182,7 @@ def inpaint(
         make_sampler=chains.sampler_named(settings.sampler, settings.step_size),
         sample_steps=settings.sample_steps,
         sample_beta=settings.sample_beta,
+        guidance=settings.guidance,
         data_noise=settings.data_noise,
         advance=advance,
     )

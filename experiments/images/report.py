@@ -20,8 +20,13 @@ DYNAMICS = {  # by --sampler
     "mala": "the Metropolis-adjusted Langevin algorithm",
     "baoab": "underdamped Langevin dynamics (BAOAB)",
 }
-CHOSEN = """ The flow from noise chooses it: at every noise level it follows the mean of the
-classes, weighted by their probabilities at this level."""
+COMPLETED = {  # by whether there is a flow
+    False: """Chains on the free energy F(x) draw the lower half, starting in noise, with the upper
+half fixed. They are not told the class.""",
+    True: """A class is drawn from its probabilities given the upper half: the energy was trained to
+classify images of which a part is noise. The flow to images of this class draws the lower half, and
+chains on F(·, y) go on from there, with the upper half fixed. The true class is not used.""",
+}
 POOR = 0.9  # accuracies and AUROCs below it, and nearest-neighbour accuracies above it, are poor
 SHOWN = ("test images", "samples")  # names in figures, in addition to those of the outliers
 
@@ -166,7 +171,7 @@ def report(
         "dynamics": DYNAMICS[results.sampler],
         "start": "They start in "
         + ("images that the flow made from noise." if results.flows else "noise."),
-        "chosen": CHOSEN if results.flows else "",
+        "completed": COMPLETED[results.flows],
         "phases": html.escape(phases),
         "training": "\n".join(curves),
         "numbers": number_rows(summary, targets),

@@ -6,7 +6,7 @@ others start in uniform noise and cool.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,12 @@ import numpy as np
 
 import ebm_jax
 from ebm_jax import inference
-from ebm_jax.energies.networks import free_energy
 from ebm_jax.samplers import schedules
 from ebm_jax.types import Array, Energy, Key, MakeSampler, Params, Sampler
 from experiments.images import flow
 from experiments.images.network import Model
+
+DRAWS = 32  # draws of the noise in hidden pixels, when a class is drawn from the known ones
 
 Advance = Callable[[int], None]  # told the number of further steps that all chains have made
 
@@ -51,17 +52,27 @@ def guided(model: Model, params: Params, guidance: float) -> Energy:
 
 
 def flow_to(
-    key: Key, model: Model, params: Params, labels: np.ndarray, guidance: float
+    key: Key,
+    model: Model,
+    params: Params,
+    labels: np.ndarray | Array,
+    guidance: float,
+    known: Array | None = None,
+    hidden: np.ndarray | None = None,
 ) -> tuple[Array, Array]:
-    """Return images of the given classes drawn by the flow, and intermediate images."""
+    """Return images of the given classes drawn by the flow, and intermediate images.
+
+    Pixels that are not ``hidden`` become those of ``known``; without it, all pixels are drawn.
+    """
     energy = guided(model, params, guidance)
 
-    def of_class(x, y, t):
-        del t
+    def of_class(x, y):
         return energy({"x": x, "y": y})
 
-    blank = jnp.zeros((len(labels), len(model.reference.mean)))
-    return flow.carry(key, of_class, blank, jnp.ones(blank.shape[1], bool), jnp.asarray(labels))
+    if known is None:
+        known = jnp.zeros((len(labels), len(model.reference.mean)))
+    drawn = jnp.ones(known.shape[1], bool) if hidden is None else hidden
+    return flow.carry(key, of_class, known, drawn, jnp.asarray(labels))
 
 
 def starts(key: Key, model: Model, params: Params, labels: np.ndarray, noise: float) -> np.ndarray:
@@ -170,19 +181,22 @@ def _chains(
     )
 
 
-def of_all_classes(model: Model, params: Params) -> Callable:
-    """Return the energy (x, condition, t) -> () of the flow to images of all classes.
+def classes_of_known(
+    key: Key, model: Model, params: Params, known: Array, hidden: np.ndarray
+) -> Array:
+    """Draw a class for every image (n, pixels) from its known pixels alone.
 
-    It is the free energy at the inverse temperature of the classes at the time t. The flow follows
-    the mean of the velocities of the classes, each weighted by P(y | z_t). At the inverse
-    temperature 1, noise would have one class from the start and would ignore the known pixels.
+    The energies classify images of which a part is noise (``flow.on_the_way``), so the hidden
+    pixels are noise here, and the energies are averaged over ``DRAWS`` draws of it.
     """
+    noise_key, class_key = jax.random.split(key)
 
-    def energy(x: Array, condition: Any, t: Array) -> Array:
-        del condition
-        return ebm_jax.gibbs.free_energy(model.classes(params, x), beta=flow.beta(t))
+    def energies(key):
+        noise = 0.5 + flow.NOISE * jax.random.normal(key, known.shape)
+        return jax.vmap(lambda x: model.classes(params, x))(jnp.where(hidden, noise, known))
 
-    return energy
+    each = jax.lax.map(energies, jax.random.split(noise_key, DRAWS))
+    return jax.random.categorical(class_key, -each.mean(axis=0))
 
 
 def inpaint(
@@ -195,46 +209,53 @@ def inpaint(
     make_sampler: MakeSampler,
     sample_steps: int,
     sample_beta: float,
+    guidance: float,
     data_noise: float,
     advance: Advance = _silent,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return images (n, pixels) with newly drawn hidden pixels, from all classes.
+    """Return images (n, pixels) with newly drawn hidden pixels, of classes drawn with them.
 
-    Chains on the free energy F(x) move the hidden pixels alone, from noise. A chain carries the
-    number of its image, because its energy depends on the known pixels of that image.
-
-    Chains that start where the flow leads hardly change their class: the flow chooses it.
+    A model with a flow draws one class for every image from the known pixels, and keeps it: the
+    flow to images of this class draws the hidden pixels, and chains on F(., y), guided as in
+    ``generate``, start there and move the hidden pixels alone. Without a flow, chains on the free
+    energy F(x) start in noise. A chain carries the number of its image, because its energy depends
+    on the known pixels of that image.
 
     Args:
-        x: (n, pixels); noise is added to the known pixels, as it was added to the data.
+        x: (n, pixels); noise is added to the known pixels, as it was added to the data. The hidden
+            pixels are not used.
         hidden: (pixels,), true where a pixel is not known.
 
     Returns:
         The images, and those of the flow alone, without chains: None for models without a flow.
     """
-    free, of_x = np.flatnonzero(hidden), free_energy(model.classes)
+    free = np.flatnonzero(hidden)
     known_key, start_key, run_key = jax.random.split(key, 3)
-    clean = jnp.asarray(x)
+    clean = jnp.asarray(np.where(hidden, 0.5, x))
     known = clean + data_noise * jax.random.normal(known_key, x.shape)
 
     def dynamics(params: Params) -> tuple[Energy, Sampler]:
+        of = guided(model, params, guidance if model.flows else 0.0)  # 0 for F(x)
+
         def energy(position):
-            return of_x(params, known[position["image"]].at[free].set(position["free"]))
+            whole = known[position["image"]].at[free].set(position["free"])
+            return of({"x": whole, "y": position["y"]})
 
         return energy, _chains(model, make_sampler, energy, sample_steps, sample_beta)
 
     @ebm_jax.jit
     def start(key, params):
-        carried, image = None, jnp.arange(len(x))
+        carried, y = None, jnp.zeros(len(x), int)
         if model.flows:
-            flow_key, noise_key = jax.random.split(key)
-            energy = of_all_classes(model, params)
-            carried, _ = flow.carry(flow_key, energy, clean, hidden, image)
+            class_key, flow_key, noise_key = jax.random.split(key, 3)
+            y = classes_of_known(class_key, model, params, clean, hidden)
+            carried, _ = flow_to(flow_key, model, params, y, guidance, clean, hidden)
             first = carried[:, free]
             first = first + data_noise * jax.random.normal(noise_key, first.shape)
         else:
             first = jax.random.uniform(key, (len(x), len(free)))
-        return dynamics(params)[1].init({"free": first, "image": image}), carried
+        position = {"free": first, "image": jnp.arange(len(x)), "y": y}
+        return dynamics(params)[1].init(position), carried
 
     def denoised(params, position):
         drawn = inference.denoise(dynamics(params)[0], position, sigma=data_noise)["free"]

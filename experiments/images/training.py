@@ -19,10 +19,9 @@ from experiments.images.settings import Settings
 from experiments.run import alarms, devices, loop, speed, work_directory
 
 BATCH = 256
-FLOW_BATCH, BATCH_BESIDE_FLOW = (
-    64,
-    128,
-)  # batch sizes of the flow and of the classifier trained with it
+# Batch sizes of the flow, of denoising score matching and of the classifier. An image costs as much
+# in score matching as in the flow, but its gradient is less noisy.
+FLOW_BATCH, DENOISED_BATCH, BATCH_BESIDE_FLOW = 64, 32, 128
 GROUP = 25  # updates a dispatch
 CLASSIFIER_NOISE = 0.2  # at most, of the images that the classifier sees
 
@@ -53,7 +52,7 @@ def flow_batches(split: splits.Split, seed: int) -> Callable[[int], dict]:
         generator = minibatches.stream(seed, minibatches.FLOW, t)
         return {
             "flow": flow.batch(x[:FLOW_BATCH], y[:FLOW_BATCH]),
-            "clean": {"x": x[:FLOW_BATCH], "y": y[:FLOW_BATCH]},
+            "clean": {"x": x[:DENOISED_BATCH], "y": y[:DENOISED_BATCH]},
             "labelled": (_roughened(generator, x), y),
             "on_the_way": flow.on_the_way(generator, x[:FLOW_BATCH], y[:FLOW_BATCH]),
         }
