@@ -4,21 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import rules as r
-from rules import (
-    INF,
-    KEY,
-    NAN,
-    X,
-    each,
-    energy,
-    example,
-    examples,
-    only,
-    plus,
-    refused,
-    result,
-    value,
-)
+from rules import INF, KEY, NAN, X, each, energy, example, examples, only, plus, refused, result
 
 from ebm_jax import distributions, losses, objectives, training
 from ebm_jax.compilation import jit
@@ -81,7 +67,7 @@ def weighted(weight):
 
 
 def denoised(energy):
-    return value(X)(objectives.denoising_score_matching(energy, X[0]))
+    return r.value(X)(objectives.denoising_score_matching(energy, X[0]))
 
 
 AMORTIZED = objectives.amortized(energy, draw, num_samples=2)
@@ -170,7 +156,7 @@ ROWS = [
     example(
         objectives.amortized,
         trained=objectives.AmortizedParams(1.0, 1.0),
-        also=each(lambda p: value(X, p)(AMORTIZED), NO_PAIR, "params"),
+        also=each(lambda p: r.value(X, p)(AMORTIZED), NO_PAIR, "params"),
         draw=plus(draw, *map(result, (X, (X, jnp.zeros(3)), (X[:2], LABELS[:2]), (X[:1], X[0])))),
     ),
     example(objectives.nearest_neighbor_entropy, positions=plus(X, X[:1], X.astype(int))),

@@ -247,20 +247,24 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_two_devices_make_the_same_chains_to_the_bit(in_two_devices):
     assert in_two_devices["same_chains"] is None
 
 
+@pytest.mark.slow
 def test_explicit_axes(in_two_devices):
     """Explicit meshes, jitted or not; in training they are refused."""
     assert in_two_devices["explicit_axes"] is None
     assert in_two_devices["explicit_axes_of_discrete"] is None
 
 
+@pytest.mark.slow
 def test_adaptation_by_device(in_two_devices):
     assert in_two_devices["shard_map"] is None
 
 
+@pytest.mark.slow
 def test_persistent_chains_stay_on_the_devices_that_hold_them(in_two_devices):
     """Training over two devices: the gradient is summed over them and no chain travels.
 
