@@ -45,7 +45,7 @@ def number_rows(summary: dict[str, float], targets: dict[str, str]) -> str:
 HEADLINES = {  # measure: short description
     "accuracy": "test accuracy",
     "label_agreement": "of the samples: an independent classifier finds the intended class",
-    "one_nn": "1-nearest-neighbour test of samples; 0.5 is perfect",
+    "one_nn": "1-nearest-neighbour test of samples; 0.5 is perfect if samples alone have 0.5 too",
     "completion_agreement": "of the completions: the same classifier finds the true class",
 }
 
@@ -103,6 +103,13 @@ def cautions(summary: dict[str, float], num_classes: int) -> list[str]:
         found.append(
             "The samples do not look like test images: the nearest neighbour tells "
             f"{summary['one_nn']:.0%} of the samples and test images apart. 50% is perfect."
+        )
+    halves = summary["one_nn_samples"], summary["one_nn_test"]
+    if abs(halves[0] - halves[1]) > 0.5:  # noise is nearest to real images, as they are
+        found.append(
+            "The samples do not look like test images, although the nearest neighbour tells "
+            f"{summary['one_nn']:.0%} of them apart: it recognises {halves[0]:.0%} of the samples "
+            f"and {halves[1]:.0%} of the test images. Both are 50% for perfect samples."
         )
     return found + [
         f"F(x) does not separate {outlier_name(name.removeprefix('auroc_'))} images from test "
