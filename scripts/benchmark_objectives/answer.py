@@ -30,13 +30,11 @@ def passes(value: float) -> str:
     return f"{value / 1e6:.3g} million"
 
 
-def sentence(advice: standings.Advice) -> str:
+def sentence(results: Results, advice: standings.Advice) -> str:
     """Return which objectives are best on a class of problems."""
     best, standing = advice.best, advice.standing
-    count = len(standing.problems)
-    where = (
-        f"On {CLASSES[advice.problem_class]} ({count} problem{'s' if count > 1 else ''} measured)"
-    )
+    titles = ", ".join(results.problems[problem]["title"] for problem in standing.problems)
+    where = f"On {CLASSES[advice.problem_class]} (measured: {titles})"
     after = (
         f"among {len(standing.intervals)} objectives after {passes(standing.passes)} network passes"
     )
@@ -67,7 +65,7 @@ def cheap(results: Results) -> str | None:
 def sentences(results: Results) -> list[str]:
     """Return the answer."""
     given = standings.advice(results)
-    found = [sentence(advice) for advice in given]
+    found = [sentence(results, advice) for advice in given]
     if any(advice.budget == 2 for advice in given) and (small := cheap(results)):
         found.append(small)
     if results.samples:

@@ -51,15 +51,18 @@ objectives on that problem at the smallest budget. This is the *normalised gap*.
 
 Intervals are 95 % {term}`bootstrap intervals <bootstrap interval>` over seeds. A value that
 combines several seeds or problems is an {term}`interquartile mean`: the mean without the lowest and
-the highest quarter. Two objectives are *tied* if their intervals overlap. This rule is cautious:
-the {term}`probability of improvement`, the probability that a run of one objective has a smaller
-gap than a run of another, can still favour one of them. Both measures are those of [Agarwal et al.
-2021](https://arxiv.org/abs/2108.13264). A run that diverged counts as infinitely bad.
+the highest quarter. Objectives are *tied* with the best one if their intervals overlap with its
+interval. Tied objectives can still differ: the {term}`probability of improvement`, the probability
+that a run of one objective has a smaller gap than a run of another, is in the tables. The
+interquartile mean and the probability of improvement are from [Agarwal et al.
+2021](https://arxiv.org/abs/2108.13264). The intervals do not contain the variation between problems,
+nor that of the tuning, which has one seed. A run that diverged counts as infinitely bad.
 
 Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
-example. A gradient costs about three passes, as counted in the program. Exact maximum likelihood
-evaluates thousands of states at every update, so that the same number of passes pays for few of its
-updates ([costs](#costs)). Budgets 0, 1 and 2 are ten times apart. [The
+example. A gradient costs about three passes. Exact maximum likelihood evaluates thousands of
+states at every update. At the smaller budgets it therefore makes very few updates, such as 21 on
+binary data at budget 1, and its gap there shows this cost ([costs](#costs)), not what it reaches.
+Budgets 0, 1 and 2 are ten times apart. [The
 protocol](benchmark_protocol.md) describes them, the tuning and the measures."""
 
 

@@ -11,9 +11,11 @@ from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, EXACT, Resu
 from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
-    "In a group, the interval of each objective overlaps with that of the best of the group. "
-    "*Improvement* is the probability that a run of the first objective of the table has a smaller "
-    "gap than a run of this one."
+    "A group has the best objective that is in no group above, and all objectives whose intervals "
+    "overlap with its interval. Intervals of two groups can overlap. *Improvement* is the "
+    "probability that a run of the first objective of the table has a smaller gap than a run of the "
+    "objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses samples "
+    "of the true density, which you do not have in practice. Its gap is in the table of the problem."
 )
 TUNING = (
     "Every objective has the same number of trials, trained with one seed at budget 1. A trial is "
@@ -125,7 +127,8 @@ def gaps(results: Results) -> list[str]:
         "medians at the largest budget that is measured. *Mode weights* is half the sum of the",
         "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
-        f"{DISAGREE:g} they disagree, and the gap is uncertain by that difference.",
+        f"{DISAGREE:g} they disagree. A gap is uncertain by that difference, so objectives whose gaps",
+        "differ by less are not separated, also where the intervals over seeds do not overlap.",
         "",
         *lines,
     ]
