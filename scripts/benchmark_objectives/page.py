@@ -55,8 +55,8 @@ the highest quarter. Objectives are *tied* with the best one if their intervals 
 interval. Tied objectives can still differ: the {term}`probability of improvement`, the probability
 that a run of one objective has a smaller gap than a run of another, is in the tables. The
 interquartile mean and the probability of improvement are from [Agarwal et al.
-2021](https://arxiv.org/abs/2108.13264). The intervals do not contain the variation between problems,
-nor that of the tuning, which has one seed. A run that diverged counts as infinitely bad.
+2021](https://arxiv.org/abs/2108.13264). The intervals do not contain the variation between
+problems, nor that of the tuning, which has one seed. A run that diverged counts as infinitely bad.
 
 Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
 example. A gradient costs about three passes. Exact maximum likelihood evaluates thousands of

@@ -11,11 +11,12 @@ from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, EXACT, Resu
 from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
-    "A group has the best objective that is in no group above, and all objectives whose intervals "
-    "overlap with its interval. Intervals of two groups can overlap. *Improvement* is the "
-    "probability that a run of the first objective of the table has a smaller gap than a run of the "
-    "objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses samples "
-    "of the true density, which you do not have in practice. Its gap is in the table of the problem."
+    "A group has the best objective that is in no group above, and all objectives whose "
+    "intervals overlap with its interval. Intervals of two groups can overlap. *Improvement* is "
+    "the probability that a run of the first objective of the table has a smaller gap than a run "
+    "of the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
+    "samples of the true density, which you do not have in practice. Its gap is in the table of "
+    "the problem."
 )
 TUNING = (
     "Every objective has the same number of trials, trained with one seed at budget 1. A trial is "
@@ -127,8 +128,8 @@ def gaps(results: Results) -> list[str]:
         "medians at the largest budget that is measured. *Mode weights* is half the sum of the",
         "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
-        f"{DISAGREE:g} they disagree. A gap is uncertain by that difference, so objectives whose gaps",
-        "differ by less are not separated, also where the intervals over seeds do not overlap.",
+        f"{DISAGREE:g} they disagree. A gap is uncertain by that difference, so objectives whose",
+        "gaps differ by less are not separated, also where the intervals of seeds do not overlap.",
         "",
         *lines,
     ]
