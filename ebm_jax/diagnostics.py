@@ -276,9 +276,9 @@ def summary(samples: Position) -> Summary:
     .. math:: \text{mcse} = \text{sd} / \sqrt{n_\text{eff}}
 
     where :math:`n_\text{eff}` is the effective sample size for the mean. Read R-hat first: if it is
-    above 1.01, the chains disagree and the other columns are unreliable. Source: Vehtari et al.
-    (2021), Rank-normalization, folding, and localization: an improved R-hat, Bayesian Analysis
-    16(2).
+    above 1.01, the chains may not have converged and the other numbers are unreliable. A lower
+    value does not prove convergence. Source: Vehtari et al. (2021), Rank-normalization, folding,
+    and localization: an improved R-hat, Bayesian Analysis 16(2).
 
     Args:
         samples: (draws, chains, ...) on every leaf, as in ``ebm_jax.sample(...).position``, with at

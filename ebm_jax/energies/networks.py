@@ -175,30 +175,31 @@ class ConvEnergy(_Module):
 
 
 class JointConv(_Module):
-    r"""The energies F(x, y) of an image for all classes y: convolutions, dense layers.
+    r"""A convolutional network with one output, the energy F(x, y), for every class y.
 
     The image x is (height, width, channels). Every strided convolution may be followed by residual
     blocks with two convolutions of the same number of channels, without batch normalisation,
 
     .. math:: x \leftarrow x + W_2 * a(W_1 * x + b_1) + b_2,
 
-    with the activation a. A block starts as the identity: :math:`W_2` and :math:`b_2` start at 0.
+    where * is a 3x3 convolution with kernels W and biases b, and a the activation. A block starts
+    as the identity: :math:`W_2` and :math:`b_2` start at 0.
     Source: He et al. (2016), Identity mappings in deep residual networks; without normalisation,
     Zhang et al. (2019), Fixup initialization; for energies, Du and Mordatch (2019), Implicit
     generation and modeling with energy based models.
 
     Attributes:
         features: numbers of channels of the 3x3 convolutions.
-        num_classes: number of classes, n.
+        num_classes: number of classes.
         strides: strides of the convolutions, one per convolution.
         hidden: widths of the dense layers after them.
         activation: smooth nonlinearity.
         convolution: see ``ConvEnergy``.
         dtype: dtype of the convolutions and hidden layers; see ``JointMLP``.
         residual_blocks: number of residual blocks after each strided convolution.
-        spectral_norm: see ``JointMLP``. The matrix of a convolution leads from the 9 in_channels
-            numbers that a kernel covers to the out_channels; as each pixel is covered by up to 9
-            kernels, the slope of a convolution is at most 3.
+        spectral_norm: see ``JointMLP``. It is applied to the matrix from the 9 in_channels inputs
+            of a 3x3 window to its out_channels outputs. Each pixel lies in up to 9 windows, so the
+            Lipschitz constant of the convolution is at most 3.
 
     >>> import jax
     >>> network = JointConv((8, 16), num_classes=10, strides=(1, 2))

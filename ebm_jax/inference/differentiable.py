@@ -141,13 +141,14 @@ def implicit_minimum(
     num_iterations: int = 100,
     tolerance: float = 1e-5,
 ) -> ImplicitMinimum:
-    r"""Return a minimum with its first derivative, by the implicit function theorem.
+    r"""Return a minimum that can be differentiated, by the implicit function theorem.
 
     .. math:: \nabla_y E(p, y^\star) = 0 \quad \Rightarrow \quad \frac{dy^\star}{dp}
         = -\left( \frac{\partial^2 E}{\partial y^2} \right)^{-1}
         \frac{\partial^2 E}{\partial y \, \partial p}
 
-    The search for the minimum needs no memory for the derivative. Conjugate gradients solve the
+    p is anything that the function ``energy`` uses besides y. The steps of the search are not
+    stored for the derivative, which can be taken once. Conjugate gradients solve the
     linear system with products with the Hessian, which must be positive definite at
     :math:`y^\star`. The derivative with respect to the start is zero. Source: Domke (2012), Generic
     methods for optimization-based modeling; Amos and Kolter (2017).

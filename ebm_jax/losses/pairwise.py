@@ -52,7 +52,7 @@ def energy(positive: ArrayLike, negative: ArrayLike) -> Array:
 
 
 def hinge(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) -> Array:
-    r"""Return the hinge loss: zero if the wrong answer is a margin above the right.
+    r"""Return the hinge loss: zero if E- is at least the margin above E+.
 
     .. math:: \ell = [m + E^+ - E^-]_+ \qquad \text{(margin } m \text{)}
 
@@ -169,20 +169,22 @@ def simple(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0)
 def square_square(
     positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0, one_sided: bool = True
 ) -> Array:
-    r"""Return the square-square loss, whose force grows with the violation.
+    r"""Return the square-square loss, whose derivative grows with the violation.
 
     .. math:: \ell &= ([E^+]_+)^2 + ([m - E^-]_+)^2 \quad \text{if one\_sided} \\
         \ell &= (E^+)^2 + ([m - E^-]_+)^2 \quad \text{otherwise}
 
-    Both have margin m. The one-sided form is from the NYU energy-based-models homework, the other
-    from LeCun et al. (2006), eq. 15. They agree for energies that cannot be negative: on distances
-    they are twice the contrastive loss of Hadsell, Chopra and LeCun (2006), Dimensionality
-    reduction by learning an invariant mapping, CVPR.
+    In both, a wrong answer has no loss above energy m. The one-sided form is from the NYU
+    energy-based-models homework, the other from LeCun et al. (2006), eq. 15. They agree for
+    energies that cannot be negative. For energies that are distances they are twice the contrastive
+    loss of Hadsell, Chopra and LeCun (2006), Dimensionality reduction by learning an invariant
+    mapping, CVPR.
 
     Args:
         positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
         margin: :math:`m \ge 0`, the level of wrong answers, in units of energy.
-        one_sided: whether a right answer with an energy below 0 has no loss.
+        one_sided: True if a right answer with a negative energy has loss 0, False if its loss is
+            the square of its energy.
 
     Returns:
         The loss of each pair, in units of energy squared.

@@ -211,9 +211,10 @@ def persistent(
 
     Each update draws ``num_chains`` different chains from the ``buffer_size`` chains in the buffer,
     restarts a fraction of them, runs them, and writes them back. The buffer keeps the whole state
-    of the sampler: replicas, velocities, and the step count, which all chains share. Source:
-    Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood
-    gradient; restarts from Du and Mordatch (2019).
+    of the sampler: replicas, velocities, and the step count, of which there is one for all chains.
+    :math:`x^+` are the data and :math:`x^-` the chains. Source: Tieleman (2008), Training
+    restricted Boltzmann machines using approximations to the likelihood gradient; restarts from Du
+    and Mordatch (2019).
 
     Args:
         energy: function (params, x) -> () of one configuration.
@@ -223,13 +224,13 @@ def persistent(
         initial: where chains start and restart: a ``Distribution``, or a function (params, key,
             indices (n,)) that returns n positions on the leading axis. The indices are those of the
             chains in the buffer. Let the class of a chain depend only on its index, so that the
-            proportions of the classes stay constant. Chains stay on the devices of the first
-            positions.
+            proportions of the classes stay constant. Chains stay on the devices of the positions
+            that ``initial`` returns first.
         buffer_size: number of persistent chains; ``num_chains`` by default.
         restart_fraction: probability in [0, 1] that a drawn chain restarts.
-        burn_in: number of draws, >= 0, after which a restarted chain counts as a negative: before
-            that it depends on its start. The first chains count at once.
-        groups: number of blocks of neighbouring chains in the buffer; the same number of chains is
+        burn_in: a restarted chain enters the loss after it has been drawn this many times, >= 0:
+            before that it depends on its start. The chains of ``init`` enter at once.
+        groups: number of contiguous blocks of chains in the buffer; the same number of chains is
             drawn from each. With a multiple of the number of devices that hold the buffer, chains
             stay on their device.
         energy_penalty: weight :math:`a \ge 0` of the squared energies, in 1/energy.

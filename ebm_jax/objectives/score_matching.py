@@ -214,14 +214,14 @@ def denoising_score_matching(energy: Energy, sigma: ArrayLike) -> Objective:
     .. math:: L = \operatorname{mean}_i \tfrac{1}{2} \lVert
         \sigma \nabla E(x_i + \sigma \xi_i) - \xi_i \rVert^2, \qquad \xi \sim N(0, I)
 
-    Its optimum is the energy of the noisy data: :math:`N(\mu, \Sigma + \sigma^2 I)` for a Gaussian.
-    The objective of Vincent is multiplied by :math:`\sigma^2`, so that it has the same size at
-    every level. Divided by :math:`\sigma^2`, its gradient tends to that of ``score_matching`` as
-    :math:`\sigma \to 0`, with a variance that grows as :math:`1/\sigma^2`. With several levels,
-    every example gets one of them at random, and the energy takes the level as an argument. Source:
-    Vincent (2011), A connection between score matching and denoising autoencoders; several levels
-    from Song and Ermon (2019), Generative modeling by estimating gradients of the data
-    distribution.
+    At its optimum exp(-E) is the density of the noisy data: for Gaussian data :math:`N(\mu,
+    \Sigma)` it is :math:`N(\mu, \Sigma + \sigma^2 I)`. The objective of Vincent is multiplied by
+    :math:`\sigma^2`, so that it has about the same size at every level. Divided by
+    :math:`\sigma^2`, its gradient tends to that of ``score_matching`` as :math:`\sigma \to 0`, with
+    a variance that grows as :math:`1/\sigma^2`. With several levels, every example gets one of them
+    at random, and the energy takes the level as an argument. Source: Vincent (2011), A connection
+    between score matching and denoising autoencoders; several levels from Song and Ermon (2019),
+    Generative modeling by estimating gradients of the data distribution.
 
     Args:
         energy: (params, x) -> () for one noise level; (params, x, sigma) -> () for several.
@@ -237,7 +237,7 @@ def denoising_score_matching(energy: Energy, sigma: ArrayLike) -> Objective:
     ...     return params * jnp.sum(x**2) / (2 * sigma**2)
     >>> objective = denoising_score_matching(energy, jnp.array([0.1, 1.0, 10.0]))
     >>> value, _ = objective.loss(1.0, (), jnp.zeros((8, 2)), jax.random.key(0))
-    >>> round(float(value), 4)  # without data but 0 the noise is all there is
+    >>> round(float(value), 4)  # all data are 0, so this energy predicts the noise exactly
     0.0
     """
     _checks.function("energy", energy)

@@ -34,13 +34,15 @@ def annealed_importance_sampling(
         E_\beta = -(1 - \beta) \log p_0 + \beta E
 
     Chains start at independent draws of the base :math:`p_0`, and a sampler moves them at each
-    :math:`\beta_k`. The estimate is below log Z in expectation. With samples of the target, chains
-    also run back to the base; their estimate is above log Z in expectation. Samplers that are not
-    exact, such as ULA, bias both. Source: R. M. Neal (2001), Annealed importance sampling,
-    Statistics and Computing 11; Grosse, Ghahramani and Adams (2015), Sandwiching the marginal
-    likelihood, arXiv 1511.02543.
+    :math:`\beta_k`. The estimate is below log Z in expectation. With exact samples of the target,
+    chains also run back to the base; their estimate is above log Z in expectation. Samples that
+    miss a mode can make it too low, and samplers that are not exact, such as ULA, bias both. The
+    interval contains the error of finitely many chains, not these. Source: R. M. Neal (2001),
+    Annealed importance sampling, Statistics and Computing 11; Grosse, Ghahramani and Adams (2015),
+    Sandwiching the marginal likelihood, arXiv 1511.02543.
 
-    The module ``partition.annealed`` has other paths, resampling and runs in pieces. The call is
+    The module ``partition.annealed`` has the steps of this function, for other paths than
+    :math:`E_\beta`, for resampling, and for a run that is saved between its steps. The call is
     compiled once for each base, energy and ``make_sampler``. Pass the energy as
     ``jax.tree_util.Partial(energy, params)``, so that other parameters do not compile it again.
 

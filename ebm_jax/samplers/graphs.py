@@ -45,7 +45,7 @@ def graph_gibbs(
     beta: ArrayLike = 1.0,
     clamp: ArrayLike | None = None,
 ) -> Sampler:
-    r"""Return a Gibbs sampler for a pairwise model that draws one colour at a time.
+    r"""Return a Gibbs sampler for a pairwise model on a graph, coloured to draw in parallel.
 
     .. math::
         P(x_i = k \mid \text{rest}) \propto
@@ -53,14 +53,15 @@ def graph_gibbs(
 
     The graph is coloured on the host when the sampler is made. Neighbours have different colours,
     so drawing all variables of a colour at once is the same as drawing them in turn. A step is a
-    sweep over the colours, which leaves the target invariant. Spins and units are fastest if all
-    couplings have the same magnitude and all fields are equal, both known when the sampler is made.
+    sweep over the colours, which leaves the target invariant. For spins and units (0 and 1) the
+    sampler is fastest if all couplings have the same magnitude and all fields are equal, both known
+    when it is made.
     Source: Gonzalez, Low, Gretton and Guestrin (2011), Parallel Gibbs sampling: from colored fields
     to thin junction trees, AISTATS.
 
     Args:
         params: ``Pairwise(couplings, fields)``, the energy being ``pairwise.energy``.
-        edges: integers (m, 2), pairs of different variables, known when traced.
+        edges: integers (m, 2), pairs of different variables, not traced.
         values: values of a variable, integers (q,): (-1, 1) for spins, None for units (0 and 1)
             and for categories.
         beta: inverse temperature >= 0, () or (chains,).

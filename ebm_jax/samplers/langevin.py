@@ -49,7 +49,8 @@ Option = ArrayLike | Schedule
 class LangevinState(NamedTuple):
     """The chains, their energies and gradients, and the number of steps made.
 
-    ``gradient`` has one array per moving leaf; ``gradient_norm``, (chains,), is before clipping.
+    ``gradient`` has one array per floating-point leaf of the position, the leaves that move;
+    ``gradient_norm``, (chains,), is before clipping.
     """
 
     position: Position
@@ -60,15 +61,15 @@ class LangevinState(NamedTuple):
 
 
 class ULAInfo(NamedTuple):
-    r"""The chains after a step; arrays are (chains,).
+    r"""Information on a step and the chains after it; arrays are (chains,).
 
     Attributes:
         energy: E(x).
         gradient_norm: :math:`\lVert \nabla E(x) \rVert`, before clipping.
         clipped: whether the next step clips this gradient.
         at_bounds: fraction of coordinates that were projected to the bounds.
-        beta: effective inverse temperature, 2 h / noise^2, with the shape of beta or of the step
-            size.
+        beta: effective inverse temperature, 2 step_size / noise_sigma^2, with the shape of beta or
+            of the step size.
     """
 
     energy: Array
@@ -79,7 +80,7 @@ class ULAInfo(NamedTuple):
 
 
 class MALAInfo(NamedTuple):
-    r"""The chains after a step; arrays are (chains,).
+    r"""Information on a step and the chains after it; arrays are (chains,).
 
     Attributes:
         energy: E(x).
@@ -156,12 +157,12 @@ def ula(
 ) -> Sampler:
     r"""Return the unadjusted Langevin sampler.
 
-    .. math:: x' = x - h \nabla E(x) + \sqrt{2 h / \beta} \, \xi
+    .. math:: x' = x - h \nabla E(x) + \sqrt{2 h / \beta} \, \xi, \qquad \xi \sim N(0, I)
 
     On a Gaussian with precision k its stationary variance is :math:`1 / (\beta k (1 - h k / 2))`:
-    the bias grows with h, and the sampler is unstable for :math:`h k \ge 2`. Clipping gradients
-    changes the target. Source: Roberts and Tweedie (1996), Exponential convergence of Langevin
-    distributions, Bernoulli 2(4).
+    the bias grows with h, and the sampler is unstable for :math:`h k \ge 2`. Clipping gradients and
+    projecting to bounds change this distribution. Source: Roberts and Tweedie (1996), Exponential
+    convergence of Langevin distributions, Bernoulli 2(4).
 
     Args:
         energy: function x -> () of one configuration.
@@ -210,9 +211,9 @@ def sgld(
     .. math:: x' = x - h g(\text{key}, x) + \sqrt{2 h / \beta} \, \xi, \qquad
         \mathbb{E}[g(\text{key}, x)] = \nabla E(x)
 
-    The noise of the estimate raises the temperature: h Var(g) should be well below :math:`2 /
-    \beta`. Source: Welling and Teh (2011), Bayesian learning via stochastic gradient Langevin
-    dynamics.
+    The noise of the estimate raises the temperature: its part of the variance of a step, h Var(g) /
+    :math:`(2 / \beta)`, should be well below 1. Source: Welling and Teh (2011), Bayesian learning
+    via stochastic gradient Langevin dynamics.
 
     Args:
         gradient: function (key, x) -> estimate of the gradient at one configuration x, a pytree
@@ -320,8 +321,9 @@ def mala(
         step_size: h > 0, in units of :math:`x^2` / energy. All options may be schedules; see the
             module ``samplers.langevin`` for their shapes.
         beta: inverse temperature > 0 of the target; 1 by default.
-        noise_sigma: standard deviation of the proposal, in units of x, instead of beta. It requires
-            one step size for all dimensions, so that beta = 2 h / noise_sigma^2 is one number.
+        noise_sigma: standard deviation of the proposal, in units of x. It sets the inverse
+            temperature of the target to 2 step_size / noise_sigma^2, instead of beta, and requires
+            one step size for all dimensions.
         max_gradient_norm: longer gradients of a chain are scaled to this norm.
         bounds: (low, high): proposals outside this box are rejected. This is exact for the target
             restricted to the box.
