@@ -38,7 +38,7 @@ MEASURES = {  # name in the summary: what it is
     "completion_error_flow": "the error for the completions of the flow, without chains",
     "ece": "expected calibration error at beta = 1",
     "ece_calibrated": "expected calibration error at the fitted beta",
-    "calibration_beta": "the fitted beta",
+    "calibration_beta": "the fitted beta, mean of five fits",
     "effective_beta": "inverse temperature of the chains in training",
     "sample_beta": "inverse temperature of the samples",
     "guidance": "exponent of P(y given x) in the sampled density",
