@@ -321,9 +321,8 @@ def mala(
         step_size: h > 0, in units of :math:`x^2` / energy. All options may be schedules; see the
             module ``samplers.langevin`` for their shapes.
         beta: inverse temperature > 0 of the target; 1 by default.
-        noise_sigma: standard deviation of the proposal, in units of x. It sets the inverse
-            temperature of the target to 2 step_size / noise_sigma^2, instead of beta, and requires
-            one step size for all dimensions.
+        noise_sigma: standard deviation of the proposal, in units of x, instead of beta: beta is 2
+            step_size / noise_sigma^2, with one step size for all dimensions.
         max_gradient_norm: longer gradients of a chain are scaled to this norm.
         bounds: (low, high): proposals outside this box are rejected. This is exact for the target
             restricted to the box.
