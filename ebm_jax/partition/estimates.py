@@ -94,7 +94,8 @@ def log_partition(
         """Return the mean and its relative standard error."""
         mean = jnp.sum(units, where=inside) / n
         squares = jnp.sum(jnp.square(units - mean), where=inside)
-        return mean, jnp.sqrt(squares / (n - 1) / n) / mean
+        # NaN for one unit, also where rounding leaves a square that is not 0.
+        return mean, jnp.sqrt(squares / jnp.where(n > 1, n - 1, jnp.nan) / n) / mean
 
     mean, error = summary(units)
 
