@@ -63,6 +63,29 @@ if jax.default_backend() != "cpu" and not os.environ.get("JAX_DEFAULT_MATMUL_PRE
     jax.config.update("jax_default_matmul_precision", "highest")
 
 
+# Files whose tests are short, but take 20 seconds of processor time or more together: sweeps over
+# types, and programs. They count as slow tests, so that the fast ones stay near ten minutes.
+SLOW_FILES = {
+    "losses/test_extremes.py",
+    "samplers/test_ties.py",
+    "samplers/test_types_of_states.py",
+    "samplers/test_value_types.py",
+    "scripts/test_benchmark_objectives.py",
+    "scripts/test_benchmark_samplers.py",
+    "scripts/test_sweep.py",
+    "test_platforms.py",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m "not slow" selects
+def pytest_collection_modifyitems(items):
+    """Mark the tests of these files as slow."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and str(item.path.relative_to(here)) in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def optimised():
     """Compile what a test runs as a user does."""

@@ -359,7 +359,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("how", OPTIONS)
+@pytest.mark.parametrize(
+    "how", ["pseudo_likelihood", pytest.param("persistent", marks=pytest.mark.slow)]
+)
 def test_a_short_run_writes_everything_and_resumes(program, tmp_path, capsys, how):
     text, notation = family()
     (tmp_path / "family.fasta").write_text(text, encoding="utf-8")

@@ -564,6 +564,7 @@ def finished(capsys, folder):
     return summary
 
 
+@pytest.mark.slow
 def test_a_short_run_writes_everything(program, tmp_path, capsys):
     digits = program("digits", *QUICK, f"--workdir={tmp_path}", "--hold_out_class=4")
     digits.main()
@@ -602,6 +603,7 @@ def test_a_short_run_writes_everything(program, tmp_path, capsys):
     assert "--hold_out_class=4" in page
 
 
+@pytest.mark.slow
 def test_without_chains_the_flow_leaves_the_weights_and_draws_more(program, tmp_path, capsys):
     given = ("--steps=0", "--denoising_weight=0.1", "--samples=20", "--betas=0")
     program("images", *QUICK, *given, f"--workdir={tmp_path / 'a'}").main()

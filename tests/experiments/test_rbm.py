@@ -155,6 +155,7 @@ def write_table(folder, kind, rows=60):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "given"),
     [

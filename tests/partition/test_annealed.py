@@ -308,6 +308,7 @@ def test_discrete_positions_from_a_uniform_base():
     assert_estimates(end, float(log_z))
 
 
+@pytest.mark.slow
 def test_kernels_of_blackjax():
     blackjax = pytest.importorskip("blackjax")
     base, path = continuous()
@@ -402,6 +403,7 @@ def test_resampling_is_unbiased_and_tells_its_error():
     assert 0.7 < np.mean(error**2 * z**2) / z.var() < 1.3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(("resample_below", "groups"), [(0.0, 1), (1.0, 20)])
 def test_intervals_cover_log_z(resample_below, groups):
