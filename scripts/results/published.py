@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from experiments.images.measures import TARGETS, meets
 from scripts.results.rows import ROWS
 
 FEWEST = 20  # effective chains below which an estimate of log Z is unreliable
@@ -55,6 +56,17 @@ def _unreliable(found: dict[str, Any]) -> str:
     return f". **{'Unreliable' if min(sizes) < FEWEST else 'Hardly reliable'}**: {few}"
 
 
+def _missed(name: str, found: dict[str, Any]) -> str:
+    """Return which targets of the images program a run of it missed, besides the time."""
+    targets = TARGETS["mnist"] if name.startswith("mnist") else {}
+    missed = [
+        f"{key.replace('_', ' ')} (target {target})"
+        for key, target in targets.items()
+        if key in found and not meets(found[key], target)
+    ]
+    return f". **Missed**: {', '.join(missed)}" if missed else ""
+
+
 def _verdict(value: float, target: float | None) -> str:
     """Return whether a value reaches the published one."""
     if target is None:
@@ -73,7 +85,8 @@ def value(row: dict[str, Any]) -> str:
     verdict = _verdict(first[1], ROWS[row["name"]].target)
     more = f" ({_shown(dict(rest))})" if rest else ""
     shown = f"{_shown(first[1], 14 if exact else 6)}{within}"
-    return f"{shown}{f', {verdict}' if verdict else ''}{more}{_unreliable(found)}"
+    missed = _missed(row["name"], found)
+    return f"{shown}{f', {verdict}' if verdict else ''}{more}{_unreliable(found)}{missed}"
 
 
 def line(name: str, runs: list[dict[str, Any]]) -> str:
