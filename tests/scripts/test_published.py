@@ -161,6 +161,13 @@ def test_few_effective_samples_are_marked(sizes, word):
         assert word in shown
 
 
+@pytest.mark.parametrize(("agreement", "missed"), [(0.969, True), (0.97, False)])
+def test_missed_targets_of_images_are_marked(agreement, missed):
+    found = {"accuracy": 0.99, "label_agreement": agreement, "seconds": 3000.0}
+    row = {"name": "mnist_quick", "found": found, "seed": 0, "where": ""}
+    assert ("**Missed**: label agreement (target >= 0.97)" in published.value(row)) == missed
+
+
 def test_the_committed_page_is_written_from_the_committed_numbers():
     docs = Path(__file__).parents[2] / "docs"
     runs = json.loads((docs / "results.json").read_text(encoding="utf-8"))
