@@ -150,7 +150,7 @@ def test_the_page_begins_with_the_ratios_and_names_its_limits(tmp_path):
     suite = Suite(
         "some work", None, {"a_vs_b": 0.5}, {"peer": 2.0, "absent": None}, TIMES, {}, facts
     )
-    machine = {"backend": "cpu", "date": "2026-01-02"}
+    machine = {"backend": "cpu", "date": "2026-01-02", "processor": "Xeon"}
     page = tmp_path / "page.md"
     report.write_docs(page, {"machine": machine, "peers": {"peer": "1.0"}}, {"langevin": suite})
     text = page.read_text(encoding="utf-8")

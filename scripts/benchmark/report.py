@@ -138,8 +138,9 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
     """Return what the page begins with: the comparisons, their limits, the conditions."""
     known = ", ".join(f"{k} {v}" for k, v in (found["machine"] | found["peers"]).items())
     repetitions = {len(times) for suite in suites.values() for times in suite.times.values()}
+    chosen = "" if unmeasured(suites) == [] else f"--suite={','.join(suites)} "
     return [
-        "# Benchmarks",
+        f"# Benchmarks, {found['machine']['processor']}",
         "",
         "Every ratio on this page is the other time divided by ours: above 1 ebm_jax is faster. "
         "In *efficiency* it is the ratio of effective samples per second, with the 95 % interval "
@@ -156,7 +157,7 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "",
         "## Conditions",
         "",
-        f"Written by `python -m scripts.benchmark --docs={path.as_posix()} "
+        f"Written by `python -m scripts.benchmark {chosen}--docs={path.as_posix()} "
         f"--repetitions={max(repetitions)}`: {known}.",
         "Times are medians of interleaved repetitions. Every repetition runs the cases in a new "
         "random order, and each case once untimed before it is timed. PyTorch packages run in a "
