@@ -32,7 +32,7 @@ KEYS = {
         "rbm_vs_floor",
         "ais_vs_parts",
     },
-    "graphs": {"graphs_vs_thrml", "graphs_vs_hamon", "graphs_vs_noise_loop"},
+    "graphs": {"graphs_vs_thrml", "graphs_vs_hamon", "graphs_vs_dwave", "graphs_vs_noise_loop"},
     "tempering": {
         "tempering_vs_hamon_glass_fixed_ladder",
         "tempering_vs_hamon_wells_fixed_ladder",
@@ -46,7 +46,7 @@ KEYS = {
 }
 
 
-OTHERS = ("_thrml", "_hamon", "_adabmdca")  # peers that the tests do not install
+OTHERS = ("_thrml", "_hamon", "_dwave", "_adabmdca")  # peers that the tests do not install
 
 
 def benchmark(*flags):

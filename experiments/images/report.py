@@ -25,7 +25,7 @@ COMPLETED = {  # by whether there is a flow
 half fixed. They are not told the class.""",
     True: """A class is drawn from its probabilities given the upper half: the energy was trained to
 classify images of which a part is noise. The flow to images of this class draws the lower half, and
-chains on F(·, y) go on from there, with the upper half fixed. The true class is not used.""",
+chains on F(·, y) continue from there, with the upper half fixed. The true class is not used.""",
 }
 POOR = 0.9  # accuracies and AUROCs below it, and nearest-neighbour accuracies above it, are poor
 SHOWN = ("test images", "samples")  # names in figures, in addition to those of the outliers

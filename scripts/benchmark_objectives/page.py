@@ -60,8 +60,8 @@ problems, nor that of the tuning, which has one seed. A run that diverged counts
 
 Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
 example. A gradient costs about three passes. Exact maximum likelihood evaluates thousands of
-states at every update. At the smaller budgets it therefore makes very few updates, such as 21 on
-binary data at budget 1, and its gap there shows this cost ([costs](#costs)), not what it reaches.
+states at every update. At the smaller budgets it therefore makes very few updates
+([costs](#costs)), and its gap there shows this cost, not what it reaches.
 Budgets 0, 1 and 2 are ten times apart. [The
 protocol](benchmark_protocol.md) describes them, the tuning and the measures."""
 

@@ -119,7 +119,7 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
         lines += [
             "## Log-likelihood",
             "",
-            "log p(x) = -F(x) - log Z is a density over 64 pixels with grey levels from 0 to 1.",
+            "log p(x) = -F(x) - log Z is a density over 64 pixels, scaled from 0 to 1.",
             "It is measured on data like those that the energy was trained on: test digits,",
             "whose grey levels are multiples of a sixteenth, plus Gaussian noise of standard",
             "deviation 0.13 (`--data_noise`), ten draws each. It cannot be compared with",
