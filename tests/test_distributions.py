@@ -370,3 +370,26 @@ def assert_same(theirs, ours):
     both = dist.mixture([theirs, ours])
     np.testing.assert_allclose(jax.vmap(both.log_prob)(x), exactly, rtol=1e-4, atol=1e-5)
     assert both.sample(KEY, 3).shape == (3, 2)
+
+
+ORIGIN, NOT_A_NUMBER = jnp.zeros(2), jnp.nan * jnp.eye(2)
+NOT_SYMMETRIC, NOT_DEFINITE = jnp.array([[1.0, 2.0], [-2.0, 1.0]]), (jnp.ones((2, 2)), -jnp.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("covariance", "message"),
+    [
+        (None, "sigma and covariance must be given, got nei"),
+        *((bad, r"\bcovariance\b") for bad in ("three", object(), 1j, [[1.0], []])),
+        *((bad, "covariance must be sym") for bad in (*NOT_DEFINITE, NOT_SYMMETRIC, NOT_A_NUMBER)),
+        *((bad, r"be \(d, d\)") for bad in (1.0, jnp.ones(2), jnp.eye(3))),
+    ],
+)
+def test_a_bad_covariance_is_refused(covariance, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        dist.gaussian(ORIGIN, covariance=covariance)
+
+
+def test_a_covariance_needs_a_vector_as_mean():
+    with pytest.raises(ValueError, match=r"covariance must be \(d, d\)"):
+        dist.gaussian(ORIGIN[None], covariance=jnp.eye(2))

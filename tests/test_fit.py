@@ -262,3 +262,19 @@ def test_in_double_precision(key, x64):
     state, metrics = fit(key, data, 2, 4, {"p": jnp.zeros(2)})
     assert state.params["p"].dtype == metrics["loss_total"].dtype == np.float64
     assert state.step.dtype == np.int32
+
+
+def test_a_batch_larger_than_the_data_is_refused(key):
+    with pytest.raises(ValueError, match="batch_size must be at most the 4 examples of data"):
+        fit(key, examples(4), 5, 3)
+
+
+def test_callback_every_needs_a_callback(key):
+    with pytest.raises(ValueError, match="callback_every=2 needs a callback"):
+        fit(key, examples(4), 2, 3, callback_every=2)
+
+
+def test_an_objective_that_cannot_be_hashed_is_refused(key):
+    unhashable = type("Unhashable", (list,), {"__call__": lambda *args: args})()
+    with pytest.raises(TypeError, match="objective must be hash"):
+        fit(key, examples(4), 2, 3, objective=Objective([].append, unhashable))

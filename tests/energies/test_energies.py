@@ -7,6 +7,7 @@ import oracles
 import pytest
 
 from ebm_jax import energies, gibbs
+from ebm_jax.energies import combinators
 from ebm_jax.partition import exact
 
 GAUSSIAN = energies.Gaussian(np.array([0.5, -0.3]), np.array([[2.0, 0.6], [0.6, 1.0]]))
@@ -121,3 +122,19 @@ def test_product_multiplies_and_mixture_adds_densities(x64):
     np.testing.assert_allclose(density(energies.mixture(a, b)), density(a) + density(b))
     negated = energies.product(a, b, weights=np.array([1.0, -0.5]))
     np.testing.assert_allclose(density(negated), density(a) / np.sqrt(density(b)))
+
+
+@pytest.mark.parametrize("combine", [combinators.product, combinators.mixture])
+def test_what_cannot_be_combined_is_refused(combine):
+    with pytest.raises(ValueError, match="at least one of the energies"):
+        combine()
+    for bad in (3, None):
+        with pytest.raises(TypeError, match=r"energies of .* must be a function"):
+            combine(jnp.sum, bad)
+    with pytest.raises(ValueError, match=r"a scalar \(\), it returned the shape \(2,\)"):
+        combine(jnp.cos)(jnp.ones(2))
+
+
+def test_a_product_needs_floating_point_energies():
+    with pytest.raises(TypeError, match="floating"):
+        combinators.product(jnp.sum)(1)

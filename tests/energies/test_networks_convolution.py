@@ -95,3 +95,15 @@ def test_other_backends_keep_the_convolution(monkeypatch):
     network, x = networks.ConvEnergy((4,)), jnp.ones((6, 6, 1))
     params = jax.eval_shape(network.init, jax.random.key(0), x)
     assert "conv_general_dilated" in str(jax.make_jaxpr(network.apply)(params, x))
+
+
+@pytest.mark.parametrize(
+    ("features", "strides", "message"),
+    [
+        ((4, 4), (1,), r"one per convolution, 2, got \[1\]"),
+        ((4,), (0,), "strides must be at least 1, got 0"),
+    ],
+)
+def test_bad_strides_are_refused(features, strides, message):
+    with pytest.raises(ValueError, match=message):
+        networks.JointConv(features, 3, strides).init(jax.random.key(0), jnp.ones((8, 8, 1)))

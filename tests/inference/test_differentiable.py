@@ -237,3 +237,13 @@ def test_the_answer_keeps_its_type(dtype, x64):
     for position in positions:
         np.testing.assert_allclose(position.astype(float), f, atol=0.03)
     np.testing.assert_allclose(slope.astype(float), np.eye(3), atol=1e-2)
+
+
+def test_noise_needs_a_key():
+    def descend(sigma):
+        options = {"step_size": 0.1, "num_steps": 2, "noise_sigma": sigma}
+        return inference.differentiable.unroll(lambda y: jnp.sum(y**2), jnp.ones(2), **options)
+
+    for call in (descend, functools.partial(jax.eval_shape, descend)):  # known, and traced
+        with pytest.raises((TypeError, ValueError), match="key"):
+            call(0.1)

@@ -1,5 +1,6 @@
 """What the losses share: lists, shapes, margins, and the most offending answer."""
 
+import functools
 import inspect
 
 import jax
@@ -114,3 +115,38 @@ def test_a_nan_among_many_rows_is_not_hidden():
         assert np.isnan(slope[:, 1]).all()
     assert (losses.winner(energies, label) == 1).all()
     assert (losses.offender(energies, label) == 1).all()
+
+
+TABLE, LABELS, ONE_EACH = jnp.zeros((4, 3)), jnp.zeros(4, int), jnp.zeros(4)
+
+
+def test_a_label_outside_of_the_candidates_is_refused():
+    with pytest.raises(ValueError, match="label must be"):
+        losses.over_candidates(losses.hinge)(TABLE, LABELS + 3)
+
+
+@pytest.mark.parametrize("name", losses_by_name.PAIRWISE)
+def test_a_pairwise_loss_of_candidates_names_the_correct_call(name):
+    with pytest.raises((TypeError, ValueError), match=r"over_candidates\(loss\)\("):
+        getattr(losses, name)(TABLE, LABELS)
+
+
+@pytest.mark.parametrize("name", losses_by_name.CANDIDATES)
+def test_a_loss_of_candidates_of_a_pair_names_the_correct_call(name):
+    with pytest.raises((TypeError, ValueError), match=r"a pairwise loss, such as losses\.hinge"):
+        getattr(losses, name)(ONE_EACH, ONE_EACH)
+    with pytest.raises((TypeError, ValueError), match=rf"call {name}\(energies, label\)"):
+        losses.over_candidates(getattr(losses, name))
+    with pytest.raises((TypeError, ValueError), match=rf"call {name}\("):
+        losses.over_candidates(functools.partial(getattr(losses, name)))
+
+
+def test_options_do_not_hide_a_loss_of_candidates():
+    with pytest.raises((TypeError, ValueError), match=r"call mee\("):
+        losses.over_candidates(losses.mee, beta=2.0)
+
+
+@pytest.mark.parametrize("loss", [losses.offender, losses.most_offending])
+def test_a_radius_needs_the_distance(loss):
+    with pytest.raises(ValueError, match=r"radius 1\.0 needs the distance"):
+        loss(TABLE, LABELS, radius=1.0)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import oracles
+import pytest
 
 from ebm_jax import energies, losses, objectives, training
 from ebm_jax.objectives import weighted_sum
@@ -89,3 +90,8 @@ def test_weighted_sum_adds_values_gradients_and_states(key):
     assert float(slope) == 2 * 2 * 3 + 0.5 * 3 * 4 * 10
     assert {k: float(v) for k, v in state.items()} == {"a": 1.0, "b": 2.0}
     assert set(metrics) == {"a/state"}
+
+
+def test_a_weighted_sum_needs_a_term():
+    with pytest.raises(ValueError, match="at least one term"):
+        weighted_sum()

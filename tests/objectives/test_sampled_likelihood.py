@@ -394,3 +394,16 @@ def test_cd_is_that_of_its_sampler(key):
     for name, found in gradient.items():
         error = np.std(found, 0) / np.sqrt(len(keys))
         assert (np.abs(np.mean(found, 0) - expected[name]) < 5 * error + 1e-5).all(), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_chains": 5}, r"\[1, buffer_size=4\], got 5"),
+        ({"restart_fraction": 1.0, "burn_in": 1}, r"=1\.0 and burn_in=1 leave 0"),
+    ],
+)
+def test_numbers_of_chains_that_cannot_work_are_refused(options, message):
+    options = {"num_steps": 1, "num_chains": 2, "buffer_size": 4} | options
+    with pytest.raises(ValueError, match=message):
+        cd.persistent(jnp.sum, samplers.mala, initial=jnp.zeros, **options)

@@ -13,7 +13,7 @@ import pytest
 
 import ebm_jax
 from ebm_jax import samplers
-from ebm_jax.energies import boltzmann, lattice
+from ebm_jax.energies import boltzmann, closed_forms, lattice
 from ebm_jax.energies.boltzmann import RBM, CategoricalRBM, GaussianRBM
 from ebm_jax.energies.pairwise import Pairwise
 from ebm_jax.partition import exact
@@ -352,3 +352,94 @@ def test_other_parameters_compile_nothing(family, caplog):
         second = exact.log_partition(other, **options)
         assert "ompil" not in caplog.text
     assert float(second) < float(first)
+
+
+NOT_NUMBERS = (None, "three", [[1.0], [1.0, 2.0]], object(), 1j)
+NOT_POSITIVE = (*NOT_NUMBERS, -1.0, 0.0, np.nan, np.inf)
+SMALL, PAIR = rbm(0, 3, 2), Pairwise(jnp.ones(1), jnp.ones(2))
+GAUSSIAN_RBM = GaussianRBM(*SMALL, 1.0)
+THREE_CENTRES = closed_forms.GaussianMixture(jnp.zeros((3, 2)), jnp.ones(3), 1.0)
+GAUSSIAN = closed_forms.Gaussian(jnp.ones(3), jnp.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "betas"),
+    [
+        (SMALL, {}, (*NOT_NUMBERS, -1.0, np.nan, jnp.ones(2))),
+        (PAIR, {"edges": [[0, 1]]}, (*NOT_NUMBERS, -1.0, np.nan, jnp.ones(2))),
+        (GAUSSIAN_RBM, {}, (*NOT_POSITIVE, jnp.ones(2))),
+        (lattice.Ising(1.0), {"shape": (4, 4)}, (*NOT_POSITIVE, jnp.ones(2))),
+        (THREE_CENTRES, {}, (*NOT_POSITIVE, 2.0)),  # a closed form at beta = 1 only
+        (closed_forms.Ring(1.0, 1.0), {}, NOT_POSITIVE),
+        (closed_forms.Rosenbrock(1.0, 1.0), {}, NOT_POSITIVE),
+        (GAUSSIAN, {}, NOT_POSITIVE),
+        (closed_forms.Funnel(3.0), {"shape": 2}, NOT_POSITIVE),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_bad_beta_is_refused(params, options, betas):
+    for beta in betas:
+        with pytest.raises((TypeError, ValueError), match=r"\bbeta\b.*\.$"):
+            exact.log_partition(params, beta=beta, **options)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (SMALL._replace(visible_bias=jnp.zeros(2)), "weights"),
+        (GAUSSIAN_RBM._replace(visible_bias=jnp.zeros(2)), "weights"),
+        (GAUSSIAN_RBM._replace(sigma=0.0), "sigma"),
+        (tuple(SMALL), "params"),
+        (closed_forms.DoubleWell(1.0, 0.0), "known log Z"),
+        (closed_forms.Gaussian(1.0, 1.0), "precision"),
+        (THREE_CENTRES._replace(sigma=0.0), "sigma"),
+        (closed_forms.Rosenbrock(1.0, 0.0), r"\bb\b"),
+        (closed_forms.Ring(1.0, 0.0), "width"),
+        (closed_forms.Ring(-1.0, 0.5), "radius"),
+        *((lattice.Ising(coupling), r"\bcoupling\b") for coupling in (*NOT_POSITIVE, jnp.ones(2))),
+        (lattice.Ising(1.0, 0.5), "without a field"),
+        *(
+            (PAIR._replace(couplings=bad), "couplings|fields")
+            for bad in (None, "a", 1j * jnp.ones(1), jnp.ones(5), jnp.ones((7, 5, 3)))
+        ),
+        *((PAIR._replace(fields=bad), "couplings|fields") for bad in (None, "a", jnp.array(1j))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_bad_parameters_are_refused(params, message):
+    options = {lattice.Ising: {"shape": (4, 4)}, Pairwise: {"edges": [[0, 1]]}}
+    with pytest.raises((TypeError, ValueError), match=rf"(?s)({message}).*\.$"):
+        exact.log_partition(params, **options.get(type(params), {}))
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "message"),
+    [
+        *(
+            (lattice.Ising(1.0), {"shape": shape}, r"\bshape\b")
+            for shape in (None, "44", 4, (4,), (4, 0), (4, 1.5), (4, 4, 4))
+        ),
+        *(
+            (closed_forms.Funnel(3.0), {"shape": shape}, r"\bshape\b")
+            for shape in (None, "2", 1.5, 0, (2, 2))
+        ),
+        (SMALL, {"shape": 3}, "shape=3 is for an energy"),
+        (SMALL, {"values": (0, 1)}, "values=.* is for an energy"),
+        (PAIR, {"shape": 2}, "shape=2 is for an energy"),
+        (PAIR, {"shape": 2, "edges": [[0, 1]]}, "edges.* without a shape"),
+        *(
+            (PAIR, {"edges": edges}, r"\bedges\b")
+            for edges in (None, "x", 1, object(), [[0, 1], [1]], [[0.0, 1.0]], [0, 1], [[0, 1, 2]])
+        ),
+        *((PAIR, {"edges": [edge]}, r"\bedges\b") for edge in ([0, 0], [0, 9], [0, -1])),
+        (PAIR, {"edges": [[True, False]]}, r"\bedges\b"),
+        *(
+            (PAIR, {"edges": [[0, 1]], "values": values}, r"\bvalues\b")
+            for values in ("01", ("a", "b"), object(), 1, (0, 0), ((0, 1),), (0.0, np.nan), 1j)
+        ),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused(params, options, message):
+    with pytest.raises((TypeError, ValueError), match=rf"(?s)({message}).*\.$"):
+        exact.log_partition(params, **options)

@@ -1,11 +1,10 @@
 """Inference, alignment, sparse coding, diagnostics."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import rules as r
-from rules import INF, KEY, X, energy, example, examples, only, plus, result
+from rules import INF, KEY, X, example, examples, only, plus, result
 
 from ebm_jax import diagnostics
 from ebm_jax.inference import alignment, denoising, differentiable, latent, sparse_coding
@@ -23,10 +22,6 @@ CHAINS = np.random.default_rng(0).normal(size=(8, 2))
 NO_CHAINS = (None, "h", object(), 1.0, CHAINS[:, 0], CHAINS[:3], [[1.0], [1.0, 2.0]], 1j * CHAINS)
 HISTORY = only(CHAINS, {"a": CHAINS}, *NO_CHAINS)
 START = only(Y, None, (), "y", object(), 1j * Y, Y.astype(int), {"a": Y, "b": Y > 0})
-
-
-def descend(**options):
-    return differentiable.unroll(energy, Y, **{"step_size": 0.1, "num_steps": 2} | options)
 
 
 ROWS = [
@@ -60,10 +55,6 @@ ROWS = [
     ),
     example(
         differentiable.unroll,
-        also=[
-            (lambda: descend(noise_sigma=0.1), "key"),
-            (lambda: jax.eval_shape(lambda s: descend(noise_sigma=s), 0.1), "key"),
-        ],
         start=START,
         last_steps=plus(1, 3),
         noise_sigma=0.1,

@@ -4,14 +4,13 @@ import functools
 
 import jax.numpy as jnp
 import rules as r
-from rules import INF, NAN, each, example, examples, only, plus, result
+from rules import INF, NAN, example, examples, only, plus, result
 
 from ebm_jax import gibbs, losses
 from ebm_jax.losses import gradients, margins
-from experiments import losses_by_name
 
 TABLE, ROW, LEVELS = jnp.zeros((4, 3)), jnp.zeros(3), jnp.zeros(4)
-LABELS, OUTSIDE = jnp.zeros(4, int), jnp.full(4, 3)
+LABELS = jnp.zeros(4, int)
 SIGNS = jnp.array([1.0, -1.0, 1.0, 1.0])
 WEIGHTED = {
     "beta": plus(1.0, ROW, SIGNS),
@@ -31,12 +30,7 @@ DISTANCE = plus(FAR, -FAR, NAN * FAR, jnp.ones(5))
 MARGINS = {"margin": MARGIN, "ceiling": MARGIN, "gamma": MARGIN}
 NAMES = "energy log mce hinge simple lvq2 square_exponential square_square"
 GIBBS = "log_partition free_energy log_probs probs entropy expectation sample"
-NEEDLESS = [
-    (lambda: losses.offender(TABLE, LABELS, radius=1.0), "radius 1.0 needs the distance"),
-    (lambda: losses.most_offending(TABLE, LABELS, radius=1.0), "radius 1.0 needs the distance"),
-]
-OFFENDING = {"distance": DISTANCE, "radius": plus(0.0, LEVELS), "also": NEEDLESS}
-OVER, PAIRWISE = r"over_candidates\(loss\)\(", "a pairwise loss, such as losses.hinge"
+OFFENDING = {"distance": DISTANCE, "radius": plus(0.0, LEVELS)}
 PAIRS = examples(losses, NAMES, **OF_PAIR, **MARGINS)
 LABELLED = examples(losses, "perceptron nll mee", **OF_LABEL, **WEIGHTED)
 
@@ -67,22 +61,7 @@ ROWS = [
         also=[refusal for row in (*PAIRS, *LABELLED) for refusal in of_gradient(row)],
     ),
     *examples(losses, "offender most_offending", **OF_LABEL, **OFFENDING),
-    example(
-        losses.over_candidates,
-        use=lambda loss: loss(TABLE, LABELS),
-        also=[
-            (lambda: losses.over_candidates(losses.hinge)(TABLE, OUTSIDE), "label must be"),
-            (lambda: losses.over_candidates(losses.nll), r"call nll\(energies, label\)"),
-            (lambda: losses.over_candidates(losses.mee, beta=2.0), r"call mee\("),
-            (lambda: losses.over_candidates(functools.partial(losses.perceptron)), "call perc"),
-            # The error for one kind of loss in place of the other has the correct call.
-            *each(lambda f: getattr(losses, f)(TABLE, LABELS), losses_by_name.PAIRWISE, OVER),
-            *each(
-                lambda f: getattr(losses, f)(LEVELS, LEVELS), losses_by_name.CANDIDATES, PAIRWISE
-            ),
-        ],
-        loss=losses.hinge,
-    ),
+    example(losses.over_candidates, use=lambda loss: loss(TABLE, LABELS), loss=losses.hinge),
     example(
         gradients.chain,
         derivative=plus(ROW, TABLE),

@@ -56,15 +56,6 @@ def each(call: Callable, values: Sequence, pattern: str) -> list:
     return [(functools.partial(call, value), pattern) for value in values]
 
 
-def refused(call: Callable, *args, named: str | None = None, **bad: Sequence) -> list:
-    """Return that each of the values of these options is refused by a call of ``args``."""
-    return [
-        (functools.partial(call, *args, **{option: value}), named or rf"\b{option}\b")
-        for option, values in bad.items()
-        for value in values
-    ]
-
-
 def changed(params, **bad: Sequence) -> Arg:
     """Return valid parameters, and values of their fields that are refused."""
     return plus(params, *(params._replace(**{f: b}) for f, wrong in bad.items() for b in wrong))

@@ -132,8 +132,17 @@ def test_the_energy_is_that_of_the_new_position(key):
 
 
 def test_what_cannot_alternate_is_refused():
-    with pytest.raises(ValueError, match="two samplers or more, got 1"):
+    with pytest.raises(ValueError, match=r"two samplers or more, got 1"):
         alternate(samplers.ula(joint, step_size=0.1))
     checkerboard = samplers.checkerboard_gibbs(lattice.Ising(0.3))
     with pytest.raises(TypeError, match="LatticeState has none"):
         alternate(checkerboard, checkerboard).init(jnp.ones((2, 4, 4), int))
+
+
+MALA = samplers.mala(joint, step_size=0.1)
+
+
+@pytest.mark.parametrize("others", [(), (MALA,), (MALA, jnp.sum), (MALA, None)], ids=len)
+def test_alternate_takes_two_samplers_or_more(others):
+    with pytest.raises((TypeError, ValueError), match=r"two samplers or more, got|Sampler"):
+        samplers.alternate(*others)

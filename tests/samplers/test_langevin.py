@@ -277,3 +277,24 @@ def test_double_precision_is_double_throughout(key, x64):
         sampler = make(lambda x: jnp.sum(x**2) / 2, step_size=0.1, beta=jnp.inf)
         state, _ = run(sampler, key, jnp.full((1, 1), 1 / 3), 50)
         np.testing.assert_allclose(state.position, 0.9**50 / 3, rtol=1e-14)
+
+
+@pytest.mark.parametrize("make", [samplers.ula, samplers.mala, samplers.sgld])
+def test_beta_and_noise_sigma_exclude_each_other(make):
+    with pytest.raises(ValueError, match="not both"):
+        make(lambda *args: args[-1], step_size=1.0, beta=1.0, noise_sigma=1.0)
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("option", ["step_size", "noise_sigma"])
+def test_mala_needs_one_beta_for_all_dimensions(option, scheduled):
+    """beta = 2 step_size / noise_sigma^2 is a vector if one of the two is."""
+    wide = (lambda step: jnp.ones(2)) if scheduled else jnp.ones(2)
+    options = {"step_size": jnp.ones(2), "noise_sigma": 1.0, option: wide}
+
+    def make_and_step():  # values are refused when the sampler is made, schedules in a step
+        sampler = samplers.mala(lambda x: jnp.sum(x**2) / 2, **options)
+        return sampler.step(jax.random.key(0), sampler.init(jnp.ones((4, 2))))
+
+    with pytest.raises(ValueError, match="one beta for all dim"):
+        make_and_step()
