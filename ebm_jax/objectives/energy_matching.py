@@ -77,9 +77,12 @@ def _check(energy: Energy, couple: Coupling | None) -> None:
 def flow_matching(energy: Energy, *, couple: Coupling | None = None) -> Objective:
     r"""Return flow matching with a gradient field, the first phase of energy matching.
 
-    .. math:: L = \mathbb{E} \lVert \nabla E(x_t) + x_1 - x_0 \rVert^2
+    .. math:: L = \mathbb{E} \lVert \nabla E(x_t) + x_1 - x_0 \rVert^2, \qquad
+        x_t = (1 - t) x_0 + t x_1
 
-    To sample, run ``samplers.ula(energy, step_size=h, beta=inf)`` from N(0, I) for 1/h steps.
+    with noise :math:`x_0 \sim N(0, I)`, an example :math:`x_1` and t uniform in [0, 1]. To sample,
+    run ``samplers.ula(Partial(energy, params), step_size=h, beta=jnp.inf)``, which is gradient
+    descent, from N(0, I) for 1/h steps.
     Source: Balcerak et al. (2025), Energy matching, arXiv 2504.10612; flow matching from Lipman et
     al. (2023), Flow matching for generative modeling.
 

@@ -33,12 +33,13 @@ def noise_conditional_score_matching(
         - (d - \lVert \xi \rVert^2) \right)^2
         \right], \qquad \xi \sim \mathcal{N}(0, I)
 
-    with :math:`\log \sigma` uniform between its bounds, stratified over the batch. Both terms are
-    minimised by :math:`U(\cdot, \sigma) = -\log p_\sigma + c`, where :math:`p_\sigma` is the
-    density of the data with noise. The first term allows a different constant for each level and,
-    where the noise does not connect the modes, for each mode. The second term (the time score)
-    makes the constant the same for all levels, so that the weights of the modes and :math:`\log Z`
-    are learned, too. Both derivatives come from one gradient of the energy.
+    where U is the energy, d the number of dimensions of x, and :math:`\log \sigma` uniform between
+    its bounds, stratified over the batch. Both terms are minimised by :math:`U(\cdot, \sigma) =
+    -\log p_\sigma + c`, where :math:`p_\sigma` is the density of the data with noise. The first
+    term allows a different constant for each level and, where the noise does not connect the modes,
+    for each mode. The second term (the time score) makes the constant the same for all levels, so
+    that the weights of the modes are learned, and :math:`\log Z` relative to the largest level,
+    where it is close to that of a Gaussian. Both derivatives come from one gradient of the energy.
 
     For the plain loss with a fixed set of levels, see ``denoising_score_matching``.
     Source: Song and Ermon (2019), Generative modeling by estimating gradients of the data

@@ -37,7 +37,8 @@ def annealed_importance_sampling(
     :math:`\beta_k`. The estimate is below log Z in expectation. With exact samples of the target,
     chains also run back to the base; their estimate is above log Z in expectation. Samples that
     miss a mode can make it too low, and samplers that are not exact, such as ULA, bias both. The
-    interval contains the error of finitely many chains, not these. Source: R. M. Neal (2001),
+    interval accounts for the finite number of chains, but not for missed modes or for the bias of
+    the sampler. Source: R. M. Neal (2001),
     Annealed importance sampling, Statistics and Computing 11; Grosse, Ghahramani and Adams (2015),
     Sandwiching the marginal likelihood, arXiv 1511.02543.
 

@@ -51,11 +51,12 @@ def graph_gibbs(
         P(x_i = k \mid \text{rest}) \propto
         \exp \beta \Big( \sum_j J_{ij}(k, x_j) + h_i(k) \Big)
 
-    The graph is coloured on the host when the sampler is made. Neighbours have different colours,
-    so drawing all variables of a colour at once is the same as drawing them in turn. A step is a
-    sweep over the colours, which leaves the target invariant. For spins and units (0 and 1) the
-    sampler is fastest if all couplings have the same magnitude and all fields are equal, both known
-    when it is made.
+    For spins and units (0 and 1), :math:`J_{ij}(k, x_j) = J_{ij} k x_j` and :math:`h_i(k) = h_i k`.
+    Fields of shape (n, q) mean categories. The graph is coloured on the host when the sampler is
+    made. Neighbours have different colours, so drawing all variables of a colour at once is the
+    same as drawing them in turn. A step is a sweep over the colours, which leaves the target
+    invariant. For spins and units the sampler is fastest if all couplings have the same magnitude
+    and all fields are equal, both known when it is made.
     Source: Gonzalez, Low, Gretton and Guestrin (2011), Parallel Gibbs sampling: from colored fields
     to thin junction trees, AISTATS.
 

@@ -77,8 +77,9 @@ def replica_exchange(
 
     Every chain has its own replicas and swaps. The swaps leave the product of the targets of the
     replicas invariant. All parts of a state that belong to a chain, such as its energy and its
-    velocity in thermal units, move with the chain. Parts that depend on the temperature, such as
-    the log-density in the states of blackjax, are then computed again.
+    velocity (in units of its standard deviation at equilibrium), move with the chain. Parts that
+    depend on the temperature, such as the log-density in the states of blackjax, are then computed
+    again.
     Source: Syed et al. (2022), Non-reversible parallel tempering: a scalable highly parallel
     MCMC scheme, JRSS B 84(2); Okabe et al. (2001).
 
