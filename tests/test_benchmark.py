@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from scripts.benchmark import efficiency, measure, report, suites
+from scripts.benchmark import efficiency, graphs, measure, report, suites
 from scripts.benchmark.suite import Suite
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -26,9 +26,9 @@ KEYS = {
     "scaling": {"exponent_chains", "exponent_steps"},
     "efficiency": {"ess_gaussian", "ess_funnel"},
     "discrete": {
-        "ising_vs_thrml",
+        "ising_vs_thrml_default_flags",
         "ising_vs_noise_loop",
-        "rbm_vs_thrml",
+        "rbm_vs_thrml_default_flags",
         "rbm_vs_floor",
         "ais_vs_parts",
     },
@@ -143,6 +143,33 @@ def test_the_interval_of_a_ratio_of_effective_samples():
     assert efficiency.ratio_interval([4.0] * 5, [2.0] * 5, 3.0) == [6.0, 6.0]
     low, high = efficiency.ratio_interval([3.0, 4.0, 5.0], [1.0, 2.0, 2.5], 1.0)
     assert 3 / 2.5 <= low < 2.0 < high <= 5.0
+
+
+def test_a_graph_of_a_peer_has_the_flags_that_suit_it():
+    """Our options make hamon 5 / 4 as slow on the random graph, and thrml faster on the cube."""
+    times = {
+        "ours, 3-regular, signs": [2.0],
+        "hamon, 3-regular, signs": [10.0],
+        "hamon, 3-regular, signs, default flags": [8.0],
+        "ours, cube, signs": [1.0],
+        "thrml, cube, signs": [7.0],
+        "thrml, cube, signs, default flags": [9.0],
+    }
+    suite = graphs.compared(graphs.QUICK, {}, times)
+    expected = {"thrml, cube, signs": 7.0, "hamon, 3-regular, signs, default flags": 4.0}
+    assert suite.peers == expected
+    assert suite.ratios["graphs_vs_hamon"] == 4.0
+
+
+def test_a_peer_of_the_same_moves_is_compared_by_time():
+    """MALA's ratio is that of the times, 3; NUTS has that of effective samples per second, 4."""
+    times = {"ours, funnel": [1.0], "blackjax.mala, funnel": [3.0], "blackjax.nuts, funnel": [8.0]}
+    ess = {"ours, funnel": [4.0], "blackjax.mala, funnel": [2.0], "blackjax.nuts, funnel": [8.0]}
+    suite = efficiency.compared(efficiency.QUICK, ess, {}, times, {})
+    assert suite.peers == {"blackjax.mala, funnel": 3.0, "blackjax.nuts, funnel": 4.0}
+    assert suite.ratios == {"ess_gaussian": None, "ess_funnel": 6.0}
+    assert suite.facts["95 % interval of ess_funnel"] == [6.0, 6.0]
+    assert suite.facts["95 % interval of the ratio, blackjax.nuts, funnel"] == [4.0, 4.0]
 
 
 def test_the_page_begins_with_the_ratios_and_names_its_limits(tmp_path):

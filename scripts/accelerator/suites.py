@@ -206,7 +206,8 @@ def pcd(record: Recorder) -> None:
         cases = suites.train_cases(chains, steps, buffer_size, updates)
         work = chains * steps * updates
         times = record.cases(size, cases, steps=work, unit="chain steps")
-        ratio = _parts(times, "ours", "its gradients", "its gradient")
+        parts = "gradients in the steps of the chains", "gradient of the loss"
+        ratio = _parts(times, "ours", *parts)
         record.headline(**{f"convolutions_over_ours_{chains}_chains": ratio})
 
 

@@ -274,9 +274,9 @@ def run_discrete(peers: Peers, repetitions: int, quick: bool) -> Suite:
     first, times = measure.interleaved(_cases(sizes, thrml="thrml" in peers), repetitions)
     ratio = functools.partial(measure.ratio, times)
     ratios = {
-        "ising_vs_thrml": ratio("thrml, Ising, default flags", "ours, Ising"),
+        "ising_vs_thrml_default_flags": ratio("thrml, Ising, default flags", "ours, Ising"),
         "ising_vs_noise_loop": ratio("one uniform a spin, ours", "ours, Ising"),
-        "rbm_vs_thrml": ratio("thrml, RBM, default flags", "ours, RBM"),
+        "rbm_vs_thrml_default_flags": ratio("thrml, RBM, default flags", "ours, RBM"),
         "rbm_vs_floor": ratio("two matrix products", "ours, RBM"),
         "ais_vs_parts": measure.speed(times, "annealing", "its sweeps", "its energies"),
     }

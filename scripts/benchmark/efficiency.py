@@ -142,26 +142,38 @@ def run_efficiency(peers: Peers, repetitions: int, quick: bool) -> Suite:
             per_gradient = 1000 * statistics.median(ess[name]) / gradients
             facts[f"effective samples per 1,000 gradients, {name}"] = per_gradient
     first, times = measure.interleaved(cases, repetitions)
-    return _suite(sizes, ess, first, times, facts)
+    return compared(sizes, ess, first, times, facts)
 
 
-def _suite(sizes: Sizes, ess: dict, first: dict, times: dict, facts: dict) -> Suite:
-    """Return the ratios of the rates of ours and of the peers, with their intervals."""
+def compared(sizes: Sizes, ess: dict, first: dict, times: dict, facts: dict) -> Suite:
+    """Return the ratios of the rates of ours and of the peers, with their intervals.
+
+    MALA of a peer makes the same moves as ours, so it is compared by its time.
+    """
     median = {name: statistics.median(seconds) for name, seconds in times.items()}
     rates = {name: statistics.median(found) / median[name] for name, found in ess.items()}
     facts |= {f"effective samples per second, {name}": rate for name, rate in rates.items()}
     peers_found: dict[str, float | None] = {}
+    ratios: dict[str, float | None] = {f"ess_{target}": None for target in TARGETS}
     for name in (name for name in rates if not name.startswith("ours")):
-        ours = f"ours, {name.split(', ')[1]}"
-        peers_found[name] = rates[ours] / rates[name]
+        target = name.split(", ")[1]
+        ours = f"ours, {target}"
+        ratio = rates[ours] / rates[name]
         ends = ratio_interval(ess[ours], ess[name], median[name] / median[ours])
-        facts[f"95 % interval of the ratio, {name}"] = ends
-    ratios = {f"ess_{target}": peers_found.get(f"blackjax.mala, {target}") for target in TARGETS}
+        if name.startswith("blackjax.mala"):
+            peers_found[name] = median[name] / median[ours]
+            ratios[f"ess_{target}"] = ratio
+            facts[f"95 % interval of ess_{target}"] = ends
+        else:
+            peers_found[name] = ratio
+            facts[f"95 % interval of the ratio, {name}"] = ends
     work = (
-        f"{sizes.chains} chains: effective samples per second of MALA, {sizes.steps:,} steps, and "
-        f"of NUTS, {sizes.nuts_steps} steps. Both MALA make the same moves with the same step "
-        "size, so that their effective sample sizes differ by the error of the estimate alone; "
-        "the interval is a bootstrap over the keys of the runs. NUTS is another algorithm"
+        f"{sizes.chains} chains: MALA, {sizes.steps:,} steps, and NUTS, {sizes.nuts_steps} steps. "
+        "Both samplers of MALA make the same moves with the same step size, so the ratio of times "
+        "is the comparison. The ratio of their effective samples per second (ess_gaussian, "
+        "ess_funnel) also contains the error of the estimated sample sizes. NUTS is another "
+        "algorithm: its ratio is that of effective samples per second, with an interval from a "
+        "bootstrap over the keys of the runs"
     )
     return Suite(work, None, ratios, peers_found, times, first, facts)
 

@@ -141,18 +141,26 @@ def dwave_sweeps(
 def run_graphs(peers: Peers, repetitions: int, quick: bool) -> Suite:
     """Gibbs sampling of spin glasses on graphs by colours."""
     sizes = QUICK if quick else FULL
-    first, times = measure.interleaved(_cases(sizes, peers), repetitions)
-    names = list(graphs(sizes))
+    return compared(sizes, *measure.interleaved(_cases(sizes, peers), repetitions))
 
-    def against(slower: str) -> dict[str, float | None]:
-        return {n: measure.ratio(times, slower.format(n), f"ours, {n}") for n in names}
+
+def compared(sizes: Sizes, first: dict, times: dict) -> Suite:
+    """Return the ratios of the times of our sampler and of the peers' on every graph."""
+    names = list(graphs(sizes))
 
     def least(found: dict[str, float | None]) -> float | None:
         known = [value for value in found.values() if value is not None]
         return min(known) if known else None
 
-    noise = against("one uniform a spin, ours")
-    of_peers = {library: against(library + ", {}") for library in LIBRARIES}
+    def against(library: str) -> dict[str, float | None]:
+        cases = {name: measure.fair(times, [f"{library}, {name}"])[0] for name in names}
+        return {
+            case.removeprefix(f"{library}, "): measure.ratio(times, case, f"ours, {name}")
+            for name, case in cases.items()
+        }
+
+    noise = {n: measure.ratio(times, "one uniform a spin, ours", f"ours, {n}") for n in names}
+    of_peers = {library: against(library) for library in LIBRARIES}
     both = (DWAVE, "ours")
     of_dwave = {
         f"{name}{PROCESSOR}": measure.ratio(times, *(f"{who}, {name}{PROCESSOR}" for who in both))

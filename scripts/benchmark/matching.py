@@ -37,10 +37,10 @@ def run_objectives(peers: Peers, repetitions: int, quick: bool) -> Suite:
         return jnp.mean(jnp.sum(score**2, axis=1))
 
     cases = {
-        "a gradient": measure.case(
+        "gradient of the energy, with respect to x too": measure.case(
             ebm_jax.jit(jax.grad(mean_energy, (0, 1))), params, x, calls=calls
         ),
-        "a squared score's": measure.case(
+        "gradient of a squared score": measure.case(
             ebm_jax.jit(jax.grad(squared_score)), params, x, calls=calls
         ),
     }
@@ -50,13 +50,16 @@ def run_objectives(peers: Peers, repetitions: int, quick: bool) -> Suite:
     first, times = measure.interleaved(cases, repetitions)
     ratios = {
         "score_matching_vs_gradient": measure.speed(
-            times, "denoising score matching", "a gradient"
+            times, "denoising score matching", "gradient of the energy, with respect to x too"
         ),
         "flow_matching_vs_squared_score": measure.speed(
-            times, "flow matching", "a squared score's"
+            times, "flow matching", "gradient of a squared score"
         ),
     }
-    work = f"{calls} parameter gradients on {num} of 64 numbers, MLP of {width}"
+    work = (
+        f"{calls} gradients with respect to the parameters; batches of {num} vectors of length 64; "
+        f"an MLP with two hidden layers of width {width}"
+    )
     return Suite(work, None, ratios, {}, times, first, {})
 
 

@@ -142,9 +142,11 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
     return [
         f"# Benchmarks, {found['machine']['processor']}",
         "",
-        "Every ratio on this page is the other time divided by ours: above 1 ebm_jax is faster. "
-        "In *efficiency* it is the ratio of effective samples per second, with the 95 % interval "
-        "where it was measured.",
+        "In the first table, a ratio is the time of the other package divided by ours, or our rate "
+        "divided by the rate of the other package: above 1 ebm_jax is faster. Square brackets "
+        "contain the 95 % interval where it was measured. The second table of each section also "
+        "has the time of a floor or of another variant of ours divided by our time, growth "
+        "exponents and rates.",
         "",
         *summary(suites),
         "",
@@ -216,7 +218,7 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
         layout="constrained",
     )
     for row, (work, ratios) in zip(axes[:, 0], groups, strict=True):
-        _draw(row, work, ratios)
+        _draw(row, work.partition(". ")[0], ratios)
     found = [value for _, ratios in groups for value in ratios.values()]
     ticks = [0.5, 1, 2, 5, 10, 20, 50, 100, 200]
     last = axes[-1, 0]

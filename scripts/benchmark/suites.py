@@ -185,8 +185,8 @@ def run_conv(peers: Peers, repetitions: int, quick: bool) -> Suite:
 def train_cases(chains: int, steps: int, buffer_size: int, updates: int) -> dict[str, measure.Case]:
     """Return updates of persistent contrastive divergence on the convolutional energy, and parts.
 
-    "its gradients" and "its gradient" are the convolutions of an update: those of the chains, which
-    here draw no noise, and those of the parameters' gradient.
+    The two cases of gradients have the convolutions of an update: those of the steps of the chains,
+    which draw no noise here, and those of the gradient of the loss in the parameters.
     """
     network, key = networks.ConvEnergy((32, 64, 64)), jax.random.key(0)
     params = network.init(key, jnp.zeros((28, 28, 1)))
@@ -210,9 +210,11 @@ def train_cases(chains: int, steps: int, buffer_size: int, updates: int) -> dict
     descent = workloads.loop(workloads.gradient_step(network.apply), steps)
     return {
         "ours": measure.case(trainer.update, state, data, key),
-        "its chains": measure.case(ebm_jax.jit(run), params, key, data[0], calls=updates),
-        "its gradients": measure.case(ebm_jax.jit(descent), params, key, data[0], calls=updates),
-        "its gradient": measure.case(
+        "chains": measure.case(ebm_jax.jit(run), params, key, data[0], calls=updates),
+        "gradients in the steps of the chains": measure.case(
+            ebm_jax.jit(descent), params, key, data[0], calls=updates
+        ),
+        "gradient of the loss": measure.case(
             ebm_jax.jit(gradient), params, data[0], -data[0], calls=updates
         ),
     }
@@ -235,7 +237,7 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
         f"{updates} PCD updates, {chains} chains x {steps} steps of {buffer_size:,} persistent, "
         "conv energy",
         None,
-        {"train_vs_parts": measure.speed(times, "ours", "its chains", "its gradient")},
+        {"train_vs_parts": measure.speed(times, "ours", "chains", "gradient of the loss")},
         _against(times, "ours", torch),
         times,
         first,
@@ -261,7 +263,7 @@ def run_scaling(peers: Peers, repetitions: int, quick: bool) -> Suite:
             energy = workloads.quadratic if axis == "dimension" else workloads.eight_gaussians
             run = ebm_jax.jit(workloads.ours(ULA, lambda _, x, e=energy: e(x), at["steps"]))
             x = jax.random.normal(jax.random.key(1), (at["chains"], at["dimension"]))
-            name = f"{value:,} {axis}"
+            name = f"{value:,} {axis.removesuffix('s')}s"
             names[axis, value] = name
             cases[name] = measure.case(run, None, jax.random.key(0), x)
             programs[name] = functools.partial(run.lower, None, jax.random.key(0), x)
@@ -281,7 +283,8 @@ def run_scaling(peers: Peers, repetitions: int, quick: bool) -> Suite:
         for axis, values in sizes.items()
     }
     return Suite(
-        "time of ULA against " + ", ".join(sizes) + f"; otherwise {fixed}",
+        "time of ULA against the numbers of chains, steps and dimensions. Unless stated: "
+        f"{fixed['chains']:,} chains, {fixed['steps']} steps, {fixed['dimension']} dimensions",
         None,
         {"exponent_chains": exponents["chains"], "exponent_steps": exponents["steps"]},
         {},
