@@ -53,7 +53,7 @@ def _unreliable(found: dict[str, Any]) -> str:
         return ""
     limit = "below" if min(sizes) < FEWEST else "close to"
     few = f"the smallest effective sample size is {limit} {FEWEST}, the limit of this project"
-    return f". **{'Unreliable' if min(sizes) < FEWEST else 'Hardly reliable'}**: {few}"
+    return f". **{'Unreliable' if min(sizes) < FEWEST else 'Barely reliable'}**: {few}"
 
 
 def _missed(name: str, found: dict[str, Any]) -> str:
@@ -124,10 +124,18 @@ def page(rows: Runs) -> str:
         "bootstrap over the chains, with 95 % unless the row says another percentage. They do",
         "not contain the error from the finite number of test images. A log-likelihood is a mean",
         "over images, in {term}`nats`. It depends on the {term}`binarisation` of the images,",
-        "which every row states. The Fréchet distance (*frechet*) compares samples with test",
-        "images in the features of a classifier that the run itself trains. Compare it only",
-        "with the *frechet floor* of the same row, which has the same number of training images",
-        "in place of the samples.",
+        "which every row states. In the rows with *bounds*, log Z is estimated from annealing in",
+        "both directions together, by Bennett's acceptance ratio. The bounds are the estimates",
+        "from each direction alone, and the interval contains the 95 % intervals of both.",
+        "",
+        "In the rows of one energy of images and labels, *the flow* is training by {term}`flow",
+        "matching`, and *ece* is the expected calibration error. A run trains a classifier of its",
+        "own, apart from the energy. *Label agreement* is the fraction of samples whose class this",
+        "classifier confirms, and *completion agreement* the same fraction of completed images.",
+        "*Completion error* is the mean squared error of the completed pixels. The Fréchet",
+        "distance (*frechet*) compares samples with test images in the features of the classifier.",
+        "Compare it only with the *frechet floor* of the same row, which has the same number of",
+        "training images in place of the samples.",
         "",
         "The glossary explains {term}`RBM`, {term}`CD`, {term}`PCD`, {term}`centring`,",
         "{term}`AIS`, {term}`effective sample size`, {term}`AUROC` and {term}`Fréchet distance`.",

@@ -151,7 +151,7 @@ def test_a_published_value_that_is_not_reached_is_marked(number, verdict):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "word"), [([100.0, 35.0], ""), ([100.0, 21.0], "Hardly "), ([19.0, 40.0], "Unrel")]
+    ("sizes", "word"), [([100.0, 35.0], ""), ([100.0, 21.0], "Barely "), ([19.0, 40.0], "Unrel")]
 )
 def test_few_effective_samples_are_marked(sizes, word):
     for found in ({"effective_sample_sizes": sizes}, {"effective_sample_size": min(sizes)}):
