@@ -64,7 +64,7 @@ def introduction(seeds: dict[int, dict]) -> list[str]:
     medians = {name: median(summary[name] for summary in seeds.values()) for name in names}
     missed = [n for n, m in medians.items() if not meets(m, TARGETS["digits"][n])]
     shown = [
-        f"{MEASURES[name]}: {number(medians[name])}, and the target is {TARGETS['digits'][name]}"
+        f"* {MEASURES[name]}: {number(medians[name])}, target {TARGETS['digits'][name]}"
         for name in missed
     ]
     return [
@@ -74,8 +74,9 @@ def introduction(seeds: dict[int, dict]) -> list[str]:
         "would be on new digits, by an amount that was not measured. A run uses the test digits",
         "only to measure.",
         "",
-        f"Targets that the median of the seeds missed: {'; '.join(shown) or 'none'}.",
+        f"The median of the seeds {'missed these targets:' if missed else 'met every target.'}",
         "",
+        *([*shown, ""] if missed else []),
         f"`python -m scripts.results --seeds={len(seeds)}` measured the table on",
         f"{datetime.date.today()} with the default flags of `experiments.digits`, jax",
         f"{jax.__version__}, Python {platform.python_version()} and {os.cpu_count()} cores. The",
@@ -89,9 +90,9 @@ def introduction(seeds: dict[int, dict]) -> list[str]:
 CALIBRATION = [
     "Fitting beta does not improve the calibration error. Beta is fitted five times, each time",
     "on four fifths of the test digits (about 288), and used on the remaining fifth; the table",
-    "has the mean of the five. The classifier makes one to four errors on all 360 digits, so a",
-    "few digits determine the fitted beta: without an error among the 288, the likelihood grows",
-    "with beta up to the limit of the fit, which is 100. To fit a useful beta, use more",
+    "has the mean of the five. The energy classifies one to four of the 360 test digits wrongly,",
+    "so a few digits determine the fitted beta: without an error among the 288, the likelihood",
+    "grows with beta up to the limit of the fit, which is 100. To fit a useful beta, use more",
     "validation digits, which training did not see.",
     "",
 ]
@@ -123,9 +124,10 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
             "It is measured on data like those that the energy was trained on: test digits,",
             "whose grey levels are multiples of a sixteenth, plus Gaussian noise of standard",
             "deviation 0.13 (`--data_noise`), ten draws each. It cannot be compared with",
-            "log-likelihoods of digits with other noise. It is that of the model at inverse",
-            "temperature 1; the samples have another one. Z is the sum over the classes y of",
-            "the Z of F(., y). Annealing estimates each of these in two directions: from a",
+            "log-likelihoods of digits with other noise. The log-likelihood is for the model at",
+            "inverse temperature 1; the samples are drawn at",
+            f"{first['sample_beta']:.3g}. Z is the sum over the classes y of the Z of",
+            "F(., y). Annealing estimates each of these in two directions: from a",
             "Gaussian with independent pixels to the model, and back from chains that started",
             "at noisy training digits. The interval contains the 95 % intervals of both",
             "directions. The interval is unreliable where the effective sample size is below",
