@@ -1,4 +1,4 @@
-"""Can concepts of images that were learned apart be combined: this digit, with thick strokes?
+"""Can separately learned concepts of images be combined: this digit, with thick strokes?
 
 The question: one energy is trained on digits with their class, a second on digits with the
 thickness of their strokes, neither of them on both labels. Do samples of the composed energy show

@@ -9,8 +9,9 @@ many samples there are: fewer than 80 % of their best 11 pairs interact. Mean fi
 pseudo-count of 1/2 does the same. Without the pseudo-count mean field finds the 11 pairs; with or
 without, the strengths that it gives them are wrong by more than 30 % at any number of samples.
 Pseudo-likelihood finds the 11 pairs, its strengths are wrong by less than 5 % at the largest number
-of samples, and its error falls about as the square root of the number of samples (by at least its
-power of 0.4). All states are enumerated, so that the samples are exact and independent.
+of samples, and its error is roughly proportional to one over the square root of the number of
+samples (the exponent is at most -0.4). All states are enumerated, so that the samples are exact and
+independent.
 
     python -m experiments.questions.direct_coupling --workdir=runs/direct_coupling
 """
