@@ -34,6 +34,16 @@ def test_the_page_is_written_from_finished_runs(script, tmp_path):
     assert (tmp_path / "docs" / "figures" / "words.png").read_bytes() == b"a figure"
 
 
+def test_a_summary_without_a_duration_is_shown_without_one(tmp_path):
+    finished_run(tmp_path, words_are_read=True)
+    path = tmp_path / "words" / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    del summary["seconds"]
+    path.write_text(json.dumps(summary), encoding="utf-8")
+    page.write({"words": {0: tmp_path / "words"}}, tmp_path / "docs")
+    assert ", seed 0:" in (tmp_path / "docs" / "questions.md").read_text(encoding="utf-8")
+
+
 def test_a_false_claim_fails_and_stands_on_the_page(script, tmp_path):
     finished_run(tmp_path, words_are_read=True, fonts_do_not_matter=False)
     answer = script("questions", tmp_path, "--programs=words")
