@@ -78,7 +78,8 @@ def page(results: Results) -> str:
     if results.gaps:
         lines += [f"![{MAP}](figures/objectives_heat_map.png)", ""]
         lines += [f"![{COST}](figures/objectives_cost.png)", ""]
-    lines += [HOW, "", "## Tied groups", "", tables.GROUPS, ""]
+    lines += [f"{HOW} {tables.unmeasured(results)}".rstrip(), ""]
+    lines += ["## Tied groups", "", tables.GROUPS, ""]
     for problem_class in CLASSES:
         for budget in reversed(BUDGETS):
             lines += tables.groups(results, problem_class, budget)

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 CLASSES = {
     "plane": "densities in the plane",
     "bits": "binary data with 16 variables",
-    "mixture": "mixtures of Gaussians in 8 and 32 dimensions",
+    "mixture": "mixtures of Gaussians",
 }
 NUM_PROBLEMS = 10  # of the protocol
 EXACT = "exact"

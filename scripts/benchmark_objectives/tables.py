@@ -27,16 +27,16 @@ TUNING = (
     "much the tuning matters."
 )
 COSTS = (
-    "Medians over the seeds: network passes and milliseconds of an update, and seconds of a "
-    "training at the largest budget. The machine did other work at the same time: compare "
-    "objectives by network passes, not by seconds."
+    "Medians over the seeds: network passes and milliseconds of an update, and, where budget 2 is "
+    "measured, seconds of a training at that budget. The machine did other work at the same time: "
+    "compare objectives by network passes, not by seconds."
 )
 SAMPLES = (
-    "These objectives do not train an energy E for which exp(-E) / Z is the model, so that they "
-    "have no likelihood. Their samples are compared with test data in two ways: by the "
-    "{term}`sliced Wasserstein distance`, next to its value for two samples of the data, and by "
-    "the accuracy of a nearest-neighbour classifier that tells samples from data (0.5 is perfect). "
-    "The values are medians over the seeds."
+    "Flow matching, equilibrium matching and short-run chains do not train an energy E for which "
+    "exp(-E) / Z is the model, so they have no likelihood. Their samples are compared with test "
+    "data in two ways: by the {term}`sliced Wasserstein distance`, next to its value for two "
+    "samples of the data, and by the accuracy with which a nearest-neighbour classifier "
+    "distinguishes samples from data (0.5 is perfect). The values are medians over the seeds."
 )
 CSV = (
     *("problem", "problem_class", "objective", "budget", "network_passes", "seeds", "diverged"),
@@ -50,6 +50,12 @@ def table(head: list[str], body: list[list[str]]) -> list[str]:
     """Return a Markdown table."""
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     return [*lines, *(f"| {' | '.join(row)} |" for row in body)]
+
+
+def with_values(head: list[str], body: list[list[str]]) -> list[str]:
+    """Return a Markdown table without the columns that are empty in every row."""
+    kept = [j for j in range(len(head)) if any(row[j] for row in body)]
+    return table([head[j] for j in kept], [[row[j] for j in kept] for row in body])
 
 
 def interval(found: Interval) -> str:
@@ -120,8 +126,7 @@ def gaps(results: Results) -> list[str]:
         head = [f"budget {budget}" for budget in BUDGETS]
         head = ["objective", *head, "total variation", "mode weights", "log Z"]
         ordered = [cells for _, cells in sorted(body, key=lambda item: item[0])]
-        kept = [j for j in range(len(head)) if j < 4 or any(cells[j] for cells in ordered)]
-        shown = table([head[j] for j in kept], [[cells[j] for j in kept] for cells in ordered])
+        shown = with_values(head, ordered)
         lines += [f"<details><summary>{row['title']}</summary>", "", *shown, "", "</details>", ""]
     return [
         "The columns of budgets are gaps in nats with their intervals. The other columns are",
@@ -187,6 +192,16 @@ def tuning(results: Results) -> list[str]:
     return lines or ["Not measured yet."]
 
 
+def unmeasured(results: Results) -> str:
+    """Return which budgets no problem has yet, in a sentence, or nothing."""
+    budgets = [str(b) for b in BUDGETS if all(budget != b for _, _, budget in results.gaps)]
+    if not results.gaps or not budgets:
+        return ""
+    if len(budgets) == 1:
+        return f"Budget {budgets[0]} is not measured yet."
+    return f"Budgets {' and '.join(budgets)} are not measured yet."
+
+
 def costs(results: Results) -> list[str]:
     """Return the costs of every objective, medians over the problems of a class."""
     body = []
@@ -200,23 +215,29 @@ def costs(results: Results) -> list[str]:
             whole = optional(median(runs, "seconds"))
             body.append([head, title(name), f"{per_update:,.0f}", number(1000 * seconds), whole])
     head_cells = ["problems", "objective", "passes per update", "ms per update", "s per training"]
-    return table(head_cells, body) if body else ["Not measured yet."]
+    return with_values(head_cells, body) if body else ["Not measured yet."]
 
 
 def problems(results: Results) -> list[str]:
     """Return the table of problems with their truth."""
     body = []
+    best_gaps = any(UNKNOWN not in row["how"] for row in results.problems.values())
+    absent = "not measured yet" if best_gaps else ""
     for problem, row in results.problems.items():
         exact = [results.gaps.get((problem, EXACT, budget)) for budget in reversed(BUDGETS)]
         reached = next((statistics.aggregate([gaps]) for gaps in exact if gaps is not None), None)
         best = "" if reached is None else interval(reached)
         entropy = "" if row["entropy"] is None else f"{row['entropy']:.4f}"
-        least = "not measured yet" if UNKNOWN in row["how"] else optional(row["best_gap"])
+        least = absent if UNKNOWN in row["how"] else optional(row["best_gap"])
         cells = [row["title"], str(row["dimension"]), entropy, least, best]
         body.append([*cells, row["how"].replace(UNKNOWN, "").strip()])
     head = ["problem", "variables", "entropy, nats", "best reachable gap"]
-    head += ["exact maximum likelihood reaches", "how the truth is known"]
-    return table(head, body) if body else ["Not measured yet."]
+    head += ["gap of exact maximum likelihood at the largest measured budget"]
+    head += ["how the truth is known"]
+    if not body:
+        return ["Not measured yet."]
+    remark = [] if best_gaps else ["", "The best reachable gaps are not measured yet."]
+    return with_values(head, body) + remark
 
 
 def coverage(results: Results) -> list[str]:
@@ -236,7 +257,10 @@ def coverage(results: Results) -> list[str]:
 def files(results: Results) -> str:
     """Return where the rows are, and when they were measured."""
     dates = sorted({r["date"] for of_key in results.runs.values() for r in of_key})
-    when = f" The runs are from {dates[0]} to {dates[-1]}." if dates else ""
+    when = ""
+    if dates:
+        span = f"on {dates[0]}" if len(dates) == 1 else f"from {dates[0]} to {dates[-1]}"
+        when = f" The runs were made {span}."
     return (
         "[objectives.csv](data/objectives.csv) has the gaps of the tables. `python -m "
         "scripts.benchmark_objectives.rows --csv` prints every run. The rows are in "

@@ -165,6 +165,24 @@ def test_a_budget_that_has_just_begun_does_not_replace_the_one_before(folder, tm
     assert standings.fullest(standings.collect(kept), "plane")[0] == 1
 
 
+def test_columns_without_values_are_left_out(folder):
+    text = page.page(results(folder))
+    assert "| budget 1 | budget 2 |" in text
+    assert "| best reachable gap |" in text
+    assert "not measured yet." not in text.split("## Measured so far")[0].split("## Samples")[0]
+    assert f"The runs were made on {DATE}." in text
+    kept = [r for r in rows.read(folder) if r["kind"] != "run" or r["budget"] < 2]
+    for row in kept:
+        if row["kind"] == "problem":
+            row["how"] += f" {tables.UNKNOWN}"
+    text = page.page(standings.collect(kept))
+    assert "| budget 1 |" in text
+    assert "| budget 2 |" not in text
+    assert "Budget 2 is not measured yet." in text
+    assert "| best reachable gap |" not in text
+    assert "The best reachable gaps are not measured yet." in text
+
+
 @pytest.mark.parametrize("kinds", [(), ("problem",), ("problem", "trial")])
 def test_a_page_without_runs_says_so(folder, tmp_path, kinds):
     kept = [row for row in rows.read(folder) if row["kind"] in kinds]
