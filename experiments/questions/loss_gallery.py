@@ -289,7 +289,7 @@ def claim(
             max(abs(table[name][1] - margin) for name in losses_by_name.WITH_MARGIN),
             "==",
             0,
-            "largest difference of the margins",
+            "largest difference from the margin of the flag",
         ),
         "the_energy_loss_learns_nothing": Claim(
             accuracy.get("energy", 0), "<", 0.2, "mean accuracy"
