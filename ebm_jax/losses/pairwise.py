@@ -146,9 +146,10 @@ def simple(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0)
 
     .. math:: \ell = [E^+]_+ + [m - E^-]_+ \qquad \text{(margin } m \text{)}
 
-    It pulls :math:`E^+` down to 0 and :math:`E^-` up to m, independently of each other. The force
-    does not grow with the violation, so the loss is robust to outliers. Source: the NYU
-    energy-based-models homework; LeCun et al. (2006), eq. 15, with first powers instead of squares.
+    It pushes :math:`E^+` down to at most 0 and :math:`E^-` up to at least m, independently of each
+    other. The force does not grow with the violation, so the loss is robust to outliers. Source:
+    the NYU energy-based-models homework; LeCun et al. (2006), eq. 15, with first powers instead of
+    squares.
 
     Args:
         positive, negative: energies :math:`E^+` and :math:`E^-` of right and wrong answers.
