@@ -35,15 +35,20 @@ def bar(
         task = shown_bar.add_task(describe, total=total, note="")
         shown_bar.start()
         return lambda done, note: shown_bar.update(task, completed=done, note=note), shown_bar.stop
-    started = printed = time.perf_counter()
+    printed = time.perf_counter()
+    # The speed is that after the first call: before it are compilation and an interrupted run.
+    first: tuple[float, int] | None = None
 
     def advance(done: int, note: str) -> None:
-        nonlocal printed
+        nonlocal printed, first
         now = time.perf_counter()
+        first = first or (now, done)
         if now - printed > 5 or done == total:
             printed = now
-            left = (now - started) * (total - done) / done
-            line = f"{describe} {done}/{total}, {left:.0f} s left"
+            line = f"{describe} {done}/{total}"
+            if done > first[1]:
+                left = (now - first[0]) * (total - done) / (done - first[1])
+                line += f", {left:.0f} s left"
             print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 
     return advance, lambda: None

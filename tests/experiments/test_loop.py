@@ -108,3 +108,17 @@ def test_steps_of_several_threads_are_counted_together(capsys):
     with progress.counted("drawing", 40) as advance, ThreadPoolExecutor(4) as pool:
         list(pool.map(advance, [1] * 40))
     assert "drawing 40/40, 0 s left\n" in capsys.readouterr().err
+
+
+def test_the_time_left_is_that_of_the_speed_after_the_first_call(capsys, monkeypatch):
+    """Compilation (60 s here) and the updates of an interrupted run say nothing about the speed."""
+    times = iter([0.0, 60.0, 70.0, 80.0])  # of the bar, and of three calls
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(times))
+    advance, _ = progress.bar(1000, "training")
+    for done in (500, 600, 700):
+        advance(done, "")
+    assert capsys.readouterr().err.splitlines() == [
+        "training 500/1000",
+        "training 600/1000, 40 s left",
+        "training 700/1000, 30 s left",
+    ]
