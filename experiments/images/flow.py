@@ -60,12 +60,12 @@ def on_the_way(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return images between noise and data, each with its time ``t``, and classes.
 
-    In half of the images, the pixels after a random one are noise alone, as at the time 0. The
+    In one of eight images, the pixels after a random one are noise alone, as at the time 0. The
     energies then also classify images of which only the upper part is known.
     """
     t = generator.uniform(size=(len(x), 1)).astype(np.float32)
     noise = 0.5 + NOISE * generator.standard_normal(x.shape, np.float32)
-    known = np.arange(x.shape[1]) < x.shape[1] * generator.uniform(0, 2, (len(x), 1))
+    known = np.arange(x.shape[1]) < x.shape[1] * generator.uniform(0, 8, (len(x), 1))
     return {"x": np.where(known, (1 - t) * noise + t * x, noise), "t": t[:, 0]}, y
 
 
