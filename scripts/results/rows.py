@@ -197,7 +197,8 @@ ROWS = {
         "AUROC of notMNIST, calibration error and quality of the samples",
         _JEM,
         "none",
-        _NOTHING,
+        f"{_NOTHING}. One option of the training, the share of images with noise in a part, was "
+        "chosen among three values by these test images",
         program("images", *_MNIST, "--quick", keep=(*_IMAGES, *_COMPLETIONS)),
     ),
     "mnist": Row(
