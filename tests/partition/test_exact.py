@@ -438,7 +438,6 @@ def test_bad_parameters_are_refused(params, message):
             for values in ("01", ("a", "b"), object(), 1, (0, 0), ((0, 1),), (0.0, np.nan), 1j)
         ),
     ],
-    ids=str,
 )
 def test_bad_options_are_refused(params, options, message):
     with pytest.raises((TypeError, ValueError), match=rf"(?s)({message}).*\.$"):
