@@ -163,26 +163,32 @@ def test_narrow_parameters_are_summed_in_single_precision():
     np.testing.assert_allclose(found, wide, rtol=1e-6)
 
 
-V, H = jnp.ones(3), jnp.ones(2)
-GAUSSIAN = boltzmann.GaussianRBM(jnp.ones((3, 2)), V, H, 1.0)
-CATEGORICAL = boltzmann.CategoricalRBM(jnp.ones((3, 2, 2)), jnp.ones((3, 2)), H)
-
-
-@pytest.mark.parametrize("params", [GAUSSIAN._replace(weights=H), GAUSSIAN._replace(sigma=0.0)])
-def test_bad_parameters_of_a_gaussian_rbm_are_refused(params):
-    with pytest.raises((TypeError, ValueError), match=r"params|weights|sigma"):
-        boltzmann.rbm_energy(params, V, H)
+V_ONES, H_ONES = jnp.ones(3), jnp.ones(2)
+GAUSSIAN_ONES = boltzmann.GaussianRBM(jnp.ones((3, 2)), V_ONES, H_ONES, 1.0)
+CATEGORICAL_ONES = boltzmann.CategoricalRBM(jnp.ones((3, 2, 2)), jnp.ones((3, 2)), H_ONES)
 
 
 @pytest.mark.parametrize(
-    "params", [CATEGORICAL._replace(weights=GAUSSIAN.weights), CATEGORICAL._replace(visible_bias=V)]
+    "params", [GAUSSIAN_ONES._replace(weights=H_ONES), GAUSSIAN_ONES._replace(sigma=0.0)]
+)
+def test_bad_parameters_of_a_gaussian_rbm_are_refused(params):
+    with pytest.raises((TypeError, ValueError), match=r"params|weights|sigma"):
+        boltzmann.rbm_energy(params, V_ONES, H_ONES)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        CATEGORICAL_ONES._replace(weights=GAUSSIAN_ONES.weights),
+        CATEGORICAL_ONES._replace(visible_bias=V_ONES),
+    ],
 )
 def test_bad_parameters_of_a_categorical_rbm_are_refused(params):
     with pytest.raises((TypeError, ValueError), match=r"params|weights"):
-        boltzmann.rbm_visible_logits(params, H)
+        boltzmann.rbm_visible_logits(params, H_ONES)
 
 
-@pytest.mark.parametrize("v", [V, H, 1, V[None]])
+@pytest.mark.parametrize("v", [V_ONES, H_ONES, 1, V_ONES[None]])
 def test_categories_are_one_row_of_integers(v):
     with pytest.raises((TypeError, ValueError), match="v must"):
-        boltzmann.rbm_energy(CATEGORICAL, v, H)
+        boltzmann.rbm_energy(CATEGORICAL_ONES, v, H_ONES)

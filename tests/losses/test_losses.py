@@ -117,18 +117,18 @@ def test_a_nan_among_many_rows_is_not_hidden():
     assert (losses.offender(energies, label) == 1).all()
 
 
-TABLE, LABELS, ONE_EACH = jnp.zeros((4, 3)), jnp.zeros(4, int), jnp.zeros(4)
+FLAT, FIRST, ONE_EACH = jnp.zeros((4, 3)), jnp.zeros(4, int), jnp.zeros(4)
 
 
 def test_a_label_outside_of_the_candidates_is_refused():
     with pytest.raises(ValueError, match="label must be"):
-        losses.over_candidates(losses.hinge)(TABLE, LABELS + 3)
+        losses.over_candidates(losses.hinge)(FLAT, FIRST + 3)
 
 
 @pytest.mark.parametrize("name", losses_by_name.PAIRWISE)
 def test_a_pairwise_loss_of_candidates_names_the_correct_call(name):
     with pytest.raises((TypeError, ValueError), match=r"over_candidates\(loss\)\("):
-        getattr(losses, name)(TABLE, LABELS)
+        getattr(losses, name)(FLAT, FIRST)
 
 
 @pytest.mark.parametrize("name", losses_by_name.CANDIDATES)
@@ -149,4 +149,4 @@ def test_options_do_not_hide_a_loss_of_candidates():
 @pytest.mark.parametrize("loss", [losses.offender, losses.most_offending])
 def test_a_radius_needs_the_distance(loss):
     with pytest.raises(ValueError, match=r"radius 1\.0 needs the distance"):
-        loss(TABLE, LABELS, radius=1.0)
+        loss(FLAT, FIRST, radius=1.0)

@@ -389,7 +389,7 @@ def test_a_bad_beta_is_refused(params, options, betas):
         (SMALL._replace(visible_bias=jnp.zeros(2)), "weights"),
         (GAUSSIAN_RBM._replace(visible_bias=jnp.zeros(2)), "weights"),
         (GAUSSIAN_RBM._replace(sigma=0.0), "sigma"),
-        (tuple(SMALL), "params"),
+        (tuple(SMALL), "known log Z"),
         (closed_forms.DoubleWell(1.0, 0.0), "known log Z"),
         (closed_forms.Gaussian(1.0, 1.0), "precision"),
         (THREE_CENTRES._replace(sigma=0.0), "sigma"),
