@@ -18,7 +18,8 @@ Values that are not finite are handled as follows:
   finite: parameters, optimiser and average do not change, while the chains advance. The metric
   ``skipped`` of that update is 1, and ``skipped_total`` counts such updates.
 * The metrics report the loss and the gradient norm as they are, NaN included.
-* Objectives restart chains that become non-finite, and count them.
+* ``objectives.persistent`` restarts chains that become non-finite; all objectives with chains
+  count them.
 * ``raise_if_diverged`` raises an error after too many skipped updates in a row.
 """
 
@@ -75,7 +76,7 @@ class Trainer(NamedTuple):
 
 
 class DivergedError(FloatingPointError):
-    """Too many updates in a row were not finite."""
+    """Error raised after too many skipped updates in a row."""
 
 
 def trainer(
@@ -87,10 +88,11 @@ def trainer(
 ) -> Trainer:
     r"""Return (init, step, update) for an objective and an optimiser.
 
-    .. math:: g &= \nabla L(\theta), \qquad \theta \leftarrow \theta + \text{optimizer}(g) \\
+    .. math:: g &= \nabla_\theta L(\theta), \qquad \theta \leftarrow \theta + \text{optimizer}(g) \\
         \bar\theta &\leftarrow d \, \bar\theta + (1 - d) \, \theta, \qquad
         d = \min\left( \text{decay}, \frac{1 + t}{10 + t} \right)
 
+    where L is the objective, :math:`\theta` the parameters and t the number of updates before.
     ``update`` is one compiled function, which also runs the chains. Update t uses the key
     ``fold_in(key, t)``. Pass the same key to every call, but not the key of ``init``: results then
     do not depend on how batches are grouped into calls.
@@ -104,8 +106,9 @@ def trainer(
 
     Returns:
         A ``Trainer``. Metrics, stacked over the updates of a call of ``update``: those of the
-        objective, and ``loss_total``, ``gradient_norm``, ``skipped``, ``skipped_in_row``,
-        ``skipped_total``, ``step``.
+        objective, and ``loss_total`` (value of the objective), ``gradient_norm`` (Euclidean),
+        ``skipped``, ``skipped_in_row``, ``skipped_total``, and ``step`` (index of the update, from
+        0).
 
     Raises:
         TypeError: if a leaf of the parameters is not an array.
@@ -199,8 +202,8 @@ def fit(
         The ``TrainingState``, and the metrics of ``trainer``, stacked over all updates.
 
     Raises:
-        DivergedError: if too many updates in a row were not finite, at the next callback or at the
-            end. Under ``jit`` or ``vmap`` read ``metrics["skipped_in_row"]`` instead.
+        DivergedError: if 20 or more updates in a row were skipped, checked at every callback and at
+            the end. Under ``jit`` or ``vmap`` read ``metrics["skipped_in_row"]`` instead.
         ValueError: if data have no common leading axis or are smaller than a batch.
 
     >>> import jax, jax.numpy as jnp, optax
@@ -437,9 +440,10 @@ def _norm(gradient: PyTree) -> Array:
 
 
 def raise_if_diverged(metrics: Mapping[str, Array | np.ndarray], *, limit: int = 20) -> None:
-    """Raise an error if at least ``limit`` latest updates in a row were skipped.
+    """Raise an error if ``limit`` or more updates in a row were skipped.
 
-    Call it between calls of ``update``: it waits for the metrics.
+    The run of skipped updates may lie anywhere in ``metrics``. Call the function between calls of
+    ``update``: it waits for the metrics.
 
     Args:
         metrics: metrics that ``Trainer.update`` or ``fit`` returned, not traced.
@@ -449,7 +453,10 @@ def raise_if_diverged(metrics: Mapping[str, Array | np.ndarray], *, limit: int =
         DivergedError: states the step, the metrics there, the last finite ones and likely causes.
 
     >>> import jax.numpy as jnp
-    >>> raise_if_diverged({"skipped_in_row": jnp.array([0, 1, 0])}, limit=2)
+    >>> raise_if_diverged({"step": jnp.arange(3), "skipped_in_row": jnp.array([0, 1, 2])}, limit=2)
+    Traceback (most recent call last):
+        ...
+    ebm_jax.training.DivergedError: Training diverged at step 2: ...
     """
     _checks.count("limit", limit)
     if not isinstance(metrics, Mapping) or "skipped_in_row" not in metrics:

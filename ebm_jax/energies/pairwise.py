@@ -1,7 +1,8 @@
-r"""Pairwise models on any graph, energy(params, x, edges) -> (): spin glasses, sparse Potts models.
+r"""Pairwise energies on any graph, such as spin glasses and sparse Potts models.
 
-A graph is a list of edges between the variables 0 to n - 1: integers (m, 2), in any order, known
-when traced. An edge listed twice counts twice. The fields decide what a variable is:
+The energy is ``energy(params, x, edges) -> ()``. A graph is a list of edges between the variables 0
+to n - 1: integers (m, 2), in any order, known when traced. An edge listed twice counts twice. The
+fields decide what a variable is:
 
 * ``fields`` (n,), ``couplings`` (m,): numbers, such as spins -1 and 1 or units 0 and 1.
 * ``fields`` (n, q), ``couplings`` (m, q, q): categories 0 to q - 1. ``couplings`` (m,) are those

@@ -1,4 +1,4 @@
-r"""The Potts model with a coupling between every two sites, energy(params, x) -> ().
+r"""Potts models with a coupling between every two sites.
 
 A configuration is a sequence of L letters, integers from 0 to q - 1: an aligned RNA, DNA or protein
 sequence in direct coupling analysis. ``dense_potts_logits`` returns the logits of every site given

@@ -17,7 +17,7 @@ from ebm_jax.types import Array
 
 
 class MarginCondition(NamedTuple):
-    """Whether a loss satisfies the margin condition, and its largest margin.
+    """Outcome of the test of the margin condition for a loss.
 
     Attributes:
         satisfied: whether the condition holds for some m > 0 on the grid.

@@ -52,7 +52,7 @@ def energy(positive: ArrayLike, negative: ArrayLike) -> Array:
 
 
 def hinge(positive: ArrayLike, negative: ArrayLike, *, margin: ArrayLike = 1.0) -> Array:
-    r"""Return the hinge loss: zero if E- is at least the margin above E+.
+    r"""Return the hinge loss: zero if the wrong energy exceeds the right by a margin.
 
     .. math:: \ell = [m + E^+ - E^-]_+ \qquad \text{(margin } m \text{)}
 

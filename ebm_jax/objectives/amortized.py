@@ -46,8 +46,10 @@ def amortized(energy: Energy, draw: Draw, *, num_samples: int) -> Objective:
         num_samples: number of draws per update, >= 1.
 
     Returns:
-        An ``Objective`` without state, of batches x and ``AmortizedParams``. Metrics are those of
-        the objectives with sampled negatives, ``entropy`` and ``log_partition_bound``.
+        An ``Objective`` without state, of batches x and ``AmortizedParams``. Metrics are ``loss``,
+        ``energy_positive``, ``energy_negative``, ``energy_gap`` (negative minus positive),
+        ``chains_nonfinite``, ``chains_ready``, ``entropy`` (the estimate of H(q), in nats) and
+        ``log_partition_bound``.
 
     >>> import jax, jax.numpy as jnp
     >>> def draw(log_scale, key, n):

@@ -24,11 +24,11 @@ Propose = Callable[[Params, Key, PyTree, Position], Position]
 def contrastive(
     energy: Energy, loss: Callable[[Array, Array], Array], propose: Propose
 ) -> Objective:
-    r"""Return the mean of a pairwise loss over right and wrong answers.
+    r"""Return the objective of a pairwise loss on right and wrong answers.
 
     .. math:: L = \operatorname{mean}_i \, \text{loss}(F(x_i, y_i), F(x_i, y'_i))
 
-    The wrong answers y' are constants.
+    No gradient flows through the wrong answers :math:`y'`.
 
     Args:
         energy: function F(params, x, y) -> () of one example.
@@ -38,7 +38,7 @@ def contrastive(
 
     Returns:
         An ``Objective`` without state, of batches (x, y); metrics ``loss``, ``energy_positive``,
-        ``energy_negative`` and ``energy_gap``.
+        ``energy_negative`` and ``energy_gap`` (negative minus positive).
 
     Raises:
         TypeError: if a batch is not a pair.
@@ -134,15 +134,15 @@ def most_offending_among(
 
 
 def by_sampling(energy: Energy, make_sampler: MakeSampler, *, num_steps: int) -> Propose:
-    """Return a function that proposes wrong answers: ends of chains started at y.
+    """Return a function that proposes wrong answers with chains from the right ones.
 
     The chain of example i samples exp(-F(x_i, .)) and starts at its right answer y_i.
 
     Args:
         energy: function F(params, x, y) -> () of one example.
-        make_sampler: function from an energy to a ``Sampler``, such as
-            ``functools.partial(samplers.ula, step_size=0.01)``. The positions of that energy are
-            pairs (y, index of the chain).
+        make_sampler: function from an energy to a ``Sampler`` of continuous positions, such as
+            ``functools.partial(samplers.ula, step_size=0.01)``. Its positions are pairs (y, index
+            of the chain). Samplers of discrete variables would move the index.
         num_steps: number of steps of the chains, >= 1.
 
     Returns:

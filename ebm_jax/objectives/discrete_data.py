@@ -64,13 +64,13 @@ def _flips(energy: Energy, batch: Position, term: Callable[[Array], Array]) -> A
 
 
 def pseudo_likelihood(energy: Energy, *, values=(0, 1)) -> Objective:
-    r"""Return the negative log pseudo-likelihood: each variable given all others.
+    r"""Return the objective of the negative log pseudo-likelihood.
 
     .. math:: L = -\operatorname{mean}_i \sum_k \log P(x_{ik} \mid x_{ij}, j \ne k)
 
-    As with the likelihood, the model that equals the distribution of the data minimises it. With
-    pairwise energies and finite data it is nearly as good an estimator.
-    Source: Besag (1975), Statistical analysis of non-lattice data.
+    As with the likelihood, the model that equals the distribution of the data minimises it. The
+    estimator is consistent; its variance is larger than that of maximum likelihood, most of all
+    with strong couplings. Source: Besag (1975), Statistical analysis of non-lattice data.
 
     Args:
         energy: function (params, x) -> () of one configuration.
@@ -128,12 +128,12 @@ def ratio_matching(energy: Energy) -> Objective:
 
 
 def minimum_probability_flow(energy: Energy) -> Objective:
-    r"""Return the flow of probability out of the data by flips of one bit.
+    r"""Return the objective of minimum probability flow, for binary data.
 
     .. math:: L = \operatorname{mean}_i \sum_k \exp\left( \frac{E(x_i) - E(x_i^k)}{2} \right)
 
-    where :math:`x^k` is x with bit k flipped. Flips into other data count too, so the model that
-    equals the distribution of the data minimises L for any number of data. A term grows
+    where :math:`x^k` is x with bit k flipped. Flips into other examples count too. If the
+    distribution of the data is positive, L is lowest for the model that equals it. A term grows
     exponentially with the energy difference between an example and its neighbour: start with an
     energy that is nearly constant. Source: Sohl-Dickstein, Battaglino and DeWeese (2011), Minimum
     probability flow learning.

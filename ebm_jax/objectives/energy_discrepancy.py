@@ -29,9 +29,10 @@ def energy_discrepancy(
     .. math:: L = \operatorname{mean}_i \log \Big( \frac{w}{M}
         + \frac{1}{M} \sum_{j=1}^M \exp(E(x_i) - E(x_{ij})) \Big)
 
-    where :math:`x_{ij}` is :math:`x_i` perturbed twice, with the same first perturbation for all j.
-    As M grows, L tends to :math:`\operatorname{mean}_i (E(x_i) + \log \mathbb{E}
-    \exp(-E(x_{ij})))`, which is lowest if exp(-E) is proportional to the density of the data.
+    where :math:`\bar x_i` is a perturbation of :math:`x_i`, and :math:`x_{ij}` one of :math:`\bar
+    x_i` for each j. As M grows, L tends to :math:`\operatorname{mean}_i (E(x_i) + \log
+    \mathbb{E}[\exp(-E(x_{ij})) \mid \bar x_i])`. The mean of this limit over data and perturbations
+    is lowest if exp(-E) is proportional to the density of the data.
 
     Args:
         energy: function (params, x) -> () of one configuration.
@@ -39,12 +40,12 @@ def energy_discrepancy(
             kernel, q(x'|x) = q(x|x'): ``gaussian_perturbation``, ``bernoulli_perturbation``,
             ``grid_perturbation``, or your own.
         num_negatives: number M >= 1 of negatives per example.
-        stabilizer: :math:`w \ge 0`, which bounds the weight of negatives with a high energy: the
-            log is at least log w/M.
+        stabilizer: :math:`w \ge 0`. With w > 0 the logarithm is at least log(w / M), and negatives
+            with energies far above that of their example have almost no gradient.
 
     Returns:
         An ``Objective`` without state, of batches x; metrics ``loss``, ``energy_positive``,
-        ``energy_negative`` and ``energy_gap``, their difference.
+        ``energy_negative`` and ``energy_gap`` (negative minus positive).
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.objectives import gaussian_perturbation

@@ -92,7 +92,7 @@ def flow_matching(energy: Energy, *, couple: Coupling | None = None) -> Objectiv
             ``objectives.energy_matching``.
 
     Returns:
-        An ``Objective`` without state.
+        An ``Objective`` without state, of batches x; metrics ``loss`` and ``loss_field``.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = flow_matching(lambda params, x: params * jnp.sum(x**2) / 2)
@@ -121,8 +121,9 @@ def equilibrium_matching(
     .. math:: L = \mathbb{E} \lVert \nabla E(x_t) - c(t) (x_0 - x_1) \rVert^2, \qquad
         c(t) = \lambda \min\left( 1, \frac{1 - t}{1 - a} \right)
 
-    The data become minima of the energy: samples are the ends of gradient descent, accelerated or
-    not. Source: Wang and Du (2025), Equilibrium matching, arXiv 2510.02300.
+    Near isolated examples the learned field vanishes, so these become minima of the energy. Sample
+    by gradient descent, with or without momentum, from N(0, I). Source: Wang and Du (2025),
+    Equilibrium matching, arXiv 2510.02300.
 
     Args:
         energy: function (params, x) -> () of one configuration.
@@ -132,13 +133,14 @@ def equilibrium_matching(
             ``objectives.energy_matching``.
 
     Returns:
-        An ``Objective`` without state.
+        An ``Objective`` without state, of batches x; metrics ``loss`` and ``loss_field``.
 
     >>> import jax, jax.numpy as jnp
-    >>> objective = equilibrium_matching(lambda params, x: params * jnp.sum(x**2) / 2)
-    >>> value, _ = objective.loss(1.0, (), jnp.ones((8, 2)), jax.random.key(0))
-    >>> value.shape
-    ()
+    >>> energy = lambda params, x: params * jnp.sum(x**2) / 2
+    >>> objective = equilibrium_matching(energy, plateau=0.0, scale=1.0)
+    >>> value, _ = objective.loss(1.0, (), jnp.zeros((8, 2)), jax.random.key(0))
+    >>> round(float(value), 4)  # all data are 0: this energy has the wanted field
+    0.0
     """
     _check(energy, couple)
     _checks.scalar("plateau", _checks.array("plateau", plateau))
@@ -175,8 +177,8 @@ def energy_matching(
         + w \left( \operatorname{mean} E(x_1) - \operatorname{mean} E(\tilde x) \right)
 
     The negatives :math:`\tilde x`, constants, are the ends of n steps :math:`x \leftarrow x - h
-    \nabla E + \sqrt{2 \epsilon h} \, \xi`. Half of the chains start at the data, with
-    :math:`\epsilon = \epsilon_\text{max}`; half start at noise, with the temperature of
+    \nabla E + \sqrt{2 \epsilon h} \, \xi`. Half of the chains (rounded down) start at the data,
+    with :math:`\epsilon = \epsilon_\text{max}`; the others start at noise, with the temperature of
     ``samplers.schedules.warming``. Near the data, E becomes the energy of a Gibbs distribution with
     :math:`\beta = 1/\epsilon_\text{max}`. The first phase is ``flow_matching``. Source: Balcerak et
     al. (2025), Energy matching, arXiv 2504.10612.
@@ -199,7 +201,7 @@ def energy_matching(
 
     Raises:
         TypeError: if an option is not a number.
-        ValueError: if options are out of range, or a batch has only one example.
+        ValueError: if options are out of range.
 
     >>> import jax, jax.numpy as jnp
     >>> objective = energy_matching(lambda params, x: params * jnp.sum(x**2) / 2,

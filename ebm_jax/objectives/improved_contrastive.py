@@ -62,11 +62,15 @@ def improved_contrastive_divergence(
     .. math:: L = \operatorname{mean} E(x^+) - \operatorname{mean} E(x^-)
         + \operatorname{mean} \bar E(x^-(\theta)) - w H(x^-(\theta))
 
-    where :math:`\bar E` is the energy with constant parameters and :math:`x^-(\theta)` are the ends
-    of the chains as functions of the parameters. The last two terms are the divergence of the
-    chains' ends from :math:`\exp(-E)/Z`, whose gradient contrastive divergence neglects. Their
-    gradient flows through the last steps, and ``nearest_neighbor_entropy`` estimates H. Source: Du
-    et al. (2021), Improved contrastive divergence training of energy-based models.
+    where :math:`\bar E` is the energy with constant parameters, :math:`x^+` are the batch,
+    :math:`x^-` the ends of the chains, and :math:`x^-(\theta)` these ends as functions of the
+    parameters. For w = 1 the last two terms are :math:`KL(q \parallel \exp(-\bar E)/Z) - \log Z`,
+    where q is the distribution of the ends. Minimising them trains the energy so that short chains
+    come close to its distribution. (Contrastive divergence treats the ends as constants. The
+    gradient of :math:`KL(\text{data} \parallel p) - KL(q \parallel p)`, where p is the model,
+    contains this term with the opposite sign; the sign here is that of the source.) The gradient of
+    the last two terms flows through the last steps, and ``nearest_neighbor_entropy`` estimates H.
+    Source: Du et al. (2021), Improved contrastive divergence training of energy-based models.
 
     Args:
         energy: function (params, x) -> () of one configuration.

@@ -10,7 +10,7 @@ from ebm_jax.types import Array, Energy, Objective, Position
 
 
 def discriminative(joint: Callable[..., Array], loss: Callable[[Array, Array], Array]) -> Objective:
-    r"""Return the mean over a batch of a loss over the candidates y.
+    r"""Return the objective of a loss over all candidate answers y.
 
     .. math:: L = \operatorname{mean}_i \, \text{loss}(F(x_i, \cdot), y_i)
 
@@ -72,7 +72,7 @@ def _joint_energies(joint: Callable[[Array], Array], batch) -> tuple[Array, Arra
 def maximum_likelihood(
     energy: Energy, states: Position, *, beta=1.0, log_weights=None
 ) -> Objective:
-    r"""Return the exact negative log-likelihood over a finite set of states.
+    r"""Return the objective of the exact negative log-likelihood over finite states.
 
     .. math:: L = \operatorname{mean}_i E(x_i)
         + \frac{1}{\beta} \log \sum_s w_s \exp(-\beta E(s))
@@ -88,7 +88,7 @@ def maximum_likelihood(
 
     Returns:
         An ``Objective`` without state, of batches x; metrics ``loss``, ``energy_positive``,
-        ``energy_negative`` (the model's expectation) and ``energy_gap``, their difference.
+        ``energy_negative`` (the model's expectation) and ``energy_gap`` (negative minus positive).
 
     >>> import jax, jax.numpy as jnp
     >>> objective = maximum_likelihood(lambda params, x: params * x, jnp.array([0.0, 1.0]))
@@ -126,12 +126,13 @@ def maximum_likelihood(
 
 
 def push_down(energy: Energy) -> Objective:
-    r"""Return the mean energy of the batch, without a contrast.
+    r"""Return the objective that lowers the mean energy of the batch.
 
     .. math:: L = \operatorname{mean}_i E(x_i)
 
     Use it only for an energy whose volume of low energy is limited by its capacity or by a latent
-    variable; any other energy becomes constant. Source: LeCun et al. (2006), eq. 6.
+    variable. Any other energy collapses: it becomes low everywhere, or decreases without bound.
+    Source: LeCun et al. (2006), eq. 6.
 
     Args:
         energy: function (params, x) -> () of one configuration.

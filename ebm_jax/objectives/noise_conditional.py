@@ -1,4 +1,4 @@
-"""Score matching over a continuum of noise levels, which are an input of the energy."""
+"""Score matching with the noise level as an input of the energy."""
 
 from collections.abc import Callable
 
@@ -36,10 +36,11 @@ def noise_conditional_score_matching(
     where U is the energy, d the number of dimensions of x, and :math:`\log \sigma` uniform between
     its bounds, stratified over the batch. Both terms are minimised by :math:`U(\cdot, \sigma) =
     -\log p_\sigma + c`, where :math:`p_\sigma` is the density of the data with noise. The first
-    term allows a different constant for each level and, where the noise does not connect the modes,
-    for each mode. The second term (the time score) makes the constant the same for all levels, so
-    that the weights of the modes are learned, and :math:`\log Z` relative to the largest level,
-    where it is close to that of a Gaussian. Both derivatives come from one gradient of the energy.
+    term allows a different constant c for each level and, where the noise does not connect the
+    modes, for each mode. The second term, the time score, makes c the same for all levels and
+    modes, so that the weights of the modes are learned. Then :math:`\log Z = c` at every level;
+    estimate it at the largest level, where :math:`p_\sigma` is close to a Gaussian. Both
+    derivatives come from one gradient of the energy.
 
     For the plain loss with a fixed set of levels, see ``denoising_score_matching``.
     Source: Song and Ermon (2019), Generative modeling by estimating gradients of the data
@@ -49,7 +50,8 @@ def noise_conditional_score_matching(
     Args:
         energy: (params, x, sigma) -> (), differentiable in x and in sigma, which is ().
         sigma_min: the smallest standard deviation of the noise, > 0, in units of x.
-        sigma_max: the largest, > sigma_min. At this level the data are close to Gaussian.
+        sigma_max: the largest, > sigma_min. Choose it so large that the noisy data are close to
+            Gaussian.
         score_weight: :math:`w`, sigma (batch,) -> (batch,).
         time_score_weight: :math:`\lambda \ge 0`; 0 leaves the time score out.
 
@@ -58,8 +60,8 @@ def noise_conditional_score_matching(
         ``loss``, ``loss_score`` and ``loss_time_score`` (both without their weights).
 
     Raises:
-        ValueError: sigma_min or sigma_max not finite and > 0, sigma_max <= sigma_min, a negative
-            weight.
+        ValueError: if sigma_min or sigma_max is not finite and > 0, sigma_max <= sigma_min, or the
+            weight is negative.
 
     >>> import jax, jax.numpy as jnp
     >>> def energy(params, x, sigma):  # data that are all 0

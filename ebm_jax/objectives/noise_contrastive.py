@@ -1,9 +1,9 @@
 """Noise-contrastive estimation: distinguish data from noise with a known density.
 
 The objectives take batches x on the leading axis. Negatives are constants, converted to the dtypes
-of the batch. Metrics are ``loss``, ``energy_positive``, ``energy_negative`` and ``energy_gap``,
-their difference. The density of the noise must be positive wherever there are data; the closer the
-noise is to the data, the better the estimate.
+of the batch. Metrics are ``loss``, ``energy_positive``, ``energy_negative`` and ``energy_gap``
+(negative minus positive). The density of the noise must be positive wherever there are data. Noise
+that resembles the data usually gives a better estimate.
 
 The objectives raise ValueError for num_negatives < 1 and negatives of other shapes than the data,
 and TypeError for noise without ``sample`` or ``log_prob`` and for batches of integers with
@@ -83,7 +83,7 @@ def _contrast(
 
 
 def binary_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -> Objective:
-    r"""Return the logistic loss of classifying data against noise.
+    r"""Return the objective of logistic classification of data against noise.
 
     .. math:: L &= \operatorname{mean}_i \Big[ \operatorname{softplus}(-G(x_i))
         + \sum_{j=1}^\nu \operatorname{softplus}(G(y_{ij})) \Big], \quad y_{ij} \sim q \\
@@ -103,7 +103,8 @@ def binary_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -
 
     Returns:
         An ``Objective`` without state. The metric ``accuracy`` is the fraction of data and noise
-        classified correctly: if it is near 1, the noise is too easy to distinguish.
+        classified correctly. A constant answer has the accuracy :math:`\nu / (1 + \nu)`; with one
+        negative, an accuracy near 1 means that the noise is too easy to distinguish from the data.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax import energies
@@ -135,7 +136,7 @@ def binary_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -
 
 
 def ranking_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) -> Objective:
-    r"""Return the loss of identifying the example among its negatives.
+    r"""Return the objective of identifying an example among noise samples (InfoNCE).
 
     .. math:: L &= \operatorname{mean}_i \log\Big( 1 + \sum_{j=1}^K \exp(G(y_{ij}) - G(x_i)) \Big),
         \quad y_{ij} \sim q \\
@@ -179,7 +180,7 @@ def ranking_nce(energy: Energy, noise: Distribution, *, num_negatives: int = 1) 
 
 
 def conditional_nce(energy: Energy, perturb: Perturbation, *, num_negatives: int = 1) -> Objective:
-    r"""Return the logistic loss of classifying examples against perturbed copies.
+    r"""Return the objective of classifying examples against perturbed copies.
 
     .. math:: L = \operatorname{mean}_{ij} 2 \operatorname{softplus}(E(x_i) - E(y_{ij})),
         \qquad y_{ij} = \text{perturb}(x_i)
@@ -196,7 +197,7 @@ def conditional_nce(energy: Energy, perturb: Perturbation, *, num_negatives: int
         num_negatives: number of perturbed copies per example, >= 1.
 
     Returns:
-        An ``Objective`` without state.
+        An ``Objective`` without state, of batches x; metrics are those of the module.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.objectives import gaussian_perturbation

@@ -8,16 +8,17 @@ from ebm_jax.types import Energy, Objective
 
 
 def gradient_penalty(energy: Energy) -> Objective:
-    r"""Return the mean squared gradient of the energy over the points of the batch.
+    r"""Return the objective of the mean squared gradient of the energy.
 
     .. math:: L = \operatorname{mean}_i \lVert \nabla_x E(x_i) \rVert^2
 
-    It bounds how sharp maximum likelihood makes an energy: for data without spread, the curvature
-    of :math:`E = k x^2 / 2` grows without bound under the likelihood alone. With a times this
-    penalty over points of mean square m it stops at :math:`k = 1 / (2 \sqrt{a \beta m})`. Do not
-    use only the data as points, since the gradient may vanish there. Source: Gulrajani et al.
-    (2017), Improved training of Wasserstein GANs, with target 0 instead of 1, as in Mescheder et
-    al. (2018), Which training methods for GANs do actually converge?
+    The penalty bounds the sharpness that maximum likelihood gives an energy. Example: all data are
+    0 and :math:`E = k x^2 / 2` in one dimension. The negative log-likelihood divided by
+    :math:`\beta` (``maximum_likelihood``) alone makes k grow without bound. With a times the
+    penalty added, over points with mean square m, it is lowest at :math:`k = 1 / (2 \sqrt{a \beta
+    m})`. Do not use only the data as points, since the gradient may vanish there. Source: Gulrajani
+    et al. (2017), Improved training of Wasserstein GANs, with target 0 instead of 1, as in
+    Mescheder et al. (2018), Which training methods for GANs do actually converge?
 
     Args:
         energy: function (params, x) -> () of one configuration.

@@ -1,4 +1,4 @@
-r"""Recovery likelihood: the likelihood of data given noisy data, with sampled negatives."""
+r"""Recovery likelihood: the likelihood of data given noisy copies of them."""
 
 import jax
 import jax.numpy as jnp
@@ -91,20 +91,22 @@ def diffusion_recovery_likelihood(
         \delta_k^2 = s_{k+1}^2 - s_k^2, \qquad
         L = \mathbb{E}\left[ U(y, s_k) - U(\tilde{x} + \delta_k u, s_k) \right]
 
-    where every example has a random level k, and the negatives u are the ends of chains that start
-    at 0 and sample :math:`\exp(-U(\tilde{x} + \delta_k u, s_k) - \lVert u \rVert^2 / 2)`. In these
-    units one step size suits all levels. Between neighbouring levels the conditional distribution
-    is nearly Gaussian, so few steps reach it. The optimum is :math:`U(\cdot, s_k) = -\log p_{s_k}`
-    plus a constant for each level, where :math:`p_s` is the density of the data with noise. Source:
-    Gao et al. (2021), Learning energy-based models by diffusion recovery likelihood. The source
-    also shrinks the data at each level; here their variance grows, as in
+    where U is ``energy``, :math:`\xi` and :math:`\xi'` are standard normal, every example has a
+    random level k, and the negatives u are the ends of chains that start at 0 and sample
+    :math:`\exp(-U(\tilde{x} + \delta_k u, s_k) - \lVert u \rVert^2 / 2)`. In these units one step
+    size suits all levels. Between neighbouring levels the conditional distribution is nearly
+    Gaussian, so few steps reach it. The optimum is :math:`U(\cdot, s_k) = -\log p_{s_k}` plus a
+    constant for each level, where :math:`p_s` is the density of the data with noise. Source: Gao et
+    al. (2021), Learning energy-based models by diffusion recovery likelihood. The source also
+    shrinks the data at each level; here their variance grows, as in
     ``noise_conditional_score_matching``.
 
     Args:
-        energy: (params, x, sigma) -> (), where sigma () is one of ``sigmas`` but the last.
-        make_sampler: energy -> ``Sampler``: ``functools.partial(samplers.mala, step_size=0.1)``,
-            a step size in units of :math:`\delta_k`. Its positions are pairs (u, index of the
-            chain), of which the sampler moves the floating leaves.
+        energy: (params, x, sigma) -> (), where sigma () is one of ``sigmas`` except the last.
+        make_sampler: function from an energy to a ``Sampler``, such as
+            ``functools.partial(samplers.mala, step_size=0.1)``. The step size is in units of
+            :math:`\delta_k^2`. The positions are pairs (u, index of the chain), of which the
+            sampler moves the floating-point leaves.
         sigmas: increasing noise levels :math:`s_0 \ge 0` to :math:`s_K`, (K + 1,), in units of x;
             a first level of 0 is the data themselves.
         num_steps: steps of the chains, >= 1.
@@ -114,7 +116,7 @@ def diffusion_recovery_likelihood(
         as those of the objectives with sampled negatives.
 
     Raises:
-        ValueError: sigmas that are not finite, negative, not increasing, or fewer than two;
+        ValueError: if sigmas are not finite, negative, not increasing or fewer than two, or
             num_steps < 1.
 
     >>> import functools, jax, jax.numpy as jnp

@@ -1,10 +1,12 @@
 r"""Maximum likelihood with sampled negatives: CD-k, persistent chains, short runs.
 
-.. math:: \nabla L = \mathbb{E}_\text{data}[\nabla E(x)] - \mathbb{E}_\text{chains}[\nabla E(x)]
+.. math:: \nabla_\theta L = \mathbb{E}_\text{data}[\nabla_\theta E(x)]
+    - \mathbb{E}_\text{chains}[\nabla_\theta E(x)]
 
-All three minimise :math:`\operatorname{mean} E(x^+) - \operatorname{mean} E(x^-)` with constant
-samples :math:`x^-`, whose gradient this is, and differ in where the chains start. The value of the
-loss is not a likelihood: monitor ``energy_gap`` instead.
+Here :math:`\theta` are the parameters. All three minimise :math:`\operatorname{mean} E(x^+) -
+\operatorname{mean} E(x^-)`, where :math:`x^+` are the batch and :math:`x^-` the last positions of
+the chains, as constants. They differ in where the chains start. The value of the loss is not a
+likelihood: monitor ``energy_gap`` instead.
 
 They share these arguments:
 
@@ -18,8 +20,9 @@ They share these arguments:
   + \operatorname{mean} E(x^-)^2)`, which keeps energies near zero (Du and Mordatch 2019).
 
 Batches x have the examples on the leading axis. Metrics are ``loss``, ``energy_positive``,
-``energy_negative``, ``energy_gap``, the means of the sampler's info (its energy as
-``chain_energy``), ``chains_nonfinite``, and ``chains_ready``, the fraction of chains that count.
+``energy_negative``, ``energy_gap`` (negative minus positive), the means of the sampler's info (its
+energy as ``chain_energy``), ``chains_nonfinite``, and ``chains_ready``, the fraction of chains that
+count.
 
 Chains that become non-finite are excluded from the loss and counted; persistent ones restart when
 they are next drawn. If no chain is left, the loss is NaN, and training skips the update.
@@ -112,7 +115,7 @@ def contrastive_divergence(
         energy_penalty: weight :math:`a \ge 0` of the squared energies, in 1/energy.
 
     Returns:
-        An ``Objective`` without state.
+        An ``Objective`` without state, of batches x; metrics are those of the module.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -163,7 +166,7 @@ def short_run(
         energy_penalty: weight :math:`a \ge 0` of the squared energies, in 1/energy.
 
     Returns:
-        An ``Objective`` without state.
+        An ``Objective`` without state, of batches x; metrics are those of the module.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import distributions, samplers
@@ -219,7 +222,7 @@ def persistent(
     Args:
         energy: function (params, x) -> () of one configuration.
         make_sampler: function from an energy to a ``Sampler``.
-        num_steps: number of steps of the chains between two updates, >= 1.
+        num_steps: number of steps of the drawn chains at each update, >= 1.
         num_chains: number of chains to run at each update, from 1 to buffer_size.
         initial: where chains start and restart: a ``Distribution``, or a function (params, key,
             indices (n,)) that returns n positions on the leading axis. The indices are those of the

@@ -5,9 +5,10 @@ r"""Score matching: the gradient of the energy fitted to the score of the data.
 
 The score of the model is :math:`-\nabla E`, for the target :math:`\exp(-E)`. Up to a constant, J is
 half the mean squared difference to the score of the data's density, so it needs no partition
-function. It does not determine the weights of separate modes. On a Gaussian it is maximum
-likelihood. The energy needs three derivatives, so use smooth activations: a ReLU network has no
-Hessian.
+function. It does not determine the weights of separate modes. For a Gaussian model with free mean
+and covariance it equals maximum likelihood. All objectives here except ``denoising_score_matching``
+need three derivatives of the energy, so use smooth activations: the Hessian of a ReLU network is
+zero almost everywhere.
 
 The objectives take batches x on the leading axis. Gradients are with respect to floating-point
 leaves; other leaves (a class) are given. Batches without a floating-point leaf raise TypeError,
@@ -171,10 +172,10 @@ def sliced_score_matching(
     .. math:: J = \operatorname{mean}_{ij} \tfrac{1}{2} (v_{ij}^T \nabla E(x_i))^2
         - v_{ij}^T \nabla^2 E(x_i) v_{ij}, \qquad v \sim N(0, I)
 
-    Its mean over the directions is ``score_matching``. With ``variance_reduced`` the mean of the
-    square is exact, :math:`\lVert \nabla E(x_i) \rVert^2 / 2`; the rest differs from
-    ``hutchinson_score_matching`` in the distribution of v. Source: Song et al. (2019), Sliced score
-    matching: a scalable approach to density and score estimation.
+    Its mean over the directions is ``score_matching``. With ``variance_reduced`` the first term is
+    replaced by its mean over v, :math:`\lVert \nabla E(x_i) \rVert^2 / 2`. The objective then
+    differs from ``hutchinson_score_matching`` only in the distribution of v. Source: Song et al.
+    (2019), Sliced score matching: a scalable approach to density and score estimation.
 
     Args:
         energy: function (params, x) -> () of one configuration.
@@ -214,9 +215,9 @@ def denoising_score_matching(energy: Energy, sigma: ArrayLike) -> Objective:
     .. math:: L = \operatorname{mean}_i \tfrac{1}{2} \lVert
         \sigma \nabla E(x_i + \sigma \xi_i) - \xi_i \rVert^2, \qquad \xi \sim N(0, I)
 
-    At its optimum exp(-E) is the density of the noisy data: for Gaussian data :math:`N(\mu,
-    \Sigma)` it is :math:`N(\mu, \Sigma + \sigma^2 I)`. The objective of Vincent is multiplied by
-    :math:`\sigma^2`, so that it has about the same size at every level. Divided by
+    At the optimum exp(-E) is proportional to the density of the noisy data: for Gaussian data
+    :math:`N(\mu, \Sigma)` it is :math:`N(\mu, \Sigma + \sigma^2 I)`. The objective of Vincent is
+    multiplied by :math:`\sigma^2`, so that it has about the same size at every level. Divided by
     :math:`\sigma^2`, its gradient tends to that of ``score_matching`` as :math:`\sigma \to 0`, with
     a variance that grows as :math:`1/\sigma^2`. With several levels, every example gets one of them
     at random, and the energy takes the level as an argument. Source: Vincent (2011), A connection

@@ -34,18 +34,20 @@ def _stein_kernel(z: Array, score: Array) -> Array:
 
 
 def kernelized_stein_discrepancy(energy: Energy, length: ArrayLike | None = None) -> Objective:
-    r"""Return the squared kernelised Stein discrepancy between the batch and exp(-E).
+    r"""Return the objective of the squared kernelised Stein discrepancy to exp(-E).
 
     .. math:: L &= \frac{1}{n (n - 1)} \sum_{i \ne j} u(x_i, x_j), \qquad s = -\nabla E \\
         u(x, y) &= k(x, y) \Big( s(x)^T s(y) + \frac{(s(x) - s(y))^T (x - y)}{l^2} + \frac{d}{l^2}
         - \frac{\lVert x - y \rVert^2}{l^4} \Big) \\
         k(x, y) &= \exp(-\lVert x - y \rVert^2 / (2 l^2))
 
-    The estimate is unbiased, so it may be negative. Its mean is 0 for samples of :math:`\exp(-E)`
-    and positive for all others: :math:`N(\mu, I)` against :math:`N(0, I)` gives :math:`\lVert \mu
-    \rVert^2 (l^2 / (l^2 + 2))^{d/2}`. It needs no second derivatives and no noise, but :math:`n^2`
-    kernels. Source: Liu, Lee and Jordan (2016), A kernelized Stein discrepancy for goodness-of-fit
-    tests; Chwialkowski, Strathmann and Gretton (2016), A kernel test of goodness of fit.
+    For a fixed ``length`` the estimate is unbiased, so it may be negative, and its mean is 0 for
+    samples of :math:`\exp(-E)` and positive for all others: :math:`N(\mu, I)` against :math:`N(0,
+    I)` gives :math:`\lVert \mu \rVert^2 (l^2 / (l^2 + 2))^{d/2}`. The median distance depends on
+    the batch, which adds a bias that vanishes as the batch grows. The objective needs no second
+    derivatives and no noise, but :math:`n^2` kernels. Source: Liu, Lee and Jordan (2016), A
+    kernelized Stein discrepancy for goodness-of-fit tests; Chwialkowski, Strathmann and Gretton
+    (2016), A kernel test of goodness of fit.
 
     Args:
         energy: function (params, x) -> () of one configuration.

@@ -58,15 +58,15 @@ class AnnealedState(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """Where the chains are."""
+        """The positions of the chains."""
         return self.chains.position
 
 
 class AnnealedInfo(NamedTuple):
-    r"""The weights at every beta.
+    r"""Statistics of the weights at every beta.
 
     Attributes:
-        log_z: log of the mean weight, log Z(beta) / Z(start).
+        log_z: log of the mean weight, log(Z(beta) / Z(start)).
         effective_sample_size: :math:`(\sum w)^2 / \sum w^2`, before resampling, in chains.
         resampled: whether any group of chains was resampled.
     """
@@ -89,7 +89,7 @@ def start(
         beta: place on the path, ().
 
     Returns:
-        ``AnnealedState``.
+        The chains as an ``AnnealedState`` at ``beta``, with log-weights 0.
 
     >>> import functools, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -187,7 +187,7 @@ def anneal(
     resample_below: float = 0.0,
     groups: int = 1,
 ) -> tuple[AnnealedState, AnnealedInfo]:
-    """Move the chains along the betas: at each, update the weights, then sample.
+    """Anneal the chains: at each beta, update the weights and make sampler steps.
 
     With resampling this is sequential Monte Carlo: if the effective sample size of a group of
     chains falls below a fraction of the group, chains with large weights replace chains with small
@@ -307,15 +307,16 @@ def choose_betas(
     max_betas: int,
     num_steps: int = 1,
 ) -> tuple[Array, Array]:
-    r"""Choose the betas in a pilot run, each step as long as the weights allow.
+    r"""Choose the values of beta for annealing, in an adaptive pilot run.
 
-    .. math:: \text{CESS}(\beta') = \frac{(\sum_i W_i u_i)^2}{\sum_i W_i u_i^2} = \text{fraction},
+    .. math:: \frac{\text{CESS}(\beta')}{n} = \frac{(\sum_i W_i u_i)^2}{\sum_i W_i u_i^2},
         \qquad u_i = \exp(\text{path}(\beta, x_i) - \text{path}(\beta', x_i))
 
-    is the conditional effective sample size of one step, with normalised weights :math:`W_i`. Use
-    another key for the run itself: betas chosen from the same chains would bias the weights.
-    Source: Zhou, Johansen and Aston (2016), Toward automatic model comparison: an adaptive
-    sequential Monte Carlo approach, JCGS 25(3).
+    CESS is the conditional effective sample size of one step, n the number of chains and
+    :math:`W_i` the normalised weights. Each :math:`\beta'` is chosen so that CESS / n is
+    ``fraction``. Use another key for the run itself: betas chosen from the same chains would bias
+    the weights. Source: Zhou, Johansen and Aston (2016), Toward automatic model comparison: an
+    adaptive sequential Monte Carlo approach, JCGS 25(3).
 
     Args:
         key: a key of ``jax.random.key``, used once.

@@ -30,15 +30,15 @@ class Bridge(NamedTuple):
 
 
 def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState) -> Bridge:
-    r"""Return Bennett's acceptance ratio, the best estimate from both ends.
+    r"""Estimate a log ratio of partition functions by Bennett's acceptance ratio.
 
     .. math:: \sum_i \sigma(f_i - c - m) = \sum_j \sigma(b_j + c + m), \qquad
         c = \log Z_1 / Z_0, \quad m = \log n_f / n_b
 
-    It has the lowest variance of all estimates from both samples. Chains that were resampled do not
-    satisfy the equation: pass states instead of log-weights, so that they are detected. Source: C.
-    H. Bennett (1976), Efficient estimation of free energy differences from Monte Carlo data, J.
-    Comp. Phys. 22; Shirts and Chodera (2008) for the error.
+    For many independent samples, no estimator that uses both sets has a lower variance. Chains that
+    were resampled do not satisfy the equation: pass states instead of log-weights, so that they are
+    detected. Source: C. H. Bennett (1976), Efficient estimation of free energy differences from
+    Monte Carlo data, J. Comp. Phys. 22; Shirts and Chodera (2008) for the error.
 
     Args:
         forward: log-weights :math:`f = E_0(x) - E_1(x)` of samples of 0, (n_f,); or the state of
@@ -47,9 +47,10 @@ def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState)
             chains annealed from 1 to 0 with reversible kernels and without resampling.
 
     Returns:
-        ``Bridge``. The error is to first order, for independent samples. It is NaN for a single
-        sample on either side, and if the log-weights on each side are constant but the sides
-        disagree. For resampled chains under ``jit`` both numbers are NaN.
+        ``Bridge``: the estimate of :math:`\log(Z_1 / Z_0)` and its standard error. The error is to
+        first order, for independent samples. It is NaN for a single sample on either side, and if
+        the log-weights on each side are constant but the sides disagree. For resampled chains under
+        ``jit`` both numbers are NaN.
 
     Raises:
         ValueError: if log-weights are not vectors or contain NaN, or chains were resampled.
@@ -145,7 +146,8 @@ def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position)
             ``state.replicas.position`` of ``replica_exchange``.
 
     Returns:
-        ``Bridge``; its error assumes independent samples.
+        ``Bridge``: the estimate of log Z at the last beta minus log Z at the first, and its
+        standard error for independent samples.
 
     >>> import jax.numpy as jnp
     >>> path = lambda beta, x: beta * x  # a mean of 1 at beta 0 and of 2 at beta 1

@@ -122,9 +122,10 @@ def bracket(
 
     .. math:: \mathbb{E}[\log \bar w] \le \log Z \le \mathbb{E}[-\log \bar w_\text{back}]
 
-    The chains of ``back`` must start at exact samples of the target, or at samples of long tempered
-    runs. Without resampling, ``bridges.bennett`` combines both into one better estimate.
-    Source: Grosse et al. (2015).
+    Z is the ratio Z(target) / Z(base). The upper bound holds if the chains of ``back`` start at
+    exact samples of the target. With samples from a long run it holds approximately. Without
+    resampling, ``bridges.bennett`` combines both into one better estimate. Source: Grosse et al.
+    (2015).
 
     Args:
         key: a key of ``jax.random.key``, used once.

@@ -103,7 +103,8 @@ def log_partition(
 
     An energy of discrete variables is enumerated over ``values``\ :sup:`shape`, in blocks, so
     that the sum and its gradient need the memory of one block. To sum over a list of states, use
-    ``gibbs.log_partition`` of their energies. The parameters of these models have formulas:
+    ``gibbs.log_partition`` of their energies. The parameters of these models have formulas,
+    where d is the dimension and other symbols are those of the parameter classes:
 
     ===================  ==========================================================================
     ``Gaussian``         d/2 log(2 pi / beta) - 1/2 log det Lambda; NaN if the precision is not
@@ -112,8 +113,8 @@ def log_partition(
     ``Rosenbrock``       log(pi / beta) - 1/2 log b
     ``Funnel``           d/2 log(2 pi / beta) + log s + [(d - 1) (1 - beta) s]^2 / (8 beta), d
                          given by ``shape``
-    ``Ring``             log 2 pi [t^2 exp(-r^2 / 2 t^2) + r t sqrt(pi / 2) (1 + erf(r / t sqrt 2))]
-                         with t = w / sqrt(beta)
+    ``Ring``             log 2 pi [t^2 exp(-r^2 / 2 t^2) + r t sqrt(pi / 2)
+                         (1 + erf(r / (t sqrt 2)))] with t = w / sqrt(beta)
     ``RBM``              enumeration of the smaller side, at most 30 units
     ``GaussianRBM``      enumeration of the hidden units, at most 30
     ``CategoricalRBM``   enumeration of the side with fewer states, at most 2^30
@@ -128,17 +129,18 @@ def log_partition(
         energy: function x -> () of one configuration of discrete variables, or parameters of a type
             in the table.
         shape: shape of one configuration, for an energy, ``Funnel`` and ``Ising``.
-        values: values that a variable of an energy or a number of ``Pairwise`` may take, (q,), by
-            default (0, 1).
+        values: values that a variable may take, (q,), for an energy or a ``Pairwise`` with fields
+            (n,); by default (0, 1). Omit it for fields (n, q).
         beta: inverse temperature, (): >= 0 for an energy, an ``RBM``, a ``CategoricalRBM`` and
-            ``Pairwise``, > 0 for others. An array of them for ``Gaussian``, ``Rosenbrock``,
-            ``Funnel`` and ``Ring``.
+            ``Pairwise``, > 0 for others. ``Gaussian``, ``Rosenbrock``, ``Funnel`` and ``Ring`` also
+            take an array.
         edges: pairs of different variables of ``Pairwise``, integers (m, 2).
 
     Returns:
-        (), differentiable. The gradient is minus beta times the expected gradient of the energy.
-        The log Z of an Ising model is right to about 1e-12 of the number of spins in float64 and
-        1e-6 of log Z in float32, and so are its two derivatives in the coupling or beta.
+        log Z, (), or with the shape of beta; differentiable in the parameters. The gradient is
+        minus beta times the expected gradient of the energy. The log Z of an Ising model is right
+        to about 1e-12 of the number of spins in float64 and 1e-6 of log Z in float32, and so are
+        its two derivatives in the coupling or beta.
 
     Raises:
         TypeError: if the type of the parameters is not in the table.

@@ -69,9 +69,10 @@ def noise_levels(base: Energy, energy: Energy, sigma: Callable[[Array], Array]) 
         \text{path}(0, x) = E_0(x), \qquad
         \text{path}(\beta, x) = U(x, \sigma(\beta)) \quad \text{for } \beta > 0
 
-    The first step goes from the base to the energy at the highest noise level, so the two should
-    be close: with enough noise the data are Gaussian. Along the path the target keeps all modes
-    connected for as long as the noise connects them, which a geometric path does not.
+    where U is ``energy`` and :math:`\sigma(\beta)` is ``sigma``. The first step goes from the base
+    to the energy at the highest noise level, so the two should be close: with enough noise the data
+    are Gaussian. Along the path the target keeps all modes connected for as long as the noise
+    connects them, which a geometric path does not.
 
     Args:
         base: :math:`E_0`, the energy at beta = 0: ``distributions.energy`` of a base distribution.
@@ -104,22 +105,23 @@ def noise_levels(base: Energy, energy: Energy, sigma: Callable[[Array], Array]) 
 
 
 def rbm(params: RBM | CategoricalRBM, base_bias: ArrayLike) -> tuple[Path, MakeSampler]:
-    r"""Return the path of an RBM from independent visible units, without hidden units.
+    r"""Return a path of a restricted Boltzmann machine and the sampler along it.
 
     .. math:: \text{path}(\beta, v) = (1 - \beta) E_0(v) - \beta b^T v - \sum_j \left[
         \operatorname{softplus}(\beta (c_j + v^T W_j)) - (1 - \beta) \log 2 \right]
 
-    It is the free energy, with the hidden units summed out, of the geometric path from :math:`E_0`,
-    the energy of ``distributions.bernoulli(base_bias)`` with free hidden units, to E(v, h). Block
-    Gibbs sampling is exact along it, and the weights have a lower variance than those of v and h.
-    For a ``CategoricalRBM``, :math:`b^T v` is the sum of :math:`b_i(v_i)`, and the base is
+    The path starts at independent visible units. It is the free energy, with the hidden units
+    summed out, of the geometric path from :math:`E_0`, the energy of
+    ``distributions.bernoulli(base_bias)`` with free hidden units, to E(v, h). Block Gibbs sampling
+    is exact along it, and the weights have a lower variance than those of v and h. For a
+    ``CategoricalRBM``, :math:`b^T v` is the sum of :math:`b_i(v_i)`, and the base is
     ``distributions.categorical(base_bias)``. Source: Salakhutdinov and Murray (2008), On the
     quantitative analysis of deep belief networks, ICML, section 4.
 
     Args:
         params: ``RBM`` or ``CategoricalRBM``.
-        base_bias: logits of the visible units at beta = 0, of the shape of the visible bias, such
-            as the base rates of data.
+        base_bias: logits of the visible units at beta = 0, with the shape of the visible bias, for
+            example the logits of the mean of each unit in the data.
 
     Returns:
         The path, and ``make_sampler``, which maps ``Partial(path, beta)`` with beta > 0 to

@@ -13,10 +13,10 @@ def pseudo_log_likelihood(energy: Energy, x: Position, *, values=(0, 1), beta=1.
 
     .. math:: \log PL(x) = \sum_i \log P(x_i \mid x_j, j \ne i)
 
-    for the Gibbs distribution of the energy. The function evaluates n q energies. Like the mean
-    log-likelihood, its mean over data is largest for the model that equals the distribution of the
-    data, but its values are not log-likelihoods. Source: J. Besag (1975), Statistical analysis of
-    non-lattice data, The Statistician 24(3).
+    for the Gibbs distribution of the energy. The function evaluates the energy n q times, for n
+    variables with q values each. Like the mean log-likelihood, its mean over data is largest for
+    the model that equals the distribution of the data, but its values are not log-likelihoods.
+    Source: J. Besag (1975), Statistical analysis of non-lattice data, The Statistician 24(3).
 
     Args:
         energy: function x -> () of one configuration.

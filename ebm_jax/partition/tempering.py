@@ -72,13 +72,14 @@ def parallel_tempering(
         {\langle e^{-f_k(x_{k+1}) / 2} \rangle}, \qquad
         f_k = E_{\beta_k} - E_{\beta_{k+1}}, \quad E_\beta = -(1 - \beta) \log p_0 + \beta E
 
-    Replica k samples :math:`e^{-E_{\beta_k}}`. In each scan a sampler moves the replicas, the
-    replica at :math:`\beta = 0` is drawn anew from the base, and neighbours swap: pairs (0, 1),
-    (2, 3), ... in even scans and (1, 2), (3, 4), ... in odd ones. The ladder is tuned before the
-    final run. The rejection rates of the pairs up to :math:`\beta` add up to the communication
-    barrier :math:`\Lambda(\beta)`, which is interpolated monotonically. The new ladder has about
-    :math:`2 \Lambda(1) + 1` replicas, at equal distances in :math:`\Lambda`. The number of scans
-    for tuning is about that of the final run.
+    where :math:`p_0` is the density of ``base``, E is ``energy``, and :math:`E_\beta` is the
+    default ``path``. Replica k samples :math:`e^{-E_{\beta_k}}`. In each scan a sampler moves the
+    replicas, the replica at :math:`\beta = 0` is drawn anew from the base, and neighbours swap:
+    pairs (0, 1), (2, 3), ... in even scans and (1, 2), (3, 4), ... in odd ones. The ladder is tuned
+    before the final run. The rejection rates of the pairs up to :math:`\beta` add up to the
+    communication barrier :math:`\Lambda(\beta)`, which is interpolated monotonically. The new
+    ladder has about :math:`2 \Lambda(1) + 1` replicas, at equal distances in :math:`\Lambda`. The
+    number of scans for tuning is about that of the final run.
 
     The ratio of the partition functions of two neighbours is estimated with the geometric bridge,
     from samples of both. Unlike the chains of annealed importance sampling, replicas also move back
@@ -110,11 +111,13 @@ def parallel_tempering(
         confidence: confidence level of the interval, in (0, 1).
 
     Returns:
-        ``Tempering``. Look at ``warnings`` first.
+        ``Tempering``: log Z with its errors, the ladder, the final positions, and ``warnings``,
+        which you should read first.
 
     Raises:
-        ValueError: num_chains, num_scans or max_replicas too small, a confidence outside (0, 1),
-            a call under ``jit``. TypeError: a base without ``sample`` or ``log_prob``.
+        TypeError: if base has no ``sample`` or ``log_prob``.
+        ValueError: if num_chains, num_scans or max_replicas is too small, confidence is outside
+            (0, 1), or the call is under ``jit``.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import distributions, samplers

@@ -1,10 +1,11 @@
 r"""Adaptation of the step size to a target acceptance rate, by dual averaging.
 
-.. math:: \log h_t = \mu - \frac{\sqrt{t}}{\gamma (t + t_0)} \sum_{s \le t} (\alpha - a_s)
+.. math:: \log h_{t+1} = \mu - \frac{\sqrt{t}}{\gamma (t + t_0)} \sum_{s=1}^t (\alpha - a_s)
 
-where :math:`a_s` is the mean acceptance rate of all chains in step s and :math:`\alpha` the target.
-The result is a weighted average of the :math:`\log h_t`. Source: Hoffman and Gelman (2014), The
-No-U-Turn sampler, JMLR 15, section 3.2.
+where :math:`h_s` is the step size of step s, :math:`a_s` the mean acceptance rate of all chains in
+that step, :math:`\alpha` the target, :math:`\mu = \log(10 h_1)`, :math:`\gamma = 0.05` and
+:math:`t_0 = 10`. The result is the exponential of a mean of the :math:`\log h_t` that gives late
+steps more weight. Source: Hoffman and Gelman (2014), The No-U-Turn sampler, JMLR 15, section 3.2.
 """
 
 from typing import Any, NamedTuple
@@ -28,8 +29,8 @@ class Tuned(NamedTuple):
         step_size: step size, with the shape of the initial one; NaN if no chain accepted any
             proposal.
         position: final positions of the chains.
-        acceptance_rate: mean acceptance rate of the chains without a NaN in every step,
-            (num_steps,).
+        acceptance_rate: mean acceptance rate in each step, (num_steps,), over the chains without a
+            NaN.
     """
 
     step_size: Array

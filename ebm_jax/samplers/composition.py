@@ -2,9 +2,9 @@ r"""Composition of samplers: each moves a part of the position, given the others
 
 .. math:: x' \sim K_1(\cdot \mid x, y), \qquad y' \sim K_2(\cdot \mid x', y), \quad \ldots
 
-A continuous sampler moves the floating-point leaves, a discrete sampler the integer and boolean
-leaves; each leaves the others unchanged. Langevin dynamics on x and Gibbs sampling on y together
-sample a joint distribution :math:`\exp(-F(x, y))`.
+A continuous sampler moves the floating-point leaves, and a discrete sampler the integer and boolean
+leaves. Neither changes the other part of the position. Langevin dynamics on x and Gibbs sampling on
+y together sample a joint distribution :math:`\exp(-F(x, y))`.
 """
 
 from typing import NamedTuple

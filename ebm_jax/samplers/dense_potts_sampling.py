@@ -1,4 +1,4 @@
-"""Gibbs sampling of the Potts model with couplings between all sites, in blocks of sites."""
+"""Gibbs sampling of Potts models with couplings between all sites."""
 
 import functools
 import math
@@ -25,12 +25,13 @@ def dense_potts_gibbs(
     .. math:: P(x_i = a \mid x_{\neg i}) \propto
               \exp\Big[\beta \Big(h_i(a) + \sum_{j \ne i} J_{ij}(a, x_j)\Big)\Big]
 
-    A step is a sweep over the sites in order, which leaves the target invariant. The sums over j
-    come from one matrix product for a block of sites and all chains; within the block they are
-    updated after each draw. One site of one chain takes O(L q^2) multiplications, where
-    ``systematic_scan_gibbs`` takes O(L^2 q^3). At beta = inf it chooses the most likely letter.
-    Source: Geman and Geman (1984), Stochastic relaxation, Gibbs
-    distributions, and the Bayesian restoration of images, IEEE PAMI 6.
+    where L is the number of sites, q the number of letters, and :math:`J_{ij}(a, b)` the mean of
+    ``couplings[i, a, j, b]`` and ``couplings[j, b, i, a]``. A step is a sweep over the sites in
+    order, which leaves the target invariant. The sums over j come from one matrix product for a
+    block of sites and all chains; within the block they are updated after each draw. One site of
+    one chain takes O(L q^2) multiplications, where ``systematic_scan_gibbs`` takes O(L^2 q^3). At
+    beta = inf it chooses the most likely letter. Source: Geman and Geman (1984), Stochastic
+    relaxation, Gibbs distributions, and the Bayesian restoration of images, IEEE PAMI 6.
 
     Args:
         params: ``potts.DensePotts(couplings, fields)``, (L, q, L, q) and (L, q), finite.
@@ -42,8 +43,8 @@ def dense_potts_gibbs(
         with ``GibbsState`` and ``GibbsInfo``; int8 takes the least memory.
 
     Raises:
-        TypeError: floating positions, or a type that cannot hold the letters. ValueError: a
-            negative beta, a letter outside 0 to q - 1, other shapes.
+        TypeError: if positions are floating point, or their type cannot hold the letters.
+        ValueError: if beta is negative, a letter is outside 0 to q - 1, or a shape does not fit.
 
     >>> import jax, jax.numpy as jnp
     >>> from ebm_jax.energies.potts import DensePotts

@@ -41,7 +41,7 @@ class GibbsState(NamedTuple):
 
 
 class GibbsInfo(NamedTuple):
-    """The chains after a sweep; arrays are (chains,).
+    """Energy and fraction of changed variables of every chain, each (chains,).
 
     Attributes:
         energy: E(x).
@@ -80,7 +80,7 @@ class LatticeState(NamedTuple):
 
 
 class LatticeInfo(NamedTuple):
-    """The chains after a sweep.
+    """Energy of every chain after a sweep.
 
     Attributes:
         energy: E(x), (chains,).
@@ -282,7 +282,8 @@ def systematic_scan_gibbs(
         energy: function x -> () of one configuration.
         values: values that a variable may take, (q,): (0, 1) for units, (-1, 1) for spins, range(q)
             for categories.
-        block_size: number of variables, neighbours in their leaf, that are drawn together.
+        block_size: number of variables that are drawn together, consecutive in the flattened
+            position. If it does not divide n, the last block overlaps the one before.
         beta: inverse temperature >= 0: one number, or one per chain.
         clamp: boolean mask of variables that stay fixed, like the positions.
 

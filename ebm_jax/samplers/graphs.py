@@ -1,4 +1,4 @@
-r"""Gibbs sampling of pairwise models on any graph, one colour of the graph after another.
+r"""Gibbs sampling of pairwise models on any graph, in parallel by colour.
 
 ``beta`` and ``clamp`` are those of ``samplers.gibbs_sampling``.
 """
@@ -45,7 +45,7 @@ def graph_gibbs(
     beta: ArrayLike = 1.0,
     clamp: ArrayLike | None = None,
 ) -> Sampler:
-    r"""Return a Gibbs sampler for a pairwise model on a graph, coloured to draw in parallel.
+    r"""Return a Gibbs sampler for a pairwise model on a graph, by graph colour.
 
     .. math::
         P(x_i = k \mid \text{rest}) \propto

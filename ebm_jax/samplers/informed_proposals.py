@@ -3,9 +3,10 @@ r"""Samplers of discrete variables with proposals from the gradient of the energ
 .. math:: d_i(k) \approx E(x \text{ with } x_i = k) - E(x), \qquad
     d_i(k) = \nabla_i E(x) (k - x_i)
 
-The gradient, evaluated twice a step, estimates all n (q - 1) changes of one variable; Gibbs
-sampling evaluates the energy for each. The chains lie on the leading axis of every leaf. Integer
-and boolean leaves move; floating-point leaves are unchanged.
+With ``one_hot``, :math:`d_i(k)` is the difference of the derivatives in the indicators of k and of
+the current value. One gradient per step estimates the changes of the energy for all n variables and
+their q - 1 other values; Gibbs sampling evaluates the energy for each change. The chains lie on the
+leading axis of every leaf. Integer and boolean leaves move; floating-point leaves are unchanged.
 
 All samplers here take these arguments:
 
@@ -37,7 +38,7 @@ from ebm_jax.types import Array, Energy, Key, Position, PyTree, Sampler
 
 
 class InformedState(NamedTuple):
-    """The chains, with what the next proposal needs.
+    """Positions, energies and gradient-based estimates of energy changes.
 
     Attributes:
         position: positions of the chains.
@@ -51,7 +52,7 @@ class InformedState(NamedTuple):
 
 
 class MetropolisInfo(NamedTuple):
-    """The chains after a step; arrays are (chains,).
+    """Energy, acceptance and acceptance rate of every chain, each (chains,).
 
     Attributes:
         energy: E(x).
@@ -65,7 +66,7 @@ class MetropolisInfo(NamedTuple):
 
 
 class DULAInfo(NamedTuple):
-    """The chains after a step; arrays are (chains,).
+    """Energy and fraction of changed variables of every chain, each (chains,).
 
     Attributes:
         energy: E(x).

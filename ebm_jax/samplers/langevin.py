@@ -211,9 +211,9 @@ def sgld(
     .. math:: x' = x - h g(\text{key}, x) + \sqrt{2 h / \beta} \, \xi, \qquad
         \mathbb{E}[g(\text{key}, x)] = \nabla E(x)
 
-    The noise of the estimate raises the temperature: its part of the variance of a step, h Var(g) /
-    :math:`(2 / \beta)`, should be well below 1. Source: Welling and Teh (2011), Bayesian learning
-    via stochastic gradient Langevin dynamics.
+    The noise of the estimate raises the temperature. Its variance relative to that of the injected
+    noise, :math:`\beta h \operatorname{Var}(g) / 2`, should be well below 1. Source: Welling and
+    Teh (2011), Bayesian learning via stochastic gradient Langevin dynamics.
 
     Args:
         gradient: function (key, x) -> estimate of the gradient at one configuration x, a pytree
@@ -333,8 +333,8 @@ def mala(
     >>> import jax, jax.numpy as jnp
     >>> sampler = mala(lambda x: jnp.sum(x**2) / 2, step_size=0.1)
     >>> state, info = sampler.step(jax.random.key(0), sampler.init(jnp.zeros((5, 2))))
-    >>> info.accepted.shape
-    (5,)
+    >>> bool((info.acceptance_rate > 0.9).all())
+    True
     """
     options = Options(step_size, beta, noise_sigma, max_gradient_norm, bounds)
     _options.check_all(options)

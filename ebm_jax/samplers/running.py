@@ -1,4 +1,4 @@
-"""Functions that run chains: ``sample`` is compiled, ``run`` for your own jit.
+"""Functions that run chains: ``sample``, which is compiled, and ``run``.
 
 ``run`` is not compiled, so it can be used inside ``jit``, ``vmap`` or ``scan``. Compile the
 function that calls it with ``ebm_jax.jit``.
@@ -43,7 +43,8 @@ def sample(
     """Run a sampler from the given positions and return samples of every chain.
 
     All chains make ``warmup`` steps, which are discarded, and then ``num_samples * thin`` steps, of
-    which every ``thin``-th is kept. The function is equivalent to
+    which every ``thin``-th is kept. For ``warmup >= 1`` the function is equivalent to the
+    following; for 0 it omits the second line::
 
         warmup_key, run_key = jax.random.split(key)
         state, _ = run(warmup_key, sampler, sampler.init(positions), warmup)
@@ -206,9 +207,10 @@ def _check_state(sampler: Sampler, key: Key, state: Any) -> None:
 
 
 def refresh(sampler: Sampler, state: Any) -> Any:
-    """Return the state after the sampler's energy, or the position, has changed.
+    """Return the state of a sampler, updated for a new energy or position.
 
-    What depends on the energy is recomputed; the rest (velocities, replicas, a step count) is kept.
+    All values that depend on the energy are computed again; velocities, replicas and step counts
+    are kept.
     Persistent chains need it after every update of the parameters, annealed chains at every
     temperature.
 

@@ -1,4 +1,4 @@
-"""Schedules of sampler options: functions step () -> value ()."""
+"""Schedules of sampler options: functions from the step number to a value."""
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -11,10 +11,10 @@ from ebm_jax.types import Array
 def piecewise_constant(steps_each: int, *values: ArrayLike) -> tuple[Schedule, ...]:
     """Return schedules that keep each value for ``steps_each`` steps.
 
-    After the last value they stay there. A sampler with such schedules of step size and temperature
-    is annealed Langevin dynamics. Any other function of the step, such as an optax schedule, is a
-    schedule too. Source: Song and Ermon (2019), Generative modeling by estimating gradients of the
-    data distribution, algorithm 1.
+    Each schedule then keeps its last value. A sampler with such schedules of step size and
+    temperature is annealed Langevin dynamics. Any other function of the step, such as an optax
+    schedule, is a schedule too. Source: Song and Ermon (2019), Generative modeling by estimating
+    gradients of the data distribution, algorithm 1.
 
     Args:
         steps_each: number of steps at every value, >= 1.

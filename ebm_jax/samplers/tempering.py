@@ -1,4 +1,4 @@
-r"""Parallel tempering: replicas of every chain at several temperatures exchange places.
+r"""Parallel tempering: replicas at several temperatures exchange positions.
 
 The increasing inverse temperatures are called the ladder. Hot replicas cross between modes; the
 exchanges take their positions to the cold replicas. Any sampler that takes a temperature can move
@@ -97,7 +97,7 @@ def replica_exchange(
         replicas of a chain at the position of the chain.
 
     Raises:
-        ValueError: betas that do not increase or are <= 0, fewer than two, steps_per_swap < 1.
+        ValueError: if betas do not increase, are <= 0 or fewer than two, or steps_per_swap < 1.
 
     >>> import functools, jax, jax.numpy as jnp
     >>> from ebm_jax import samplers
@@ -164,10 +164,11 @@ def _log_ratio(ladder: Array, values: Array) -> Array:
 def adapt_ladder(betas: ArrayLike, acceptance_rate: ArrayLike) -> Array:
     r"""Return inverse temperatures at which all neighbours swap equally often.
 
-        new b_k solves  Lambda(b_k) = Lambda(b_max) k / (temperatures - 1)
+    .. math:: \Lambda(b_k) = \frac{k}{T - 1} \Lambda(b_{T-1}), \qquad k = 0, \ldots, T - 1
 
-    Lambda(b), the communication barrier, is interpolated from the sums of the rejection rates along
-    the old ladder; the ends of the ladder stay the same. Run the sampler, average
+    where :math:`b_k` is the new ladder and T the number of temperatures. The communication barrier
+    :math:`\Lambda(b)` is the sum of the rejection rates from the hottest temperature to b along the
+    old ladder, interpolated. The ends of the ladder stay the same. Run the sampler, average
     ``info.acceptance_rate``, adapt the ladder, and repeat with longer runs. Keep the last ladder
     fixed. Source: Syed et al. (2022), algorithm 4.
 
@@ -180,7 +181,8 @@ def adapt_ladder(betas: ArrayLike, acceptance_rate: ArrayLike) -> Array:
         The new ladder, (temperatures,).
 
     Raises:
-        ValueError: betas that do not increase, acceptance_rate of another shape or outside [0, 1].
+        ValueError: if betas do not increase, or acceptance_rate has another shape or is outside
+            [0, 1].
 
     >>> import jax.numpy as jnp
     >>> adapt_ladder(jnp.array([0.0625, 0.5, 1.0]), jnp.array([0.5, 0.5])).tolist()

@@ -76,9 +76,9 @@ def baoab(
 
     with the friction :math:`\gamma`. The bias of x is of order :math:`h^2`, and zero on a Gaussian.
     Without friction it is velocity Verlet. A step takes one gradient, as in ULA. Here h is a time:
-    at high friction the corresponding step size of ULA is :math:`h^2 / 2`. Source: Leimkuhler and
-    Matthews (2013), Rational construction of stochastic numerical methods for molecular sampling,
-    Applied Mathematics Research eXpress 2013(1).
+    at high friction the corresponding step size of ULA is :math:`h^2 / (2 m)`. Source: Leimkuhler
+    and Matthews (2013), Rational construction of stochastic numerical methods for molecular
+    sampling, Applied Mathematics Research eXpress 2013(1).
 
     Args:
         energy: function x -> () of one configuration.
