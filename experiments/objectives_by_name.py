@@ -172,8 +172,10 @@ def _improved_cd(
     )
 
 
-def _amortized(problem: Problem) -> Objective:
-    return objectives.amortized(problem.energy, _draw_mixture, num_samples=problem.num_chains)
+def _amortized(problem: Problem, *, penalty: float = 0.0) -> Objective:
+    return objectives.amortized(
+        problem.energy, _draw_mixture, num_samples=problem.num_chains, energy_penalty=penalty
+    )
 
 
 COMPONENTS = 64
@@ -286,7 +288,7 @@ CONTINUOUS = {
     "pcd": Row(_pcd, {"steps": [20, 5], "step_size": [0.02, 0.01]}),
     "short_run": Row(_short_run, {"steps": [40, 100], "step_size": [0.02, 0.005]}),
     "improved_cd": Row(_improved_cd, {"step_size": [0.01, 0.003], "entropy_weight": [1.0, 0.1]}),
-    "amortized": Row(_amortized, {}, start=_with_mixture),
+    "amortized": Row(_amortized, {"penalty": [0.0, 0.01, 0.1]}, start=_with_mixture),
     "score_matching": Row(_score_matching, {}),
     "hutchinson_score_matching": Row(_hutchinson, {"probes": [1, 4]}),
     "sliced_score_matching": Row(_sliced, {"probes": [1, 4], "variance_reduced": [1, 0]}),

@@ -24,26 +24,32 @@ class AmortizedParams(NamedTuple):
     sampler: Params
 
 
-def amortized(energy: Energy, draw: Draw, *, num_samples: int) -> Objective:
+def amortized(
+    energy: Energy, draw: Draw, *, num_samples: int, energy_penalty: float = 0.0
+) -> Objective:
     r"""Return the objective of an energy and of a sampler trained against it.
 
-    .. math:: \text{energy: } & \operatorname{mean} E(x) - \operatorname{mean} E(g),
+    .. math:: \text{energy: } & \operatorname{mean} E(x) - \operatorname{mean} E(g)
+        + a \left( \operatorname{mean} E(x)^2 + \operatorname{mean} E(g)^2 \right),
         \quad g \sim q \text{ constants} \\
         \text{sampler: } & \operatorname{mean} E(g) - H(q), \quad
         H(q) = -\operatorname{mean} \log q(g), \quad E \text{ constant}
 
     The sampler minimises :math:`KL(q \parallel \exp(-E)/Z) - \log Z`, so that :math:`H(q) -
     \mathbb{E}_q[E] \le \log Z`; the left-hand side is the metric ``log_partition_bound``. The two
-    are adversaries, and the energy approaches maximum likelihood as far as the sampler follows.
-    Source: Kim and Bengio (2016), Deep directed generative models with energy-based probability
-    estimation; Grathwohl et al. (2021), No MCMC for me: amortized sampling for fast and stable
-    training of energy-based models.
+    are adversaries, and the energy approaches maximum likelihood as far as the sampler follows; the
+    penalty keeps the energies from growing without bound where it does not. Source: Kim and Bengio
+    (2016), Deep directed generative models with energy-based probability estimation; Grathwohl et
+    al. (2021), No MCMC for me: amortized sampling for fast and stable training of energy-based
+    models.
 
     Args:
         energy: function (params, x) -> () of one configuration.
         draw: function (params, key, n) that returns n positions on the leading axis, differentiable
             in the parameters, and their log-densities (n,): a flow, a Gaussian, a mixture.
         num_samples: number of draws per update, >= 1.
+        energy_penalty: weight :math:`a \ge 0`, in 1/energy, of the squared energies, as in
+            ``contrastive_divergence``.
 
     Returns:
         An ``Objective`` without state, of batches x and ``AmortizedParams``. Metrics are ``loss``,
@@ -65,6 +71,7 @@ def amortized(energy: Energy, draw: Draw, *, num_samples: int) -> Objective:
     _checks.function("energy", energy)
     _checks.function("draw", draw)
     _checks.count("num_samples", num_samples)
+    _checks.weight("energy_penalty", energy_penalty)
 
     def loss(params, state, batch, key):
         _checks.kind(params, AmortizedParams)
@@ -81,7 +88,7 @@ def amortized(energy: Energy, draw: Draw, *, num_samples: int) -> Objective:
                 f"({num_samples},), it returned {num} and {log_density.shape}."
             )
         contrast, metrics = _negatives.contrast(
-            energy, params.energy, batch, jax.lax.stop_gradient(positions), 0.0
+            energy, params.energy, batch, jax.lax.stop_gradient(positions), energy_penalty
         )
         frozen = jax.lax.stop_gradient(params.energy)
         energies = _checks.energies(lambda x: energy(frozen, x), positions, "draws")

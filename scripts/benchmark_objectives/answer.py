@@ -25,7 +25,7 @@ def number(value: float) -> str:
 
 def passes(value: float) -> str:
     """Return a number of network passes in words."""
-    if value < 1e6:
+    if value < 999_500:  # as rounded to three digits
         return f"{value / 1e3:.3g} thousand"
     return f"{value / 1e6:.3g} million"
 

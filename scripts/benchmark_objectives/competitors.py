@@ -138,7 +138,7 @@ POINTS: dict[str, Search] = {
     "cd": {"steps": [5, 20], "step_size": STEP_SIZES},
     "pcd": {"steps": [5, 20], "step_size": STEP_SIZES},
     "improved_cd": {"step_size": (1e-3, 5e-2), "entropy_weight": (1e-2, 1.0)},
-    "amortized": {},
+    "amortized": {"penalty": [0.003, 0.03, 0.3]},
     "score_matching": {},
     "hutchinson_score_matching": {"probes": [1, 4]},
     "sliced_score_matching": {"probes": [1, 4]},

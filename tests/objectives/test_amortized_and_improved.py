@@ -51,6 +51,23 @@ def test_the_bound_is_tight_where_the_sampler_is_the_model():
     np.testing.assert_allclose(metrics["log_partition_bound"], np.log(2 * np.pi / 4), rtol=1e-6)
 
 
+def test_the_penalty_is_on_the_squared_energies_of_data_and_draws():
+    """The energy's gradient gets a d/dk (mean E^2); that of the sampler does not change."""
+    x, a = jnp.array([[1.0, 0.0], [0.0, 2.0]]), 0.3
+    params = AmortizedParams(1.5, float(np.log(0.5)))
+    drawn = np.asarray(draw(params.sampler, jax.random.key(0), 4)[0], np.float64)
+    halves = [np.sum(np.asarray(z, np.float64) ** 2, axis=1) / 2 for z in (x, drawn)]
+    plain, penalised = (
+        jax.grad(objectives.amortized(bowl, draw, num_samples=4, **o).loss, has_aux=True)(
+            params, (), x, jax.random.key(0)
+        )[0]
+        for o in ({}, {"energy_penalty": a})
+    )
+    expected = a * 2 * params.energy * sum(np.mean(h**2) for h in halves)
+    np.testing.assert_allclose(penalised.energy - plain.energy, expected, rtol=1e-5)
+    assert penalised.sampler == plain.sampler
+
+
 def test_both_are_trained_each_by_its_own_optimiser():
     """The energy's k becomes 1 / variance of the data, and the sampler follows."""
     data = 0.5 * jax.random.normal(jax.random.key(2), (100, 256, 2))
