@@ -231,12 +231,12 @@ def problems(results: Results) -> list[str]:
         least = absent if UNKNOWN in row["how"] else optional(row["best_gap"])
         cells = [row["title"], str(row["dimension"]), entropy, least, best]
         body.append([*cells, row["how"].replace(UNKNOWN, "").strip()])
-    head = ["problem", "variables", "entropy, nats", "best reachable gap"]
+    head = ["problem", "variables", "entropy, nats", "gap after long exact training"]
     head += ["gap of exact maximum likelihood at the largest measured budget"]
     head += ["how the truth is known"]
     if not body:
         return ["Not measured yet."]
-    remark = [] if best_gaps else ["", "The best reachable gaps are not measured yet."]
+    remark = [] if best_gaps else ["", "The gaps after long exact training are not measured yet."]
     return with_values(head, body) + remark
 
 
