@@ -205,7 +205,10 @@ def summarise(found, sizes, scale: float) -> tuple[dict, dict]:
             max(abs(s + 1) for s in slopes.values()), "<", 0.1, "largest error of the slope -1"
         ),
         "ideal_is_unbiased": Claim(
-            (np.abs(unbiased["bias"]) / unbiased["noise"]).max(), "<", 2, "squared bias / its noise"
+            (np.abs(unbiased["bias"]) / unbiased["noise"]).max(),
+            "<",
+            2,
+            "largest |squared bias| / its noise, over all numbers of samples",
         ),
         "short_run_bias_stays": Claim(
             run_short["bias"][-1] / run_short["noise"][-1], ">", 5, "squared bias / its noise"

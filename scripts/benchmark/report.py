@@ -143,9 +143,9 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         f"# Benchmarks, {found['machine']['processor']}",
         "",
         "In the first table, a ratio is the time of the other package divided by ours, or our rate "
-        "divided by the rate of the other package: above 1 ebm_jax is faster. Square brackets "
-        "contain the 95 % interval where it was measured. The second table of each section also "
-        "has the time of a floor or of another variant of ours divided by our time, growth "
+        "divided by the rate of the other package: above 1 ebm_jax is faster. A 95 % "
+        "interval, where it was measured, is in square brackets. The second table of each section "
+        "also has the time of a floor or of another variant of ours divided by our time, growth "
         "exponents and rates.",
         "",
         *summary(suites),
@@ -165,7 +165,8 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "random order, and each case once untimed before it is timed. PyTorch packages run in a "
         "separate process. A floor is an operation that our method contains (the gradient, the "
         "noise, the matrix products): no method that contains it can have a ratio above 1 against "
-        "it, up to the error of the measurement.",
+        "it, up to the error of the measurement. The ratios `..._vs_parts` compare with the sum of "
+        "parts that are timed alone; they are not floors and can be above 1.",
         "",
         "The PyTorch packages need an interpreter of their own, with the CPU build of PyTorch "
         "installed first:",

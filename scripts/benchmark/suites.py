@@ -234,8 +234,8 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
     )
     first, times = measure.interleaved(cases | torch, repetitions)
     return Suite(
-        f"{updates} PCD updates, {chains} chains x {steps} steps of {buffer_size:,} persistent, "
-        "conv energy",
+        f"{updates} updates of persistent contrastive divergence with the conv energy; each moves "
+        f"{chains} of {buffer_size:,} stored chains by {steps} steps",
         None,
         {"train_vs_parts": measure.speed(times, "ours", "chains", "gradient of the loss")},
         _against(times, "ours", torch),
@@ -284,7 +284,8 @@ def run_scaling(peers: Peers, repetitions: int, quick: bool) -> Suite:
     }
     return Suite(
         "time of ULA against the numbers of chains, steps and dimensions. Unless stated: "
-        f"{fixed['chains']:,} chains, {fixed['steps']} steps, {fixed['dimension']} dimensions",
+        f"{fixed['chains']:,} chains, {fixed['steps']} steps, {fixed['dimension']} dimensions. "
+        "The rows of dimensions have a quadratic energy, the others a mixture of eight Gaussians",
         None,
         {"exponent_chains": exponents["chains"], "exponent_steps": exponents["steps"]},
         {},

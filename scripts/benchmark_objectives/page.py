@@ -59,9 +59,9 @@ interquartile mean and the probability of improvement are from [Agarwal et al.
 problems, nor that of the tuning, which has one seed. A run that diverged counts as infinitely bad.
 
 Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
-example. A gradient costs about three passes. Exact maximum likelihood evaluates thousands of
-states at every update. At the smaller budgets it therefore makes very few updates
-([costs](#costs)), and its gap there shows this cost, not what it reaches.
+example. A gradient costs about three passes. On binary data, exact maximum likelihood evaluates all
+65,536 states at every update, which costs about 195,000 passes. At the smaller budgets it therefore
+makes very few updates ([costs](#costs)), and its gap there shows this cost, not what it reaches.
 Budgets 0, 1 and 2 are ten times apart. [The
 protocol](benchmark_protocol.md) describes them, the tuning and the measures."""
 

@@ -12,7 +12,8 @@ from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
     "A group has the best objective that is in no group above, and all objectives whose "
-    "intervals overlap with its interval. Intervals of two groups can overlap. *Improvement* is "
+    "intervals, before rounding, overlap with its interval. Intervals of two groups can overlap. "
+    "*Improvement* is "
     "the probability that a run of the first objective of the table has a smaller gap than a run "
     "of the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
     "samples of the true density, which you do not have in practice. Its gap is in the table of "
@@ -133,8 +134,10 @@ def gaps(results: Results) -> list[str]:
         "medians at the largest budget that is measured. *Mode weights* is half the sum of the",
         "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
-        f"{DISAGREE:g} they disagree. A gap is uncertain by that difference, so objectives whose",
-        "gaps differ by less are not separated, also where the intervals of seeds do not overlap.",
+        f"{DISAGREE:g} they disagree. A gap is uncertain by that difference. The tied groups and",
+        "the sentences at the top of this page use only the intervals over seeds. On mixtures,",
+        "two objectives whose gaps differ by less than this difference are not really separated,",
+        "even if they are in different groups.",
         "",
         *lines,
     ]

@@ -29,8 +29,8 @@ DESCRIPTIONS = {
     "normal with the standard deviation 1, the fields with 0.3. Its functions are the spins and "
     "the products along the edges.",
     "rbm": "A restricted Boltzmann machine (RBM) with 12 visible and 6 hidden units and normal "
-    "weights with the standard deviation 2. Its variables are the visible units, its functions "
-    "these units and the products of neighbours.",
+    "weights with the standard deviation 2. Its variables are the visible units; its "
+    "functions are these units and the product of each unit with the next one in their order.",
 }
 
 INTRODUCTION = """\
@@ -78,9 +78,10 @@ def protocol(row: Row) -> str:
     return (
         f"Short pilot runs choose the options of every sampler from {p['pilots']} "
         "{term}`quasi-random points`. "
-        "The ranges are multiples of the smallest length scale of the target. The options with the "
-        f"lowest mean squared error at {p['pilot_share']:g} of the budget are chosen, over "
-        f"{p['seeds']} pilot seeds that the final runs do not use. Every final result uses "
+        "The ranges are multiples of the smallest length scale of the target. Every pilot run has "
+        f"{p['pilot_share']:g} of the budget. The options whose squared error, averaged over "
+        f"{p['seeds']} pilot seeds, is lowest are chosen; the final runs use other seeds. Every "
+        "final result uses "
         f"{p['seeds']} seeds with {p['chains']} chains each. Chains start from a wide normal "
         f"distribution (discrete: uniform) and spend {p['budget']:,} gradients each. The first "
         "fifth of every budget is discarded as warm-up.\n\n"

@@ -131,10 +131,10 @@ def page(seeds: dict[int, dict], held_out: dict[int, dict]) -> str:
             "Gaussian with independent pixels to the model, and back from chains that started",
             "at noisy training digits. The interval contains the 95 % intervals of both",
             "directions. The interval is unreliable where the effective sample size is below",
-            "20, or where the intervals of the two directions do not overlap. Chains keep their",
-            "class during training, so they do not determine one constant in the energy of each",
-            "class. These constants are set from the log Z of each class, so that the classes",
-            "have the same probabilities as in the training digits.",
+            "20, or where the intervals of the two directions do not overlap. During training no",
+            "chain changes its class, so for each class one constant in its energy is not",
+            "determined by the training. These constants are set from the log Z of each class, so",
+            "that the classes have the same probabilities as in the training digits.",
             "",
         ]
     if held_out:

@@ -90,8 +90,9 @@ _GFN = (
     "in the code of [Grathwohl et al. 2021](https://arxiv.org/abs/2102.04509)"
 )
 _FIT = (
-    "here, couplings below the noise are set to zero and the others are fitted again by "
-    "pseudo-likelihood; in the publication, a network learns to sample"
+    "here, couplings that are not larger than their estimated random error are set to zero, and "
+    "the others are fitted again by pseudo-likelihood; in the publication, a network learns to "
+    "sample"
 )
 _JEM = (
     "none on this data set. JEM ([Grathwohl et al. 2020](https://arxiv.org/abs/1912.03263)) trains "
@@ -115,8 +116,8 @@ ROWS = {
         "log Z 450.979 [450.565, 451.271], by another annealing with 100 chains; test "
         "log-likelihoods -86.06 and -86.12 of two random binarisations",
         "same weights and schedule. As in the publication, the test images are made binary at "
-        "random, but with other random numbers (stochastic 2 is a second draw). Threshold 0.5 and "
-        "grey use other images; do not compare them",
+        "random, but with other random numbers (stochastic 2 is a second draw). Threshold 0.5 (1 "
+        "above 0.5) and grey (grey values, not binary) use other images; do not compare them",
         weights.annealed_rbm,
     ),
     "ising": Row(
@@ -177,8 +178,9 @@ ROWS = {
         ),
     ),
     "ising_couplings_2000": Row(
-        "Couplings of a 10 x 10 lattice, sigma = 0.1, from 2,000 samples: mean -log RMSE of three "
-        "data sets",
+        "Couplings of a 10 x 10 Ising lattice, recovered from 2,000 samples (every true coupling "
+        "is sigma = 0.1): mean over three data sets of minus the logarithm of the root mean squared "
+        "error; higher is better",
         _GFN,
         "none",
         f"2,000 samples each; {_FIT}",
@@ -197,8 +199,8 @@ ROWS = {
         "AUROC of notMNIST, calibration error and quality of the samples",
         _JEM,
         "none",
-        f"{_NOTHING}. One option of the training, the share of images with noise in a part, was "
-        "chosen among three values by these test images",
+        f"{_NOTHING}. One training option was chosen among three values by the results "
+        "on these test images: the share of training images in which a part is replaced by noise",
         program("images", *_MNIST, "--quick", keep=(*_IMAGES, *_COMPLETIONS)),
     ),
     "mnist": Row(
