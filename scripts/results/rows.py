@@ -179,8 +179,8 @@ ROWS = {
     ),
     "ising_couplings_2000": Row(
         "Couplings of a 10 x 10 Ising lattice, recovered from 2,000 samples (every true coupling "
-        "is sigma = 0.1): mean over three data sets of minus the logarithm of the root mean squared "
-        "error; higher is better",
+        "is sigma = 0.1): mean over three data sets of minus the logarithm of the root mean "
+        "squared error; higher is better",
         _GFN,
         "none",
         f"2,000 samples each; {_FIT}",
