@@ -30,7 +30,7 @@ def floating(name: str, value) -> Array:
     if not jnp.issubdtype(given.dtype, jnp.floating):
         raise TypeError(
             f"{name} must be floating point (float16, bfloat16, float32, float64), got "
-            f"{given.dtype}: an energy is a real number that has a gradient."
+            f"{given.dtype}."
         )
     return given
 

@@ -126,7 +126,7 @@ def decode(x: Array, values: np.ndarray) -> Array:
 
 
 def clamped(clamp: PyTree, position: Position) -> Array | None:
-    """Return which variables are fixed, (chains, n) or (1, n), or None for none."""
+    """Return which variables are fixed, (chains, n), or None for none."""
     if clamp is None:
         return None
     try:

@@ -109,13 +109,17 @@ def chain_norm(leaves: list) -> Array:
     The leaves are first divided by the largest entry, so that squares neither overflow nor
     underflow.
     """
+    dtype = jnp.result_type(*leaves)
+    # The sum of the scaled squares is up to their number, which may overflow half precision.
+    leaves = [x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in leaves]
     largest = jnp.stack([jnp.max(jnp.abs(x), axis=tuple(range(1, x.ndim))) for x in leaves])
     largest = jnp.max(largest, axis=0)
     scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1.0)
     scale = jax.lax.stop_gradient(scale)
     squares = chain_sum([jnp.square(x / per_chain(scale, x)) for x in leaves])
     # The derivative at 0 is 0, as that of an absolute value.
-    return scale * jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
+    norm = scale * jnp.where(squares == 0, 0.0, jnp.sqrt(jnp.where(squares == 0, 1.0, squares)))
+    return norm.astype(dtype)
 
 
 def matrix(leaves: list) -> Array:

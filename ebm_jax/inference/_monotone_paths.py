@@ -1,5 +1,7 @@
 """The recursion over monotone paths that alignments and word recognisers use."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,8 +37,11 @@ def soft_minimum(values: Array, beta: Array, shares: Array | None = None) -> Arr
     return jnp.where((beta == jnp.inf) | ~jnp.isfinite(level), lowest, level + soft)
 
 
-def prepare(energies, beta, num_windows, axis_name: str) -> tuple[Array, Array, Array]:
-    """Check the common arguments and keep gradients away from infinite energies."""
+def prepare(energies, beta, num_windows, axis_name: str) -> tuple[Array, Array, Array, Any]:
+    """Check the common arguments and keep gradients away from infinite energies.
+
+    Returns energies at least in float32, beta, the number of windows, and the type of the result.
+    """
     energies = _checks.floating("energies", energies)
     if energies.ndim != 2 or 0 in energies.shape:
         raise ValueError(
@@ -45,10 +50,13 @@ def prepare(energies, beta, num_windows, axis_name: str) -> tuple[Array, Array, 
         )
     _checks.nonnegative("beta", beta)
     _checks.scalar("beta", beta)
+    # Sums over many windows and shares near 1 need more than half precision.
+    dtype = energies.dtype
+    energies = energies.astype(jnp.promote_types(dtype, jnp.float32))
     beta = jnp.asarray(beta, energies.dtype)
     beta = jnp.where(beta >= 0, beta, jnp.nan)
     energies = jnp.where(jnp.isinf(energies), jax.lax.stop_gradient(energies), energies)
-    return energies, beta, count("num_windows", num_windows, energies.shape[0])
+    return energies, beta, count("num_windows", num_windows, energies.shape[0]), dtype
 
 
 def count(name: str, value, most: int, least: int = 1) -> Array:
@@ -99,7 +107,11 @@ def sum_form(mean_form: Array, index: Array, label: Array, beta: Array, most: in
     """Return a(l, t) without the division by C(l, t), for l < most."""
     several = (label > 0) & (index > label) & (beta < jnp.inf) & (mean_form < jnp.inf)
     of, chosen = jnp.where(several, index, 0), jnp.where(several, label, 0)
-    log_factorial = jnp.asarray(np.log(np.maximum(np.arange(most), 1)).cumsum())
-    log_paths = log_factorial[of] - log_factorial[chosen] - log_factorial[of - chosen]
+    log_factorial = np.log(np.maximum(np.arange(most), 1)).cumsum()
+    # In two parts, the large one first, so that the large terms cancel without an error.
+    high = log_factorial.astype(mean_form.dtype)
+    large, small = jnp.maximum(chosen, of - chosen), jnp.minimum(chosen, of - chosen)
+    parts = [jnp.asarray(p, mean_form.dtype) for p in (high, log_factorial - high)]
+    log_paths = sum((p[of] - p[large]) - p[small] for p in parts)
     entropic = jnp.where(beta == 0, jnp.inf, log_paths / jnp.where(beta == 0, 1.0, beta))
     return mean_form - jnp.where(several, entropic, 0.0).astype(mean_form.dtype)

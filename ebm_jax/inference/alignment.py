@@ -59,7 +59,7 @@ def free_energy(
     """
     _checks.flag("mean", mean)
     given = beta
-    energies, beta, windows = prepare(energies, beta, num_windows, "labels")
+    energies, beta, windows, dtype = prepare(energies, beta, num_windows, "labels")
     known = _checks.concrete(given)
     labels = count("num_labels", num_labels, energies.shape[1])
     result = read(forward(energies, beta), windows, labels)
@@ -68,7 +68,7 @@ def free_energy(
         if known is None or known == 0:
             hottest = _sum_form_at_zero(energies, windows, labels)
             result = jnp.where(beta == 0, hottest, result)
-    return with_nan_derivatives(result, energies, axis=(0, 1))
+    return with_nan_derivatives(result, energies, axis=(0, 1)).astype(dtype)
 
 
 def _sum_form_at_zero(energies: Array, windows: Array, labels: Array) -> Array:
@@ -102,7 +102,7 @@ def best_path(energies, *, num_windows=None, num_labels=None) -> tuple[Array, Ar
     >>> best_path(jnp.array([[0.0, 9.0], [2.0, 1.0], [5.0, 0.0]]))[0].tolist()
     [0, 1, 1]
     """
-    energies, beta, windows = prepare(energies, jnp.inf, num_windows, "labels")
+    energies, beta, windows, dtype = prepare(energies, jnp.inf, num_windows, "labels")
     labels = count("num_labels", num_labels, energies.shape[1])
     rows = forward(energies, beta)
     lowest = read(rows, windows, labels)
@@ -119,4 +119,4 @@ def best_path(energies, *, num_windows=None, num_labels=None) -> tuple[Array, Ar
     path = jnp.concatenate([path, (labels - 1)[None]])
     seen = jnp.arange(energies.shape[0]) < windows
     path = jnp.where(seen & (lowest < jnp.inf), path, -1)
-    return path, with_nan_derivatives(lowest, energies, axis=(0, 1))
+    return path, with_nan_derivatives(lowest, energies, axis=(0, 1)).astype(dtype)

@@ -59,7 +59,9 @@ def contrast(
     counted = alive & ready
     # A NaN configuration would make the gradient NaN even with weight zero.
     stand_in = jax.tree.map(lambda n: jnp.where(jnp.isfinite(n), n, jnp.zeros_like(n)), negatives)
-    positive, negative = energies("batch", positives), energies("chains", stand_in)
+    pair = energies("batch", positives), energies("chains", stand_in)
+    # Sums over many chains need more than half precision.
+    positive, negative = (e.astype(jnp.promote_types(e.dtype, jnp.float32)) for e in pair)
 
     def mean_negative(values):
         return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.sum(counted, dtype=values.dtype)

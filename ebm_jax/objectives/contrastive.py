@@ -119,9 +119,7 @@ def most_offending_among(
         def one(pair):
             given, right = pair
             energies = _checks.energies(lambda c: energy(params, given, c), candidates, what)
-            difference = jax.tree.map(
-                lambda c, r: c.astype(energies.dtype) - r.astype(energies.dtype), candidates, right
-            )
+            difference = jax.tree.map(_difference, candidates, right)
             far = chain_norm(jax.tree.leaves(difference)) > radius
             index = lowest_wrong(energies, far)
             return jax.tree.map(lambda c, r: jnp.where(index < 0, r, c[index]), candidates, right)
@@ -131,6 +129,14 @@ def most_offending_among(
         return jax.lax.map(one, (x, y), batch_size=rows)
 
     return propose
+
+
+def _difference(candidate: Array, right: Array) -> Array:
+    """Return the difference of two answers; different integers are not rounded to equal ones."""
+    whole = not jnp.issubdtype(candidate.dtype, jnp.floating)
+    wide = jnp.promote_types(candidate.dtype, jnp.int32 if whole else jnp.float32)
+    difference = candidate.astype(wide) - right.astype(wide)
+    return difference.astype(jnp.promote_types(wide, jnp.float32))
 
 
 def by_sampling(energy: Energy, make_sampler: MakeSampler, *, num_steps: int) -> Propose:

@@ -127,7 +127,10 @@ def _weights(energy, base, path, ladder: Array, positions: Position) -> tuple[Ar
 
     def at(below: Array, beta: Array, above: Array, x: Position) -> tuple[Array, Array, Array]:
         own, slope = jax.jvp(lambda b: value(b, x), (beta,), (jnp.ones_like(beta),))
-        return own - value(above, x), value(below, x) - own, slope
+        lower, upper = value(below, x), value(above, x)
+        # At an end of the path the share of an infinite energy is 0, and its slope is not finite.
+        cut = jnp.isfinite(own) & (jnp.isinf(lower) | jnp.isinf(upper))
+        return own - upper, lower - own, jnp.where(cut, jnp.nan, slope)
 
     below, above = jnp.append(ladder[:1], ladder[:-1]), jnp.append(ladder[1:], ladder[-1:])
     over_chains = jax.vmap(at, (None, None, None, 0))

@@ -274,7 +274,7 @@ def _resample(key: Key, path, make_sampler, state: AnnealedState, chosen: Array)
     log_weights = state.log_weights.reshape(len(chosen), -1)
     groups, size = log_weights.shape
     shares = jnp.cumsum(jax.nn.softmax(log_weights), axis=1)
-    offset = jax.random.uniform(key, (groups, 1), shares.dtype)
+    offset = 1 - jax.random.uniform(key, (groups, 1), shares.dtype)  # > 0: no chain of weight 0
     points = (jnp.arange(size, dtype=shares.dtype)[None] + offset) / size
     shares = shares / shares[:, -1:]  # the last share is 1 up to rounding
     drawn = jnp.minimum(jax.vmap(jnp.searchsorted)(shares, points), size - 1)

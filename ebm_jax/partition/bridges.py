@@ -147,7 +147,9 @@ def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position)
 
     Returns:
         ``Bridge``: the estimate of log Z at the last beta minus log Z at the first, and its
-        standard error for independent samples.
+        standard error for independent samples, NaN for one sample at each beta. Both are NaN if a
+        sample has a finite energy at its beta and an infinite one at the next: the slope there is
+        infinite.
 
     >>> import jax.numpy as jnp
     >>> path = lambda beta, x: beta * x  # a mean of 1 at beta 0 and of 2 at beta 1
@@ -169,9 +171,17 @@ def thermodynamic_integration(path: Path, betas: ArrayLike, positions: Position)
         _checks.scalar("What path returns", value)
         return value
 
-    slopes = jax.vmap(jax.vmap(jax.grad(energy), (None, 0)))(betas, positions)
+    def slope(below: Array, beta: Array, above: Array, x: Position) -> Array:
+        own, at_beta = jax.value_and_grad(energy)(beta, x)
+        # At an end of the path the share of an infinite energy is 0, and its slope is not finite.
+        beside = jnp.isinf(energy(below, x)) | jnp.isinf(energy(above, x))
+        return jnp.where(jnp.isfinite(own) & beside, jnp.nan, at_beta)
+
+    below, above = jnp.append(betas[:1], betas[:-1]), jnp.append(betas[1:], betas[-1:])
+    over_samples = jax.vmap(slope, (None, None, None, 0))
+    slopes = jax.vmap(over_samples)(below, betas, above, positions)
     gaps = jnp.diff(betas) / 2
     shares = jnp.pad(gaps, (1, 0)) + jnp.pad(gaps, (0, 1))
     num = slopes.shape[1]
-    variances = jnp.var(slopes, axis=1) / max(num - 1, 1)
+    variances = jnp.var(slopes, axis=1) / (num - 1 if num > 1 else jnp.nan)
     return Bridge(-jnp.dot(shares, slopes.mean(axis=1)), jnp.sqrt(jnp.dot(shares**2, variances)))

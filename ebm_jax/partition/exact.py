@@ -131,9 +131,10 @@ def log_partition(
         shape: shape of one configuration, for an energy, ``Funnel`` and ``Ising``.
         values: values that a variable may take, (q,), for an energy or a ``Pairwise`` with fields
             (n,); by default (0, 1). Omit it for fields (n, q).
-        beta: inverse temperature, (): >= 0 for an energy, an ``RBM``, a ``CategoricalRBM`` and
-            ``Pairwise``, > 0 for others. ``Gaussian``, ``Rosenbrock``, ``Funnel`` and ``Ring`` also
-            take an array.
+        beta: inverse temperature, (): >= 0 for an energy, and finite for an ``RBM``, a
+            ``CategoricalRBM`` and ``Pairwise``; > 0 for others. At 0, infinite couplings and fields
+            of ``Pairwise`` count as 0, while infinite energies stay forbidden. ``Gaussian``,
+            ``Rosenbrock``, ``Funnel`` and ``Ring`` also take an array.
         edges: pairs of different variables of ``Pairwise``, integers (m, 2).
 
     Returns:
@@ -222,6 +223,7 @@ def _rbm(params: RBM, beta) -> Array:
     """
     _parameters.check_machine(params, RBM)
     _checks.nonnegative("beta", beta)
+    _checks.finite("beta", beta)
     _checks.scalar("beta", beta)
     return _rbm_sum(params, beta)
 
@@ -246,6 +248,7 @@ def _categorical_rbm(params: CategoricalRBM, beta) -> Array:
     """
     _parameters.check_machine(params, CategoricalRBM)
     _checks.nonnegative("beta", beta)
+    _checks.finite("beta", beta)
     _checks.scalar("beta", beta)
     return _categorical_rbm_sum(params, beta)
 
@@ -316,6 +319,7 @@ def _pairwise(params: Pairwise, edges, values, beta) -> Array:
     couplings, fields, edges = _parameters.pairwise(params, Pairwise, edges)
     numbers = jnp.asarray(_parameters.values(fields, values), fields.dtype)
     _checks.nonnegative("beta", beta)
+    _checks.finite("beta", beta)
     _checks.scalar("beta", beta)
     if fields.ndim == 1:
         fields = _parameters.times(fields[:, None], numbers[None])

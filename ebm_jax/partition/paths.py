@@ -57,7 +57,7 @@ def geometric(base: Energy, energy: Energy) -> Path:
 def _times(share: Array, energy: Array) -> Array:
     """Return share times energy, with 0 times infinity = 0.
 
-    The derivative in the share is the energy.
+    The derivative in the share is the energy, but 0 where the product is 0 times infinity.
     """
     return share * jnp.where((share == 0) & jnp.isinf(energy), 0.0, energy)
 
@@ -124,8 +124,8 @@ def rbm(params: RBM | CategoricalRBM, base_bias: ArrayLike) -> tuple[Path, MakeS
             example the logits of the mean of each unit in the data.
 
     Returns:
-        The path, and ``make_sampler``, which maps ``Partial(path, beta)`` with beta > 0 to
-        ``samplers.rbm_gibbs`` at that beta.
+        The path, and ``make_sampler``, which maps ``Partial(path, beta)`` to ``samplers.rbm_gibbs``
+        of the RBM at that beta.
 
     >>> import jax.numpy as jnp
     >>> params = RBM(jnp.zeros((4, 2)), jnp.ones(4), jnp.zeros(2))
@@ -158,8 +158,10 @@ def rbm(params: RBM | CategoricalRBM, base_bias: ArrayLike) -> tuple[Path, MakeS
 
     def make_sampler(energy: Any) -> Sampler:
         (beta,) = energy.args  # Partial(path, beta)
-        # beta times this bias is (1 - beta) a + beta b.
-        bias = visible_bias + (1 / beta - 1) * base_bias
-        return gibbs_sampling.rbm_gibbs(params._replace(visible_bias=bias), beta=beta)
+        # All parameters are scaled instead of beta, which may be 0.
+        wide = jnp.promote_types(jnp.result_type(*params), jnp.float32)
+        weights, bias, hidden = (beta * jnp.asarray(p, wide) for p in params)
+        scaled = type(params)(weights, (1 - beta) * base_bias + bias, hidden)
+        return gibbs_sampling.rbm_gibbs(scaled)
 
     return path, make_sampler

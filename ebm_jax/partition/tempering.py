@@ -30,7 +30,8 @@ class Tempering(NamedTuple):
         standard_error: standard error of ``log_z``, from the spread of the independent chains.
         interval: confidence interval of ``log_z``, (2,), from the t distribution.
         thermodynamic_integration: log Z by the trapezoidal rule along the ladder. Its error of
-            second order in the spacing of the ladder is not in ``standard_error``.
+            second order in the spacing of the ladder is not in ``standard_error``. NaN if a replica
+            with a finite energy has an infinite one at the next beta.
         betas: the ladder, the inverse temperatures of the replicas, (replicas,), from 0 to 1.
         rejection_rates: mean rejection rate of every two neighbours, (replicas - 1,).
         barrier: the communication barrier Lambda, the sum of ``rejection_rates``.

@@ -52,8 +52,9 @@ def alternate(*samplers: Sampler) -> Sampler:
 
     Args:
         samplers: two or more samplers over positions of one structure, whose states have a field
-            ``position``: all samplers of this library except ``replica_exchange`` and
-            ``checkerboard_gibbs``, whose states hold several positions or another layout.
+            ``position``: all samplers of this library except ``replica_exchange``,
+            ``checkerboard_gibbs`` and ``graph_gibbs``, whose states hold several positions or
+            another layout.
             ``replica_exchange`` may run the composition.
 
     Returns:

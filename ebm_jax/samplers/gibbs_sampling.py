@@ -226,7 +226,10 @@ def checkerboard_gibbs(
     """
     _checks.nonnegative("beta", beta)
     potts = isinstance(params, Potts)
-    _parameters.lattice(params, Potts if potts else Ising, int(potts))
+    wide = _parameters.lattice(params, Potts if potts else Ising, int(potts))
+    # Narrow parameters would round sums over bonds; Python numbers stay known under ``jit``.
+    pairs = zip(params, wide, strict=True)
+    params = type(params)(*(p if isinstance(p, int | float) else w for p, w in pairs))
     values = np.arange(np.shape(params.field)[0]) if potts else np.array([-1, 1])
 
     def init(position: Array) -> LatticeState:

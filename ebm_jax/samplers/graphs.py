@@ -92,6 +92,7 @@ def graph_gibbs(
     known = _parameters.values(fields, values)
     if known.dtype.kind not in "iu":
         raise TypeError(f"values must be integers, got {values!r}: positions are integers.")
+    known = known.astype(np.int64)  # differences of narrow integers would wrap
     num, layout = len(fields), _colouring.layout(len(fields), edges)
     model = _graph.model(couplings, fields, known)
 

@@ -18,7 +18,7 @@ from ebm_jax.types import Array, Energy, Key, MakeSampler, Position, Sampler
 
 
 class TemperingState(NamedTuple):
-    """The state of all replicas, with temperatures on the leading axis.
+    """The state of all replicas, with temperatures on the axis before that of the chains.
 
     ``position`` is where the coldest replicas are, the ones at the target.
     """
@@ -29,7 +29,9 @@ class TemperingState(NamedTuple):
     @property
     def position(self) -> Position:
         """The chains at the last temperature of the ladder."""
-        return jax.tree.map(lambda leaf: leaf[-1], self.replicas.position)
+        # Of states that were collected or vmapped, the step has the leading axes.
+        last = (slice(None),) * jnp.ndim(self.step) + (-1,)
+        return jax.tree.map(lambda leaf: leaf[last], self.replicas.position)
 
 
 class TemperingInfo(NamedTuple):

@@ -78,7 +78,7 @@ def words_free_energy(energies, *, beta=1.0, num_windows=None, without: Word = N
     >>> float(words_free_energy(energies, beta=jnp.inf, without=a))
     1.0
     """
-    energies, beta, windows = prepare(energies, beta, num_windows, "letters + separator")
+    energies, beta, windows, _ = prepare(energies, beta, num_windows, "letters + separator")
     following = _following(energies, beta, without)
     place = jnp.arange(without.letters.shape[0])
     # A path that follows the word left out may end before its last letter.

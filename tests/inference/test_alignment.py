@@ -166,3 +166,20 @@ def test_bfloat16_and_long_alignments_stay_finite():
     with jax.enable_x64(True):
         exact = free_energy(energies.astype(np.float64), 0.5)
     np.testing.assert_allclose(free_energy(energies, 0.5), exact, rtol=1e-5)
+
+
+def test_long_alignments_in_half_precision():
+    """Windows of energy 1 with one label: F is their number."""
+    for dtype in (jnp.bfloat16, jnp.float16):
+        ones = jnp.ones((1000, 1), dtype)
+        found = alignment.free_energy(ones)
+        assert (found.dtype, float(found)) == (dtype, 1000)
+        assert float(alignment.best_path(ones)[1]) == 1000
+
+
+@pytest.mark.parametrize(("windows", "labels"), [(10_000, 3), (4000, 2000), (30_000, 2)])
+def test_the_number_of_many_paths(windows, labels):
+    """With energies of 0, -F is log C(windows - 1, labels - 1), here by exact integers."""
+    found = free_energy(jnp.zeros((windows, labels)), 1.0)
+    exact = math.log(math.comb(windows - 1, labels - 1))
+    np.testing.assert_allclose(-found, exact, rtol=1e-6)

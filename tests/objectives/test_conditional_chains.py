@@ -211,3 +211,16 @@ def test_the_offender_at_every_infinity(label, radius):
     else:
         assert np.isin(answers, wrong).all()
         np.testing.assert_array_equal(ENERGIES[x, answers], expected)
+
+
+@pytest.mark.parametrize(
+    ("answers", "right"), [([256, 257], 256), ([16_777_216, 16_777_217], 16_777_217)]
+)
+def test_neighbouring_integers_are_different_answers(answers, right):
+    """Also where the type of the energy, or float32, cannot tell them apart."""
+    propose = objectives.most_offending_among(
+        lambda params, x, y: (0 * x + 0 * y).astype(jnp.bfloat16), jnp.array(answers)
+    )
+    (wrong,) = propose(None, jax.random.key(0), jnp.zeros(1), jnp.array([right])).tolist()
+    assert wrong in answers
+    assert wrong != right

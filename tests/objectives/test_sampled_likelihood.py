@@ -407,3 +407,16 @@ def test_numbers_of_chains_that_cannot_work_are_refused(options, message):
     options = {"num_steps": 1, "num_chains": 2, "buffer_size": 4} | options
     with pytest.raises(ValueError, match=message):
         cd.persistent(jnp.sum, samplers.mala, initial=jnp.zeros, **options)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_energies_of_half_precision_are_summed_in_single(dtype, key):
+    """1,000 energies near 100 add up to more than the largest float16."""
+
+    def narrow(params, x):
+        return (params * jnp.sum(x**2) + 100).astype(dtype)
+
+    objective = cd.contrastive_divergence(narrow, make_descent, num_steps=1)
+    value, (_, metrics) = objective.loss(1.0, (), jnp.zeros((1000, 2)), key)
+    assert float(metrics["energy_positive"]) == 100
+    assert float(value) == 0

@@ -650,3 +650,13 @@ def test_bad_input(key):
             annealed.anneal(key, path, make_sampler, state, **options)
     with pytest.raises(ValueError, match="beta must be one number"):
         annealed.start(path, make_sampler, jnp.zeros((3, 6), bool), beta=[0.0, 1.0])
+
+
+def test_the_sampler_of_the_rbm_path_draws_the_base_at_beta_zero():
+    path, make_sampler = paths.rbm(RBM, BASE_BIAS)
+    sampler = make_sampler(jax.tree_util.Partial(path, 0.0))
+    start = jnp.zeros((40_000, len(BASE_BIAS)), jnp.int8)
+    x = ebm_jax.sample(jax.random.key(3), sampler, start, 1).position[-1]
+    mean = 1 / (1 + np.exp(-np.asarray(BASE_BIAS, np.float64)))
+    z = (np.asarray(x, np.float64).mean(axis=0) - mean) / np.sqrt(mean * (1 - mean) / len(x))
+    assert np.abs(z).max() < 5

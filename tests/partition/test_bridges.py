@@ -91,3 +91,20 @@ def test_thermodynamic_integration(x64):
 def test_rows_and_temperatures_must_agree():
     with pytest.raises(ValueError, match="one for each row of positions"):
         bridges.thermodynamic_integration(lambda b, x: b * x, [0.0, 1.0], jnp.zeros((3, 5)))
+
+
+def test_one_sample_at_each_beta_has_no_error():
+    found = bridges.thermodynamic_integration(lambda b, x: b * x, [0.0, 1.0], jnp.ones((2, 1)))
+    assert (float(found.log_z), np.isnan(found.standard_error)) == (-1.0, True)
+
+
+def test_integration_over_an_infinite_energy_is_nan():
+    """The slope of beta E is infinite at beta = 0, where the samples may have E = inf."""
+
+    def path(beta, x):
+        return jnp.where(beta == 0, 0.0, beta * jnp.where(x == 1, jnp.inf, 0.0))
+
+    at_zero = jnp.array([[0, 1], [0, 0]])
+    assert np.isnan(bridges.thermodynamic_integration(path, [0.0, 1.0], at_zero).log_z)
+    allowed = jnp.zeros((2, 2), int)
+    assert float(bridges.thermodynamic_integration(path, [0.0, 1.0], allowed).log_z) == 0

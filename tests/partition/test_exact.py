@@ -365,8 +365,8 @@ GAUSSIAN = closed_forms.Gaussian(jnp.ones(3), jnp.ones(3))
 @pytest.mark.parametrize(
     ("params", "options", "betas"),
     [
-        (SMALL, {}, (*NOT_NUMBERS, -1.0, np.nan, jnp.ones(2))),
-        (PAIR, {"edges": [[0, 1]]}, (*NOT_NUMBERS, -1.0, np.nan, jnp.ones(2))),
+        (SMALL, {}, (*NOT_NUMBERS, -1.0, np.nan, np.inf, jnp.ones(2))),
+        (PAIR, {"edges": [[0, 1]]}, (*NOT_NUMBERS, -1.0, np.nan, np.inf, jnp.ones(2))),
         (GAUSSIAN_RBM, {}, (*NOT_POSITIVE, jnp.ones(2))),
         (lattice.Ising(1.0), {"shape": (4, 4)}, (*NOT_POSITIVE, jnp.ones(2))),
         (THREE_CENTRES, {}, (*NOT_POSITIVE, 2.0)),  # a closed form at beta = 1 only

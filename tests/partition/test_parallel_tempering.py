@@ -314,3 +314,18 @@ def test_the_next_ladder_has_equal_barriers():
     np.testing.assert_array_equal(found, wanted)
     assert (np.diff(new) > 0).all()
     assert len(tempering._next_ladder(betas, rejection, 5)[0]) == 5
+
+
+def test_a_forbidden_state_leaves_log_z_right_and_the_integral_nan():
+    """Of two states with equal base probability one has E = inf: Z = 1/2 of the base's, 1."""
+    base = distributions.categorical(jnp.zeros((1, 2)))
+    found = partition.parallel_tempering(
+        jax.random.key(0),
+        base,
+        lambda x: jnp.where(x[0] == 1, jnp.inf, 0.0),
+        samplers.systematic_scan_gibbs,
+        num_chains=20,
+        num_scans=64,
+    )
+    assert abs(found.log_z) < 5 * found.standard_error + 1e-6
+    assert np.isnan(found.thermodynamic_integration)

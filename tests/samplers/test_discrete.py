@@ -409,3 +409,23 @@ def test_the_energy_that_an_rbm_reports_is_that_of_both_layers(kind):
     v = np.asarray(state.position, np.float64)
     expected = -v @ visible - h @ hidden - v @ weights @ h
     np.testing.assert_allclose(info.energy, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.bfloat16, jnp.float16])
+def test_lattices_with_narrow_parameters(dtype):
+    """128 bonds between equal colours, each -1/2, are more than an int8."""
+    sampler = samplers.checkerboard_gibbs(lattice.Potts(0.5, jnp.zeros(3, dtype)), beta=jnp.inf)
+    state = sampler.init(jnp.zeros((1, 8, 8), jnp.int8))
+    state, info = sampler.step(jax.random.key(0), state)
+    assert not state.position.any()
+    assert float(info.energy[0]) == -64
+
+
+def test_values_of_unsigned_integers(key):
+    """Units in the order (1, 0): their difference is no unsigned integer."""
+    params = pairwise.Pairwise(jnp.zeros(1), jnp.full(2, 2.0))
+    sampler = samplers.graph_gibbs(params, [[0, 1]], values=np.array([1, 0], np.uint8))
+    x = ebm_jax.sample(key, sampler, jnp.zeros((4000, 2), jnp.int32), 1, warmup=1).position
+    assert set(np.unique(x).tolist()) == {0, 1}
+    expected = 1 / (1 + np.exp(-2))
+    np.testing.assert_allclose(x.mean(), expected, atol=5 * (0.11 / x.size) ** 0.5)

@@ -298,3 +298,14 @@ def test_mala_needs_one_beta_for_all_dimensions(option, scheduled):
 
     with pytest.raises(ValueError, match="one beta for all dim"):
         make_and_step()
+
+
+def test_a_long_gradient_in_half_precision_is_clipped_to_its_norm():
+    """The norm of 70,000 ones is 265, below the limit; their number is not a float16."""
+    sampler = samplers.ula(
+        lambda x: jnp.sum(x.astype(jnp.float32)), step_size=1.0, beta=np.inf, max_gradient_norm=1e3
+    )
+    state = sampler.init(jnp.zeros((1, 70_000), jnp.float16))
+    state, info = sampler.step(jax.random.key(0), state)
+    assert not info.clipped[0]
+    np.testing.assert_array_equal(state.position, -1)

@@ -216,3 +216,21 @@ def test_dmala_tempered_samples_its_distribution():
     p = oracles.probabilities(-(0.8 * (s[:, :-1] * s[:, 1:]).sum(1) + s @ field))
     counts = np.bincount((found + 1) // 2 @ np.array([8, 4, 2, 1]), minlength=16)
     assert stats.chisquare(counts, n * p).pvalue > 1e-6
+
+
+def test_positions_of_states_that_were_vmapped_or_collected():
+    """They are those of the last temperature, also behind further leading axes."""
+    sampler = samplers.replica_exchange(wells, mala_by_temperature, [0.1, 0.3, 1.0])
+    start = sampler.init(jnp.arange(5.0))
+    keys = jax.random.split(jax.random.key(0), 7)
+
+    def run(key, collect=None):
+        return samplers.run(key, sampler, start, 10, collect=collect)
+
+    many = jax.jit(jax.vmap(lambda key: run(key)[0]))(keys)
+    alone = [jax.jit(lambda key: run(key)[0])(key).position for key in keys]
+    np.testing.assert_allclose(many.position, jnp.stack(alone), rtol=1e-5)
+    collected, positions = jax.jit(
+        lambda key: run(key, lambda state, info: (state, state.position))[1]
+    )(keys[0])
+    np.testing.assert_array_equal(collected.position, positions)
