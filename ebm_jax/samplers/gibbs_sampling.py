@@ -229,7 +229,7 @@ def checkerboard_gibbs(
     wide = _parameters.lattice(params, Potts if potts else Ising, int(potts))
     # Narrow parameters would round sums over bonds; Python numbers stay known under ``jit``.
     pairs = zip(params, wide, strict=True)
-    params = type(params)(*(p if isinstance(p, int | float) else w for p, w in pairs))
+    params = type(params)(*(p if isinstance(p, int | float) else w for p, w in pairs))  # pyright: ignore
     values = np.arange(np.shape(params.field)[0]) if potts else np.array([-1, 1])
 
     def init(position: Array) -> LatticeState:
