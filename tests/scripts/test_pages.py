@@ -42,7 +42,9 @@ def test_accuracies_with_noisy_labels_are_those_of_the_figure():
             if word.startswith("0."):
                 assert names, path
                 for known in names:
-                    assert word == f"{float(rows[f'{known}_accuracy_noisy']):.3f}", (path, known)
+                    # The table has four digits, which are rounded, too.
+                    away = abs(float(word) - float(rows[f"{known}_accuracy_noisy"]))
+                    assert away <= 0.00055 + 1e-9, (path, known)
                 names = []
             elif f"{name}_accuracy_noisy" in rows:
                 names.append(name)
