@@ -48,3 +48,13 @@ def test_accuracies_with_noisy_labels_are_those_of_the_figure():
                 names = []
             elif f"{name}_accuracy_noisy" in rows:
                 names.append(name)
+
+
+def test_the_cells_of_the_homework_run():
+    """Documentation without executed pages, as .ci/run builds it, does not run them."""
+    text = (DOCS / "homework.md").read_text(encoding="utf-8")
+    cells = re.findall(r"```\{code-cell\} python\n(.*?)```", text, re.DOTALL)
+    assert len(cells) == text.count("{code-cell}")
+    names = {}
+    for cell in cells:
+        exec(compile(cell, "docs/homework.md", "exec"), names)
