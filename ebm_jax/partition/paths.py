@@ -125,7 +125,7 @@ def rbm(params: RBM | CategoricalRBM, base_bias: ArrayLike) -> tuple[Path, MakeS
 
     Returns:
         The path, and ``make_sampler``, which maps ``Partial(path, beta)`` to ``samplers.rbm_gibbs``
-        of the RBM at that beta.
+        at that beta.
 
     >>> import jax.numpy as jnp
     >>> params = RBM(jnp.zeros((4, 2)), jnp.ones(4), jnp.zeros(2))
@@ -158,10 +158,10 @@ def rbm(params: RBM | CategoricalRBM, base_bias: ArrayLike) -> tuple[Path, MakeS
 
     def make_sampler(energy: Any) -> Sampler:
         (beta,) = energy.args  # Partial(path, beta)
-        # All parameters are scaled instead of beta, which may be 0.
-        wide = jnp.promote_types(jnp.result_type(*params), jnp.float32)
-        weights, bias, hidden = (beta * jnp.asarray(p, wide) for p in params)
-        scaled = type(params)(weights, (1 - beta) * base_bias + bias, hidden)
-        return gibbs_sampling.rbm_gibbs(scaled)
+        # At beta = 0 the smallest share of the model that rounding can tell from none.
+        beta = jnp.maximum(beta, jnp.finfo(base_bias.dtype).eps)
+        # beta times this bias is (1 - beta) a + beta b; scaled weights would take longer.
+        bias = visible_bias + (1 / beta - 1) * base_bias
+        return gibbs_sampling.rbm_gibbs(params._replace(visible_bias=bias), beta=beta)
 
     return path, make_sampler
