@@ -1,6 +1,7 @@
 """Diagnostics of chains and of the energies of data and samples.
 
-R-hat and effective sample size come from arviz-stats (``pip install ebm_jax[diagnostics]``).
+R-hat and effective sample size come from arviz-stats. In a checkout of the repository,
+``pip install ".[diagnostics]"`` installs it.
 """
 
 import math
@@ -112,7 +113,7 @@ def _array_stats() -> Any:
         from arviz_stats.base import array_stats  # pyright: ignore
     except ImportError as error:
         raise ImportError(
-            "R-hat and ESS need arviz-stats: pip install 'ebm_jax[diagnostics]'."
+            "R-hat and ESS need the package arviz-stats: pip install 'arviz-stats>=0.8'."
         ) from error
     return array_stats
 

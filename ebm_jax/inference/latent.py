@@ -77,8 +77,8 @@ def marginalize_over(
 
     .. math:: F_\beta(\ldots) = -\frac{1}{\beta} \log \sum_z w_z \exp(-\beta E(\ldots, z))
 
-    It is exact for a finite z. On a grid, with log cell volumes as ``log_weights``, the sum
-    approximates an integral. Its gradient is the posterior expectation
+    It is exact if z takes finitely many values. On a grid, with log cell volumes as
+    ``log_weights``, the sum approximates an integral. Its gradient is the posterior expectation
     :math:`\sum_z P(z \mid \ldots) \nabla E(\ldots, z)`. Source: LeCun et al. (2006), eq. 5.
 
     Args:

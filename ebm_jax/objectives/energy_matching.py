@@ -5,7 +5,9 @@ r"""Energy matching: the gradient of the energy fitted to straight paths to data
 
 The energy does not depend on the time t. Its descent moves noise to data, but
 :math:`\exp(-E)` is not the density of the data, so its values are not likelihoods;
-``energy_matching`` adds a contrast, with which :math:`\exp(-E)` becomes the density near the data.
+``energy_matching`` adds a contrast, with which the density near the data becomes proportional to
+:math:`\exp(-E / \epsilon_\text{max})`, where :math:`\epsilon_\text{max}` is its argument
+``temperature``.
 
 The objectives take batches x on the leading axis; floating-point leaves are matched, other leaves
 (a class) are given. Their metrics are ``loss`` and ``loss_field``, the regression alone. An

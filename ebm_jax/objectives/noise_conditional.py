@@ -38,7 +38,7 @@ def noise_conditional_score_matching(
     -\log p_\sigma + c`, where :math:`p_\sigma` is the density of the data with noise. The first
     term allows a different constant c for each level and, where the noise does not connect the
     modes, for each mode. The second term, the time score, makes c the same for all levels and
-    modes, so that the weights of the modes are learned. Then :math:`\log Z = c` at every level;
+    modes, so that the weights of the modes are learned. Then :math:`\log Z = -c` at every level;
     estimate it at the largest level, where :math:`p_\sigma` is close to a Gaussian. Both
     derivatives come from one gradient of the energy.
 

@@ -214,7 +214,7 @@ def persistent(
 
     Each update draws ``num_chains`` different chains from the ``buffer_size`` chains in the buffer,
     restarts a fraction of them, runs them, and writes them back. The buffer keeps the whole state
-    of the sampler: replicas, velocities, and the step count, of which there is one for all chains.
+    of the sampler: replicas, velocities, and one step count, which all chains share.
     :math:`x^+` are the data and :math:`x^-` the chains. Source: Tieleman (2008), Training
     restricted Boltzmann machines using approximations to the likelihood gradient; restarts from Du
     and Mordatch (2019).

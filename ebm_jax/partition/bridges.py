@@ -35,10 +35,11 @@ def bennett(forward: ArrayLike | AnnealedState, back: ArrayLike | AnnealedState)
     .. math:: \sum_i \sigma(f_i - c - m) = \sum_j \sigma(b_j + c + m), \qquad
         c = \log Z_1 / Z_0, \quad m = \log n_f / n_b
 
-    For many independent samples, no estimator that uses both sets has a lower variance. Chains that
-    were resampled do not satisfy the equation: pass states instead of log-weights, so that they are
-    detected. Source: C. H. Bennett (1976), Efficient estimation of free energy differences from
-    Monte Carlo data, J. Comp. Phys. 22; Shirts and Chodera (2008) for the error.
+    For many independent samples, no estimator that uses both sets has a lower variance. The
+    equation does not hold for chains that were resampled. Pass states instead of log-weights: then
+    the function detects such chains and raises an error. Source: C. H. Bennett (1976), Efficient
+    estimation of free energy differences from Monte Carlo data, J. Comp. Phys. 22; Shirts and
+    Chodera (2008) for the error.
 
     Args:
         forward: log-weights :math:`f = E_0(x) - E_1(x)` of samples of 0, (n_f,); or the state of

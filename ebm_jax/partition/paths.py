@@ -71,8 +71,8 @@ def noise_levels(base: Energy, energy: Energy, sigma: Callable[[Array], Array]) 
 
     where U is ``energy`` and :math:`\sigma(\beta)` is ``sigma``. The first step goes from the base
     to the energy at the highest noise level, so the two should be close: with enough noise the data
-    are Gaussian. Along the path the target keeps all modes connected for as long as the noise
-    connects them, which a geometric path does not.
+    are Gaussian. At high noise levels the modes are connected, so that chains can move between them
+    early. A geometric path does not connect modes in this way.
 
     Args:
         base: :math:`E_0`, the energy at beta = 0: ``distributions.energy`` of a base distribution.

@@ -231,9 +231,14 @@ def summarise(answers, params, test, centre, scores) -> tuple[dict, dict]:
     }
     claims = {
         "regression_is_blurred": Claim(
-            blurred / latent, ">", 10, "distance of the regression from the ellipse / of the energy"
+            blurred / latent,
+            ">",
+            10,
+            "distance of the regression from the ellipse / of held-out data from the learned curve",
         ),
-        "closed_form_agrees": Claim(abs(exact - closed).max(), "<", 1e-4, "largest error"),
+        "closed_form_agrees": Claim(
+            abs(exact - closed).max(), "<", 1e-4, "largest error of a sum over z, true ellipse"
+        ),
         "warm_does_better": Claim(
             held_out[best] / held_out[np.inf],
             "<",

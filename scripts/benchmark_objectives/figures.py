@@ -91,7 +91,10 @@ def _tied(results: Results, problem: str, objectives: list[str], values: np.ndar
     at = standings.fullest(results, results.class_of(problem))
     assert at is not None
     intervals = {
-        name: statistics.aggregate([results.gaps[problem, name, at[0]]])
+        name: statistics.widened(
+            statistics.aggregate([results.gaps[problem, name, at[0]]]),
+            standings.disagreement(results.runs[problem, name, at[0]]),
+        )
         for name, value in zip(objectives, values, strict=True)
         if not np.isnan(value) and name not in standings.ranked_out(results.class_of(problem))
     }

@@ -56,7 +56,9 @@ interval. Tied objectives can still differ: the {term}`probability of improvemen
 that a run of one objective has a smaller gap than a run of another, is in the tables. The
 interquartile mean and the probability of improvement are from [Agarwal et al.
 2021](https://arxiv.org/abs/2108.13264). The intervals do not contain the variation between
-problems, nor that of the tuning, which has one seed. A run that diverged counts as infinitely bad.
+problems, nor that of the tuning, which has one seed. On the mixtures, where log Z is an estimate,
+the intervals of the tied groups are widened by the difference of two estimates. A run that diverged
+counts as infinitely bad.
 
 Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
 example. A gradient costs about three passes. On binary data, exact maximum likelihood evaluates all
@@ -72,7 +74,8 @@ def page(results: Results) -> str:
     lines = ["# Which objective?", ""]
     if absent and results.problems:
         told = f"{len(results.problems)} of the {standings.NUM_PROBLEMS} problems have results, and"
-        told += f" [{absent} results](#measured-so-far) of these problems are missing."
+        told += f" [{absent} results](#measured-so-far) of these problems (one for each objective"
+        told += " and budget) are missing."
         lines += [f"**The benchmark is not complete, so the answer can change: {told}**", ""]
     lines += [" ".join(answer.sentences(results)), "", OBJECTIVES, ""]
     if results.gaps:

@@ -116,12 +116,19 @@ def scale(results: Results, problem: str) -> float:
     return median if median > 0 else 1.0
 
 
+def disagreement(of_key: list[Row]) -> float:
+    """Return the median difference of two estimates of log Z, in nats; 0 where Z is exact."""
+    values = [row["log_z_disagreement"] for row in of_key if row["log_z_disagreement"] is not None]
+    return stdlib.median(values) if values else 0.0
+
+
 class Standing(NamedTuple):
     """The objectives of a class of problems at one budget.
 
     Attributes:
         problems: the problems that count.
-        intervals: objective -> interquartile mean of its normalised gaps, with its interval.
+        intervals: objective -> interquartile mean of its normalised gaps, with its interval over
+            seeds, widened by the mean normalised ``disagreement``.
         groups: objectives that tie, the best group first.
         scores: objective -> normalised gaps, one array per problem.
         passes: median number of network passes of a training.
@@ -167,7 +174,14 @@ def standing(
     scales = {p: scale(results, p) for p in problems}
     gaps = {n: {p: results.gaps[p, n, budget] for p in problems} for n in ranked}
     scores = statistics.normalised(gaps, scales)
-    intervals, groups = statistics.ranked(scores)
+    intervals = {
+        n: statistics.widened(
+            statistics.aggregate(scores[n]),
+            stdlib.mean(disagreement(results.runs[p, n, budget]) / scales[p] for p in problems),
+        )
+        for n in ranked
+    }
+    groups = statistics.tied_groups(intervals)
     passes = [r["passes"] for p in problems for n in ranked for r in results.runs[p, n, budget]]
     unfinished = [n for n in every if n not in ranked]
     return Standing(problems, intervals, groups, scores, stdlib.median(passes), unfinished)

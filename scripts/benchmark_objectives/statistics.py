@@ -5,7 +5,7 @@ precipice, arXiv:2108.13264. Scores are gaps: lower is better, and a run that di
 infinite gap. Scores of one objective are a list with one array of seeds per problem.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,11 @@ def aggregate(scores: Sequence[np.ndarray], seed: int = 0) -> Interval:
     ]
     value = interquartile_mean(np.concatenate([np.asarray(x, np.float64) for x in scores]))
     return _interval(value, interquartile_mean(np.concatenate(resampled, axis=1)))
+
+
+def widened(interval: Interval, by: float) -> Interval:
+    """Return an interval whose ends are moved outwards by a systematic error."""
+    return Interval(interval.value, interval.low - by, interval.high + by)
 
 
 def _wins(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -111,11 +116,3 @@ def normalised(
         name: [of_problem[problem] / scales[problem] for problem in sorted(of_problem)]
         for name, of_problem in gaps.items()
     }
-
-
-def ranked(
-    scores: dict[str, list[np.ndarray]], statistic: Callable[..., Interval] = aggregate
-) -> tuple[dict[str, Interval], list[list[str]]]:
-    """Return the interval of every objective, and the groups that tie, the best first."""
-    intervals = {name: statistic(of_name) for name, of_name in scores.items()}
-    return intervals, tied_groups(intervals)

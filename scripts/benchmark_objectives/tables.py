@@ -11,13 +11,15 @@ from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, EXACT, Resu
 from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
-    "A group has the best objective that is in no group above, and all objectives whose "
-    "intervals, before rounding, overlap with its interval. Intervals of two groups can overlap. "
-    "*Improvement* is "
+    "The best objective forms a group with all objectives whose intervals, before rounding, "
+    "overlap with its interval. The best of the remaining objectives then forms the next group in "
+    "the same way. So neighbours in two groups can be almost equal. *Improvement* is "
     "the probability that a run of the first objective of the table has a smaller gap than a run "
     "of the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
     "samples of the true density, which you do not have in practice. Its gap is in the table of "
-    "the problem."
+    "the problem. The intervals on the mixtures are wider than those over seeds: the difference "
+    "between two estimates of log Z (last column of [the gaps](#gaps-by-problem)) is added at both "
+    "ends."
 )
 TUNING = (
     "Every objective has the same number of trials, trained with one seed at budget 1. A trial is "
@@ -134,10 +136,8 @@ def gaps(results: Results) -> list[str]:
         "medians at the largest budget that is measured. *Mode weights* is half the sum of the",
         "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
-        f"{DISAGREE:g} they disagree. A gap is uncertain by that difference. The tied groups and",
-        "the sentences at the top of this page use only the intervals over seeds. On mixtures,",
-        "two objectives whose gaps differ by less than this difference are not really separated,",
-        "even if they are in different groups.",
+        f"{DISAGREE:g} they disagree. The intervals of this section are over seeds only. Each gap",
+        "is uncertain by that difference in addition, which the tied groups take into account.",
         "",
         *lines,
     ]

@@ -76,18 +76,19 @@ _PUBLISHED_RECIPE = (
 )
 _REPEATED = (
     "same images, threshold, hidden units, number of epochs, learning rate (0.01, constant), "
-    "moving offsets and last parameters; other random numbers"
+    "offsets that follow the means of the units, and last parameters; other random numbers"
 )
 _RECIPE = (
     "same images, threshold and hidden units; **another recipe**: {}a constant learning rate of "
-    "0.01, offsets that follow the means, and the last parameters in the publication; a learning "
-    "rate that falls from 0.1 to 0, fixed offsets and averaged parameters here. The recipes "
-    "differ, so the two numbers do not compare the methods; `--only={}` measures the published "
-    "recipe"
+    "0.01, offsets that follow the means of the units, and the last parameters in the "
+    "publication; a learning rate that falls from 0.1 to 0, fixed offsets and averaged parameters "
+    "here. The recipes differ, so the two numbers do not compare the methods; `--only={}` measures "
+    "the published recipe"
 )
 _GFN = (
-    "6.1 (EB-GFN, [Zhang et al. 2022](https://arxiv.org/abs/2202.01361)), from 2,000 samples, as "
-    "in the code of [Grathwohl et al. 2021](https://arxiv.org/abs/2102.04509)"
+    "6.1 (energy-based generative flow network, EB-GFN, [Zhang et al. "
+    "2022](https://arxiv.org/abs/2202.01361)), from 2,000 samples, as in the code of [Grathwohl et "
+    "al. 2021](https://arxiv.org/abs/2102.04509)"
 )
 _FIT = (
     "here, couplings that are not larger than their estimated random error are set to zero, and "
