@@ -5,9 +5,12 @@ The candidates are on the last axis after ``arrange``; sums keep that axis.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ebm_jax import _checks
 from ebm_jax._derivatives import expm1, zero_or_nan
+
+_USUAL = (2.0**-10, 2.0**10)  # values of beta at which no limit is near
 
 
 def arrange(energies, beta, axis, where, log_weights):
@@ -33,8 +36,12 @@ def arrange(energies, beta, axis, where, log_weights):
         raise TypeError(f"where must be boolean, got {mask.dtype}.")
     log_w = _checks.array("log_weights", 0.0 if log_weights is None else log_weights).astype(wide)
     log_w = jnp.where(last("where", mask), last("log_weights", log_w), -jnp.inf)
-    beta = jnp.asarray(beta, wide)
-    beta = jnp.where(beta >= 0, beta, jnp.nan)
+    known = _checks.concrete(beta)
+    if known is None:
+        beta = jnp.asarray(beta, wide)
+        beta = jnp.where(beta >= 0, beta, jnp.nan)
+    else:  # stays in NumPy, so that its value is known under jit, too
+        beta = np.asarray(known, wide)
     energies = jnp.moveaxis(energies.astype(wide), axis, -1)
     _checks.fits("beta", beta, "energies without their axis,", energies.shape[:-1])
     return energies, log_w, beta[..., None] if beta.ndim else beta
@@ -70,10 +77,19 @@ def prepare(energies, beta, axis, where, log_weights):
     return gap, jnp.where(nan, jnp.nan, lowest), log_w, beta, dtype
 
 
+def usual(beta):
+    """Return whether beta is known, and neither near 0 nor so large that it may be infinite."""
+    known = _checks.concrete(beta)
+    return known is not None and bool(np.all((_USUAL[0] <= known) & (known <= _USUAL[1])))
+
+
 def logits(gap, log_w, beta):
     """Return -beta gap + log w, also at beta = 0 and inf; -inf without probability."""
     possible = gap != jnp.inf
     gap = jnp.where(possible, gap, 0.0)
+    if usual(beta):
+        log_w = jnp.where(log_w != -jnp.inf, log_w, 0.0)
+        return jnp.where(possible, log_w - beta * gap, -jnp.inf)
     cold = beta == jnp.inf
     warm = -jnp.where(cold, 1.0, beta) * gap
     ground = jnp.where(gap > 0, -jnp.inf, 0.0 * gap)  # 0, or NaN
@@ -120,23 +136,32 @@ def soft_gap(gap, log_w, log_total, beta, log_scale):
     possible = gap != jnp.inf
     share = jnp.where(possible, jnp.exp(log_w - log_total), 0.0)
     gap0 = jnp.where(possible, gap, 0.0)
+    if usual(beta):
+        return -_log_mean(gap, gap0, share, log_w, log_total, beta, log_scale) / beta
     cold = beta == jnp.inf
     # Cumulants for beta near 0, where the difference of logarithms cancels; the bound keeps the
     # first omitted cumulant below the rounding error.
     bound = (24 * float(jnp.finfo(gap.dtype).eps)) ** (1 / 3)
     hot = beta * jnp.max(gap0, axis=-1, keepdims=True) < bound
     series = _cumulants(gap0, share, jnp.where(hot & ~cold, beta, 0.0))
-    # Otherwise log1p(mean(expm1)) if the mean is near 1, logsumexp if it is small.
     b = jnp.where(cold | (beta == 0), 1.0, beta)
-    shrink = _mean(share, expm1(-b * gap0))
-    near = shrink > -0.25
-    log_mean = jnp.log1p(jnp.where(near, shrink, 0.0)) + log_scale
-    log_sum = sum(logsumexp(logits(gap, log_w, b))) + (log_scale - log_total)
     limit = jnp.where(log_scale > 0, jnp.inf, jnp.where(log_scale < 0, -jnp.inf, log_scale))
     series = series - jnp.where(beta == 0, limit, log_scale / b)
-    warm = -jnp.where(near, log_mean, log_sum) / b
+    warm = -_log_mean(gap, gap0, share, log_w, log_total, b, log_scale) / b
     ground = _zero_temperature_gap(gap0, logits(gap, log_w, jnp.asarray(jnp.inf)))
     return jnp.where(cold, ground, jnp.where(hot, series, warm))
+
+
+def _log_mean(gap, gap0, share, log_w, log_total, beta, log_scale):
+    """Return log [scale sum_i w_i exp(-beta gap_i) / sum_i w_i] for a finite beta > 0.
+
+    It is log1p(mean(expm1)) if the mean is near 1, and logsumexp if it is small.
+    """
+    shrink = _mean(share, expm1(-beta * gap0))
+    near = shrink > -0.25
+    log_mean = jnp.log1p(jnp.where(near, shrink, 0.0)) + log_scale
+    log_sum = sum(logsumexp(logits(gap, log_w, beta))) + (log_scale - log_total)
+    return jnp.where(near, log_mean, log_sum)
 
 
 def _mean(share, values):

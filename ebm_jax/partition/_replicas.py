@@ -126,8 +126,9 @@ def _weights(energy, base, path, ladder: Array, positions: Position) -> tuple[Ar
         return energy
 
     def at(below: Array, beta: Array, above: Array, x: Position) -> tuple[Array, Array, Array]:
-        own, slope = jax.jvp(lambda b: value(b, x), (beta,), (jnp.ones_like(beta),))
-        lower, upper = value(below, x), value(above, x)
+        betas, own = jnp.stack([below, beta, above]), jnp.array([0, 1, 0], beta.dtype)
+        values, slopes = jax.jvp(lambda b: jax.vmap(value, (0, None))(b, x), (betas,), (own,))
+        (lower, own, upper), slope = values, slopes[1]
         # At an end of the path the share of an infinite energy is 0, and its slope is not finite.
         cut = jnp.isfinite(own) & (jnp.isinf(lower) | jnp.isinf(upper))
         return own - upper, lower - own, jnp.where(cut, jnp.nan, slope)

@@ -167,7 +167,7 @@ def _tune_and_run(
         num = max(num_scans // share, 4)
         state, (sums,) = _run(tuning_key, energy, betas, state, num, 1, options)
         rejection = sums.rejected.mean(axis=1) / num
-        betas, nearest = _next_ladder(betas, rejection, max_replicas)
+        betas, nearest = _next_ladder(betas, rejection, max_replicas, last=share == 2)
         state = _replicas.renew(energy, jnp.asarray(betas), jnp.asarray(nearest), state, *options)
     state = state._replace(came=jnp.zeros_like(state.came), trips=jnp.zeros_like(state.trips))
     state, halves = _run(keys[-1], energy, betas, state, num_scans, 2, options)
@@ -204,16 +204,22 @@ def _run(
 
 
 def _next_ladder(
-    betas: np.ndarray, rejection: np.ndarray, most: int
+    betas: np.ndarray, rejection: np.ndarray, most: int, last: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ladder of equal rejection, and which old replica is nearest to each new one."""
+    """Return the ladder of equal rejection, and which old replica is nearest to each new one.
+
+    A ladder of another size is another program to compile. Before the last round of tuning the
+    ladder therefore has replicas to spare when it grows, and does not shrink.
+    """
     from scipy.interpolate import PchipInterpolator  # slow to import
 
     # A little is added, so that the barrier increases where nothing is rejected.
     barrier = np.concatenate([[0.0], np.cumsum(np.clip(rejection, 0, 1) + 1e-3)])
     num = math.ceil(2 * barrier[-1]) + 1
-    if num <= len(betas) < 1.25 * num:  # enough, and compiled already
+    if num <= len(betas) and (not last or len(betas) < 1.25 * num):
         num = len(betas)
+    elif not last:
+        num = math.ceil(1.25 * num)
     num = min(max(num, 3), most)
     wanted = np.linspace(0, barrier[-1], num)
     new = PchipInterpolator(barrier, betas)(wanted)

@@ -305,7 +305,7 @@ def test_saturated_rungs_and_missing_round_trips_are_told():
 def test_the_next_ladder_has_equal_barriers():
     betas = np.linspace(0, 1, 9)
     rejection = np.linspace(0.1, 0.9, 8)
-    new, nearest = tempering._next_ladder(betas, rejection, 64)
+    new, nearest = tempering._next_ladder(betas, rejection, 64, last=True)
     assert len(new) == int(np.ceil(2 * (rejection + 1e-3).sum())) + 1 == len(nearest)
     barrier = np.concatenate([[0], np.cumsum(rejection + 1e-3)])
     # The interpolant goes through the old rungs, and between two of them stays between.
@@ -313,7 +313,13 @@ def test_the_next_ladder_has_equal_barriers():
     wanted = np.searchsorted(barrier, np.linspace(0, barrier[-1], len(new))[1:-1])
     np.testing.assert_array_equal(found, wanted)
     assert (np.diff(new) > 0).all()
-    assert len(tempering._next_ladder(betas, rejection, 5)[0]) == 5
+    assert len(tempering._next_ladder(betas, rejection, 5, last=True)[0]) == 5
+    # Before the last round a ladder grows with replicas to spare, and does not shrink.
+    spare = tempering._next_ladder(betas, rejection, 64, last=False)[0]
+    assert len(new) < len(spare) <= 1.25 * len(new) + 1
+    few = rejection / 10
+    assert len(tempering._next_ladder(betas, few, 64, last=False)[0]) == len(betas)
+    assert len(tempering._next_ladder(betas, few, 64, last=True)[0]) < len(betas)
 
 
 def test_a_forbidden_state_leaves_log_z_right_and_the_integral_nan():
