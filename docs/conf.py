@@ -200,6 +200,8 @@ def _description(app, page, template, context, doctree) -> None:
 
 def setup(app) -> None:
     """Connect the functions above; docstrings are handled before napoleon does."""
+    # It only adds a script to the pages, but does not say that it is safe to read pages in parallel.
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.add_post_transform(_Names)
     app.connect("html-page-context", _description)
     app.connect("autodoc-process-docstring", _formulas, priority=1)
