@@ -200,7 +200,7 @@ def _description(app, page, template, context, doctree) -> None:
 
 def setup(app) -> None:
     """Connect the functions above; docstrings are handled before napoleon does."""
-    # It only adds a script to the pages, but does not say that it is safe to read pages in parallel.
+    # It only adds a script to the pages, but does not declare that parallel reading is safe.
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.add_post_transform(_Names)
     app.connect("html-page-context", _description)
