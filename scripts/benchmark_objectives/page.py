@@ -73,7 +73,9 @@ def page(results: Results) -> str:
     absent = standings.absent(results)
     lines = ["# Which objective?", ""]
     if absent and results.problems:
-        told = f"{len(results.problems)} of the {standings.NUM_PROBLEMS} problems have results, and"
+        most = standings.NUM_PROBLEMS
+        of_these = "all" if len(results.problems) == most else f"{len(results.problems)} of the"
+        told = f"{of_these} {most} problems have results, and"
         told += f" [{absent} results](#measured-so-far) of these problems (one for each objective"
         told += " and budget) are missing."
         lines += [f"**The benchmark is not complete, so the answer can change: {told}**", ""]
