@@ -178,7 +178,8 @@ def energy_matching(
     .. math:: L = \mathbb{E} \lVert \nabla E(x_t) + x_1 - x_0 \rVert^2
         + w \left( \operatorname{mean} E(x_1) - \operatorname{mean} E(\tilde x) \right)
 
-    The negatives :math:`\tilde x`, constants, are the ends of n steps :math:`x \leftarrow x - h
+    with :math:`x_0`, :math:`x_1` and :math:`x_t` as in ``flow_matching``. The negatives
+    :math:`\tilde x`, constants, are the ends of n steps :math:`x \leftarrow x - h
     \nabla E + \sqrt{2 \epsilon h} \, \xi`. Half of the chains (rounded down) start at the data,
     with :math:`\epsilon = \epsilon_\text{max}`; the others start at noise, with the temperature of
     ``samplers.schedules.warming``. Near the data, E becomes the energy of a Gibbs distribution with

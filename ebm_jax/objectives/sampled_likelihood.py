@@ -226,9 +226,9 @@ def persistent(
         num_chains: number of chains to run at each update, from 1 to buffer_size.
         initial: where chains start and restart: a ``Distribution``, or a function (params, key,
             indices (n,)) that returns n positions on the leading axis. The indices are those of the
-            chains in the buffer. Let the class of a chain depend only on its index, so that the
-            proportions of the classes stay constant. Chains stay on the devices of the positions
-            that ``initial`` returns first.
+            chains in the buffer. If configurations contain a class, let it depend only on the
+            index, so that the proportions of the classes stay constant. The positions that ``init``
+            gets from this function decide on which devices the buffer is.
         buffer_size: number of persistent chains; ``num_chains`` by default.
         restart_fraction: probability in [0, 1] that a drawn chain restarts.
         burn_in: a restarted chain enters the loss after it has been drawn this many times, >= 0:

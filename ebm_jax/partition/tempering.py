@@ -83,8 +83,8 @@ def parallel_tempering(
     number of scans for tuning is about that of the final run.
 
     The ratio of the partition functions of two neighbours is estimated with the geometric bridge,
-    from samples of both. Unlike the chains of annealed importance sampling, replicas also move back
-    to the base, so that the weights of the modes come from many visits. Samplers that are not
+    from samples of both. Unlike the chains of annealed importance sampling, positions also move
+    back to the base, so that the weights of the modes come from many visits. Samplers that are not
     exact, such as ULA, bias the result. Source: Syed, Bouchard-Cote, Deligiannidis and Doucet
     (2022), Non-reversible parallel tempering: a scalable highly parallel MCMC scheme, JRSS B 84(2);
     Meng and Wong (1996), Simulating ratios of normalizing constants via a simple identity,

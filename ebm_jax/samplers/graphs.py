@@ -52,11 +52,12 @@ def graph_gibbs(
         \exp \beta \Big( \sum_j J_{ij}(k, x_j) + h_i(k) \Big)
 
     For spins and units (0 and 1), :math:`J_{ij}(k, x_j) = J_{ij} k x_j` and :math:`h_i(k) = h_i k`.
-    Fields of shape (n, q) mean categories. The graph is coloured on the host when the sampler is
-    made. Neighbours have different colours, so drawing all variables of a colour at once is the
-    same as drawing them in turn. A step is a sweep over the colours, which leaves the target
-    invariant. For spins and units the sampler is fastest if all couplings have the same magnitude
-    and all fields are equal, both known when it is made.
+    If the fields have the shape (n, q), the variables are categories 0 to q - 1, and a coupling is
+    a (q, q) matrix, or a number that counts where the two categories are equal. The graph is
+    coloured on the host when the sampler is constructed. Neighbours have different colours, so
+    drawing all variables of a colour at once is the same as drawing them in turn. A step is a sweep
+    over the colours, which leaves the target invariant. For spins and units the sampler is fastest if all couplings have the same magnitude
+    and all fields are equal, and neither is traced when the sampler is constructed.
     Source: Gonzalez, Low, Gretton and Guestrin (2011), Parallel Gibbs sampling: from colored fields
     to thin junction trees, AISTATS.
 

@@ -284,7 +284,7 @@ def claim(
         "the_force_of_square_square_grows": Claim(
             force["square_square_force_at_10"], "==", 20, "force at a violation of 10"
         ),
-        "three_losses_have_no_margin": without == {"energy", "perceptron", "lvq2"},
+        "three_losses_guarantee_no_positive_margin": without == {"energy", "perceptron", "lvq2"},
         "the_margin_is_the_one_asked_for": Claim(
             max(abs(table[name][1] - margin) for name in losses_by_name.WITH_MARGIN),
             "==",
