@@ -56,8 +56,9 @@ def graph_gibbs(
     a (q, q) matrix, or a number that counts where the two categories are equal. The graph is
     coloured on the host when the sampler is constructed. Neighbours have different colours, so
     drawing all variables of a colour at once is the same as drawing them in turn. A step is a sweep
-    over the colours, which leaves the target invariant. For spins and units the sampler is fastest if all couplings have the same magnitude
-    and all fields are equal, and neither is traced when the sampler is constructed.
+    over the colours, which leaves the target invariant. For spins and units the
+    sampler is fastest if all couplings have the same magnitude and all fields are equal, and
+    neither is traced when the sampler is constructed.
     Source: Gonzalez, Low, Gretton and Guestrin (2011), Parallel Gibbs sampling: from colored fields
     to thin junction trees, AISTATS.
 
