@@ -105,12 +105,20 @@ def lines(results: Results, problem_class: str) -> dict[str, list[tuple[float, f
     """Return (network passes, normalised gap) of every objective at every budget."""
     found: dict[str, list[tuple[float, float]]] = {}
     for budget in BUDGETS:
-        at = standings.standing(results, problem_class, budget)
+        unranked = standings.ranked_out(problem_class)
+        at = standings.standing(results, problem_class, budget, unranked)
         if at is None:
             continue
-        for name, interval in at.intervals.items():
+        heights = {name: interval.value for name, interval in at.intervals.items()}
+        for name in unranked:  # a reference, on the same problems as the others
+            if all((p, name, budget) in results.gaps for p in at.problems):
+                gaps = {name: {p: results.gaps[p, name, budget] for p in at.problems}}
+                scales = {p: standings.scale(results, p) for p in at.problems}
+                scores = statistics.normalised(gaps, scales)[name]
+                heights[name] = statistics.aggregate(scores).value
+        for name, height in heights.items():
             passes = [r["passes"] for p in at.problems for r in results.runs[p, name, budget]]
-            found.setdefault(name, []).append((float(np.median(passes)), interval.value))
+            found.setdefault(name, []).append((float(np.median(passes)), height))
     return found
 
 
