@@ -51,7 +51,7 @@ def test_the_axes_are_those_of_run():
 
 def test_missing_arviz_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz_stats.base", None)
-    with pytest.raises(ImportError, match=r"ebm_jax\[diagnostics\]"):
+    with pytest.raises(ImportError, match=r"pip install 'arviz-stats"):
         diagnostics.ess(np.zeros((8, 2)))
 
 
