@@ -79,8 +79,8 @@ def mixture(*energies: Energy, log_weights=None) -> Energy:
 
     .. math:: E(x) = -\log \sum_k w_k \exp(-E_k(x))
 
-    The components are not normalised: the probability of
-    component k is proportional to :math:`w_k Z_k`.
+    The components are not normalised: the probability of component k is proportional to
+    :math:`w_k Z_k`.
 
     Args:
         energies: one or more energies with the same arguments.

@@ -147,12 +147,11 @@ def implicit_minimum(
         = -\left( \frac{\partial^2 E}{\partial y^2} \right)^{-1}
         \frac{\partial^2 E}{\partial y \, \partial p}
 
-    p is anything that the function ``energy`` uses besides y. Only the minimum is stored for
-    the derivative, not the steps of the search. Second derivatives are not supported. Conjugate
-    gradients solve the
-    linear system with products with the Hessian, which must be positive definite at
-    :math:`y^\star`. The derivative with respect to the start is zero. Source: Domke (2012), Generic
-    methods for optimization-based modeling; Amos and Kolter (2017).
+    p is anything that the function ``energy`` uses besides y. Only the minimum is stored for the
+    derivative, not the steps of the search. Second derivatives are not supported. Conjugate
+    gradients solve the linear system with products with the Hessian, which must be positive
+    definite at :math:`y^\star`. The derivative with respect to the start is zero. Source: Domke
+    (2012), Generic methods for optimization-based modeling; Amos and Kolter (2017).
 
     Args:
         energy: function y -> () of one configuration.
