@@ -107,6 +107,7 @@ def test_the_lowest_level_is_compared_with_the_density_with_its_noise():
     assert draws.var(0) == pytest.approx(4 + 1 / 8 + sigma**2, rel=0.1)
 
 
+@pytest.mark.slow
 def test_log_z_along_the_levels_of_an_energy_that_is_known():
     """Without its network the energy is a normalised Gaussian at every level."""
     points = DENSITIES["8gaussians"].sample(1000, 0)

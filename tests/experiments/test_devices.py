@@ -111,6 +111,7 @@ def test_the_curve_is_that_of_one_device(tmp_path):
     assert (tmp_path / "there" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other_with_a_sentence_and_the_code_that_requeues(
     killed, tmp_path

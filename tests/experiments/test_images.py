@@ -752,6 +752,7 @@ def npz(path, x, **others):
     return path
 
 
+@pytest.mark.slow
 def test_colours_without_classes_in_a_file(program, tmp_path, capsys):
     """The user's own: 30 images of 5x4 in colour, others to tell from them, none labelled."""
     rng = np.random.default_rng(0)
@@ -815,6 +816,7 @@ def test_what_the_data_do_not_allow_is_refused(program, tmp_path, given, message
         program("images", f"--workdir={tmp_path}", *given).main()
 
 
+@pytest.mark.slow
 def test_images_narrower_than_a_convolution(program, tmp_path, capsys):
     """They get none, and who asks for one is told."""
     own = npz(tmp_path / "own.npz", np.random.default_rng(0).random((30, 9, 2)))

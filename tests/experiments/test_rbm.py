@@ -47,6 +47,7 @@ def test_the_exact_objective_is_the_likelihood():
     np.testing.assert_allclose(found, -value, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_tempered_chains_keep_the_distribution():
     """All four units off, or all on, at equal odds: swaps by the free energy have 0.43 to 0.15.
 
@@ -100,7 +101,7 @@ def test_the_start_is_the_base_rates():
         ["--objective=cd", "--hidden=4", "--nocentered"],
         ["--objective=pt", "--hidden=4", "--temperatures=2"],
         ["--objective=ml", "--hidden=4"],
-        ["--hidden=24"],
+        pytest.param(["--hidden=24"], marks=pytest.mark.slow),
     ],
     ids=lambda given: given[0].split("=")[1],
 )

@@ -52,6 +52,7 @@ def test_the_quadrature_is_that_of_the_reference(mean, scale):
         np.testing.assert_allclose(slope(mean, scale, falling, POINTS), EQUILIBRIUM, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "factor", "mean"),
     [

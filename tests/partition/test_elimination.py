@@ -79,6 +79,7 @@ def test_the_gradient_without_couplings_and_fields(x64):
     np.testing.assert_allclose(slope.couplings, 0.25)
 
 
+@pytest.mark.slow
 def test_closed_forms(x64):
     """Chains, rings, Potts chains and a frustrated triangle."""
     n, k = 25, 0.8  # few enough that the power of tanh counts; an odd ring is frustrated

@@ -61,6 +61,7 @@ def assert_estimates(results, log_z, least):
     assert all(r.warnings == () for r in results)
 
 
+@pytest.mark.slow
 def test_log_z_of_a_lattice_is_within_its_interval():
     """A 4 x 4 Ising model below its critical temperature, by enumeration of 65,536 states."""
     bits = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
@@ -99,6 +100,7 @@ def expected_rejection(low, high, base_sigma):
     return 1 - weights @ np.minimum(1, np.exp(log_ratio)) @ weights
 
 
+@pytest.mark.slow
 def test_the_barrier_of_a_gaussian_path_is_its_integral():
     """Lambda = (1 / pi) log(s_0^2 / s_1^2) in one dimension, since E|V - V'| = 4 |c| v / pi."""
     sigma = 50.0
@@ -247,6 +249,7 @@ def test_a_scan_has_its_transition_matrix_and_keeps_the_product(parity, dtype, x
     assert pvalue(moved @ always) < 1e-6
 
 
+@pytest.mark.slow
 def test_another_path_than_the_geometric_one(x64):
     """An RBM from its base rates, its own path and sampler, against enumeration."""
     rng = np.random.default_rng(0)

@@ -145,6 +145,7 @@ def test_the_energy_of_a_step_is_that_of_the_position(sizes, key):
         np.testing.assert_allclose(info.energy, by_hand, rtol=1e-5, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_one_magnitude_is_drawn_as_any_other(key):
     """The table of thresholds and the exponential: the same words, the same spins."""
     for name in ("cube", "sparse"):
@@ -163,6 +164,7 @@ def test_one_magnitude_is_drawn_as_any_other(key):
         assert np.mean(np.asarray(known) != np.asarray(traced)) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_loop_over_blocks_draws_as_its_buckets_do(key, monkeypatch):
     """The same graph as many buckets and as few: the same exact conditionals, to all digits.
 
@@ -210,6 +212,7 @@ def test_clamped_variables_stay_and_the_others_follow(key):
         assert held.all() or (found != x).any()
 
 
+@pytest.mark.slow
 def test_infinite_fields_and_temperatures(key):
     """A held spin, a forbidden category, and the ground state at an infinite beta."""
     chain = [(0, 1), (1, 2), (2, 3)]

@@ -82,7 +82,10 @@ def assert_same_bits(key, name, num_samples, warmup, thin):
     assert {leaf.shape[0] for leaf in jax.tree.leaves(found.info)} == {num_samples}
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "tempering" else n for n in MAKERS],
+)
 def test_the_same_bits_as_the_composition(name, key):
     assert_same_bits(key, name, 4, warmup=3, thin=2)
 
@@ -132,6 +135,7 @@ def drawn(key, scale, x):
     return ebm_jax.sample(key, parametric(scale), x, 3, warmup=2).position
 
 
+@pytest.mark.slow
 def test_it_nests_in_jit_and_vmap_with_an_energy_that_is_traced(key):
     x, scales = jnp.asarray(start("mala")), jnp.array([0.5, 3.0])
     alone = [drawn(key, float(s), x) for s in scales]

@@ -218,6 +218,7 @@ def test_dmala_tempered_samples_its_distribution():
     assert stats.chisquare(counts, n * p).pvalue > 1e-6
 
 
+@pytest.mark.slow
 def test_positions_of_states_that_were_vmapped_or_collected():
     """They are those of the last temperature, also behind further leading axes."""
     sampler = samplers.replica_exchange(wells, mala_by_temperature, [0.1, 0.3, 1.0])

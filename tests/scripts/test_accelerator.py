@@ -247,6 +247,7 @@ def test_flags_that_cannot_be_are_refused(given, sentence, program, tmp_path):
         module.main()
 
 
+@pytest.mark.slow
 def test_the_budget_ends_the_check_and_keeps_what_there_is(program, tmp_path, capsys, monkeypatch):
     module = program(
         "accelerator", f"--workdir={tmp_path / 'new'}", "--budget=10", f"--page={tmp_path / 'p.md'}"

@@ -79,6 +79,7 @@ def test_the_schedule_is_the_published_one():
         np.testing.assert_allclose(steps[first:last], step, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_lattices(monkeypatch, tmp_path):
     """Five errors of a standard normal each: one beyond 4 in 3e-4 of seeds."""
     for name, tables in (("LOG_Z", ising_tables.LOG_Z), ("ENERGY", ising_tables.ENERGY)):
