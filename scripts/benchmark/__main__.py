@@ -10,6 +10,7 @@ the interpreter --torch_python (see docs/benchmarks.md).
 import json
 import pathlib
 import sys
+import traceback
 
 from absl import app, flags, logging
 
@@ -76,11 +77,14 @@ def main(argv: list[str]) -> None:
     peers = Peers(_PEERS.value, _TORCH_PYTHON.value)
     for name, why in peers.skipped.items():
         print(f"Skipping {name}: {why}.")
+    found, failed = {}, []
     try:
-        found = {
-            name: suites.SUITES[name](peers, _REPETITIONS.value, _QUICK.value)
-            for name in _SUITE.value
-        }
+        for name in _SUITE.value:
+            try:
+                found[name] = suites.SUITES[name](peers, _REPETITIONS.value, _QUICK.value)
+            except Exception:  # a peer's, say: the other suites are reported all the same
+                traceback.print_exc()
+                failed.append(name)
     finally:
         peers.close()
     report.show(found)
@@ -92,6 +96,8 @@ def main(argv: list[str]) -> None:
     if _DOCS.value:
         report.write_docs(pathlib.Path(_DOCS.value), everything, found)
     print(report.last_line(found))
+    if failed:
+        sys.exit(f"error: these suites failed, see above: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

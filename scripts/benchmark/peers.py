@@ -59,7 +59,6 @@ class Peers:
             [python, str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
         assert self.server.stdout is not None

@@ -146,7 +146,7 @@ def matching(peer, hidden, noise):
             def forward(self, x):
                 return self.body(x)
 
-        denoising = DenoisingScoreMatching(Model(), noise_sigma=noise)
+        denoising = DenoisingScoreMatching(Model(), noise_scale=noise)
     optimizer = None  # until the sizes of the layers are known
 
     def update(x, y, few):

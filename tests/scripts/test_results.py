@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.results import levels
+
 
 def test_the_page_is_written_from_finished_runs(script, tmp_path):
     for number in range(2):
@@ -64,6 +66,21 @@ def test_the_committed_page_marks_what_it_missed(digits):
         assert verdict.startswith("met" if met else "**missed**"), verdict
 
 
+@pytest.mark.parametrize(
+    ("dense", "said"),
+    [
+        (0.50, "is better than the digits example"),
+        (0.62, "is as good as the digits example within two standard errors"),
+        (0.65, "is worse than the digits example"),
+    ],
+)
+def test_the_sentence_on_noise_levels_follows_from_the_errors(dense, said):
+    """Two seeds 0.02 apart: the difference has the standard error 0.014."""
+    pairs = {levels.DIGITS: 0.6, "levels, dense": dense, "levels, residual": 0.9}
+    found = {k: [{"one_nn": v - 0.01}, {"one_nn": v + 0.01}] for k, v in pairs.items()}
+    assert levels.verdict(found)[0] == f"The best noise-indexed energy (levels, dense) {said}:"
+
+
 def test_the_section_on_noise_levels_is_written_and_kept(script, tmp_path):
     """Two seeds of each run, 0.02 apart; when the page is written again, the section stays."""
     names = {"example": 0.6, "dense": 0.65, "residual": 0.66, "spectral": 0.67}
@@ -84,8 +101,8 @@ def test_the_section_on_noise_levels_is_written_and_kept(script, tmp_path):
     rows = [row for row in text.splitlines() if row.startswith("| ")]
     assert rows[1].endswith("| 0.600 ± 0.010 | 0.650 ± 0.010 | 0.660 ± 0.010 | 0.670 ± 0.010 |")
     assert any(row.endswith("| 0.7 | 0.7 | 0.7 | 0.7 |") for row in rows)
-    assert "is not better than" in text
-    assert "a difference of -0.050 ± 0.014" in text
+    assert "(levels, dense) is worse than the digits example" in text
+    assert "a difference of +0.050 ± 0.014" in text
     for name in ("seed0", "seed1"):
         (tmp_path / name).mkdir()
         summary = {"accuracy": 0.97, "effective_beta": 1.0, "sample_beta": 0.8}
