@@ -138,7 +138,8 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
     """Return what the page begins with: the comparisons, their limits, the conditions."""
     known = ", ".join(f"{k} {v}" for k, v in (found["machine"] | found["peers"]).items())
     repetitions = {len(times) for suite in suites.values() for times in suite.times.values()}
-    chosen = "" if unmeasured(suites) == [] else f"--suite={','.join(suites)} "
+    names = {"suite": list(suites), "peers": [name for name in found["peers"] if name != "torch"]}
+    chosen = " ".join(f"--{flag}={','.join(values)}" for flag, values in names.items() if values)
     return [
         f"# Benchmarks, {found['machine']['processor']}",
         "",
@@ -159,7 +160,7 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "",
         "## Conditions",
         "",
-        f"Written by `python -m scripts.benchmark {chosen}--docs={path.as_posix()} "
+        f"Written by `python -m scripts.benchmark {chosen} --docs={path.as_posix()} "
         f"--repetitions={max(repetitions)}`: {known}.",
         "Times are medians of interleaved repetitions. Every repetition runs the cases in a new "
         "random order, and each case once untimed before it is timed. PyTorch packages run in a "
@@ -221,7 +222,7 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
     for row, (work, ratios) in zip(axes[:, 0], groups, strict=True):
         _draw(row, work.partition(". ")[0], ratios)
     found = [value for _, ratios in groups for value in ratios.values()]
-    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100, 200]
+    ticks = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]
     last = axes[-1, 0]
     last.set(xscale="log", xlabel="other time / ours: above 1 ebm_jax is faster")
     last.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -71,6 +71,8 @@ def test_the_ratio_is_a_bound_where_no_peer_reached_the_target():
     ours, slow, fast = (
         alignment.Reached(*row) for row in ((5, 9, 0.95), (9, 2, 0.5), (20, 3, 0.96))
     )
-    assert alignment.ratio(ours, [slow]) == 2.0
-    assert alignment.ratio(ours, [slow, fast]) == 4.0
-    assert alignment.ratio(slow, [fast]) is None
+    ((name, bound),) = alignment.ratio(ours, [slow]).items()
+    assert bound == 2.0
+    assert "at least" in name
+    assert list(alignment.ratio(ours, [slow, fast]).values()) == [4.0]
+    assert list(alignment.ratio(slow, [fast]).values()) == [None]
