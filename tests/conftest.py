@@ -6,10 +6,12 @@ JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles everything as a user does. With jax 0.
 kernels stay the older ones in tests that use ``optimised``.
 """
 
+import collections
 import gc
 import importlib
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import browser
@@ -81,10 +83,21 @@ SLOW_FILES = {
 
 @pytest.hookimpl(tryfirst=True)  # before -m "not slow" selects
 def pytest_collection_modifyitems(items):
-    """Mark the tests of these files as slow."""
-    here = Path(__file__).parent
+    """Mark as slow the tests of these files and, of every sweep, all but ``num`` parameters.
+
+    A checksum of their names chooses the fast ones: the choice is the same in every run, and mixes
+    the values where a sweep has several parameters.
+    """
+    here, sweeps = Path(__file__).parent, collections.defaultdict(list)
     for item in items:
         if item.path.is_relative_to(here) and str(item.path.relative_to(here)) in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("sweep"):
+            sweeps[item.path, item.originalname].append(item)
+    for of_test in sweeps.values():
+        (num,) = of_test[0].get_closest_marker("sweep").args
+        of_test.sort(key=lambda item: zlib.crc32(item.name.encode()))
+        for item in of_test[num:]:
             item.add_marker(pytest.mark.slow)
 
 

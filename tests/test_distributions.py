@@ -73,6 +73,7 @@ def continuous(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.sweep(2)
 def test_continuous_log_probs_are_scipys(shape, x64):
     for name, (d, expected) in continuous(shape).items():
         points = np.concatenate([np.asarray(d.sample(KEY, 20)), 1e3 * RNG.normal(size=(5, *shape))])
@@ -84,6 +85,7 @@ def test_continuous_log_probs_are_scipys(shape, x64):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.sweep(2)
 def test_discrete_log_probs_sum_to_one_and_are_scipys(shape, x64):
     """Over all configurations, with logits in which one state has the probability 1e-130."""
     a, _ = parameters(shape)
@@ -120,6 +122,7 @@ def test_densities_integrate_to_one(x64):
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (5,), (2, 3)])
+@pytest.mark.sweep(1)
 def test_samples_have_the_moments_of_the_density(shape, x64):
     a, b = parameters(shape)
     matrix = RNG.normal(size=(a.size, a.size))
@@ -169,6 +172,7 @@ def test_samples_stay_in_the_support():
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.sweep(1)
 def test_narrow_parameters_are_computed_in_float32(dtype):
     """Right to float32's rounding, for the numbers that the narrow parameters hold."""
     a = jnp.array([0.3, -1.7, 2.9], dtype)
@@ -214,6 +218,7 @@ EVERY = {
 
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("name", EVERY)
+@pytest.mark.sweep(4)
 def test_jit_vmap_and_grad_see_the_same_distribution(name, double):
     """Of parameters that are known only at run time, too; and no type is weak."""
     with jax.enable_x64(double):

@@ -64,6 +64,7 @@ def assert_same_bits(a, b):
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(11, 3), (4, 4), (5, 1), (1, 1), (7, 6)])
+@pytest.mark.sweep(2)
 def test_the_same_updates_as_on_stacked_batches(n, batch_size, key):
     """Batches, keys and counts are those of ``Trainer.update`` to the bit.
 
@@ -170,6 +171,7 @@ def test_all_data_at_once_is_gradient_descent(key):
     ("num_updates", "every", "calls"),
     [(25, None, [3] * 8 + [1]), (20, None, [2] * 10), (3, None, [1] * 3), (7, 3, [3, 3, 1])],
 )
+@pytest.mark.sweep(1)
 def test_callbacks_get_the_metrics_since_the_last(num_updates, every, calls, key):
     seen = []
 

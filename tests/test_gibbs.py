@@ -100,6 +100,7 @@ def random_rows(seed):
 @pytest.mark.parametrize("dtype", DTYPES)
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1))
+@pytest.mark.sweep(1)
 def test_everything_is_what_its_definition_says(dtype, seed):
     with jax.enable_x64(True):
         wide = jnp.promote_types(dtype, jnp.float32)
@@ -149,6 +150,7 @@ def test_everything_is_what_its_definition_says(dtype, seed):
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1, -3])
+@pytest.mark.sweep(1)
 def test_axis_is_the_axis_that_goes(axis):
     energies = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
     moved = np.moveaxis(energies, axis, -1)
@@ -171,6 +173,7 @@ def test_axis_is_the_axis_that_goes(axis):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.sweep(1)
 def test_many_candidates_lose_no_digits(dtype):
     """float16 cannot represent P = 1e-6, and bfloat16 cannot represent the sum."""
     energies = jnp.asarray(np.random.default_rng(0).normal(size=1_000_000), dtype)
@@ -301,6 +304,7 @@ def test_a_nan_among_many_rows_is_not_hidden():
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])
+@pytest.mark.sweep(1)
 def test_a_grid_makes_an_integral(dimension, x64):
     """The Gaussian of variance s^2/beta: log Z, entropy, mean and variance."""
     beta, center = 0.5, 0.3

@@ -46,6 +46,7 @@ def table(params):
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.sweep(2)
 def test_energies_are_the_sums_over_the_hidden_units(size, x64):
     params = machine(*size)
     energies, v, h = table(params)
@@ -129,6 +130,7 @@ def pvalue(start, end, expected):
     ],
     ids=str,
 )
+@pytest.mark.sweep(7)
 def test_gibbs_has_the_transition_matrix_of_its_conditionals(size, dtype, clamped, x64):
     params, beta = machine(*size), 0.7
     _, v, _ = table(params)
@@ -150,6 +152,7 @@ def test_gibbs_has_the_transition_matrix_of_its_conditionals(size, dtype, clampe
 
 @pytest.mark.parametrize(("visible", "hidden"), [(3, 2), (1, 0), (1, 1), (2, 0)])
 @pytest.mark.parametrize("dtype", ["bool", "int8", "int32"])
+@pytest.mark.sweep(4)
 def test_binary_units_that_are_all_clamped_stay(visible, hidden, dtype):
     shapes = (visible, hidden), visible, hidden
     params = RBM(*map(jnp.ones, shapes))

@@ -36,6 +36,7 @@ CLOSED_FORMS = [
 
 
 @pytest.mark.parametrize(("energy", "params", "log_partition", "betas"), CLOSED_FORMS)
+@pytest.mark.sweep(2)
 def test_closed_form_log_partition_is_the_integral(energy, params, log_partition, betas, x64):
     points, volume = oracles.grid(-40.0, 40.0, 2000, 2)
     values = jax.jit(jax.vmap(functools.partial(energy, params)))(points)

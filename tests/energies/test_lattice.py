@@ -58,6 +58,7 @@ def enumeration(name, shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.sweep(9)
 def test_energy_logits_and_log_partition_agree(name, shape, x64):
     model, _, by_hand, energy = MODELS[name]
     values, states, energies = enumeration(name, shape)
@@ -90,6 +91,7 @@ def test_energy_logits_and_log_partition_agree(name, shape, x64):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.sweep(3)
 def test_the_closed_form_is_that_of_the_energy(shape, x64):
     states = enumeration("ising", shape)[1]
     couplings = np.array([0.1, 0.44, 1.3])

@@ -18,6 +18,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("network", "shape", "out"), CASES)
+@pytest.mark.sweep(2)
 def test_one_configuration_in_energies_out(network, shape, out, key):
     x = jax.random.normal(key, shape)
     params = jax.jit(network.init)(key, x)
@@ -31,6 +32,7 @@ def test_one_configuration_in_energies_out(network, shape, out, key):
 
 
 @pytest.mark.parametrize(("network", "shape", "out"), CASES)
+@pytest.mark.sweep(2)
 def test_an_energy_is_a_fixed_function(network, shape, out, key):
     """No dropout, no batch statistics: nothing but parameters, and no randomness."""
     params = jax.jit(network.init)(key, jnp.ones(shape))

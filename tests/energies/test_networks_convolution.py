@@ -39,6 +39,7 @@ JOINT = networks.JointConv((4, 8), 5, (1, 3), (6, 7))
     ],
 )
 @pytest.mark.parametrize("shape", [(28, 28, 1), (9, 14, 3), (1, 1, 1)])
+@pytest.mark.sweep(2)
 def test_same_parameters_and_numbers_as_flax(network, reference, shape):
     key, x = jax.random.key(0), jax.random.normal(jax.random.key(1), shape)
     params, expected = jax.jit(network.init)(key, x), jax.jit(reference.init)(key, x)

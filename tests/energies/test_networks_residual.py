@@ -113,6 +113,7 @@ def test_without_blocks_and_norms_nothing_changes(dtype):
 
 @pytest.mark.parametrize("shape", [(4, 4), (9, 128), (300, 128), (5, 1), (1, 5), (3, 3, 2, 8)])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e15])
+@pytest.mark.sweep(9)
 def test_the_bound_is_just_above_the_norm_of_numpy(shape, scale):
     kernel = scale * jax.random.normal(KEY, shape)
     matrix = np.asarray(kernel, np.float64).reshape(-1, shape[-1])

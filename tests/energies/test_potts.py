@@ -40,6 +40,7 @@ def energies(params, states):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.sweep(2)
 def test_energy_logits_and_log_partition(shape, x64):
     params, states = model(*shape), all_states(*shape)
     expected = np.array([by_hand(params, x) for x in states])
@@ -60,6 +61,7 @@ def test_energy_logits_and_log_partition(shape, x64):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("gauge", ["zero_sum", "first", "last"])
+@pytest.mark.sweep(9)
 def test_a_gauge_changes_all_energies_by_one_constant(shape, gauge, x64):
     params, states = model(*shape), all_states(*shape)
     reference = {"first": 0, "last": -1, "zero_sum": None}[gauge]

@@ -320,6 +320,7 @@ def test_the_published_family():
 
 
 @pytest.mark.skipif(not HERE, reason="the RNA families are not here")
+@pytest.mark.slow
 def test_pseudo_likelihood_of_the_published_family(optimised):
     """The minimum 17747.140 and the first pairs were computed elsewhere, in float64."""
     published = alignments.PUBLISHED["rf00167"]

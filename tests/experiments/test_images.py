@@ -70,6 +70,7 @@ def small(noise=0.1, **options):
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (5, 4), (6, 5, 3)])
+@pytest.mark.sweep(1)
 def test_a_convolution_is_a_dense_layer_of_shared_weights(shape):
     """F by a loop over positions in NumPy, and its gradient in the weights that are trained."""
     rng = np.random.default_rng(0)
@@ -132,6 +133,7 @@ def test_the_weights_of_a_dense_layer_are_those_of_the_convolution_to_the_bit():
 
 @pytest.mark.parametrize("channels", [(), (3,), (3, 4)])
 @pytest.mark.parametrize("flows", [False, True])
+@pytest.mark.sweep(2)
 def test_the_energies_of_a_class_are_raised(channels, flows):
     """The derivatives agree everywhere, in the parameters and in the inputs of the energies."""
     model, params = small(channels=channels, flows=flows)
@@ -202,6 +204,7 @@ def test_the_joint_energy_is_bounded_by_its_reference():
 
 
 @pytest.mark.parametrize("channels", [(), (3,), (3, 4)])
+@pytest.mark.sweep(1)
 def test_a_lower_precision_is_that_of_the_products_alone(channels):
     """The energy stays float32, near that of full precision and not the same."""
     model, params = small(channels=channels)
@@ -325,6 +328,7 @@ def test_guided_energies_may_be_infinite(guidance):
 
 
 @pytest.mark.parametrize(("sampler", "flows"), SAMPLERS)
+@pytest.mark.sweep(1)
 def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(sampler, flows):
     """A Gaussian at a level of each class; a quarter of its deviation is taken for noise.
 
@@ -365,6 +369,7 @@ def test_images_of_a_class_are_drawn_from_its_energy_and_denoised(sampler, flows
 
 
 @pytest.mark.parametrize(("sampler", "flows"), SAMPLERS)
+@pytest.mark.sweep(1)
 def test_inpainting_draws_the_hidden_pixels_given_those_of_its_own_image(sampler, flows):
     """Each hidden pixel is N(a known one, 0.1^2); half of that variance is left when denoised.
 

@@ -46,6 +46,7 @@ def test_the_closed_form_is_that_of_enumeration(program):
 
 
 @pytest.mark.parametrize("tempered", [True, False])
+@pytest.mark.sweep(1)
 def test_sampled_moments_are_the_closed_forms(program, tempered):
     """24 numbers, 39 degrees of freedom each: one beyond 5 in 3e-4 of keys."""
     ising = program("ising")

@@ -10,6 +10,7 @@ from experiments import losses_by_name
 
 
 @pytest.mark.parametrize("name", losses_by_name.NAMES)
+@pytest.mark.sweep(4)
 def test_every_loss_trains_a_classifier(name):
     """A few gradient steps lower each loss on separable data."""
     x = jnp.array(np.random.default_rng(0).normal(size=(50, 4)), jnp.float32)

@@ -50,6 +50,7 @@ def test_batches_tell_the_shift_and_shift_their_share():
 
 
 @pytest.mark.parametrize(("copies", "num_steps"), [(1, 0), (1, 2), (2, 2)])
+@pytest.mark.sweep(1)
 def test_samples_of_a_known_energy_have_its_moments(copies, num_steps):
     """Gaussian data of variance v about m: denoised, v^2 / (v + sigma^2) / copies.
 

@@ -36,6 +36,7 @@ def problem_of(table) -> tuple[Problem, dict]:
 
 
 @pytest.mark.parametrize(("kind", "name"), ROWS)
+@pytest.mark.sweep(10)
 def test_every_row_gives_a_loss_and_a_gradient(kind, name):
     table, key = TABLES[kind], jax.random.key(0)
     problem, params = problem_of(table)

@@ -194,6 +194,7 @@ def test_a_table_of_the_users_own_is_learned(program, tmp_path, capsys, kind, gi
     assert np.isfinite(energy(params, split.test_x[0]))
 
 
+@pytest.mark.slow
 def test_the_bracket_of_a_table_of_categories_holds_its_likelihood(program, tmp_path):
     """The interval's two ends err by 2.5 % each at most."""
     path = write_table(tmp_path, "categories.npy")

@@ -47,6 +47,7 @@ def word_energies(energies, words, beta):
 
 
 @pytest.mark.parametrize("beta", [0.6, 3.0, np.inf])
+@pytest.mark.sweep(1)
 def test_free_energy_over_all_words_is_that_of_enumeration(beta):
     with jax.enable_x64(True):
         energies = random_energies(6, 3, seed=7)
@@ -81,6 +82,7 @@ def best_words(energies, windows, without):
 
 
 @pytest.mark.parametrize("windows", [2, 4, 6])
+@pytest.mark.sweep(1)
 def test_best_word_is_the_lowest_of_all_with_padding_under_vmap(windows):
     energies = random_energies(6, 3, seed=8)
     words = all_words(windows, 2)

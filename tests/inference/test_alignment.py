@@ -35,6 +35,7 @@ def test_there_are_binomially_many_paths(size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("beta", [*BETAS, np.inf])
+@pytest.mark.sweep(10)
 def test_free_energy_and_its_gradient_are_those_of_enumeration(size, beta):
     with jax.enable_x64(True):
         energies = random_energies(*size)
@@ -51,6 +52,7 @@ def test_free_energy_and_its_gradient_are_those_of_enumeration(size, beta):
 
 @pytest.mark.parametrize("mean", [False, True])
 @pytest.mark.parametrize("beta", [0.3, 5.0])
+@pytest.mark.sweep(1)
 def test_gradient_is_that_of_finite_differences(beta, mean):
     with jax.enable_x64(True):
         energies = random_energies(6, 3, seed=1)
@@ -178,6 +180,7 @@ def test_long_alignments_in_half_precision():
 
 
 @pytest.mark.parametrize(("windows", "labels"), [(10_000, 3), (4000, 2000), (30_000, 2)])
+@pytest.mark.sweep(1)
 def test_the_number_of_many_paths(windows, labels):
     """With energies of 0, -F is log C(windows - 1, labels - 1), here by exact integers."""
     found = free_energy(jnp.zeros((windows, labels)), 1.0)

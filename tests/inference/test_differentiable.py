@@ -125,6 +125,7 @@ def by_descent(energy, start):
 
 
 @pytest.mark.parametrize("minimize", [settle, by_optax, by_descent])
+@pytest.mark.sweep(1)
 def test_implicit_derivative_is_that_of_the_minimum(minimize, x64):
     """y* = f(theta) for any k and y_0: the derivative is f'(theta), the others are 0."""
 
@@ -211,6 +212,7 @@ def test_the_gradients_norm_tells_a_minimum_from_what_is_none():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.sweep(1)
 def test_the_answer_keeps_its_type(dtype, x64):
     """Also where the energy's parameters, the step and the noise have another."""
 

@@ -30,6 +30,7 @@ def network():
 
 
 @pytest.mark.parametrize("name", losses_by_name.NAMES)
+@pytest.mark.sweep(4)
 def test_chain_rule_through_a_network(name, network, x64):
     energies, flat, jacobian = network
     over = getattr(losses, name)

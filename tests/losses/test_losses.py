@@ -22,6 +22,7 @@ def test_the_lists_name_losses_and_derivatives_of_one_signature(name):
 
 
 @pytest.mark.parametrize("name", losses_by_name.PAIRWISE)
+@pytest.mark.sweep(3)
 def test_pairwise_losses_are_unreduced_and_broadcast(name):
     loss = getattr(losses, name)
     positive, negative = jnp.linspace(-1, 1, 4)[:, None], jnp.linspace(-2, 2, 3)

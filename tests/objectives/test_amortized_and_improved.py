@@ -99,6 +99,7 @@ def test_the_entropy_is_that_of_a_tree(dimension):
 
 
 @pytest.mark.parametrize(("num_steps", "last_steps"), [(1, 1), (3, 1), (3, 3)])
+@pytest.mark.sweep(1)
 def test_the_gradient_through_the_last_steps(num_steps, last_steps):
     """Gradient descent on k x^2 / 2 ends at (1 - h k)^K x: every term is a power of k."""
     k, h, weight = 1.3, 0.1, 0.7

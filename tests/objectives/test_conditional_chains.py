@@ -42,6 +42,7 @@ def test_recovery_has_its_optimum_at_the_data():
     )
 
 
+@pytest.mark.slow
 def test_diffusion_recovery_has_its_optimum_at_the_data_with_noise(x64):
     """-log N(x; m, v + s^2), parameters (m, log v): the mean gradient is 0 at the truth alone."""
 
@@ -99,6 +100,7 @@ SAMPLERS = {
 
 
 @pytest.mark.parametrize("make_sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.sweep(1)
 def test_every_chain_has_its_own_energy(make_sampler):
     """exp(-(y - x)^2 / 2 (1/2)^2) from y = 0: each chain ends around its own x."""
 
@@ -142,6 +144,7 @@ def test_contrastive_is_the_mean_of_the_loss():
 
 @pytest.mark.parametrize("radius", [0.0, 0.5, 1.5, 99.0])
 @pytest.mark.parametrize("kind", [np.float32, np.uint8, bool])
+@pytest.mark.sweep(4)
 def test_the_offender_by_brute_force(radius, kind):
     rng = np.random.default_rng(3)
     candidates = (rng.random((9, 2)) * 4).astype(kind)

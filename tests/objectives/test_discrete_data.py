@@ -47,6 +47,7 @@ def make(name, energy=energy):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.sweep(1)
 def test_value_and_gradient_against_enumeration(name, x64):
     data = STATES[[0, 3, 3, 9, 14]]
     expected = lambda t: np.mean([ORACLES[name](conditionals(t, x)) for x in data])  # noqa: E731
@@ -73,6 +74,7 @@ def test_the_optimum_is_the_distribution_of_the_data(name, x64):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.sweep(1)
 def test_training_finds_the_parameters(name, x64):
     p = oracles.probabilities(STATES[:, ROWS] * STATES[:, COLUMNS] @ THETA)
     drawn = np.random.default_rng(2).choice(len(p), size=(100, 200), p=p)

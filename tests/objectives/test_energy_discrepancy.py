@@ -22,6 +22,7 @@ def closed_form(k, variance, t):
 
 
 @pytest.mark.parametrize("t", [0.01, 0.5, 4.0])
+@pytest.mark.sweep(1)
 def test_a_gaussian(t):
     """The value in 1 dimension, over 20,000 examples of 128 negatives.
 
@@ -83,6 +84,7 @@ def test_bits_are_flipped_as_stated(name, dtype):
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
+@pytest.mark.sweep(1)
 def test_bits_by_enumeration(name):
     """The objective's limit is least where the model is the data: so is its gradient 0 there."""
     table = np.random.default_rng(0).normal(size=16)

@@ -216,6 +216,7 @@ def test_coupling_within_a_class_leaves_its_noise_normal():
 
 @pytest.mark.parametrize("kind", [bool, np.int8, np.int32, np.uint8])
 @pytest.mark.parametrize("shape", [(), (2,), (2, 0)])
+@pytest.mark.sweep(4)
 def test_the_coupling_is_the_shortest_within_classes(shape, kind):
     """Labels of any integer type and shape, the noise's in another order; by SciPy."""
     rng = np.random.default_rng(3)

@@ -100,6 +100,7 @@ def ends_of_matching(temperature, h, steps):
     return p, cold
 
 
+@pytest.mark.slow
 def test_the_contrast_of_energy_matching():
     """Half of the chains by their transition matrix, half by where the descent leads."""
     h, steps, temperature, num, weight = 0.05, 6, 0.4, 24_000, 0.7
@@ -133,6 +134,7 @@ def test_the_contrast_of_energy_matching():
 
 
 @pytest.mark.parametrize(("num_steps", "last_steps"), [(1, 1), (4, 1), (4, 3), (4, 4)])
+@pytest.mark.sweep(1)
 def test_improved_contrastive_divergence(num_steps, last_steps, x64):
     """The same chains in NumPy, with the noise that a flat energy shows."""
     h, weight, penalty = 0.1, 0.6, 0.05

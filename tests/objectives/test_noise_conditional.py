@@ -70,6 +70,7 @@ def test_the_time_score_finds_the_constant_of_every_level(time_score_weight, x64
 
 
 @pytest.mark.parametrize("num", [1, 2, 7, 64])
+@pytest.mark.sweep(1)
 def test_levels_are_stratified(num):
     """One level in each of num equal intervals of log sigma, in an order that varies."""
     seen = []
@@ -108,6 +109,7 @@ def test_integer_leaves_are_passed_on():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.sweep(1)
 def test_the_loss_at_the_optimum_is_rounding_in_every_type(dtype, x64):
     """The data are 0, as above; whatever the noise is, both residuals are 0."""
 

@@ -92,6 +92,7 @@ ENUMERATED = {
 
 
 @pytest.mark.parametrize("name", ENUMERATED)
+@pytest.mark.sweep(1)
 def test_value_and_gradient_against_enumeration(name, x64):
     objective, expected = ENUMERATED[name]
     found = checks.values_and_gradients(objective, THETA, DATA, 4000)

@@ -71,6 +71,7 @@ OBJECTIVES = {
 
 @pytest.mark.parametrize("make_sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize("make_objective", OBJECTIVES.values(), ids=OBJECTIVES)
+@pytest.mark.sweep(8)
 def test_the_mean_of_a_gaussian_is_found(make_objective, make_sampler):
     """40 updates of SGD from (3, 3) towards the mean of the data; |x0 - mean| is 4.7."""
     objective = make_objective(energy, make_sampler, num_steps=5)

@@ -44,6 +44,7 @@ def test_pytrees_sum_over_all_leaves():
 
 @pytest.mark.parametrize("beta", [0.5, 4.0])
 @pytest.mark.parametrize("weight", [0.01, 0.1])
+@pytest.mark.sweep(1)
 def test_the_likelihood_of_data_without_spread_stops_at_the_stated_curvature(beta, weight):
     # Without the penalty the best curvature 1 / (beta sigma^2) is infinite.
     states = np.linspace(-8, 8, 20_001, dtype=np.float32)[:, None]

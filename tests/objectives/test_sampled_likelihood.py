@@ -245,6 +245,7 @@ def test_a_nan_row_in_the_data_is_not_hidden(key):
 
 
 @pytest.mark.parametrize("kind", ["persistent", "contrastive_divergence"])
+@pytest.mark.sweep(1)
 def test_training_reaches_maximum_likelihood(kind, key):
     """A Gaussian: the fit's mean and precision are the data's, exact MALA chains."""
     data = np.random.default_rng(1).normal([0.5, -1.0], [1.0, 0.5], size=(2000, 2))

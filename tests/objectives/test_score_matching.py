@@ -104,6 +104,7 @@ def test_on_a_gaussian_it_is_maximum_likelihood(x64):
 
 
 @pytest.mark.parametrize("form", ["hutchinson", "sliced", "not reduced"])
+@pytest.mark.sweep(1)
 def test_training_finds_the_gaussian(form, x64):
     truth = checks.theta_of(checks.MEAN, checks.COVARIANCE)[:-1]
     data = checks.batches(100, 200)

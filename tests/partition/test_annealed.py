@@ -221,6 +221,7 @@ def test_the_sampler_of_an_rbm_keeps_its_path():
         assert stats.chisquare(counts, 40_000 * p).pvalue > 1e-6
 
 
+@pytest.mark.slow
 def test_an_rbm_there_and_back():
     """A bracket, and Bennett's ratio within it, from exact samples of the target."""
     rng = np.random.default_rng(1)
@@ -275,6 +276,7 @@ def continuous():
     return base, paths.geometric(distributions.energy(base), energy)
 
 
+@pytest.mark.slow
 def test_continuous_positions_from_a_gaussian_base():
     base, path = continuous()
 
@@ -326,6 +328,7 @@ def test_kernels_of_blackjax():
 
 
 @pytest.mark.usefixtures("optimised")
+@pytest.mark.slow
 def test_a_biased_sampler_biases_log_z():
     """ULA from N(0, 1) to N(0, 1/9): E[w] of its own chains in closed form is not 1/3.
 

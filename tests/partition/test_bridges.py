@@ -10,6 +10,7 @@ from ebm_jax.partition import bridges
 
 
 @pytest.mark.parametrize(("first", "second"), [(50, 50), (200, 30), (1, 7)])
+@pytest.mark.sweep(1)
 def test_bennett_solves_its_equation(first, second, x64):
     rng = np.random.default_rng(1)
     forward, back = rng.normal(2, 1, first), rng.normal(-1, 2, second)

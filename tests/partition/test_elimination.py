@@ -44,6 +44,7 @@ def energies(params, edges, values):
 
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("values", [(0, 1), (-1, 1), (-1, 0, 2), 3, 1])
+@pytest.mark.sweep(15)
 def test_it_is_the_sum_over_all_states(name, values, x64):
     q = values if isinstance(values, int) else 0
     params, edges = model(name, q), GRAPHS[name][1]
@@ -54,6 +55,7 @@ def test_it_is_the_sum_over_all_states(name, values, x64):
 
 
 @pytest.mark.parametrize("name", ["ring", "star"])
+@pytest.mark.sweep(1)
 def test_derivatives_are_moments(name, x64):
     """Means of the variables and of the products, and the second derivative in beta."""
     params, edges = model(name, 0), GRAPHS[name][1]

@@ -55,6 +55,7 @@ def ising_levels(shape):
 
 
 @pytest.mark.parametrize("side", tables.LOG_Z)
+@pytest.mark.sweep(2)
 def test_ising_tables(side, x64):
     found, slope, _ = ising_derivatives((side, side))(jnp.array(tables.COUPLINGS))
     np.testing.assert_allclose(found, tables.LOG_Z[side], rtol=0, atol=1e-9)
@@ -68,6 +69,7 @@ def test_ising_in_the_bulk(x64):
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (4, 4), (3, 4), (5, 1)])
+@pytest.mark.sweep(1)
 def test_ising_by_brute_force(shape, x64):
     """log Z, energy and heat capacity from the number of lattices of each energy."""
     levels, counts = ising_levels(shape)
@@ -89,6 +91,7 @@ def test_ising_far_from_criticality_stays_finite(x64):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (3, 4), (5, 1), (3, 3)])
+@pytest.mark.sweep(4)
 def test_ising_of_any_coupling(shape, dtype, x64):
     """log Z, energy and heat capacity from 1e-30 to 1e30, through the critical point."""
     levels, counts = ising_levels(shape)
@@ -155,6 +158,7 @@ def test_any_energy_by_enumeration(x64):
         (1, range(1023)),
     ],
 )
+@pytest.mark.sweep(5)
 def test_any_number_of_states_around_a_block(shape, values, x64):
     """log Z and its gradient, of every size about 1,024 states and of odd shapes."""
     sides = (shape,) if isinstance(shape, int) else shape
@@ -183,6 +187,7 @@ def test_any_number_of_states_around_a_block(shape, values, x64):
 
 
 @pytest.mark.parametrize(("visible", "hidden"), [(3, 0), (0, 3), (0, 0)])
+@pytest.mark.sweep(1)
 def test_rbms_without_units_on_a_side(visible, hidden, x64):
     """Independent units: log Z = sum softplus(beta b), and so are energies and samples."""
     params, beta = rbm(0, visible, hidden), 0.7
@@ -342,6 +347,7 @@ FAMILIES = {  # of sizes that no other test has
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.sweep(1)
 def test_other_parameters_compile_nothing(family, caplog):
     params, options = FAMILIES[family]
     other = jax.tree.map(lambda leaf: 0.5 * leaf, params)

@@ -130,6 +130,7 @@ def test_the_barrier_of_a_gaussian_path_is_its_integral():
     assert abs(float(result.log_z) - np.log(2 * np.pi) / 2) < 4 * float(result.standard_error)
 
 
+@pytest.mark.slow
 def test_thermodynamic_integration_is_that_of_the_ladder():
     """<dE/dbeta> of a Gaussian path is known at every rung: the trapezoidal rule is left."""
     base = distributions.gaussian(jnp.zeros(2), 2.0)
@@ -150,6 +151,7 @@ def test_thermodynamic_integration_is_that_of_the_ladder():
 
 
 @pytest.mark.parametrize("replicas", [2, 3, 5])
+@pytest.mark.sweep(1)
 def test_round_trips_are_those_of_the_index_paths(replicas):
     """Replicas by number, moved by random swaps: from base to target and back, counted by hand."""
     rng, steps, chains = np.random.default_rng(replicas), 300, 7
@@ -183,6 +185,7 @@ def table_of(pi):
 
 @pytest.mark.parametrize("parity", [0, 1])
 @pytest.mark.parametrize("dtype", ["bool", "int8", "int32"])
+@pytest.mark.sweep(2)
 def test_a_scan_has_its_transition_matrix_and_keeps_the_product(parity, dtype, x64):
     """Two units, three rungs: 64 joint states, against NumPy's matrix of draw, sweep and swap."""
     betas = np.array([0.0, 0.4, 1.0])
@@ -271,6 +274,7 @@ def test_another_path_than_the_geometric_one(x64):
 
 
 @pytest.mark.parametrize("num_chains", [2, 5])
+@pytest.mark.sweep(1)
 def test_one_variable_of_one_value(num_chains):
     base = distributions.categorical(jnp.zeros((1, 1)))
     result = partition.parallel_tempering(
@@ -325,6 +329,7 @@ def test_the_next_ladder_has_equal_barriers():
     assert len(tempering._next_ladder(betas, few, 64, last=True)[0]) < len(betas)
 
 
+@pytest.mark.slow
 def test_a_forbidden_state_leaves_log_z_right_and_the_integral_nan():
     """Of two states with equal base probability one has E = inf: Z = 1/2 of the base's, 1."""
     base = distributions.categorical(jnp.zeros((1, 2)))

@@ -20,6 +20,7 @@ def energy(table, x):
 
 
 @pytest.mark.parametrize("values", [(0, 1), (-1, 1), (0, 1, 2)])
+@pytest.mark.sweep(1)
 def test_every_conditional_counts(values, x64):
     states = np.asarray(exact.states(4, values))
     p = oracles.probabilities(np.asarray(jax.vmap(functools.partial(energy, TABLE))(states)), 0.6)

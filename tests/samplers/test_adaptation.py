@@ -42,6 +42,7 @@ def tune(key, start, initial, target):
 
 @pytest.mark.parametrize("initial", [1e-4, 10.0])
 @pytest.mark.parametrize("target", [0.574, 0.8])
+@pytest.mark.sweep(1)
 def test_the_step_size_found_accepts_as_often_as_asked(initial, target):
     start = SCALES * jax.random.normal(jax.random.key(0), (500, 3))
     tuned = tune(jax.random.key(1), start, initial, target)

@@ -30,6 +30,7 @@ def energy(x):
 
 
 @pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.sweep(1)
 def test_memory_does_not_grow_with_the_number_of_steps(make):
     def memory(num_steps, collect=None):
         sampler = make(energy)

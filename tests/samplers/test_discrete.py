@@ -117,6 +117,7 @@ def p_value(found, expected):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.sweep(3)
 def test_chains_stay_where_they_should(name):
     """Four groups in one run, each at a beta and with a mask of its own.
 
@@ -165,6 +166,7 @@ def mixed_energy(x):
 
 
 @pytest.mark.parametrize("make", ["scan", "gwg", "dmala", "dula"])
+@pytest.mark.sweep(1)
 def test_integers_and_booleans_move_and_floats_are_carried(make):
     factory = {
         "scan": samplers.systematic_scan_gibbs,
@@ -214,6 +216,7 @@ def test_forbidden_states_are_never_entered():
 
 
 @pytest.mark.parametrize("name", ["scan", "spins"])
+@pytest.mark.sweep(1)
 def test_replicas_at_several_temperatures(name):
     """Tempered, from a corner, at the target."""
     energy, shape, values, make = SAMPLERS[name]
@@ -227,6 +230,7 @@ def test_replicas_at_several_temperatures(name):
 
 
 @pytest.mark.parametrize("name", ["rbm", "spins", "dmala"])
+@pytest.mark.sweep(1)
 def test_a_chain_is_the_same_whatever_the_number_of_chains(name):
     _, shape, values, make = SAMPLERS[name]
     start = np.random.default_rng(1).choice(values, size=(40, *shape)).astype(np.int32)
@@ -412,6 +416,7 @@ def test_the_energy_that_an_rbm_reports_is_that_of_both_layers(kind):
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.bfloat16, jnp.float16])
+@pytest.mark.sweep(1)
 def test_lattices_with_narrow_parameters(dtype):
     """128 bonds between equal colours, each -1/2, are more than an int8."""
     sampler = samplers.checkerboard_gibbs(lattice.Potts(0.5, jnp.zeros(3, dtype)), beta=jnp.inf)

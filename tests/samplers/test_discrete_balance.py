@@ -156,6 +156,7 @@ def test_rbm_is_reversible(x64):
     ("kind", "shape"),
     [("spins", (2, 2)), ("spins", (2, 4)), ("spins", (4, 2)), ("colours", (2, 2))],
 )
+@pytest.mark.sweep(1)
 def test_checkerboard(kind, shape, x64):
     """Even sites first, odd ones given them: two draws from exact conditionals."""
     values = (-1, 1) if kind == "spins" else (0, 1, 2)
@@ -177,6 +178,7 @@ DENSE = [((length, q), np.int8) for length, q in [(1, 3), (3, 1), (2, 2), (3, 3)
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [*DENSE, ((4, 2), bool), ((1, 1), np.int32)])
+@pytest.mark.sweep(2)
 def test_dense_potts_site_after_site(shape, dtype, x64):
     """The sweep's matrix is the product of those of its sites, with blocks and padding."""
     length, q = shape
@@ -263,6 +265,7 @@ GRAPHS = {  # parameters, edges, values
 
 
 @pytest.mark.parametrize("case", GRAPHS)
+@pytest.mark.sweep(4)
 def test_colours_of_a_graph(case, x64):
     """A sweep over the colours is a scan over the variables in that order, one at a time."""
     params, edges, values = GRAPHS[case]
@@ -294,6 +297,7 @@ SCANS = {
 
 
 @pytest.mark.parametrize("case", SCANS)
+@pytest.mark.sweep(2)
 def test_systematic_scan_block_by_block(case, x64):
     """The sweep's matrix is the product of those of its blocks, each an exact conditional."""
     energy, n, values, size = SCANS[case]
@@ -364,6 +368,7 @@ def metropolis(proposal, pi):
 
 @pytest.mark.parametrize("case", INFORMED)
 @pytest.mark.parametrize("name", ["gibbs_with_gradients", "dmala"])
+@pytest.mark.sweep(3)
 def test_informed_proposals_are_reversible(name, case, x64):
     energy, n, values, one_hot = INFORMED[case]
     propose = {"gibbs_with_gradients": one_change, "dmala": all_changes}[name]
@@ -383,6 +388,7 @@ def test_informed_proposals_are_reversible(name, case, x64):
 
 
 @pytest.mark.parametrize("case", INFORMED)
+@pytest.mark.sweep(1)
 def test_dula_proposes_as_published(case, x64):
     energy, n, values, one_hot = INFORMED[case]
     where = space(energy, n, values)

@@ -106,6 +106,7 @@ def stationary(params, edges, values):
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "int32"])
+@pytest.mark.sweep(2)
 def test_types_of_positions(dtype, key):
     """The chains of every type that holds the values are the same ones."""
     edges = cube(2)
@@ -294,6 +295,7 @@ def test_a_chain_depends_on_its_index_alone(key):
     np.testing.assert_array_equal(go(key, x[:3]), many[:3])
 
 
+@pytest.mark.slow
 def test_it_serves_as_a_sampler_of_other_parts(key):
     """Collected positions, tempering over beta, and training through the energy's arguments."""
     edges, params = cube(2), Pairwise(jnp.asarray(RNG.normal(size=24)), jnp.zeros(8))

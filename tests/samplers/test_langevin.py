@@ -68,6 +68,7 @@ def test_clipping_leaves_small_gradients_untouched(make, key):
 @pytest.mark.parametrize("size", [1e30, 1e-30])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @BOTH
+@pytest.mark.sweep(3)
 def test_a_gradient_whose_squares_overflow_or_vanish_is_clipped_to_the_limit(
     make, dtype, size, key
 ):
@@ -127,6 +128,7 @@ def test_integer_leaves_ride_along(make, key):
 
 
 @BOTH
+@pytest.mark.sweep(1)
 def test_pytrees_and_several_leaves(make, key):
     def energy(x):
         return jnp.sum(x["a"] ** 2) / 2 + jnp.sum(x["b"] ** 2) * 2
@@ -185,6 +187,7 @@ def test_every_field_of_the_info_describes_the_new_position(make, key):
 
 
 @pytest.mark.parametrize("make", [samplers.ula, samplers.mala, BAOAB])
+@pytest.mark.sweep(1)
 def test_beta_per_chain_is_that_of_each_chain_alone(make, key):
     """A chain among chains of other temperatures makes the path it makes among its equals."""
     betas, x = np.array([0.3, 1.0, 5.0], np.float32), jax.random.normal(key, (3, 2))
@@ -211,6 +214,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("make", [samplers.ula, samplers.mala, BAOAB])
+@pytest.mark.sweep(4)
 def test_a_schedule_that_leaves_its_range_later_turns_the_chains_nan(make, name, key):
     """Not in silence: MALA would refuse every proposal and stand where it is."""
     if make is BAOAB and name == "noise_sigma":
@@ -235,6 +239,7 @@ def test_refresh_takes_the_new_energy_and_keeps_the_rest(make, key):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+@pytest.mark.sweep(1)
 def test_every_sampler_keeps_the_type_of_the_positions(dtype, key, x64):
     """Schedules, arrays and clips included; what is carried keeps its own type."""
     options = {

@@ -57,6 +57,7 @@ def test_no_word_is_a_key_derived_from_the_same_key():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.sweep(1)
 def test_moments_and_distribution(size):
     z = draw(jax.random.key(size), NUM, size).astype(np.float64)
     # E[z^p] and Var[z^p] of a standard normal.
@@ -87,6 +88,7 @@ def test_leaves_are_independent():
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (3,), (4, 5)])
+@pytest.mark.sweep(1)
 def test_a_chain_draws_the_same_whatever_the_number_of_chains(shape):
     key = jax.random.key(0)
     np.testing.assert_array_equal(draw(key, 7, *shape), draw(key, 1000, *shape)[:7])

@@ -110,6 +110,7 @@ every_state = pytest.mark.parametrize("name", ["mala", "baoab", "blackjax hmc", 
 
 
 @every_state
+@pytest.mark.sweep(2)
 def test_another_energy_another_position_and_a_restart(name):
     make, energy, x = problem(name)
     sampler, other = make(energy), make(lambda x: 3 * energy(x) + 1)
@@ -134,6 +135,7 @@ def test_another_energy_another_position_and_a_restart(name):
 
 
 @every_sampler
+@pytest.mark.sweep(4)
 def test_a_swap_of_temperatures(name):
     make, energy, x = problem(name)
     sampler = replica_exchange(energy, make, BETAS)
@@ -160,6 +162,7 @@ def test_a_swap_of_temperatures(name):
 
 
 @every_state
+@pytest.mark.sweep(2)
 def test_a_step_of_annealing_and_a_turn_of_another_sampler(name):
     make, energy, x = problem(name)
 
@@ -187,6 +190,7 @@ def test_a_step_of_annealing_and_a_turn_of_another_sampler(name):
 
 
 @pytest.mark.usefixtures("optimised")
+@pytest.mark.slow
 def test_tempering_from_exact_starts_stays_exact():
     """E[x^2] = 1 on average over steps 10 to 40 of 20,000 chains in 3 dimensions, within 5 z.
 

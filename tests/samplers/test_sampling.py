@@ -86,11 +86,13 @@ def assert_same_bits(key, name, num_samples, warmup, thin):
     "name",
     [pytest.param(n, marks=pytest.mark.slow) if n == "tempering" else n for n in MAKERS],
 )
+@pytest.mark.sweep(2)
 def test_the_same_bits_as_the_composition(name, key):
     assert_same_bits(key, name, 4, warmup=3, thin=2)
 
 
 @pytest.mark.parametrize(("warmup", "thin"), [(0, 1), (3, 2)])
+@pytest.mark.sweep(1)
 def test_the_same_bits_as_a_user_compiles_them(warmup, thin, key, optimised):
     assert_same_bits(key, "mala", 3, warmup, thin)
 

@@ -39,6 +39,7 @@ def assert_variance(x, variance):
 
 
 @pytest.mark.parametrize(("h", "beta"), [(0.1, 1.0), (0.8, 1.0), (0.3, 4.0)])
+@pytest.mark.sweep(1)
 def test_ula_has_its_known_bias(h, beta):
     k = np.array([0.5, 1.0, 2.0], np.float32)
     biased = 1 / (beta * k * (1 - h * k / 2))
@@ -65,6 +66,7 @@ def test_preconditioning_makes_an_ill_conditioned_gaussian_round():
 @pytest.mark.parametrize(
     "step_size", [0.5, np.array([1.5, 0.01], np.float32), lambda t: 0.02 + 0.02 * (t % 2)]
 )
+@pytest.mark.sweep(1)
 def test_mala_is_exact_on_a_gaussian(step_size):
     k, beta = np.array([0.5, 40.0], np.float32), 2.0
     start = np.random.default_rng(1).normal(size=(CHAINS, 2)) / np.sqrt(beta * k)
@@ -100,6 +102,7 @@ CDF /= CDF[-1]
         ),
     ],
 )
+@pytest.mark.sweep(1)
 def test_exact_samplers_leave_the_double_well_as_it_is(sampler, num_steps):
     exact = np.interp(np.random.default_rng(0).uniform(size=CHAINS), CDF, GRID).astype(np.float32)
     # Replicas all start at the target: the hot ones need time to reach theirs.

@@ -210,6 +210,7 @@ def langevin_of_bits(sign, num):
         langevin_of_bits,
     ],
 )
+@pytest.mark.sweep(8)
 def test_every_discrete_sampler_to_its_tails(make, sign, key, monkeypatch):
     """At a logit of -30 a unit switches on, and at 30 off, with the right few of its bits."""
     word, fraction = (w.T.ravel() for w in stacked(short, RARE))

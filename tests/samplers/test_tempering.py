@@ -34,6 +34,7 @@ def mala_by_temperature(energy, beta):
     [mala_by_temperature, functools.partial(samplers.baoab, step_size=0.5, friction=0.3)],
     ids=["mala", "baoab"],
 )
+@pytest.mark.sweep(1)
 def test_finds_the_weights_of_modes_that_chains_alone_cannot_reach(make):
     betas = [0.02, 0.05, 0.12, 0.35, 1.0]
 
@@ -164,6 +165,7 @@ def scaled_step(inner, key, state):
 
 
 @pytest.mark.parametrize("kind", ["ula", "mala", "baoab", "sgld"])
+@pytest.mark.sweep(1)
 def test_every_sampler_of_ours_can_be_tempered(kind):
     def energy(x):
         return jnp.sum(x**2) / 2
@@ -198,6 +200,7 @@ def test_swaps_are_in_detailed_balance():
     )
 
 
+@pytest.mark.slow
 def test_dmala_tempered_samples_its_distribution():
     """Four spins, from one state: counts of the 16 states, a p-value below 1e-6 is refused."""
     field, n = np.array([0.3, -0.2, 0.5, 0.1]), 8000
