@@ -151,3 +151,36 @@ def bracket(
     lower = log_partition(forward_key, forward, confidence=confidence)
     upper = log_partition(back_key, back, confidence=confidence)
     return lower, upper._replace(log_z=-upper.log_z, interval=-upper.interval[::-1])
+
+
+def hull(lower: Estimate, upper: Estimate) -> Array:
+    r"""Return the smallest interval that contains the intervals of both estimates.
+
+    .. math:: [\min(a_1, a_2), \max(b_1, b_2)]
+
+    for the intervals :math:`[a_1, b_1]` and :math:`[a_2, b_2]`. If :math:`a_1 > b_2`, the estimates
+    of ``bracket`` contradict each other: chains in one direction missed modes that the others
+    found. The interval is then wide, and may still not contain log Z.
+
+    Args:
+        lower: an ``Estimate``; its interval can have leading axes, (..., 2).
+        upper: another ``Estimate``, of the same shape.
+
+    Returns:
+        The interval, (..., 2).
+
+    Raises:
+        TypeError: if lower or upper is not an ``Estimate``.
+
+    >>> import jax.numpy as jnp
+    >>> lower = Estimate(1.0, 0.1, jnp.array([0.8, 1.2]), 50.0)
+    >>> upper = Estimate(0.5, 0.2, jnp.array([0.1, 0.9]), 50.0)
+    >>> hull(lower, upper).tolist() == jnp.array([0.1, 1.2]).tolist()
+    True
+    """
+    for name, estimate in (("lower", lower), ("upper", upper)):
+        _checks.state(name, estimate, Estimate)
+    first, second = jnp.asarray(lower.interval), jnp.asarray(upper.interval)
+    low = jnp.minimum(first[..., 0], second[..., 0])
+    high = jnp.maximum(first[..., 1], second[..., 1])
+    return jnp.stack([low, high], axis=-1)

@@ -59,6 +59,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ebm_jax.partition import estimates
 from experiments import noise_levels, objectives_by_name, plots
 from experiments.data import minibatches
 from experiments.data.densities import DENSITIES, HALF_WIDTH
@@ -154,7 +155,7 @@ def annealed(exactly: Exactly, energy, params, seed: int) -> dict[str, Any]:
     return {
         "log_z": exactly.log_z,
         "log_z_annealed": [float(estimate.log_z), float(estimate.upper.log_z)],
-        "log_z_interval": [float(estimate.interval[0]), float(estimate.upper.interval[1])],
+        "log_z_interval": estimates.hull(estimate, estimate.upper).tolist(),
         "effective_sample_size": float(estimate.effective_sample_size),
     }
 

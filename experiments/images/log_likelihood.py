@@ -84,9 +84,7 @@ def log_partitions(
     weights = (state.log_weights.reshape(num_classes, -1) for state in (up, down))
     lower, upper, best = _by_class(jax.random.split(keys[4], num_classes), *weights)
     sizes = np.minimum(lower.effective_sample_size, upper.effective_sample_size)
-    # Where the ways disagree, as ``start`` was no sample, the interval holds what both say.
-    low = np.minimum(lower.interval[:, 0], upper.interval[:, 0])
-    high = np.maximum(lower.interval[:, 1], upper.interval[:, 1])
+    low, high = np.asarray(estimates.hull(lower, upper)).T
     return LogPartition(np.asarray(best), low, high, sizes)
 
 

@@ -14,7 +14,9 @@ validation and two tenths are for testing; compare settings by valid_log_likelih
 
 With at most 23 hidden units or variables the log-likelihood is exact; with at most 20 it is also
 computed during training. With more, it is estimated at the end by annealed importance sampling
-from independent units to the RBM, and back: two bounds that hold in expectation.
+from independent units to the RBM, and back: two bounds that hold in expectation. With --scans it is
+estimated by parallel tempering, which finds modes that annealing misses. The report begins with
+warnings if the estimate is not reliable.
 """
 
 from absl import flags
@@ -87,6 +89,12 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("betas", 10_000, "Number of temperatures of the annealing.", lower_bound=3)
 flags.DEFINE_integer("annealed", 100, "Number of annealed chains in each direction.", lower_bound=2)
+flags.DEFINE_integer(
+    "scans",
+    None,
+    "Estimate log Z by parallel tempering with this number of scans; if unset, by annealing.",
+    lower_bound=16,
+)
 flags.register_multi_flags_validator(
     ["objective", "hidden"],
     lambda given: given["objective"] != "ml" or given["hidden"] <= names.MOST_EXACT,
@@ -239,6 +247,22 @@ def bracketed(params, split: Rows, key) -> dict:
         "bounds": bounds,  # by annealing down, and up
         "interval": interval,
         "effective_sample_sizes": list(found.effective_sample_sizes),
+        "warnings": list(found.warnings),
+    }
+
+
+def tempered(params, split: Rows, key) -> dict:
+    """Return the log-likelihoods and the interval of the test one, by parallel tempering."""
+    rates = model.base_rates(split.train_x, split.q)
+    found = model.by_tempering(key, params, rates, FLAGS.scans)
+    energies = {name: float(model.mean_energy(params, x)) for name, x in split.parts.items()}
+    return {
+        **{f"{name}_log_likelihood": -e - float(found.log_z) for name, e in energies.items()},
+        "interval": [-energies["test"] - float(end) for end in found.interval[::-1]],
+        "standard_error": float(found.standard_error),
+        "round_trips": found.round_trips,
+        "replicas": len(found.betas),
+        "warnings": list(found.warnings),
     }
 
 
@@ -271,12 +295,17 @@ def draw(run: work_directory.Run, params, means: np.ndarray, split: Rows, histor
 
 def report(summary: dict, used: str, pictures: list[str]) -> str:
     """Return the page in Markdown; its pictures are in the same folder."""
+    summary = dict(summary)
+    warnings = [f"**Not reliable:** {text}" for text in summary.pop("warnings", [])]
+    warnings = [line for text in warnings for line in (text, "")]
     values = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in summary.values()]
     labels = [name.replace("_", " ") for name in summary]
     rows = [f"| {label} | {value} |" for label, value in zip(labels, values, strict=True)]
     shown = [f"![{name}]({name}.png)" for name in pictures]
     flags = [f"    {line}" for line in used.splitlines()]
-    return "\n".join(["# RBM", "", "| | |", "|---|---|", *rows, "", *shown, "", *flags, ""])
+    return "\n".join(
+        ["# RBM", "", *warnings, "| | |", "|---|---|", *rows, "", *shown, "", *flags, ""]
+    )
 
 
 def main() -> None:
@@ -304,7 +333,8 @@ def main() -> None:
         # log Z has no error: the interval is a point.
         summary |= found | {"interval": [found["test_log_likelihood"]] * 2}
     else:
-        summary |= {"exact": False} | bracketed(params, split, bracket_key)
+        estimate = tempered if FLAGS.scans else bracketed
+        summary |= {"exact": False} | estimate(params, split, bracket_key)
     if not images:
         summary |= dict(zip(("rows", "variables"), split.train_x.shape, strict=True))
         summary |= {"values": split.q}

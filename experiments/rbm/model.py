@@ -13,7 +13,7 @@ import ebm_jax
 from ebm_jax import distributions, objectives, samplers
 from ebm_jax.energies import boltzmann
 from ebm_jax.energies.boltzmann import RBM, CategoricalRBM
-from ebm_jax.partition import annealed, bridges, estimates, exact, paths
+from ebm_jax.partition import annealed, bridges, estimates, exact, paths, tempering
 from ebm_jax.samplers import gibbs_sampling
 from ebm_jax.types import Array, Distribution, Energy, Key, Objective, Sampler
 from experiments.rbm import centering
@@ -21,6 +21,9 @@ from experiments.rbm.centering import CenteredRBM
 from experiments.run import checkpoints, command_line, devices, errors, work_directory
 
 HOTTEST = 0.2  # inverse temperature of the hottest replicas
+
+FEWEST = 20  # effective samples: with fewer an estimate is not reliable
+TEMPERED = 8  # chains of parallel tempering
 
 
 def base_rates(x: np.ndarray, q: int = 2) -> np.ndarray:
@@ -212,12 +215,16 @@ def sample(
 
 
 class Bracket(NamedTuple):
-    """log Z from annealing in both directions: estimates of each, the combined one, an interval."""
+    """log Z from annealing in both directions: estimates of each, the combined one, an interval.
+
+    Its warnings say why it is not reliable.
+    """
 
     log_z: float
     bounds: tuple[float, float]  # in expectation below and above log Z
-    interval: tuple[float, float]  # from the first's lower end to the second's upper
+    interval: tuple[float, float]  # holds the intervals of both directions
     effective_sample_sizes: tuple[float, float]  # of the chains, up and down
+    warnings: tuple[str, ...]
 
 
 def bracket(
@@ -244,6 +251,30 @@ def bracket(
     lower, upper = estimates.bracket(key, up, down)
     best = bridges.bennett(up, down)
     bounds = float(lower.log_z), float(upper.log_z)
-    interval = float(lower.interval[0]), float(upper.interval[1])
+    low, high = map(float, estimates.hull(lower, upper))
     sizes = float(lower.effective_sample_size), float(upper.effective_sample_size)
-    return Bracket(float(best.log_z), bounds, interval, sizes)
+    warnings = []
+    if min(sizes) < FEWEST:
+        warnings.append(
+            f"The effective sample size of the annealed chains is {min(sizes):.3g}, below {FEWEST}."
+        )
+    if lower.interval[0] > upper.interval[1]:
+        warnings.append("The estimates by annealing up and down contradict each other.")
+    return Bracket(float(best.log_z), bounds, (low, high), sizes, tuple(warnings))
+
+
+def by_tempering(
+    key: Key, params: CenteredRBM, rates: np.ndarray, num_scans: int
+) -> tempering.Tempering:
+    """Return log Z by parallel tempering between the base rates and the RBM."""
+    rbm = jax.tree.map(np.asarray, centering.uncentered(params))
+    path, make_sampler = paths.rbm(rbm, rates)
+    return tempering.parallel_tempering(
+        key,
+        base_distribution(rates),
+        jax.tree_util.Partial(boltzmann.rbm_free_energy, rbm),
+        make_sampler,
+        num_chains=TEMPERED,
+        num_scans=num_scans,
+        path=lambda base, energy: path,
+    )

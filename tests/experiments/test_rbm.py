@@ -85,6 +85,26 @@ def test_the_bracket_holds_the_exact_log_z():
     assert abs(found.log_z - exact) < 0.05
 
 
+def test_directions_that_contradict_each_other_are_told():
+    """Chains that "sample the target" all start in one state, which is not the likeliest."""
+    params, v, log_p = small()
+    rates = np.array([0.5, -0.5, 0.0, 1.0], np.float32)
+    ends = np.repeat(v[[np.argmin(log_p)]], 2000, axis=0)
+    found = rbm_model.bracket(jax.random.key(0), params, rates, jnp.asarray(ends), 3)
+    assert found.interval[0] < found.interval[1]
+    assert any("contradict each other" in text for text in found.warnings)
+    one = rbm_model.bracket(jax.random.key(0), params, rates, jnp.asarray(ends[:10]), 3)
+    assert any("effective sample size" in text for text in one.warnings)
+
+
+def test_parallel_tempering_finds_the_exact_log_z():
+    params, _, _ = small()
+    rates = np.array([0.5, -0.5, 0.0, 1.0], np.float32)
+    found = rbm_model.by_tempering(jax.random.key(0), params, rates, 500)
+    exact = float(rbm_model.log_partition(params))
+    assert abs(float(found.log_z) - exact) < 5 * float(found.standard_error) < 0.2
+
+
 def test_the_start_is_the_base_rates():
     x = np.random.default_rng(0).random((200, 6)) < np.linspace(0, 0.5, 6)
     for centered in (True, False):
@@ -102,6 +122,7 @@ def test_the_start_is_the_base_rates():
         ["--objective=pt", "--hidden=4", "--temperatures=2"],
         ["--objective=ml", "--hidden=4"],
         pytest.param(["--hidden=24"], marks=pytest.mark.slow),
+        pytest.param(["--scans=16", "--hidden=24"], marks=pytest.mark.slow),
     ],
     ids=lambda given: given[0].split("=")[1],
 )

@@ -240,6 +240,16 @@ def test_an_rbm_there_and_back():
     assert abs(between.log_z - log_z) < 5 * between.standard_error
 
 
+@pytest.mark.parametrize("leading", [(), (3,), (0,)])
+def test_the_hull_holds_both_intervals_also_of_directions_that_contradict(leading):
+    rng = np.random.default_rng(0)
+    ends = np.sort(rng.normal(size=(2, *leading, 2)).astype(np.float32), axis=-1)
+    first, second = (estimates.Estimate(0.0, 0.1, jnp.asarray(interval), 50.0) for interval in ends)
+    expected = np.stack([ends[..., 0].min(0), ends[..., 1].max(0)], axis=-1)
+    for pair in ((first, second), (second, first)):
+        np.testing.assert_array_equal(estimates.hull(*pair), expected)
+
+
 def test_few_chains_and_fast_cooling_bracket_from_both_sides():
     """On average over 300 runs the one side is below and the other above, by far."""
     rng = np.random.default_rng(1)

@@ -40,6 +40,7 @@ SHAPE = only((2, 2), None, "2", 1.5, (1.5,), (-1,), True, (2, -2), object())
 UNITS = only((0, 1), *r.without(r.VALUES, (1,)))
 
 STATE = annealed.start(energy, r.make_sampler, X)
+ESTIMATE = only(estimates.Estimate(1.0, 0.1, jnp.array([0.8, 1.2]), 50.0), None, 1.0, STATE)
 ANY = only(X, *r.BATCHES)  # integers, too
 WEIGHTS = plus(jnp.zeros(4), 1.0, X, jnp.zeros(0), jnp.array([0.0, NAN]))
 PLACE = only(0.5, *r.NUMBERS, NAN, INF, X[0])  # along a path
@@ -114,6 +115,7 @@ ROWS = [
     example(annealed.choose_betas, positions=ANY, fraction=only(0.5, *r.INSIDE)),
     example(estimates.log_partition, state=STATE),
     example(estimates.bracket, forward=STATE, back=STATE),
+    example(estimates.hull, lower=ESTIMATE, upper=ESTIMATE),
     example(
         bridges.bennett,
         forward=WEIGHTS._replace(named="forward|log-weights"),
