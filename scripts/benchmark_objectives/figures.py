@@ -139,12 +139,16 @@ def spread(heights: list[float], gap: float, low: float, high: float) -> list[fl
 
 
 def _panel(axis, problem_class: str, found: dict, best: list[str]) -> None:
-    """Draw the lines of a class, with a label for each at its right."""
-    ends = {name: points[-1] for name, points in found.items()}
+    """Draw the lines of a class, with a label for each at its right.
+
+    A line ends where most runs diverge, and its label says so.
+    """
+    finite = {name: [p for p in points if np.isfinite(p[1])] for name, points in found.items()}
+    ends = {name: points[-1] for name, points in finite.items() if points}
     shown = [name for name, (_, gap) in ends.items() if 0 < gap <= HIGHEST]
     low = min([ends[name][1] for name in shown], default=0.1) / 1.6
     axis.set(xscale="log", yscale="log", ylim=(low, HIGHEST), ylabel="normalised gap")
-    right = max([passes for passes, _ in ends.values()], default=1.0)
+    right = max([points[-1][0] for points in found.values()], default=1.0)
     left = min([points[0][0] for points in found.values()], default=0.1)
     axis.set_xlim(left * 0.8, right * 1.05)
     axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -161,11 +165,12 @@ def _panel(axis, problem_class: str, found: dict, best: list[str]) -> None:
     places = spread(heights, 0.061 * (top - bottom), bottom + 0.02, top - 0.02)
     for name, place in zip(shown, places, strict=True):
         colour, strong = coloured.get(name, "0.55"), name in coloured
-        x, y = zip(*found[name], strict=True)
+        x, y = zip(*finite[name], strict=True)
         axis.plot(x, y, "o-", color=colour, markersize=3, linewidth=1.8 if strong else 0.9)
-        reference = name in standings.ranked_out(problem_class)
+        reference = " (reference)" if name in standings.ranked_out(problem_class) else ""
+        diverges = ", then diverges" if len(finite[name]) < len(found[name]) else ""
         axis.annotate(
-            standings.title(name) + (" (reference)" if reference else ""),
+            standings.title(name) + reference + diverges,
             (ends[name][0], ends[name][1]),
             (right * 1.35, np.exp(place)),
             color=colour if strong else "0.25",

@@ -38,7 +38,8 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "run": (
         ("problem", "objective", "entry", "seed", "budget"),
         (
-            *("passes", "updates", "seconds", "learning_rate", "options", "trial", "gap"),
+            *("passes", "updates", "seconds", "processor_seconds", "learning_rate", "options"),
+            *("trial", "gap"),
             *("validation_gap", "total_variation", "mode_weight_error", "log_z_disagreement"),
             *("curve", "status", "date"),
         ),
@@ -46,8 +47,8 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "samples": (
         ("problem", "objective", "seed", "budget"),
         (
-            *("passes", "sliced_wasserstein", "sliced_wasserstein_floor", "classifier_accuracy"),
-            *("status", "date"),
+            *("passes", "updates", "processor_seconds", "sliced_wasserstein"),
+            *("sliced_wasserstein_floor", "classifier_accuracy", "status", "date"),
         ),
     ),
 }

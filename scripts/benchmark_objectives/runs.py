@@ -22,6 +22,7 @@ from scripts.benchmark_objectives.problems import Task
 
 CURVE = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)  # of the budget: where the curve has points
 SKIPPED_IN_ROW = 10  # updates that are not finite at the end of a run: it has diverged
+LARGEST_GAP = 1000.0  # nats: a run with a larger one has diverged
 
 
 class Member(NamedTuple):
@@ -47,13 +48,17 @@ class Data(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One training: its measures at the points of its curve, and the seconds of its share."""
+    """One training: its measures at the points of its curve, and its share of the seconds.
+
+    Processor seconds are those of all threads; other work on the machine hardly changes them.
+    """
 
     history: list[dict[str, float]]
     curve: list[list[float | None]]
     updates: int
     passes: float
     seconds: float
+    processor_seconds: float
     status: str
 
     @property
@@ -200,15 +205,16 @@ class Program:
         states = self._advance(states, members, data, updates, 0, 0)  # compiles
         jax.block_until_ready(states)
         stops = sorted({max(1, round(f * updates)) for f in (CURVE if curve else (1,))})
-        begin, seconds, measured = 0, 0.0, []
+        begin, seconds, processor_seconds, measured = 0, 0.0, 0.0, []
         for stop in stops:
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             states = self._advance(states, members, data, updates, begin, stop)
             jax.block_until_ready(states)
             seconds += time.perf_counter() - began
+            processor_seconds += time.process_time() - busy
             measured.append(self._measure(task, states, members, final=stop == updates))
             begin = stop
-        return self._results(states, measured, stops, seconds)
+        return self._results(states, measured, stops, (seconds, processor_seconds))
 
     def _measure(self, task: Task, states: Any, members: Member, *, final: bool) -> list[dict]:
         """Return the measures of every member."""
@@ -226,22 +232,25 @@ class Program:
             measured.append({name: float(value) for name, value in found.items()})
         return measured
 
-    def _results(self, states, measured: list, stops: list[int], seconds: float) -> list[Result]:
+    def _results(
+        self, states, measured: list, stops: list[int], seconds: tuple[float, float]
+    ) -> list[Result]:
         num, updates, passes = len(states.step), stops[-1], self.passes_per_update
         results = []
         for i in range(num):
             history = [at[i] for at in measured]
             final = history[-1]
-            finite = np.isfinite([final["gap"], final["validation_gap"]]).all()
+            gaps = np.array([final["gap"], final["validation_gap"]])
+            small = bool(np.all(gaps <= LARGEST_GAP))  # NaN is not
             stuck = int(states.skipped_in_row[i]) >= min(SKIPPED_IN_ROW, updates)
             often = 2 * int(states.skipped_total[i]) > updates
             line = [
                 [round(stop * passes), number(at["gap"])]
                 for stop, at in zip(stops, history, strict=True)
             ]
-            status = "diverged" if not finite or stuck or often else "ok"
-            taken = round(seconds / num, 4)
-            results.append(Result(history, line, updates, round(updates * passes), taken, status))
+            status = "diverged" if not small or stuck or often else "ok"
+            shares = (round(part / num, 4) for part in seconds)
+            results.append(Result(history, line, updates, round(updates * passes), *shares, status))
         return results
 
 

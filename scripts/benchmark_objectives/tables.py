@@ -31,9 +31,9 @@ TUNING = (
     "much the tuning matters."
 )
 COSTS = (
-    "Medians over the seeds: network passes and milliseconds of an update, and, where budget 2 is "
-    "measured, seconds of a training at that budget. The machine did other work at the same time: "
-    "compare objectives by network passes, not by seconds."
+    "Medians over problems and seeds: network passes of an update and, at budget 2, processor "
+    "time of an update and of a training. Ten seeds are trained together as one program, and the "
+    "times are the share of one seed. Empty cells are not measured yet."
 )
 SAMPLES = (
     "Flow matching, equilibrium matching and short-run chains do not train an energy E for which "
@@ -64,7 +64,9 @@ def with_values(head: list[str], body: list[list[str]]) -> list[str]:
 
 
 def interval(found: Interval) -> str:
-    """Return a value with its interval."""
+    """Return a value with its interval, which is left out where all of it has diverged."""
+    if found.low == float("inf"):
+        return number(found.value)
     ends = " to ".join(number(end) for end in found[1:])
     return f"{number(found.value)} ({ends})"
 
@@ -208,18 +210,35 @@ def unmeasured(results: Results) -> str:
 
 
 def costs(results: Results) -> list[str]:
-    """Return the costs of every objective, medians over the problems of a class."""
+    """Return the costs of every objective, medians over the problems and seeds of a class."""
     body = []
     for problem_class, head in CLASSES.items():
         problems = results.problems_of(problem_class)
         for name in sorted({o for p, o in results.costs if p in problems}):
-            of_name = [results.costs[p, name] for p in problems if (p, name) in results.costs]
-            runs = [r for p in problems for r in results.runs.get((p, name, BUDGETS[-1]), [])]
-            per_update = stdlib.median(r["passes_per_update"] for r in of_name)
-            seconds = stdlib.median(r["seconds_per_update"] for r in of_name)
-            whole = optional(median(runs, "seconds"))
-            body.append([head, title(name), f"{per_update:,.0f}", number(1000 * seconds), whole])
-    head_cells = ["problems", "objective", "passes per update", "ms per update", "s per training"]
+            passes = [
+                results.costs[p, name]["passes_per_update"]
+                for p, o in results.costs
+                if o == name and p in problems
+            ]
+            found = [
+                row
+                for kind in (results.runs, results.samples)
+                for problem in problems
+                for row in kind.get((problem, name, BUDGETS[-1]), [])
+                if row["processor_seconds"] is not None
+            ]
+            each = [1000 * row["processor_seconds"] / row["updates"] for row in found]
+            body.append(
+                [
+                    *(head, title(name), f"{stdlib.median(passes):,.0f}"),
+                    *(
+                        optional(stdlib.median(each) if each else None),
+                        optional(median(found, "processor_seconds")),
+                    ),
+                ]
+            )
+    head_cells = ["problems", "objective", "passes per update", "processor ms per update"]
+    head_cells.append("processor s per training")
     return with_values(head_cells, body) if body else ["Not measured yet."]
 
 

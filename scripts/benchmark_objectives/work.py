@@ -20,6 +20,7 @@ from scripts.benchmark_objectives.problems import Task
 
 BUDGETS = (0, 1, 2)
 TUNED_AT = 1  # the budget of the trials
+TRAINED = ("updates", "seconds", "processor_seconds", "curve")  # fields of a run
 TIERS = 6  # objectives that run at all budgets before the others begin
 
 
@@ -234,6 +235,8 @@ def _seed_row(
     if competitor.sample is not None:
         return row | {
             "kind": "samples",
+            "updates": result.updates,
+            "processor_seconds": result.processor_seconds,
             "sliced_wasserstein": measures["gap"],
             "sliced_wasserstein_floor": runs.number(samples.floor(task)),
             "classifier_accuracy": measures["classifier_accuracy"],
@@ -241,7 +244,7 @@ def _seed_row(
     if result.status == "diverged":
         measures = dict.fromkeys(measures)
     chosen_fields = {key: chosen[key] for key in ("learning_rate", "options", "trial")}
-    trained = {"updates": result.updates, "seconds": result.seconds, "curve": result.curve}
+    trained = {name: getattr(result, name) for name in TRAINED}
     return row | {"kind": "run", "entry": competitor.entry} | chosen_fields | trained | measures
 
 

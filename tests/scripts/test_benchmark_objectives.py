@@ -1,5 +1,7 @@
 """The benchmark of objectives: truths against independent answers, tuning, resuming, entries."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -216,7 +218,7 @@ def test_a_resumed_benchmark_makes_the_same_rows(tiny, tmp_path):
             work.do(plan, kept, job)
             for job in work.jobs(["rbm16"], ["pseudo_likelihood"], (0, 1))[:1]
         ]
-        timed = ("seconds", "seconds_per_update")
+        timed = ("seconds", "processor_seconds", "seconds_per_update")
         return done, [
             {k: v for k, v in row.items() if k not in timed} for row in rows.read(tmp_path)
         ]
@@ -245,6 +247,20 @@ def test_divergence_is_a_status_and_counts_as_infinitely_bad(tiny):
     assert {row["status"] for row in bad} == {"diverged"}
     assert {row["validation_gap"] for row in bad} == {None}
     assert tuning.best(listed)["options"]["scale"] > 1
+
+
+@pytest.mark.parametrize(
+    ("gap", "status"), [(999.0, "ok"), (1001.0, "diverged"), (np.nan, "diverged")]
+)
+def test_a_gap_above_a_thousand_nats_is_divergence(tiny, gap, status):
+    task = dataclasses.replace(
+        tiny, measure=lambda params, key: {"gap": 0.5, "validation_gap": gap}
+    )
+    competitor = competitors.competitor("pseudo_likelihood", task)
+    program = runs.program(task, competitor, {}, {})
+    members = runs.members([1], [0.01], [{}])
+    (result,) = program.train(task, members, 100.0, curve=False)
+    assert result.status == status
 
 
 def test_an_objective_that_cannot_be_stacked_is_trained_alone(tiny):

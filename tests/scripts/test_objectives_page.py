@@ -35,7 +35,8 @@ def run(name, objective, seed, budget, gap):
     fields = dict.fromkeys(("total_variation", "mode_weight_error", "log_z_disagreement"))
     if name == "d":
         fields["log_z_disagreement"] = 0.5
-    training = {"updates": 10, "seconds": 1.0, "learning_rate": 0.01, "options": {"steps": 5}}
+    training = {"updates": 10, "learning_rate": 0.01, "options": {"steps": 5}}
+    training |= {"seconds": 1.0, "processor_seconds": 0.5 if budget == 2 else None}
     return {
         **{"kind": "run", "problem": name, "objective": objective, "entry": None},
         **{"seed": seed, "budget": budget, "passes": 1000 * 10**budget, "trial": 1},
@@ -114,6 +115,24 @@ def test_objectives_that_tie_are_all_named_and_none_wins(folder):
         "bits": ["cd"],
         "mixture": ["cd", "pcd"],
     }
+
+
+def test_processor_time_is_that_of_the_largest_budget(folder):
+    """Of 10 updates in 0.5 s. An objective without rows there has an empty cell."""
+    for problem_name, budget in (("a", 2), ("b", 1)):
+        passes = {"passes_per_update": 1000.0, "energy_multiplications": 5}
+        cost = {"kind": "cost", "problem": problem_name, "seconds_per_update": 3.0, **passes}
+        for objective in ("cd", "short_run"):
+            rows.append(folder, cost | {"objective": objective})
+        distances = ("sliced_wasserstein", "sliced_wasserstein_floor", "classifier_accuracy")
+        samples = {"kind": "samples", "objective": "short_run", "seed": 1, "status": "ok"}
+        samples |= dict.fromkeys(distances, 0.5) | {"passes": 9, "date": DATE, "updates": 4}
+        times = {"budget": budget, "processor_seconds": 2.0 if budget == 2 else None}
+        rows.append(folder, samples | {"problem": problem_name} | times)
+    text = page.page(results(folder))
+    assert "| objective | passes per update | processor ms per update | processor s" in text
+    assert "| contrastive divergence | 1,000 | 50 | 0.50 |" in text
+    assert "| short-run chains | 1,000 | 500 | 2.0 |" in text
 
 
 def test_exact_likelihood_is_no_competitor_where_it_needs_the_true_density(folder):
