@@ -141,10 +141,11 @@ def spread(heights: list[float], gap: float, low: float, high: float) -> list[fl
 def _panel(axis, problem_class: str, found: dict, best: list[str]) -> None:
     """Draw the lines of a class, with a label for each at its right.
 
-    A line ends where most runs diverge, and its label says so.
+    The label stands at the last point inside the panel, and says what happens after it.
     """
     finite = {name: [p for p in points if np.isfinite(p[1])] for name, points in found.items()}
-    ends = {name: points[-1] for name, points in finite.items() if points}
+    inside = {name: [p for p in points if p[1] <= HIGHEST] for name, points in finite.items()}
+    ends = {name: points[-1] for name, points in inside.items() if points}
     shown = [name for name, (_, gap) in ends.items() if 0 < gap <= HIGHEST]
     low = min([ends[name][1] for name in shown], default=0.1) / 1.6
     axis.set(xscale="log", yscale="log", ylim=(low, HIGHEST), ylabel="normalised gap")
@@ -168,9 +169,10 @@ def _panel(axis, problem_class: str, found: dict, best: list[str]) -> None:
         x, y = zip(*finite[name], strict=True)
         axis.plot(x, y, "o-", color=colour, markersize=3, linewidth=1.8 if strong else 0.9)
         reference = " (reference)" if name in standings.ranked_out(problem_class) else ""
-        diverges = ", then diverges" if len(finite[name]) < len(found[name]) else ""
+        last = found[name][-1][1]
+        after = ", then diverges" if np.isinf(last) else f", then above {HIGHEST:g}"
         axis.annotate(
-            standings.title(name) + reference + diverges,
+            standings.title(name) + reference + (after if last > HIGHEST else ""),
             (ends[name][0], ends[name][1]),
             (right * 1.35, np.exp(place)),
             color=colour if strong else "0.25",
