@@ -162,6 +162,14 @@ def test_few_effective_samples_are_marked(sizes, word):
         assert word in shown
 
 
+def test_the_warnings_of_a_run_are_shown():
+    found = {"it": 1.0, "interval": [0.5, 1.5], "warnings": ["One trip.", "Too few."]}
+    row = {"name": "rbm_500", "found": found, "seed": 0, "where": ""}
+    assert published.value(row) == "1 [0.5, 1.5]. **Unreliable**: One trip. Too few"
+    row["found"] = found | {"warnings": []}
+    assert published.value(row) == "1 [0.5, 1.5]"
+
+
 @pytest.mark.parametrize(("agreement", "missed"), [(0.969, True), (0.97, False)])
 def test_missed_targets_of_images_are_marked(agreement, missed):
     found = {"accuracy": 0.99, "label_agreement": agreement, "seconds": 3000.0}
