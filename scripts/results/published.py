@@ -46,8 +46,10 @@ def _shown(value: Any, digits: int = 6, separator: str = "; ") -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-def _unreliable(found: dict[str, Any]) -> str:
-    """Return a warning where an estimate rests on few chains of equal weight."""
+def _unreliable(found: dict[str, Any], warnings: list[str]) -> str:
+    """Return the warnings of a run, and one where an estimate rests on few effective samples."""
+    if warnings:
+        return f". **Unreliable**: {' '.join(warnings).removesuffix('.')}"
     sizes = found.get("effective_sample_sizes", [found.get("effective_sample_size", 2 * FEWEST)])
     if min(sizes) >= 1.5 * FEWEST:
         return ""
@@ -78,7 +80,7 @@ def value(row: dict[str, Any]) -> str:
     """Return the numbers of a run of a row: the first, its interval, the others, warnings."""
     found = dict(row["found"])
     found.pop("seconds", None)
-    interval = found.pop("interval", None)
+    interval, warnings = found.pop("interval", None), found.pop("warnings", [])
     first, *rest = found.items()
     exact = interval is not None and interval[0] == interval[1]
     within = "" if interval is None or exact else f" [{_shown(interval)}]"
@@ -86,7 +88,7 @@ def value(row: dict[str, Any]) -> str:
     more = f" ({_shown(dict(rest))})" if rest else ""
     shown = f"{_shown(first[1], 14 if exact else 6)}{within}"
     missed = _missed(row["name"], found)
-    return f"{shown}{f', {verdict}' if verdict else ''}{more}{_unreliable(found)}{missed}"
+    return f"{shown}{f', {verdict}' if verdict else ''}{more}{_unreliable(found, warnings)}{missed}"
 
 
 def line(name: str, runs: list[dict[str, Any]]) -> str:
@@ -125,9 +127,11 @@ def page(rows: Runs) -> str:
         "not contain the error from the finite number of test images. A log-likelihood is a mean",
         "over images, in {term}`nats`. It depends on the {term}`binarisation` of the images,",
         "which every row states: *threshold 0.5*, for example, sets grey values above 0.5 to 1. In",
-        "the rows with *bounds*, the main number combines annealing in both directions by",
-        "Bennett's acceptance ratio. The bounds are the estimates from each direction alone, and",
-        "the interval contains the 95 % intervals of both. Targets are set by this project.",
+        "the rows with *round trips*, log Z is estimated by {term}`parallel tempering` between",
+        "independent pixels and the RBM. Eight independent chains give the standard error and the",
+        "interval, from the t distribution. *Replicas* is the number of temperatures, and *round",
+        "trips* counts how often a replica went from independent pixels to the RBM and back; with",
+        "fewer than ten the estimate is not reliable. Targets are set by this project.",
         "",
         "In the rows of one energy of images and labels, *the flow* is training by {term}`flow",
         "matching`, and *ece* is the expected calibration error. A run trains a classifier of its",
