@@ -145,12 +145,15 @@ def _raw(leaf):
 def room(tree: PyTree) -> int:
     """Return how many bytes of a disk the checkpoint of a state needs, or somewhat more.
 
-    Small files take a block each: about twenty, not always as many for the same state. Every leaf
+    Small files take a block each. Their number depends on the timing of threads, the more so the
+    more leaves there are: usually twenty to thirty, and more on a busy machine. Every leaf
     is described, in blocks again. The bytes are compressed, which makes random ones less than 1 %
     longer.
     """
     leaves = jax.tree.leaves(tree)
-    return 5 * 2**15 + 2**11 * len(leaves) + int(1.01 * sum(_raw(leaf).nbytes for leaf in leaves))
+    return (
+        5 * 2**15 + 3 * 2**10 * len(leaves) + int(1.01 * sum(_raw(leaf).nbytes for leaf in leaves))
+    )
 
 
 def _described(tree: PyTree) -> dict[str, str]:
