@@ -24,3 +24,4 @@ BINARY = (  # objectives for bits
 )
 MOST_EXACT = 20  # hidden units whose states are all summed over
 MOST_EXACT_ONCE = 23  # the same, where it is done once: after training
+FEWEST_EFFECTIVE = 20  # effective samples: with fewer an estimate of log Z is not reliable

@@ -159,8 +159,8 @@ def hull(lower: Estimate, upper: Estimate) -> Array:
     .. math:: [\min(a_1, a_2), \max(b_1, b_2)]
 
     for the intervals :math:`[a_1, b_1]` and :math:`[a_2, b_2]`. If :math:`a_1 > b_2`, the estimates
-    of ``bracket`` contradict each other: chains in one direction missed modes that the others
-    found. The interval is then wide, and may still not contain log Z.
+    of ``bracket`` contradict each other, for example where the chains in one direction missed a
+    mode. The interval may then not contain log Z.
 
     Args:
         lower: an ``Estimate``; its interval can have leading axes, (..., 2).

@@ -15,7 +15,7 @@ validation and two tenths are for testing; compare settings by valid_log_likelih
 With at most 23 hidden units or variables the log-likelihood is exact; with at most 20 it is also
 computed during training. With more, it is estimated at the end by annealed importance sampling
 from independent units to the RBM, and back: two bounds that hold in expectation. With --scans it is
-estimated by parallel tempering, which finds modes that annealing misses. The report begins with
+estimated by parallel tempering, whose positions visit the modes many times. The report begins with
 warnings if the estimate is not reliable.
 """
 
@@ -296,8 +296,7 @@ def draw(run: work_directory.Run, params, means: np.ndarray, split: Rows, histor
 def report(summary: dict, used: str, pictures: list[str]) -> str:
     """Return the page in Markdown; its pictures are in the same folder."""
     summary = dict(summary)
-    warnings = [f"**Not reliable:** {text}" for text in summary.pop("warnings", [])]
-    warnings = [line for text in warnings for line in (text, "")]
+    warnings = [f"**Not reliable:** {text}\n" for text in summary.pop("warnings", [])]
     values = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in summary.values()]
     labels = [name.replace("_", " ") for name in summary]
     rows = [f"| {label} | {value} |" for label, value in zip(labels, values, strict=True)]

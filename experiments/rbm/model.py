@@ -16,13 +16,13 @@ from ebm_jax.energies.boltzmann import RBM, CategoricalRBM
 from ebm_jax.partition import annealed, bridges, estimates, exact, paths, tempering
 from ebm_jax.samplers import gibbs_sampling
 from ebm_jax.types import Array, Distribution, Energy, Key, Objective, Sampler
+from experiments import names
 from experiments.rbm import centering
 from experiments.rbm.centering import CenteredRBM
 from experiments.run import checkpoints, command_line, devices, errors, work_directory
 
 HOTTEST = 0.2  # inverse temperature of the hottest replicas
 
-FEWEST = 20  # effective samples: with fewer an estimate is not reliable
 TEMPERED = 8  # chains of parallel tempering
 
 
@@ -254,9 +254,10 @@ def bracket(
     low, high = map(float, estimates.hull(lower, upper))
     sizes = float(lower.effective_sample_size), float(upper.effective_sample_size)
     warnings = []
-    if min(sizes) < FEWEST:
+    fewest = names.FEWEST_EFFECTIVE
+    if min(sizes) < fewest:
         warnings.append(
-            f"The effective sample size of the annealed chains is {min(sizes):.3g}, below {FEWEST}."
+            f"The effective sample size of the annealed chains is {min(sizes):.3g}, below {fewest}."
         )
     if lower.interval[0] > upper.interval[1]:
         warnings.append("The estimates by annealing up and down contradict each other.")
@@ -267,6 +268,7 @@ def by_tempering(
     key: Key, params: CenteredRBM, rates: np.ndarray, num_scans: int
 ) -> tempering.Tempering:
     """Return log Z by parallel tempering between the base rates and the RBM."""
+    # Parameters on the devices of several processes cannot be used outside of compiled functions.
     rbm = jax.tree.map(np.asarray, centering.uncentered(params))
     path, make_sampler = paths.rbm(rbm, rates)
     return tempering.parallel_tempering(

@@ -92,9 +92,9 @@ def last_line(suites: dict[str, Suite]) -> str:
 LIMITS = (
     "Everything was measured on the CPU of one machine. The numbers do not carry over to others, "
     "and nothing here was measured on a GPU or TPU.",
-    "Ratios vary from run to run of the program. An earlier run on the same kind of AMD EPYC on "
-    "2026-11-29, with shorter times, had smaller ratios, by up to a factor of 1.5 (its tables are "
-    "at commit 7fd6660).",
+    "Ratios vary from run to run of the program. On 2026-11-29, two runs on the same kind of AMD "
+    "EPYC had ratios that differed by up to a factor of 1.5: the earlier, with shorter times, had "
+    "the smaller ones (its tables are at commit 7fd6660).",
     "blackjax has no unadjusted Langevin algorithm (ULA): its stochastic-gradient Langevin "
     "dynamics (SGLD) with the exact gradient stands in for it. Both make the same moves; "
     "blackjax's kernel is vmapped over the chains, or takes the whole batch as one position.",

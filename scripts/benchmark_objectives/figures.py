@@ -141,7 +141,7 @@ def spread(heights: list[float], gap: float, low: float, high: float) -> list[fl
 def _panel(axis, problem_class: str, found: dict, best: list[str]) -> None:
     """Draw the lines of a class, with a label for each at its right.
 
-    The label stands at the last point inside the panel, and says what happens after it.
+    The label stands at the last point inside the panel, and describes what happens after it.
     """
     finite = {name: [p for p in points if np.isfinite(p[1])] for name, points in found.items()}
     inside = {name: [p for p in points if p[1] <= HIGHEST] for name, points in finite.items()}

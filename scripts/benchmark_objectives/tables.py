@@ -11,8 +11,9 @@ from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, EXACT, Resu
 from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
-    "The best objective forms a group with all objectives whose intervals, before rounding, "
-    "overlap with its interval. The best of the remaining objectives then forms the next group in "
+    "The answer at the top of this page and the heat map use, for each class of problems, the "
+    "budget with the most results. The best objective forms a group with all objectives whose "
+    "intervals, before rounding, overlap with its interval. The best of the remaining objectives then forms the next group in "
     "the same way. So neighbours in two groups can be almost equal. *Improvement* is "
     "the probability that a run of the first objective of the table has a smaller gap than a run "
     "of the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
@@ -215,11 +216,8 @@ def costs(results: Results) -> list[str]:
     for problem_class, head in CLASSES.items():
         problems = results.problems_of(problem_class)
         for name in sorted({o for p, o in results.costs if p in problems}):
-            passes = [
-                results.costs[p, name]["passes_per_update"]
-                for p, o in results.costs
-                if o == name and p in problems
-            ]
+            of_name = [results.costs[p, name] for p in problems if (p, name) in results.costs]
+            passes = stdlib.median(row["passes_per_update"] for row in of_name)
             found = [
                 row
                 for kind in (results.runs, results.samples)
@@ -228,18 +226,13 @@ def costs(results: Results) -> list[str]:
                 if row["processor_seconds"] is not None
             ]
             each = [1000 * row["processor_seconds"] / row["updates"] for row in found]
-            body.append(
-                [
-                    *(head, title(name), f"{stdlib.median(passes):,.0f}"),
-                    *(
-                        optional(stdlib.median(each) if each else None),
-                        optional(median(found, "processor_seconds")),
-                    ),
-                ]
-            )
-    head_cells = ["problems", "objective", "passes per update", "processor ms per update"]
-    head_cells.append("processor s per training")
-    return with_values(head_cells, body) if body else ["Not measured yet."]
+            milliseconds = optional(stdlib.median(each) if each else None)
+            whole = optional(median(found, "processor_seconds"))
+            body.append([head, title(name), f"{passes:,.0f}", milliseconds, whole])
+    columns = (
+        "problems,objective,passes per update,processor ms per update,processor s per training"
+    )
+    return with_values(columns.split(","), body) if body else ["Not measured yet."]
 
 
 def problems(results: Results) -> list[str]:

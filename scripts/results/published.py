@@ -10,9 +10,9 @@ from typing import Any
 import jax
 
 from experiments.images.measures import TARGETS, meets
+from experiments.names import FEWEST_EFFECTIVE as FEWEST
 from scripts.results.rows import ROWS
 
-FEWEST = 20  # effective chains below which an estimate of log Z is unreliable
 COMMAND = "python -m scripts.results --only="
 
 Runs = dict[str, list[dict[str, Any]]]  # row -> its runs, one per seed
