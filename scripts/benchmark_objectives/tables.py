@@ -13,7 +13,8 @@ from scripts.benchmark_objectives.statistics import Interval
 GROUPS = (
     "The answer at the top of this page and the heat map use, for each class of problems, the "
     "budget with the most results. The best objective forms a group with all objectives whose "
-    "intervals, before rounding, overlap with its interval. The best of the remaining objectives then forms the next group in "
+    "intervals, before rounding, overlap with its interval. The best of the remaining objectives "
+    "then forms the next group in "
     "the same way. So neighbours in two groups can be almost equal. *Improvement* is "
     "the probability that a run of the first objective of the table has a smaller gap than a run "
     "of the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
