@@ -114,6 +114,45 @@ def flagged(of_key: list[Row]) -> str:
     return number(disagreement) + (" **disagree**" if disagreement > DISAGREE else "")
 
 
+def worsened(results: Results) -> dict[str, list[str]]:
+    """Return objective -> problems where budget 2 has a larger gap than budget 1.
+
+    The two intervals, widened by the disagreement of the estimates of log Z, do not overlap.
+    """
+    found: dict[str, list[str]] = {}
+    for problem, name, budget in results.gaps:
+        if budget != 2 or (problem, name, 1) not in results.gaps:
+            continue
+        before, after = (
+            statistics.widened(
+                statistics.aggregate([results.gaps[problem, name, at]]),
+                standings.disagreement(results.runs[problem, name, at]),
+            )
+            for at in (1, 2)
+        )
+        if after.low > before.high:
+            found.setdefault(name, []).append(problem)
+    return found
+
+
+def warning(results: Results) -> list[str]:
+    """Return the list of what ten times as many passes made worse, or nothing."""
+    found = worsened(results)
+    if not found:
+        return []
+    lines = [
+        "**More training can make a model worse.** Options are chosen at budget 1. At budget 2,",
+        "with ten times as many passes, these gaps are larger, and the two intervals do not",
+        "overlap. If the total variation is near 1, nearly all of the probability of the model is",
+        "where the data has almost none.",
+        "",
+    ]
+    for name in sorted(found, key=title):
+        worse = [row["title"] for p, row in results.problems.items() if p in found[name]]
+        lines.append(f"* {title(name)}: {'; '.join(worse)}")
+    return [*lines, ""]
+
+
 def gaps(results: Results) -> list[str]:
     """Return a table for each problem: gaps at every budget, other measures at the largest."""
     lines = []
@@ -145,6 +184,7 @@ def gaps(results: Results) -> list[str]:
         f"{DISAGREE:g} they disagree. The intervals of this section are over seeds only. Each gap",
         "is uncertain by that difference in addition, which the tied groups take into account.",
         "",
+        *warning(results),
         *lines,
     ]
 

@@ -153,6 +153,20 @@ def test_the_error_of_log_z_widens_the_intervals_that_tie(folder):
     assert plane.intervals["cd"] == statistics.aggregate(plane.scores["cd"])
 
 
+def test_what_more_training_makes_worse_is_listed(folder):
+    """On d the estimates of log Z differ by 0.5 nats: a gap that grows by less does not count."""
+    assert tables.worsened(results(folder)) == {}
+    for seed in range(1, 9):
+        wobble = 1e-3 * seed
+        rows.append(folder, run("a", "cd", seed, 2, 0.6 + wobble))  # 0.3 at budget 1
+        rows.append(folder, run("c", "cd", seed, 2, None))
+        rows.append(folder, run("d", "cd", seed, 2, 1.2 + wobble))
+        rows.append(folder, run("d", "pcd", seed, 2, 2.5 + wobble))  # 0.9 at budget 1
+    found = tables.worsened(results(folder))
+    assert found == {"cd": ["a", "c"], "pcd": ["d"]}
+    assert "* contrastive divergence: problem a; problem c\n" in page.page(results(folder))
+
+
 def test_when_exact_likelihood_is_best_alone_the_best_of_the_others_is_said(folder):
     for name, seed in itertools.product(("a", "b"), range(1, 9)):
         rows.append(folder, run(name, "exact", seed, 2, 0.01 + 1e-4 * seed))
