@@ -54,10 +54,11 @@ class Checkpoints:
             reason = os.strerror(errno.ENOSPC)
         return CannotWriteError(self._folder, reason)
 
-    def restore(self, like: PyTree) -> PyTree:
+    def restore(self, like: PyTree) -> tuple[PyTree, float]:
         """Return the newest state that can be read, or the given state if there is none.
 
-        What cannot be read is passed over, and said; a state of other shapes or types is refused.
+        The second value is the seconds that were saved with it. What cannot be read is passed over,
+        and said; a state of other shapes or types is refused.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -72,11 +73,12 @@ class Checkpoints:
                     file=sys.stderr,
                 )
                 self._manager.delete(step)
-        return like
+        return like, 0.0
 
-    def _read(self, step: int, like: PyTree) -> PyTree:
-        about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
-        found, wanted = about["about"]["leaves"], _described(like)
+    def _read(self, step: int, like: PyTree) -> tuple[PyTree, float]:
+        read = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
+        about = read["about"]
+        found, wanted = about["leaves"], _described(like)
         if found != wanted:
             differing = [f"{n}: {found.get(n)}" for n in wanted if found.get(n) != wanted[n]]
             raise UsageError(
@@ -87,10 +89,10 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = self._manager.restore(step, args=args)["state"]
-        checksums = {about["about"]["checksum"], _checksum(state)} - {None}
+        checksums = {about["checksum"], _checksum(state)} - {None}
         if _described(state) != wanted or len(checksums) > 1:
             raise ValueError("what was read is not what was written")
-        return state
+        return state, float(about.get("seconds", 0.0))  # older checkpoints have none
 
     def due(self) -> bool:
         """Return whether the next one is due; raise the error of the last one, if it failed."""
@@ -99,10 +101,10 @@ class Checkpoints:
         waited = time.perf_counter() - self._last
         return waited >= max(SECONDS, self._cost / SHARE)
 
-    def save(self, step: int, state: PyTree) -> None:
-        """Begin to write a state; training may continue meanwhile."""
+    def save(self, step: int, state: PyTree, seconds: float) -> None:
+        """Begin to write a state and the seconds it took; training may continue meanwhile."""
         started = time.perf_counter()
-        about = {"leaves": _described(state), "checksum": _checksum(state)}
+        about = {"leaves": _described(state), "checksum": _checksum(state), "seconds": seconds}
         self._wait()
         try:
             if step in self._manager.all_steps():

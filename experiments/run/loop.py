@@ -48,7 +48,10 @@ def train(
     tag = re.sub(r"[^\w.-]", "_", name)
     prefix = f"{tag}/" if name else ""
     saved = Checkpoints(run.checkpoints / (tag or "training"))
-    state, key = saved.restore(devices.place(run.mesh, state)), devices.place(run.mesh, key)
+    began = run.seconds()
+    state, seconds = saved.restore(devices.place(run.mesh, state))
+    run.earlier += seconds
+    key = devices.place(run.mesh, key)
     rows, watch = run.rows(prefix, int(state.step)), alarms.Watch(name)
     advance, close = progress.bar(num_steps, name or "training", shown=run.first)
     with contextlib.ExitStack() as leaving:
@@ -75,7 +78,7 @@ def train(
             _stop_if_diverged(stacked, num_steps)
             stopped = devices.any_process(bool(run.stopped_by))
             if stopped or first + count == num_steps or devices.any_process(saved.due()):
-                saved.save(first + count, state)
+                saved.save(first + count, state, run.seconds() - began)
             if stopped:
                 raise errors.StoppedError(
                     f"stopped by {run.stopped_by or 'another process'} after update "

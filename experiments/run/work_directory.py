@@ -222,6 +222,7 @@ class Run:
         self._written = {_identity(row) for row in self._rows}
         self._prefixes: set[str] = set()
         self.seconds_by_phase: dict[str, float] = {}
+        self.earlier = 0.0  # seconds of training before the run was resumed
         self._started = time.perf_counter()
 
     def rows(self, prefix: str, until: int) -> list[dict[str, float]]:
@@ -278,14 +279,17 @@ class Run:
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Add the seconds of a phase to ``seconds_by_phase``, which the summary has."""
-        started = time.perf_counter()
+        started = self.seconds()
         yield
-        taken = time.perf_counter() - started
+        taken = self.seconds() - started
         self.seconds_by_phase[name] = round(self.seconds_by_phase.get(name, 0.0) + taken, 1)
 
     def seconds(self) -> float:
-        """Return the wall-clock seconds since the run began."""
-        return time.perf_counter() - self._started
+        """Return the wall-clock seconds of the run.
+
+        A resumed run adds those in which the checkpoints that it continues from were trained.
+        """
+        return self.earlier + time.perf_counter() - self._started
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Write one line of metrics.jsonl, unless it is there, and the same to TensorBoard."""

@@ -39,11 +39,12 @@ TRAINER = training.trainer(OBJECTIVE, optax.adam(0.05), average_decay=0.9)
 POINTS = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
 
 
-def train(run, num_steps=12, stop_after=None):
-    """Train; a signal arrives while update ``stop_after`` gets its batch."""
+def train(run, num_steps=12, stop_after=None, tick=lambda: None):
+    """Train; a signal arrives while update ``stop_after`` gets its batch; each batch ticks."""
     plain = minibatches.batches(POINTS, batch_size=16, seed=0)
 
     def batch(t):
+        tick()
         if t == stop_after:
             os.kill(os.getpid(), signal.SIGTERM)
         return plain(t)
@@ -114,6 +115,25 @@ def test_a_killed_run_repeats_updates_and_writes_no_row_twice(make_run, tmp_path
     assert rows(tmp_path) == uninterrupted[2]
 
 
+def test_the_seconds_of_a_resumed_run_include_those_before(make_run, tmp_path, monkeypatch):
+    """A batch takes 10 s, and those of the next dispatch are made before the signal is noticed."""
+    clock = [0.0]
+    monkeypatch.setattr(work_directory.time, "perf_counter", lambda: clock[0])
+
+    def tick():
+        clock[0] += 10
+
+    with pytest.raises(errors.StoppedError, match="after update 3"):
+        train(make_run(tmp_path), stop_after=4, tick=tick)
+    clock[0] += 1000
+    run = make_run(tmp_path)
+    with run.timed("training"):
+        train(run, tick=tick)
+    assert run.seconds_by_phase == {"training": 60 + 90}
+    clock[0] += 5
+    assert run.seconds() == 60 + 90 + 5
+
+
 def test_a_finished_training_is_not_done_again(make_run, tmp_path, uninterrupted):
     train(make_run(tmp_path))
     state, history = train(make_run(tmp_path), stop_after=0)  # no batch is asked for
@@ -130,8 +150,8 @@ def states(folder):
         "n": jnp.int32(4),
     }
     saved = Checkpoints(folder)
-    saved.save(1, state)
-    saved.save(2, state | {"n": jnp.int32(5)})
+    saved.save(1, state, 1.5)
+    saved.save(2, state | {"n": jnp.int32(5)}, 2.5)
     saved.close()
     return state
 
@@ -153,8 +173,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(damage, t
         path.write_bytes(bytes([*content[:-8], *(255 - b for b in content[-8:])]))
     else:
         path.unlink()
-    found = Checkpoints(tmp_path).restore(state)
-    assert int(found["n"]) == 4
+    found, seconds = Checkpoints(tmp_path).restore(state)
+    assert (int(found["n"]), seconds) == (4, 1.5)
     assert "2 cannot be read" in capfd.readouterr().err
     assert found["b"].dtype == jnp.bfloat16
     np.testing.assert_array_equal(jax.random.key_data(found["key"]), [0, 3])
@@ -241,7 +261,7 @@ def test_the_room_asked_for_is_what_a_checkpoint_takes(numbers, tmp_path):
         shape = (-(-numbers // leaves),)
         state = {str(i): jnp.asarray(rng.normal(size=shape), jnp.float32) for i in range(leaves)}
         saved = Checkpoints(tmp_path / str(leaves))
-        saved.save(1, state)
+        saved.save(1, state, 0.0)
         saved.close()
         sizes = [path.stat().st_size for path in (tmp_path / str(leaves)).rglob("*")]
         taken = sum(4096 * -(-size // 4096) for size in sizes)
@@ -259,7 +279,7 @@ def main():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     numbers = np.random.default_rng(0).normal(size=10**6)
-    saved.save(1, {"a": jnp.asarray(numbers, jnp.float32)})
+    saved.save(1, {"a": jnp.asarray(numbers, jnp.float32)}, 0.0)
     for update in range(1000):
         saved.due()
         time.sleep(0.05)
