@@ -166,24 +166,28 @@ def test_a_peer_of_the_same_moves_is_compared_by_time():
     times = {"ours, funnel": [1.0], "blackjax.mala, funnel": [3.0], "blackjax.nuts, funnel": [8.0]}
     ess = {"ours, funnel": [4.0], "blackjax.mala, funnel": [2.0], "blackjax.nuts, funnel": [8.0]}
     suite = efficiency.compared(efficiency.QUICK, ess, {}, times, {})
-    assert suite.peers == {"blackjax.mala, funnel": 3.0, "blackjax.nuts, funnel": 4.0}
+    rated = "blackjax.nuts, funnel, effective samples per second"
+    assert suite.peers == {"blackjax.mala, funnel": 3.0, rated: 4.0}
+    assert suite.baselines == {"blackjax.mala, funnel": "ours, funnel"}
     assert suite.ratios == {"ess_gaussian": None, "ess_funnel": 6.0}
     assert suite.facts["95 % interval of ess_funnel"] == [6.0, 6.0]
-    assert suite.facts["95 % interval of the ratio, blackjax.nuts, funnel"] == [4.0, 4.0]
+    assert suite.facts[f"95 % interval of the ratio, {rated}"] == [4.0, 4.0]
 
 
 def test_the_page_begins_with_the_ratios_and_names_its_limits(tmp_path):
     facts = {"95 % interval of the ratio, peer": [1.5, 2.5]}
-    suite = Suite(
-        "some work", None, {"a_vs_b": 0.5}, {"peer": 2.0, "absent": None}, TIMES, {}, facts
-    )
+    times = {"ours": [1.0, 2.0, 1.0], "peer": [2.0, 3.0, 2.5], "other": [9.0, 9.0, 9.0]}
+    found = {"peer": 2.0, "other": 9.0, "absent": None}
+    rest = {}, facts, {"peer": "ours"}
+    suite = Suite("some work", None, {"a_vs_b": 0.5}, found, times, *rest)
     machine = {"backend": "cpu", "date": "2026-01-02", "processor": "Xeon"}
     page = tmp_path / "page.md"
     report.write_docs(page, {"machine": machine, "peers": {"peer": "1.0"}}, {"langevin": suite})
     text = page.read_text(encoding="utf-8")
     summary, limits, rest = text.partition("## Limits")[0], *text.partition("## Limits")[1:]
-    assert "above 1 ebm_jax is faster" in summary
-    assert "| [langevin](#langevin) | peer | 2 [1.5, 2.5] |" in summary
+    assert "Above 1 ebm_jax is faster" in summary
+    assert "| [langevin](#langevin) | peer | 2 [1.5, 2.5] | 1.5 to 2.5 |" in summary
+    assert "| [langevin](#langevin) | other | 9 |  |" in summary
     assert "absent" not in summary
     for word in ("CPU", "SGLD", "explicit edges", "hamon", "GPU"):
         assert word in limits + rest

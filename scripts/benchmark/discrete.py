@@ -298,4 +298,4 @@ def run_discrete(peers: Peers, repetitions: int, quick: bool) -> Suite:
         "or temperatures"
     )
     peers_found = {case: ratio(case, ours) for case, ours in against.items()}
-    return Suite(work, None, ratios, peers_found, times, first, facts)
+    return Suite(work, None, ratios, peers_found, times, first, facts, against)

@@ -179,8 +179,12 @@ def compared(sizes: Sizes, first: dict, times: dict) -> Suite:
         for name, value in found.items()
         if value is not None
     }
+    baselines = {}
+    for case in peers_found:
+        graph = case.removesuffix(measure.DEFAULT).split(", ", 1)[1]  # and processor time
+        baselines[case] = f"ours, {graph}"
     for peer in (f"{library}, {name}" for library in LIBRARIES for name in names):
         if faster := measure.ratio(times, peer + measure.DEFAULT, peer):
             facts[f"speed-up of a peer by our compiler options, {peer}"] = faster
     work = f"{sizes.side**3} spins on graphs, {sizes.chains} chains x {sizes.steps} sweeps"
-    return Suite(work, None, ratios, peers_found, times, first, facts)
+    return Suite(work, None, ratios, peers_found, times, first, facts, baselines)

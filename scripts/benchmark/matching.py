@@ -118,4 +118,4 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     work = (
         f"{updates} updates of experiments.images on {pixels} pixels, batches of {beside} and {num}"
     )
-    return Suite(work, None, ratios, against, times, first, {})
+    return Suite(work, None, ratios, against, times, first, {}, dict.fromkeys(torch, "ours"))

@@ -53,6 +53,12 @@ def speed(times: dict, ours: str, *others: str) -> float | None:
     return None if inverse is None else 1 / inverse
 
 
+def spread(times: dict, slower: str, faster: str) -> tuple[float, float]:
+    """Return the smallest and the largest ratio of two cases in one repetition."""
+    ratios = [a / b for a, b in zip(times[slower], times[faster], strict=True)]
+    return min(ratios), max(ratios)
+
+
 SLOWED = 1.1  # our options are left out where they make a peer slower by this factor
 DEFAULT = ", default flags"
 

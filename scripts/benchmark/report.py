@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from scripts.benchmark import measure
 from scripts.benchmark.suite import Suite
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -102,22 +103,31 @@ LIMITS = (
     "machine (RBM) is given to thrml as 392,000 explicit edges, whereas ours multiplies "
     "matrices: that ratio compares two representations, and thrml is not made for this case.",
     "PyTorch packages run eagerly, without `torch.compile`.",
-    "A JAX package is compiled by `ebm_jax.jit`, with the compiler options that ours has. Where "
+    "Part of the difference to JAX packages is the generator of random numbers. Ours uses the "
+    "cipher of `jax.random` (threefry2x32 with 20 rounds), but both of its words and a single "
+    "loop; blackjax, thrml and hamon call `jax.random`. The section *discrete* has the time of "
+    "both.",
+    "A JAX package is compiled by `ebm_jax.jit`, with the same compiler options as ours. Where "
     "these options make it slower by more than a tenth, the comparison uses jax's default flags "
     "and the row states it. blackjax at default flags is in the tables below.",
+    "Float32 throughout. Programs use as many threads as XLA and PyTorch choose; D-Wave's sampler "
+    "uses one, so it is compared by the time of the processor.",
 )
 
 
 def summary(suites: dict[str, Suite]) -> list[str]:
     """Return the table that the page begins with: every comparison with another package."""
-    lines = ["| work | package and method | other time / ours |", "|---|---|---|"]
+    lines = ["| work | package and method | ratio | in one repetition |", "|---|---|---|---|"]
     for name, suite in suites.items():
         for case, ratio in suite.peers.items():
             if ratio is None:
                 continue
             interval = suite.facts.get(f"95 % interval of the ratio, {case}")
             within = f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
-            lines.append(f"| [{name}](#{name}) | {case} | {ratio:.3g}{within} |")
+            spread = ""
+            if ours := suite.baselines.get(case):
+                spread = " to ".join(f"{r:.3g}" for r in measure.spread(suite.times, case, ours))
+            lines.append(f"| [{name}](#{name}) | {case} | {ratio:.3g}{within} | {spread} |")
     return lines
 
 
@@ -146,11 +156,11 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
     return [
         f"# Benchmarks, {found['machine']['processor']}",
         "",
-        "In the first table, a ratio is the time of the other package divided by ours, or our rate "
-        "divided by the rate of the other package: above 1 ebm_jax is faster. A 95 % "
-        "interval, where it was measured, is in square brackets. The second table of each section "
-        "also has the time of a floor or of another variant of ours divided by our time, growth "
-        "exponents and rates.",
+        "In the first table, a ratio is the time of the other package divided by ours; where the "
+        "row names a rate, it is our rate divided by theirs. Above 1 ebm_jax is faster. *In one "
+        "repetition* has the smallest and the largest ratio of the repetitions. A 95 % interval, "
+        "where it was measured, is in square brackets. The second table of each section also has "
+        "the times of floors and of other variants of ours, divided by our time, and rates.",
         "",
         *summary(suites),
         "",

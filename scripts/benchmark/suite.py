@@ -19,6 +19,7 @@ class Suite(NamedTuple):
         times: seconds of every repetition by case.
         first: seconds of every case's first call, which compiles it.
         facts: anything else.
+        baselines: for a case of a peer that is compared by its times, the case of ours.
     """
 
     work: str
@@ -28,3 +29,4 @@ class Suite(NamedTuple):
     times: dict[str, list[float]]
     first: dict[str, float]
     facts: dict[str, Any]
+    baselines: dict[str, str] = {}  # noqa: RUF012 - of a tuple, which nobody changes

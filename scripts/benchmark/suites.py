@@ -86,16 +86,17 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
     }
     times |= {f"ours, {name} of two": seconds for name, seconds in two["times"].items()}
     ula = [name for name in cases if name.startswith("blackjax.sgld")]
+    ula = [*measure.fair(times, ula), *torch]
     mala = [name for name in cases if name.startswith("blackjax.mala")]
     return Suite(
         f"mixture of 8 Gaussians in the plane, {chains:,} chains x {steps:,} steps",
         chains * steps,
         ratios,
-        _against(times, "ours", [*measure.fair(times, ula), *torch])
-        | _against(times, "ours, MALA", mala),
+        _against(times, "ours", ula) | _against(times, "ours, MALA", mala),
         times,
         first,
         {"two_devices_identical": two["identical"]},
+        dict.fromkeys(ula, "ours") | dict.fromkeys(mala, "ours, MALA"),
     )
 
 
@@ -138,14 +139,16 @@ def _network_suite(work, network, shape, chains, steps, peers, repetitions, extr
     torch = peers.torch_cases(work, chains=chains, steps=steps)
     first, times = measure.interleaved(cases | torch, repetitions)
     others = [name for name in times if name.startswith("blackjax") or name in torch]
+    others = measure.fair(times, others)
     return Suite(
         f"{work} energy, {chains:,} chains x {steps:,} steps",
         chains * steps,
         {},
-        _against(times, "ours", measure.fair(times, others)),
+        _against(times, "ours", others),
         times,
         first,
         {},
+        dict.fromkeys(others, "ours"),
     )
 
 
@@ -242,6 +245,7 @@ def run_train(peers: Peers, repetitions: int, quick: bool) -> Suite:
         times,
         first,
         {},
+        dict.fromkeys(torch, "ours"),
     )
 
 

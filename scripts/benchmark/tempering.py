@@ -300,15 +300,17 @@ def run_tempering(peers: Peers, repetitions: int, quick: bool) -> Suite:
     }
     facts = {f"round trips a processor second, {name}": rate for name, rate in rates.items()}
     work = (
-        f"round trips on a spin glass of {sizes.side}^3 and on 8 modes: {sizes.chains} ladders x "
-        f"{sizes.rounds} rounds (hamon: 1 ladder), {sizes.replicas} replicas; "
-        "processor seconds"
+        f"round trips on a spin glass of {sizes.side}^3 and on 8 modes, {sizes.rounds:,} rounds "
+        f"with {sizes.replicas} replicas. Ours runs {sizes.chains} ladders in one program, hamon "
+        "one: part of the ratio is the work that the ladders of one program share. "
+        "All times are those of the processor. *Tuning included* adds the time in which "
+        "each package chooses its ladder"
     )
     return Suite(
         work,
         None,
         {names[kind]: against.get(kind) for kind in kinds},
-        {f"hamon, {kind}": ratio for kind, ratio in against.items()},
+        {f"hamon, {kind}, round trips per second": ratio for kind, ratio in against.items()},
         times,
         first,
         facts,

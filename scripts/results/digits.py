@@ -28,9 +28,9 @@ def verdict(values: list[float], target: str) -> tuple[str, str]:
     """Return the target, and whether the median of the seeds meets it."""
     if not target:
         return "", ""
-    met = "met" if meets(median(values), target) else "**missed**"
-    share = f"{sum(meets(value, target) for value in values)} of {len(values)} seeds"
-    return " ".join(target.replace(",", "").split()[:2]), f"{met} ({share})"
+    share = f"met by {sum(meets(value, target) for value in values)} of {len(values)} seeds"
+    shown = share if meets(median(values), target) else f"**missed** ({share})"
+    return " ".join(target.replace(",", "").split()[:2]), shown
 
 
 def by_seed(summaries: dict[int, dict]) -> list[str]:

@@ -151,7 +151,9 @@ ROWS = {
         "published recipe**: test log-likelihood, log Z by parallel tempering",
         _BIG,
         "none",
-        f"{_REPEATED}; {_OTHER_LOG_Z}",
+        f"{_REPEATED}; {_OTHER_LOG_Z}. That the value here is above both published ones is not "
+        "explained: the other log Z can be the reason, and so can a difference of the recipes that "
+        "the tutorial does not state",
         program(
             "rbm",
             "--dataset=mnist",

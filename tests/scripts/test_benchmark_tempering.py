@@ -72,7 +72,7 @@ def test_the_ratio_is_a_bound_where_no_peer_reached_the_target():
         alignment.Reached(*row) for row in ((5, 9, 0.95), (9, 2, 0.5), (20, 3, 0.96))
     )
     ((name, bound),) = alignment.ratio(ours, [slow]).items()
-    assert bound == 2.0
+    assert bound == 9 / 5
     assert "at least" in name
     assert list(alignment.ratio(ours, [slow, fast]).values()) == [4.0]
     assert list(alignment.ratio(slow, [fast]).values()) == [None]
