@@ -33,7 +33,7 @@ def passes(value: float) -> str:
 def sentence(results: Results, advice: standings.Advice) -> str:
     """Return which objectives are best on a class of problems."""
     best, standing = advice.best, advice.standing
-    titles = ", ".join(results.problems[problem]["title"] for problem in standing.problems)
+    titles = "; ".join(results.problems[problem]["title"] for problem in standing.problems)
     where = f"On {CLASSES[advice.problem_class]} (measured: {titles})"
     after = (
         f"among {len(standing.intervals)} objectives after {passes(standing.passes)} network passes"
@@ -45,7 +45,8 @@ def sentence(results: Results, advice: standings.Advice) -> str:
     if advice.without_exact:
         others = advice.without_exact
         tie = "are tied for the smallest" if len(others) > 1 else "has the smallest"
-        said += f"; without a sum over all states, {listed(others)} {tie}"
+        over = "a grid" if advice.problem_class == "plane" else "all states"
+        said += f"; without a sum over {over}, {listed(others)} {tie}"
     return f"{where}, {said}."
 
 
@@ -59,7 +60,7 @@ def cheap(results: Results) -> str | None:
             parts.append(f"{listed(at.groups[0])} on {CLASSES[problem_class]}")
     if not parts:
         return None
-    return f"With a hundredth of these passes the best groups are {'; '.join(parts)}."
+    return f"At the smallest of the three budgets the best groups are {'; '.join(parts)}."
 
 
 def sentences(results: Results) -> list[str]:

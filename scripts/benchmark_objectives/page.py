@@ -44,28 +44,34 @@ matching` and {term}`equilibrium matching`; on discrete data also {term}`pseudo-
 HOW = """\
 ## How to read the numbers
 
-The *gap* of a model is its {term}`cross entropy` minus the lowest possible cross entropy, in
-{term}`nats`: 0 is a perfect model. The section [Problems](#problems) states how the lowest value is
-found, with its error. To average over problems, each gap is divided by the median gap of all
-objectives on that problem at the smallest budget. This is the *normalised gap*.
+The *gap* of a model is its {term}`cross entropy` on the data distribution minus the entropy of
+that distribution, in {term}`nats`: 0 is a perfect model. The distributions of the two tables of
+real data are unknown; there a reference takes the place of the entropy, and a gap can be negative.
+The section [Problems](#problems) states what is known of each. To average over problems, each gap
+is divided by the median gap of all objectives on that problem at the smallest budget. This is the
+*normalised gap*: compare it only within this page.
 
-Intervals are 95 % {term}`bootstrap intervals <bootstrap interval>` over seeds. A value that
-combines several seeds or problems is an {term}`interquartile mean`: the mean without the lowest and
-the highest quarter. Objectives are *tied* with the best one if their intervals overlap with its
-interval. Tied objectives can still differ: the {term}`probability of improvement`, the probability
-that a run of one objective has a smaller gap than a run of another, is in the tables. The
-interquartile mean and the probability of improvement are from [Agarwal et al.
-2021](https://arxiv.org/abs/2108.13264). The intervals do not contain the variation between
-problems, nor that of the tuning, which has one seed. On the mixtures, where log Z is an estimate,
-the intervals of the tied groups are widened by the difference of two estimates. A run that diverged
-counts as infinitely bad.
+Intervals are 95 % {term}`bootstrap intervals <bootstrap interval>` over seeds. A gap of several
+runs is an {term}`interquartile mean`: the mean without the lowest and the highest quarter. For a
+class of problems, the runs of all its problems are ordered together, so that the mean can leave out
+most runs of the easiest and of the hardest problem: look at each problem too. A run that diverged
+counts as infinitely bad. Objectives are *tied* with the best one if their intervals overlap with
+its interval. Tied means that this rule does not separate them, not that they are equal: the
+{term}`probability of improvement`, the probability that a run of one objective has a smaller gap
+than a run of another, is in the tables. The interquartile mean and the probability of improvement
+are from [Agarwal et al. 2021](https://arxiv.org/abs/2108.13264). The intervals do not contain the
+variation between problems, nor that of the tuning, which has one seed, nor the error from a finite
+number of test examples. On the mixtures, where log Z is an estimate, the intervals of the tied
+groups are widened by the difference of two estimates.
 
 Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
 example. A gradient costs about three passes. On binary data, exact maximum likelihood evaluates all
 65,536 states at every update, which costs about 195,000 passes. At the smaller budgets it therefore
 makes very few updates ([costs](#costs)), and its gap there shows this cost, not what it reaches.
-Budgets 0, 1 and 2 are ten times apart. [The
-protocol](benchmark_protocol.md) describes them, the tuning and the measures."""
+Budgets 0, 1 and 2 are ten times apart. The options are chosen at budget 1 and used at all three. In
+practice you can rarely choose options by the gap, as here. [The
+protocol](benchmark_protocol.md) describes the budgets, the tuning, the measures and the
+[limits](benchmark_protocol.md#limits)."""
 
 
 def page(results: Results) -> str:
@@ -75,9 +81,9 @@ def page(results: Results) -> str:
     if absent and results.problems:
         most = standings.NUM_PROBLEMS
         of_these = "all" if len(results.problems) == most else f"{len(results.problems)} of the"
-        told = f"{of_these} {most} problems have results, and"
-        told += f" [{absent} results](#measured-so-far) of these problems (one for each objective"
-        told += " and budget) are missing."
+        told = f"{of_these} {most} problems have results, but"
+        told += f" [{absent} of these results](#measured-so-far) are missing. A result is one"
+        told += " objective on one problem at one budget."
         lines += [f"**The benchmark is not complete, so the answer can change: {told}**", ""]
     lines += [" ".join(answer.sentences(results)), "", OBJECTIVES, ""]
     if results.gaps:

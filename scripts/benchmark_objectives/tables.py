@@ -15,7 +15,8 @@ GROUPS = (
     "budget with the most results. The best objective forms a group with all objectives whose "
     "intervals, before rounding, overlap with its interval. The best of the remaining objectives "
     "then forms the next group in "
-    "the same way. So neighbours in two groups can be almost equal. *Improvement* is "
+    "the same way. So neighbours in two groups can be almost equal, and within a group one can be "
+    "better than another. *Improvement* is "
     "the probability that a run of the first objective of the table has a smaller gap than a run "
     "of the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
     "samples of the true density, which you do not have in practice. Its gap is in the table of "
@@ -30,19 +31,26 @@ TUNING = (
     "trial with the smallest gap on validation data is used at every "
     "budget. Gaps are validation gaps in nats, or sliced Wasserstein distances for the objectives "
     "that are judged by samples. The difference between the smallest and the median gap shows how "
-    "much the tuning matters."
+    "much the tuning matters. On the two tables of real data (nltcs, plants) the validation gap is "
+    "the validation loss minus the *test* loss of the reference, so that it can be negative."
 )
 COSTS = (
-    "Medians over problems and seeds: network passes of an update and, at budget 2, processor "
-    "time of an update and of a training. Ten seeds are trained together as one program, and the "
-    "times are the share of one seed. Empty cells are not measured yet."
+    "Medians over problems and seeds: network passes of an update, updates of a training at "
+    "budget 1 and, at budget 2, processor time of an update and of a training. An objective with "
+    "an expensive update makes few updates, so its gap at a small budget shows this cost. Random "
+    "numbers, sums and kernels are no network passes: trainings of equal passes differ in time. "
+    "Ten seeds are trained together as one program, and the times are the share of one seed. "
+    "Empty cells are not measured yet."
 )
 SAMPLES = (
     "Flow matching, equilibrium matching and short-run chains do not train an energy E for which "
     "exp(-E) / Z is the model, so they have no likelihood. Their samples are compared with test "
     "data in two ways: by the {term}`sliced Wasserstein distance`, next to its value for two "
     "samples of the data, and by the accuracy with which a nearest-neighbour classifier "
-    "distinguishes samples from data (0.5 is perfect). The values are medians over the seeds."
+    "distinguishes samples from data (0.5 is perfect). The values are medians over the seeds. The "
+    "two measures can disagree: the first compares projections, the second small neighbourhoods. "
+    "A sample costs 100 gradients with flow matching, 250 with equilibrium matching, and 20 or 60 "
+    "with short-run chains (*steps* in the section on tuning)."
 )
 CSV = (
     *("problem", "problem_class", "objective", "budget", "network_passes", "seeds", "diverged"),
@@ -97,7 +105,8 @@ def groups(results: Results, problem_class: str, budget: int) -> list[str]:
             better = "" if name == leader else interval(wins)
             body.append([str(place), title(name), interval(at.intervals[name]), better])
     head = CLASSES[problem_class]
-    lines = [f"### {head[0].upper()}{head[1:]}, {passes(at.passes)} network passes", ""]
+    cost = f"{passes(at.passes)} network passes (budget {budget})"
+    lines = [f"### {head[0].upper()}{head[1:]}, {cost}", ""]
     titles = [results.problems[p]["title"] for p in at.problems]
     lines += [f"Problems: {'; '.join(titles)}.", ""]
     lines += table(["group", "objective", "normalised gap", "improvement"], body)
@@ -141,10 +150,10 @@ def warning(results: Results) -> list[str]:
     if not found:
         return []
     lines = [
-        "**More training can make a model worse.** Options are chosen at budget 1. At budget 2,",
-        "with ten times as many passes, these gaps are larger, and the two intervals do not",
-        "overlap. If the total variation is near 1, nearly all of the probability of the model is",
-        "where the data has almost none.",
+        "**Ten times as much training made these models worse.** At budget 2 the gap is larger",
+        "than at budget 1, and the two intervals do not overlap. The options are those chosen at",
+        "budget 1; options chosen at budget 2 might prevent this. If the total variation is near",
+        "1, nearly all of the probability of the model is where the data has almost none.",
         "",
     ]
     for name in sorted(found, key=title):
@@ -169,20 +178,24 @@ def gaps(results: Results) -> list[str]:
             last = results.runs[next(k for k in reversed(keys) if k in results.runs)]
             cells = [interval(i) if i else "" for i in found]
             measures = [optional(median(last, m)) for m in ("total_variation", "mode_weight_error")]
+            good = sum(row["status"] == "ok" for row in last)
+            converged = "" if good == len(last) else f"{good} of {len(last)}"
             value = next(i.value for i in reversed(found) if i)
-            body.append((value, [title(name), *cells, *measures, flagged(last)]))
+            body.append((value, [title(name), *cells, *measures, flagged(last), converged]))
         head = [f"budget {budget}" for budget in BUDGETS]
-        head = ["objective", *head, "total variation", "mode weights", "log Z"]
+        head = ["objective", *head, "total variation", "mode weights", "log Z", "converged"]
         ordered = [cells for _, cells in sorted(body, key=lambda item: item[0])]
         shown = with_values(head, ordered)
         lines += [f"<details><summary>{row['title']}</summary>", "", *shown, "", "</details>", ""]
     return [
-        "The columns of budgets are gaps in nats with their intervals. The other columns are",
-        "medians at the largest budget that is measured. *Mode weights* is half the sum of the",
+        "The columns of budgets are gaps in nats with their intervals: interquartile means over",
+        "the seeds, in which a seed that diverged counts as infinite. The other columns are",
+        "medians over the seeds that converged, at the largest budget that is measured;",
+        "*converged* counts these seeds where some diverged. *Mode weights* is half the sum of the",
         "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
-        f"{DISAGREE:g} they disagree. The intervals of this section are over seeds only. Each gap",
-        "is uncertain by that difference in addition, which the tied groups take into account.",
+        f"{DISAGREE:g} they disagree. The intervals of this section are over seeds only. A gap can",
+        "also be wrong by about the difference of the two estimates; the tied groups include it.",
         "",
         *warning(results),
         *lines,
@@ -266,14 +279,20 @@ def costs(results: Results) -> list[str]:
                 for row in kind.get((problem, name, BUDGETS[-1]), [])
                 if row["processor_seconds"] is not None
             ]
+            counts = [
+                kind[p, name, 1][0]["passes"] / results.costs[p, name]["passes_per_update"]
+                for kind in (results.runs, results.samples)
+                for p in problems
+                if (p, name) in results.costs and (p, name, 1) in kind
+            ]
+            updates = f"{stdlib.median(counts):,.0f}" if counts else ""
             each = [1000 * row["processor_seconds"] / row["updates"] for row in found]
             milliseconds = optional(stdlib.median(each) if each else None)
             whole = optional(median(found, "processor_seconds"))
-            body.append([head, title(name), f"{passes:,.0f}", milliseconds, whole])
-    columns = (
-        "problems,objective,passes per update,processor ms per update,processor s per training"
-    )
-    return with_values(columns.split(","), body) if body else ["Not measured yet."]
+            body.append([head, title(name), f"{passes:,.0f}", updates, milliseconds, whole])
+    columns = ["problems", "objective", "passes per update", "updates at budget 1"]
+    columns += ["processor ms per update", "processor s per training"]
+    return with_values(columns, body) if body else ["Not measured yet."]
 
 
 def problems(results: Results) -> list[str]:
@@ -286,7 +305,8 @@ def problems(results: Results) -> list[str]:
         reached = next((statistics.aggregate([gaps]) for gaps in exact if gaps is not None), None)
         best = "" if reached is None else interval(reached)
         entropy = "" if row["entropy"] is None else f"{row['entropy']:.4f}"
-        least = absent if UNKNOWN in row["how"] else optional(row["best_gap"])
+        least = optional(row["best_gap"]) if KNOWN in row["how"] else ""  # none of a reference
+        least = absent if UNKNOWN in row["how"] else least
         cells = [row["title"], str(row["dimension"]), entropy, least, best]
         how = row["how"].replace(UNKNOWN, "").replace(KNOWN, "").strip()
         body.append([*cells, how.replace("The teacher", "The model that made the data")])

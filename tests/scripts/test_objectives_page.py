@@ -11,6 +11,7 @@ import scipy.stats
 
 from scripts.benchmark_objectives import (
     answer,
+    competitors,
     page,
     problems,
     rows,
@@ -27,7 +28,7 @@ LEVELS = {"exact": 0.1, "cd": 0.1, "pcd": 0.3, "amortized": 9.0}  # gaps at the 
 
 def problem(name, problem_class):
     known = {"title": f"problem {name}", "dimension": 2, "entropy": 1.5, "best_gap": 0.0}
-    how = {"how": "A sum.", "date": DATE}
+    how = {"how": f"A sum. {tables.KNOWN}", "date": DATE}
     return {"kind": "problem", "problem": name, "problem_class": problem_class, **known, **how}
 
 
@@ -108,7 +109,7 @@ def test_objectives_that_tie_are_all_named_and_none_wins(folder):
         "contrastive divergence and exact maximum likelihood are tied for the smallest gap" in first
     )
     assert "among 4 objectives after 100 thousand network passes" in first
-    assert last.startswith("With a hundredth of these passes")
+    assert last.startswith("At the smallest of the three budgets")
     # On the mixture, log Z is uncertain by 0.5 nats, more than the difference of cd and pcd.
     assert answer.recommended(found) == {
         "plane": ["cd"],
@@ -130,9 +131,10 @@ def test_processor_time_is_that_of_the_largest_budget(folder):
         times = {"budget": budget, "processor_seconds": 2.0 if budget == 2 else None}
         rows.append(folder, samples | {"problem": problem_name} | times)
     text = page.page(results(folder))
-    assert "| objective | passes per update | processor ms per update | processor s" in text
-    assert "| contrastive divergence | 1,000 | 50 | 0.50 |" in text
-    assert "| short-run chains | 1,000 | 500 | 2.0 |" in text
+    head = "| objective | passes per update | updates at budget 1 | processor ms per update"
+    assert f"{head} | processor s" in text
+    assert "| contrastive divergence | 1,000 | 10 | 50 | 0.50 |" in text
+    assert "| short-run chains | 1,000 | 0 | 500 | 2.0 |" in text  # 9 passes at budget 1
 
 
 def test_exact_likelihood_is_no_competitor_where_it_needs_the_true_density(folder):
@@ -172,7 +174,21 @@ def test_when_exact_likelihood_is_best_alone_the_best_of_the_others_is_said(fold
         rows.append(folder, run(name, "exact", seed, 2, 0.01 + 1e-4 * seed))
     first = answer.sentences(results(folder))[0]
     assert "exact maximum likelihood has the smallest gap" in first
-    assert "without a sum over all states, contrastive divergence has the smallest" in first
+    assert "without a sum over a grid, contrastive divergence has the smallest" in first
+
+
+def test_the_protocol_has_the_options_that_are_searched():
+    text = (ROOT / "docs" / "benchmark_protocol.md").read_text(encoding="utf-8")
+    section = text.split("## Objectives")[1].split("##")[0]
+    written = set(re.findall(r"`(\w+)`[^`(|]*\(([^)]*)\)", section))
+    searches = [*competitors.POINTS.values(), *competitors.BITS.values()]
+    searches += [competitor.search for competitor in competitors.SAMPLED.values()]
+    expected = set()
+    for option, values in ((o, v) for search in searches for o, v in search.items()):
+        *others, last = (f"{value:g}" for value in values)
+        link = "to" if isinstance(values, tuple) else "or"
+        expected.add((option, f"{', '.join(others)} {link} {last}"))
+    assert written == expected
 
 
 def test_the_page_counts_the_problems_of_the_protocol():
@@ -195,7 +211,7 @@ def test_what_is_missing_is_said_and_does_not_rank(folder):
     total = 3 * (3 * len(names_of[0]) + len(names_of[1]) + len(names_of[2]))
     there = len(PROBLEMS) * len(LEVELS) * 3 + 2
     assert "5 of the 10 problems have results" in text
-    assert f"[{total - there} results](#measured-so-far)" in text
+    assert f"[{total - there} of these results](#measured-so-far)" in text
     assert "| exact maximum likelihood | 0, 1, 2 | 0, 1, 2 | 0 | 0, 1, 2 | 0, 1, 2 |" in text
     assert "| binary noise-contrastive estimation | 2 | none | none | none | none |" in text
 
@@ -231,7 +247,7 @@ def test_columns_without_values_are_left_out(folder):
     kept = [r for r in rows.read(folder) if r["kind"] != "run" or r["budget"] < 2]
     for row in kept:
         if row["kind"] == "problem":
-            row["how"] += f" {tables.UNKNOWN}"
+            row["how"] = f"A sum. {tables.UNKNOWN}"
     text = page.page(standings.collect(kept))
     assert "| budget 1 |" in text
     assert "| budget 2 |" not in text
