@@ -9,9 +9,9 @@ ellipse. Its free energy over z has a valley along the ellipse at zero temperatu
 and a smoother one at beta = 1. At the centre of the true ellipse it equals the closed form 3.125 -
 log I_0(0.875 beta) / beta with the Bessel function I_0. At zero temperature each training point
 moves only the nearest point of the curve; at finite beta every z contributes to every training
-point. With few training points the best finite beta has a smaller held-out distance than zero
-temperature. When beta is too small, all z contribute equally and the curve shrinks towards the
-mean, the prediction of the regression.
+point. With few training points the held-out distance depends little on the temperature from zero
+to beta = 10. When beta is too small, all z contribute equally and the curve shrinks towards the
+mean, the prediction of the regression: the held-out distance is many times larger.
 
     python -m experiments.questions.one_to_many --workdir=runs/one_to_many
 """
@@ -215,41 +215,39 @@ def summarise(answers, params, test, centre, scores) -> tuple[dict, dict]:
     closed, exact, learned = centre.values()
     held_out = {b: s["held-out points"] for b, s in scores.items()}
     best = min(BETAS, key=lambda b: held_out[b])
-    overfit = {b: held_out[b] / s["training points"] for b, s in scores.items()}
     blurred = off_ellipse(test[0], answers(test[0]))
-    latent = rms(squared_distances(params, *test))
+    latent = curves_off_ellipse(params, test[0][:50])
     measured = {
         "regression_off_ellipse": blurred,
         "regression_from_centre": rms((answers(test[0]) ** 2).sum(1)),
-        "latent_off_ellipse": curves_off_ellipse(params, test[0][:50]),
-        "latent_held_out_distance": latent,
+        "latent_off_ellipse": latent,
+        "latent_held_out_distance": rms(squared_distances(params, *test)),
         "bessel_largest_error": float(abs(exact - closed).max()),
         "learned_largest_error": float(abs(learned - closed).max()),
         "rms_distance_by_beta": {f"{b:g}": s for b, s in scores.items()},
         "best_beta": f"{best:g}",
-        "held_out_over_training": {f"{b:g}": ratio for b, ratio in overfit.items()},
     }
     claims = {
         "regression_is_blurred": Claim(
             blurred / latent,
             ">",
             10,
-            "distance of the regression from the ellipse / of held-out data from the learned curve",
+            "distance of the regression from the ellipse / of the answers of the energy",
         ),
         "closed_form_agrees": Claim(
             abs(exact - closed).max(), "<", 1e-4, "largest error of a sum over z, true ellipse"
         ),
-        "warm_does_better": Claim(
-            held_out[best] / held_out[np.inf],
+        "zero_temperature_is_almost_as_good_as_the_best_beta": Claim(
+            held_out[np.inf] / held_out[best],
             "<",
-            0.9,
-            "held-out distance at the best beta / at zero temperature",
+            1.5,
+            "held-out distance at zero temperature / at the best beta",
         ),
         "too_warm_is_blurred": Claim(
-            scores[BETAS[0]]["learned curve to truth"] / scores[best]["learned curve to truth"],
+            held_out[BETAS[0]] / held_out[best],
             ">",
             5,
-            f"distance of the curve from the truth at beta {BETAS[0]:g} / at the best beta",
+            f"held-out distance at beta {BETAS[0]:g} / at the best beta",
         ),
     }
     return measured, claims

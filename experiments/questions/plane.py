@@ -21,6 +21,7 @@ from experiments.run import checkpoints, command_line, loop, work_directory
 
 HALF_WIDTH = 4.0  # the spirals end at about 3.5
 CELLS = 60
+ESCAPED = 1.5  # times the least possible volume: below it, an energy has escaped the collapse
 
 
 def grid(half_width: float = HALF_WIDTH, cells: int = CELLS) -> tuple[np.ndarray, np.ndarray]:
