@@ -152,8 +152,10 @@ def warning(results: Results) -> list[str]:
     lines = [
         "**Ten times as much training made these models worse.** At budget 2 the gap is larger",
         "than at budget 1, and the two intervals do not overlap. The options are those chosen at",
-        "budget 1; options chosen at budget 2 might prevent this. If the total variation is near",
-        "1, nearly all of the probability of the model is where the data has almost none.",
+        "budget 1, and no training is stopped early; options chosen at budget 2 or early stopping",
+        "might prevent this. On the two tables of real data, which have few examples, the models",
+        "can also overfit. If the total variation is near 1, nearly all of the probability of the",
+        "model is where the data has almost none.",
         "",
     ]
     for name in sorted(found, key=title):
