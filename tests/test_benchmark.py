@@ -154,10 +154,15 @@ def test_a_graph_of_a_peer_has_the_flags_that_suit_it():
         "ours, cube, signs": [1.0],
         "thrml, cube, signs": [7.0],
         "thrml, cube, signs, default flags": [9.0],
+        "ours, cube, signs, processor time": [2.0],
+        "dwave-samplers, cube, signs, processor time": [12.0],
     }
     suite = graphs.compared(graphs.QUICK, {}, times)
-    expected = {"thrml, cube, signs": 7.0, "hamon, 3-regular, signs, default flags": 4.0}
+    dwave = {"dwave-samplers, cube, signs, processor time": 6.0}
+    expected = {"thrml, cube, signs": 7.0, "hamon, 3-regular, signs, default flags": 4.0} | dwave
     assert suite.peers == expected
+    for case, ratio in expected.items():
+        assert measure.spread(times, case, suite.baselines[case]) == (ratio, ratio)
     assert suite.ratios["graphs_vs_hamon"] == 4.0
 
 

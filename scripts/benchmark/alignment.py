@@ -115,7 +115,8 @@ def last_row(log: str, limit: float) -> Reached:
 def ratio(ours: Reached, peers: list[Reached]) -> dict[str, float | None]:
     """Return what is compared, and the fastest peer's seconds over ours.
 
-    Where no peer got there in twice our time, the ratio is a lower bound, and its name says so.
+    Where no peer got there in twice our time, the ratio is a lower bound, and its name contains
+    *at least*.
     """
     there = [peer.seconds for peer in peers if peer.pearson >= TARGET]
     if not peers or ours.pearson < TARGET:

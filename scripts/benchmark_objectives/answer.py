@@ -51,16 +51,19 @@ def sentence(results: Results, advice: standings.Advice) -> str:
 
 
 def cheap(results: Results) -> str | None:
-    """Return which objectives are best at the smallest budget, in one sentence."""
+    """Return which objectives are best at the budget that chooses the options, in one sentence."""
     parts = []
     for problem_class in CLASSES:
         without = standings.ranked_out(problem_class)
-        at = standings.standing(results, problem_class, 0, without)
+        at = standings.standing(results, problem_class, 1, without)
         if at is not None and at.groups:
             parts.append(f"{listed(at.groups[0])} on {CLASSES[problem_class]}")
     if not parts:
         return None
-    return f"At the smallest of the three budgets the best groups are {'; '.join(parts)}."
+    return (
+        "With a tenth of these passes, the budget at which the options are chosen, the best groups "
+        f"are {'; '.join(parts)}."
+    )
 
 
 def sentences(results: Results) -> list[str]:

@@ -12,17 +12,16 @@ from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
     "The answer at the top of this page and the heat map use, for each class of problems, the "
-    "budget with the most results. The best objective forms a group with all objectives whose "
-    "intervals, before rounding, overlap with its interval. The best of the remaining objectives "
-    "then forms the next group in "
-    "the same way. So neighbours in two groups can be almost equal, and within a group one can be "
-    "better than another. *Improvement* is "
-    "the probability that a run of the first objective of the table has a smaller gap than a run "
-    "of the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
+    "largest of the budgets with the most results. The best objective forms a group with all "
+    "objectives whose intervals, before rounding, overlap with its interval. The best of the "
+    "remaining objectives then forms the next group in the same way. So neighbours in two groups "
+    "can be almost equal, and within a group one can be better than another. *Improvement* is the "
+    "probability that a run of the first objective of the table has a smaller gap than a run of "
+    "the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
     "samples of the true density, which you do not have in practice. Its gap is in the table of "
     "the problem. The intervals on the mixtures are wider than those over seeds: the difference "
-    "between two estimates of log Z (last column of [the gaps](#gaps-by-problem)) is added at both "
-    "ends."
+    "between two estimates of log Z (last column of [the gaps](#gaps-by-problem)) is added at "
+    "both ends."
 )
 TUNING = (
     "Every objective has the same number of trials, trained with one seed at budget 1. A trial is "
@@ -38,7 +37,8 @@ COSTS = (
     "Medians over problems and seeds: network passes of an update, updates of a training at "
     "budget 1 and, at budget 2, processor time of an update and of a training. An objective with "
     "an expensive update makes few updates, so its gap at a small budget shows this cost. Random "
-    "numbers, sums and kernels are no network passes: trainings of equal passes differ in time. "
+    "numbers, sums and kernels are not counted as network passes, so trainings of equal passes "
+    "differ in time. The columns are separate medians: their products can differ from the budget. "
     "Ten seeds are trained together as one program, and the times are the share of one seed. "
     "Empty cells are not measured yet."
 )
@@ -145,7 +145,7 @@ def worsened(results: Results) -> dict[str, list[str]]:
 
 
 def warning(results: Results) -> list[str]:
-    """Return the list of what ten times as many passes made worse, or nothing."""
+    """Return the text and the list of ``worsened`` objectives, or nothing if there are none."""
     found = worsened(results)
     if not found:
         return []
@@ -191,7 +191,8 @@ def gaps(results: Results) -> list[str]:
         lines += [f"<details><summary>{row['title']}</summary>", "", *shown, "", "</details>", ""]
     return [
         "The columns of budgets are gaps in nats with their intervals: interquartile means over",
-        "the seeds, in which a seed that diverged counts as infinite. The other columns are",
+        "the seeds, in which a seed that diverged counts as infinite; *diverged* stands for an",
+        "infinite mean. The other columns are",
         "medians over the seeds that converged, at the largest budget that is measured;",
         "*converged* counts these seeds where some diverged. *Mode weights* is half the sum of the",
         "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
@@ -335,6 +336,19 @@ def coverage(results: Results) -> list[str]:
     return table(["objective", *(row["title"] for row in results.problems.values())], body)
 
 
+def hours(results: Results) -> str:
+    """Return the sum of the times of all trainings in a sentence, or nothing."""
+    seconds = [
+        row.get("seconds") or row.get("processor_seconds") or 0.0
+        for group in (results.trials, results.runs, results.samples)
+        for of_key in group.values()
+        for row in of_key
+    ]
+    if not sum(seconds):
+        return ""
+    return f" The times of all trials and runs add up to {sum(seconds) / 3600:.1f} hours."
+
+
 def files(results: Results) -> str:
     """Return where the rows are, and when they were measured."""
     dates = sorted({r["date"] for of_key in results.runs.values() for r in of_key})
@@ -346,7 +360,7 @@ def files(results: Results) -> str:
         "[objectives.csv](data/objectives.csv) has the gaps of the tables. `python -m "
         "scripts.benchmark_objectives.rows --csv` prints every run. The rows are in "
         "`docs/data/objectives`, and `python -m scripts.benchmark_objectives.page` writes this "
-        f"page, its figures and the CSV file from them, without training.{when}"
+        f"page, its figures and the CSV file from them, without training.{when}{hours(results)}"
     )
 
 

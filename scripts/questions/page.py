@@ -19,7 +19,7 @@ ALTERNATIVE_TEXTS = {  # what is to be seen in the figure of each program
     "below, histograms of the energies",
     "sharp_edges": "The steepest slope of the energy grows during maximum likelihood on a thin "
     "circle and levels off with margin losses; with spread data the learned "
-    "curvature equals the theory",
+    "curvature follows the theory",
     "loss_gallery": "Eleven losses over the energies of the right and of the wrong answer with "
     "their gradients, the force of four of them, and the test accuracies and "
     "reached margins of classifiers trained with each",

@@ -109,7 +109,9 @@ def test_objectives_that_tie_are_all_named_and_none_wins(folder):
         "contrastive divergence and exact maximum likelihood are tied for the smallest gap" in first
     )
     assert "among 4 objectives after 100 thousand network passes" in first
-    assert last.startswith("At the smallest of the three budgets")
+    assert last.startswith(
+        "With a tenth of these passes, the budget at which the options are chosen"
+    )
     # On the mixture, log Z is uncertain by 0.5 nats, more than the difference of cd and pcd.
     assert answer.recommended(found) == {
         "plane": ["cd"],
