@@ -47,10 +47,10 @@ def jit(fun: Callable, **kwargs) -> Any:
     cases (GPU, TPU, inside another transformation) this is ``jax.jit``, without your compiler
     options whose names begin with ``xla_cpu_``. Results agree up to the order of summation.
 
-    On processors with AVX-512, ``compiler_options={"xla_cpu_prefer_vector_width": 512}`` can make a
-    sampler faster still (docs/benchmarks.md has a measurement). It is not the default, because the
-    last bits of a chain then depend on the number of devices, unless each device has a multiple of
-    16 chains.
+    On some processors with AVX-512, ``compiler_options={"xla_cpu_prefer_vector_width": 512}`` makes
+    a sampler faster still; on that of docs/benchmarks.md it hardly does. It is not the default,
+    because the last bits of a chain then depend on the number of devices, unless each device has a
+    multiple of 16 chains.
 
     Args:
         fun: the function.

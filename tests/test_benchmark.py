@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import app
 
 from scripts.benchmark import efficiency, graphs, measure, report, suites
 from scripts.benchmark.suite import Suite
@@ -187,7 +188,8 @@ def test_the_page_begins_with_the_ratios_and_names_its_limits(tmp_path):
     suite = Suite("some work", None, {"a_vs_b": 0.5}, found, times, *rest)
     machine = {"backend": "cpu", "date": "2026-01-02", "processor": "Xeon"}
     page = tmp_path / "page.md"
-    report.write_docs(page, {"machine": machine, "peers": {"peer": "1.0"}}, {"langevin": suite})
+    measured = {"langevin": suite._asdict()}
+    report.write_docs(page, {"machine": machine, "peers": {"peer": "1.0"}, "suites": measured})
     text = page.read_text(encoding="utf-8")
     summary, limits, rest = text.partition("## Limits")[0], *text.partition("## Limits")[1:]
     assert "Above 1 ebm_jax is faster" in summary
@@ -197,3 +199,38 @@ def test_the_page_begins_with_the_ratios_and_names_its_limits(tmp_path):
     for word in ("CPU", "SGLD", "explicit edges", "hamon", "GPU"):
         assert word in limits + rest
     assert "Not measured yet: graphs" in text
+
+
+def suite_of(seconds: float) -> Suite:
+    return Suite("some work", None, {}, {}, {"ours": [seconds]}, {}, {})
+
+
+def test_a_second_run_keeps_the_suites_of_the_first(tmp_path):
+    path = tmp_path / "benchmark.json"
+    first = report.everything({"mlp": suite_of(1.0), "conv": suite_of(2.0)}, {"a": "1.0"}, {})
+    first["machine"]["date"] = "2026-01-02"
+    path.write_text(json.dumps(first), encoding="utf-8")
+    before = report.read(path, {"a": "1.0", "b": "2.0"})
+    found = report.everything({"conv": suite_of(3.0)}, {"b": "2.0"}, {}, before)
+    assert {name: suite["times"]["ours"] for name, suite in found["suites"].items()} == {
+        "mlp": [1.0],
+        "conv": [3.0],
+    }
+    assert found["peers"] == {"a": "1.0", "b": "2.0"}
+    assert found["machine"]["date"].startswith("2026-01-02 to ")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[1, 2]", "no file of this program"),
+        ("{", "no file of this program"),
+        ('{"machine": {"python": "2.7"}, "peers": {}, "suites": {}}', "python 2.7"),
+        ('{"machine": {}, "peers": {"b": "1.0"}, "suites": {}}', r"b 1.0 \(now 2.0\)"),
+    ],
+)
+def test_measurements_of_other_conditions_are_not_mixed(tmp_path, text, what):
+    path = tmp_path / "benchmark.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(app.UsageError, match=what):
+        report.read(path, {"b": "2.0"})

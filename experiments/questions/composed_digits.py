@@ -146,7 +146,7 @@ def main() -> None:
     draw(run, pictured, test)
     what = "share of test digits minus share of samples"
     claims = {
-        f"{name}_shows_both": Claim(
+        f"{name}_shows_both_concepts": Claim(
             summary["test_both"] - summary[f"{name}_both"], "<=", MARGIN, what
         )
         for name in WEIGHTS

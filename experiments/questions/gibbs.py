@@ -224,26 +224,26 @@ def summarise(digits: dict, rows: dict, composed: dict) -> tuple[dict, dict]:
         "beta_inf_is_the_winner": Claim(
             1 - rows["confidence"][-1], "<", 1e-4, "1 - confidence at beta = inf"
         ),
-        "accuracy_is_that_of_every_beta": Claim(
+        "accuracy_is_the_same_at_every_beta": Claim(
             abs(rows["accuracy"][1:] - measured["accuracy"]).max(),
             "==",
             0,
             "largest difference of the accuracies",
         ),
         # beta = 0 is calibrated too, and says nothing: the hottest that ranks the answers counts.
-        "a_beta_between_is_calibrated_best": Claim(
+        "a_beta_between_0_and_inf_is_calibrated_best": Claim(
             rows["ece"][2:-1].min() / min(rows["ece"][1], rows["ece"][-1]),
             "<",
             0.7,
             "smallest calibration error / that of the ends",
         ),
-        "a_constraint_helps": Claim(
+        "a_constraint_raises_accuracy": Claim(
             measured["accuracy_noisy_told_parity"] - measured["accuracy_noisy"],
             ">",
             0,
             "gain in accuracy on noisy digits",
         ),
-        "a_constraint_holds": Claim(
+        "all_samples_satisfy_the_constraint": Claim(
             (composed["constraint: x < 0"]["points"][:, 0] >= 0).mean(),
             "==",
             0,

@@ -284,12 +284,14 @@ def claim(
         "the_force_of_square_square_grows": Claim(
             force["square_square_force_at_10"], "==", 20, "force at a violation of 10"
         ),
-        "three_losses_guarantee_no_positive_margin": without == {"energy", "perceptron", "lvq2"},
-        "the_margin_is_the_one_asked_for": Claim(
+        "energy_perceptron_and_lvq2_guarantee_no_positive_margin": (
+            without == {"energy", "perceptron", "lvq2"}
+        ),
+        "a_loss_with_a_margin_guarantees_the_margin_set": Claim(
             max(abs(table[name][1] - margin) for name in losses_by_name.WITH_MARGIN),
             "==",
             0,
-            "largest difference from the margin of the flag",
+            "largest difference from --margin",
         ),
         "the_energy_loss_learns_nothing": Claim(
             accuracy.get("energy", 0), "<", 0.2, "mean accuracy"

@@ -204,16 +204,16 @@ def summarise(found, sizes, scale: float) -> tuple[dict, dict]:
         "variance_falls_as_one_over_n": Claim(
             max(abs(s + 1) for s in slopes.values()), "<", 0.1, "largest error of the slope -1"
         ),
-        "ideal_is_unbiased": Claim(
+        "ideal_samples_are_unbiased": Claim(
             (np.abs(unbiased["bias"]) / unbiased["noise"]).max(),
             "<",
             2,
             "largest |squared bias| / its noise, over all numbers of samples",
         ),
-        "short_run_bias_stays": Claim(
+        "the_bias_of_short_runs_stays": Claim(
             run_short["bias"][-1] / run_short["noise"][-1], ">", 5, "squared bias / its noise"
         ),
-        "persistent_bias_is_smaller": Claim(
+        "the_bias_of_persistent_chains_is_smaller": Claim(
             kept["bias"][-1] / run_short["bias"][-1], "<", 0.5, "squared bias / of short runs"
         ),
         "thousands_of_samples_are_needed": Claim(

@@ -243,7 +243,7 @@ def summarise(answers, params, test, centre, scores) -> tuple[dict, dict]:
             1.5,
             "held-out distance at zero temperature / at the best beta",
         ),
-        "too_warm_is_blurred": Claim(
+        "a_beta_too_small_blurs": Claim(
             held_out[BETAS[0]] / held_out[best],
             ">",
             5,

@@ -292,7 +292,7 @@ def claimed(results) -> dict[str, Claim]:
         "contrastive_is_worse_at_the_number_of_steps_used_in_training": Claim(
             min(contrast), ">", 1.1, "smallest error / of unrolled"
         ),
-        "longer_descent_makes_contrastive_worse_on_problems_alike": Claim(
+        "longer_descent_makes_contrastive_worse_on_problems_like_those_of_training": Claim(
             min(grown), ">", 1.1, "smallest error after more steps / before"
         ),
     }

@@ -274,7 +274,7 @@ def main() -> None:
         "three_fonts_with_jitter_are_read": Claim(
             min(rates["three_fonts"].values()), ">", 0.95, "smallest share of words read, by length"
         ),
-        "hinge_and_log_learn_hard_or_soft": Claim(
+        "hinge_and_log_learn_with_hard_and_with_soft_alignment": Claim(
             min(good), ">", 0.95, "smallest share of words read"
         ),
         "the_energy_loss_does_not_learn": Claim(

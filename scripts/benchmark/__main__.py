@@ -4,7 +4,8 @@
 
 Prints one table per suite; the last line is a JSON object of the ratios. The name of a peer that is
 not installed is printed, and its ratios are null. The PyTorch peers run in another process, with
-the interpreter --torch_python (see docs/benchmarks.md).
+the interpreter --torch_python (see docs/benchmarks.md). If the file of --json exists, the suites in
+it that are not asked for are kept, so that the suites can be measured in several runs.
 """
 
 import json
@@ -71,10 +72,14 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"No positional arguments are taken, got {argv[1:]}.")
     logging.set_verbosity(logging.WARNING)  # JAX tells which backends are missing
-    from scripts.benchmark import report, suites
+    from scripts.benchmark import alignment, report, suites
     from scripts.benchmark.peers import Peers
 
+    if "alignment" in _SUITE.value and not _QUICK.value:
+        alignment.riboswitch()  # a missing file is an error now, not after an hour
     peers = Peers(_PEERS.value, _TORCH_PYTHON.value)
+    path = pathlib.Path(_JSON.value) if _JSON.value else None
+    before = report.read(path, peers.versions) if path and path.exists() else None
     for name, why in peers.skipped.items():
         print(f"Skipping {name}: {why}.")
     found, failed = {}, []
@@ -88,13 +93,12 @@ def main(argv: list[str]) -> None:
     finally:
         peers.close()
     report.show(found)
-    everything = report.everything(found, peers.versions, peers.skipped)
-    if _JSON.value:
-        path = pathlib.Path(_JSON.value)
+    everything = report.everything(found, peers.versions, peers.skipped, before)
+    if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     if _DOCS.value:
-        report.write_docs(pathlib.Path(_DOCS.value), everything, found)
+        report.write_docs(pathlib.Path(_DOCS.value), everything)
     print(report.last_line(found))
     if failed:
         sys.exit(f"error: these suites failed, see above: {', '.join(failed)}")

@@ -10,6 +10,7 @@ import textwrap
 
 import jax
 import numpy as np
+from absl import app
 from rich.console import Console
 from rich.table import Table
 
@@ -73,14 +74,38 @@ def show(suites: dict[str, Suite]) -> None:
             console.print(f"  {key}: {text}", highlight=False)
 
 
-def everything(suites: dict[str, Suite], versions: dict, skipped: dict) -> dict:
-    """Return all there is to know, for the JSON file."""
-    return {
-        "machine": machine(),
-        "peers": versions,
-        "skipped": skipped,
-        "suites": {name: suite._asdict() for name, suite in suites.items()},
-    }
+def read(path: pathlib.Path, versions: dict[str, str]) -> dict:
+    """Return the JSON file of an earlier run on this machine with the same versions."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        then, now = found["machine"] | found["peers"], machine() | versions
+        [Suite(**suite) for suite in found["suites"].values()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise app.UsageError(f"--json={path} exists and is no file of this program.") from error
+    other = [
+        f"{name} {then[name]} (now {now[name]})"
+        for name in now
+        if name in then and name != "date" and then[name] != now[name]
+    ]
+    if other:
+        raise app.UsageError(
+            f"--json={path} has measurements under other conditions: {', '.join(other)}. Name "
+            "another file."
+        )
+    return found
+
+
+def everything(
+    suites: dict[str, Suite], versions: dict, skipped: dict, before: dict | None = None
+) -> dict:
+    """Return all that was measured, now and in an earlier run, for the JSON file."""
+    here = machine()
+    found = {name: suite._asdict() for name, suite in suites.items()}
+    if before:
+        first = before["machine"]["date"].split(" to ")[0]
+        here["date"] = first if first == here["date"] else f"{first} to {here['date']}"
+        versions, found = before["peers"] | versions, before["suites"] | found
+    return {"machine": here, "peers": versions, "skipped": skipped, "suites": found}
 
 
 def last_line(suites: dict[str, Suite]) -> str:
@@ -93,9 +118,10 @@ def last_line(suites: dict[str, Suite]) -> str:
 LIMITS = (
     "Everything was measured on the CPU of one machine. The numbers do not carry over to others, "
     "and nothing here was measured on a GPU or TPU.",
-    "Ratios vary from run to run of the program. On 2026-11-29, two runs on the same kind of AMD "
-    "EPYC had ratios that differed by up to a factor of 1.5: the earlier, with shorter times, had "
-    "the smaller ones (its tables are at commit 7fd6660).",
+    "Ratios vary from run to run of the program. Of three runs on the same kind of AMD EPYC on "
+    "2026-11-29 and 2026-11-30, the largest ratio of a comparison was up to 1.6 times the "
+    "smallest. The tables of the first two are in `docs/benchmarks_epyc.md` at the commits 7fd6660 "
+    "and 51df0c7; `docs/benchmarks.md` at 51df0c7 has a run on an Intel Xeon.",
     "blackjax has no unadjusted Langevin algorithm (ULA): its stochastic-gradient Langevin "
     "dynamics (SGLD) with the exact gradient stands in for it. Both make the same moves; "
     "blackjax's kernel is vmapped over the chains, or takes the whole batch as one position.",
@@ -175,6 +201,7 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "",
         f"Written by `python -m scripts.benchmark {chosen} --docs={path.as_posix()} "
         f"--repetitions={max(repetitions)}`: {known}.",
+        "The suites can be from several runs, on the same machine with the same versions. "
         "Times are medians of interleaved repetitions. Every repetition runs the cases in a new "
         "random order, and each case once untimed before it is timed. PyTorch packages run in a "
         "separate process. A floor is an operation that our method contains (the gradient, the "
@@ -194,8 +221,9 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
     ]
 
 
-def write_docs(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> None:
+def write_docs(path: pathlib.Path, found: dict) -> None:
     """Write the page, and next to it the figure with every other time divided by ours."""
+    suites = {name: Suite(**suite) for name, suite in found["suites"].items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     _plot(path.with_suffix(".svg"), suites)
     lines = introduction(path, found, suites)

@@ -30,11 +30,11 @@ def passes(value: float) -> str:
     return f"{value / 1e6:.3g} million"
 
 
-def sentence(results: Results, advice: standings.Advice) -> str:
+def sentence(advice: standings.Advice) -> str:
     """Return which objectives are best on a class of problems."""
     best, standing = advice.best, advice.standing
-    titles = "; ".join(results.problems[problem]["title"] for problem in standing.problems)
-    where = f"On {CLASSES[advice.problem_class]} (measured: {titles})"
+    count = len(standing.problems)
+    where = f"On {CLASSES[advice.problem_class]} ({count} problem{'s' * (count > 1)})"
     after = (
         f"among {len(standing.intervals)} objectives after {passes(standing.passes)} network passes"
     )
@@ -69,12 +69,17 @@ def cheap(results: Results) -> str | None:
 def sentences(results: Results) -> list[str]:
     """Return the answer."""
     given = standings.advice(results)
-    found = [sentence(results, advice) for advice in given]
+    found = [sentence(advice) for advice in given]
     if any(advice.budget == 2 for advice in given) and (small := cheap(results)):
         found.append(small)
     if results.samples:
         found.append(NOT_GIBBS)
     return found or [NOTHING]
+
+
+def bullets(results: Results) -> str:
+    """Return the answer as a Markdown list."""
+    return "\n".join(f"* {sentence}" for sentence in sentences(results))
 
 
 def recommended(results: Results) -> dict[str, list[str]]:

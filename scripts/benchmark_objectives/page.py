@@ -85,7 +85,7 @@ def page(results: Results) -> str:
         told += f" [{absent} of these results](#measured-so-far) are missing. A result is one"
         told += " objective on one problem at one budget."
         lines += [f"**The benchmark is not complete, so the answer can change: {told}**", ""]
-    lines += [" ".join(answer.sentences(results)), "", OBJECTIVES, ""]
+    lines += [answer.bullets(results), "", OBJECTIVES, ""]
     if results.gaps:
         lines += [f"![{MAP}](figures/objectives_heat_map.png)", ""]
         lines += [f"![{COST}](figures/objectives_cost.png)", ""]
@@ -117,8 +117,7 @@ def standings_csv(results: Results) -> str:
 def with_answer(text: str, results: Results) -> str:
     """Return the text of a page with the answer between its two markers."""
     head, rest = text.split(BEGIN)
-    answered = "\n".join(f"* {sentence}" for sentence in answer.sentences(results))
-    return f"{head}{BEGIN}\n{answered}\n{END}{rest.split(END)[1]}"
+    return f"{head}{BEGIN}\n{answer.bullets(results)}\n{END}{rest.split(END)[1]}"
 
 
 def write(folder: Path, docs: Path) -> Results:

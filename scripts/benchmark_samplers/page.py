@@ -103,6 +103,21 @@ def per_second(row: Row, timing: Row | None) -> str:
     return number(row["protocol"]["seeds"] / results.error(row)[0] / seconds)
 
 
+def timing(found: Results) -> list[str]:
+    """Return what the column of seconds has, if some targets have it."""
+    rows = [row for table in found.seconds.values() for row in table.values()]
+    if not rows:
+        return []
+    machines, dates = ({row[key] for row in rows} for key in ("machine", "date"))
+    return [
+        "* **Independent samples per second.** $1/\\text{error}$ at the largest budget, times the "
+        "number of seeds, divided by the time in which all seeds run. The time is the median of "
+        f"{min(len(row['seconds']) for row in rows)} runs without compilation, in which the "
+        f"methods take turns, on {' and '.join(sorted(machines))} ({min(dates)}, "
+        "`python -m scripts.benchmark_samplers --docs=docs --time --workdir=runs/bs`).",
+    ]
+
+
 def table(found: Results, target: str) -> list[str]:
     """Return the table of the samplers of a target, best first."""
     rows, timings = found.samplers[target], found.seconds.get(target, {})
@@ -181,6 +196,9 @@ def text(found: Results) -> str:
         "(figures/samplers_heat_map.png)",
         "",
         prose.MEASURES,
+        *timing(found),
+        "",
+        prose.BOLD,
         "",
         "## Protocol",
         "",

@@ -65,8 +65,9 @@ MEASURES = """\
   is exact in the long run shows bias if its chains are too short to forget where they started.
 * **Error falls by.** The ratio of the errors at the smallest and the largest budget, which is 16
   times the smallest. It is about 16 if the chains {term}`mix <mixing>` well, and near 1 where bias
-  remains.
+  remains."""
 
+BOLD = """\
 Names in bold are tied for the best: their 95 % {term}`bootstrap interval` overlaps that of the
 lowest error. Intervals are in brackets. A dash marks a missing value: a run diverged, its warm-up
 took the whole budget, or the measure does not apply."""

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import jax
 
+from scripts.benchmark import report
 from scripts.benchmark_samplers import annealing, discrete_targets, log_z, methods, rows, targets
 from scripts.benchmark_samplers.running import FINAL_KEY, Protocol, Runner, choose, final
 from scripts.benchmark_samplers.targets import Target
 
 SMC = "annealed_smc"
 LOG_Z_TARGETS = ("gaussian", "rbm", "mixture_8d", "mixture_32d", "ising", "funnel", "network")
-REPETITIONS = 3  # of a timing
+REPETITIONS = 5  # of a timing
 
 
 class Job(NamedTuple):
@@ -120,5 +121,7 @@ def seconds(job: Job) -> Iterator[rows.Row]:
             began = time.perf_counter()
             case()
             taken[name].append(round(time.perf_counter() - began, 4))
+    here = report.machine()
+    machine = f"{here['cores']} cores of {here['processor']}"
     for name, values in taken.items():
-        yield job.row("seconds", name, seconds=values)
+        yield job.row("seconds", name, seconds=values, machine=machine)

@@ -3,6 +3,7 @@
 import itertools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -284,6 +285,30 @@ def test_finished_rows_are_not_run_again(tmp_path, monkeypatch):
     assert job.settings("dmala") == {"step_size": 2.0}
     assert list(run.results(job)) == []
     assert len(list(run.results(job._replace(protocol=TINY._replace(seeds=3))))) == 2
+
+
+def test_seconds_are_measured_for_rows_that_exist(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(methods, "DISCRETE", {"dmala": methods.DISCRETE["dmala"], "gibbs": None})
+    monkeypatch.setattr(run.annealing, "Particles", lambda target: None)
+    monkeypatch.setattr(
+        run, "Runner", lambda method, target: SimpleNamespace(run=lambda *given: calls.append(1))
+    )
+    job = run.Job("rbm", TINY, 0, tmp_path, {"seed": 0, "date": "2026-01-02"})
+    rows.append(tmp_path, job.row("sampler", "dmala", options={}))
+    (row,) = run.seconds(job)  # "gibbs" and annealed SMC have no options yet
+    assert len(calls) == 1 + 5
+    assert (row["method"], len(row["seconds"])) == ("dmala", 5)
+    assert " cores of " in row["machine"]
+    rows.append(tmp_path, row)
+    assert list(run.seconds(job)) == []
+
+
+def test_independent_samples_per_second():
+    """Of 2 seeds, 100 independent samples each, in 4 seconds."""
+    row = {"protocol": {"seeds": 2}, "errors": [[0.5, 0.5], [0.01, 0.01]]}
+    assert page.per_second(row, {"seconds": [4.0, 3.0, 100.0]}) == "50"
+    assert page.per_second(row, None) == "—"
 
 
 def test_existing_rows_need_the_flag(program, tmp_path):
