@@ -265,7 +265,7 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
     found = [value for _, ratios in groups for value in ratios.values()]
     ticks = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]
     last = axes[-1, 0]
-    last.set(xscale="log", xlabel="other time / ours: above 1 ebm_jax is faster")
+    last.set(xscale="log", xlabel="ratio: above 1 ebm_jax is faster")
     last.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     last.minorticks_off()
     last.set_xlim(0.9 * min([0.8, *found]), 1.5 * max([2, *found]))
@@ -288,7 +288,7 @@ def _draw(axes, work: str, ratios: dict[str, float]) -> None:
             va="center",
             fontsize="small",
         )
-    axes.set_title(textwrap.fill(work, 75), loc="left", fontsize="small")
+    axes.set_title(textwrap.fill(work, 60), loc="left", fontsize="small")
     axes.set_yticks(heights, list(ratios), fontsize="small")
     axes.set_ylim(len(ratios) - 0.4, -0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)

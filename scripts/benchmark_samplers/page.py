@@ -114,7 +114,10 @@ def timing(found: Results) -> list[str]:
         "number of seeds, divided by the time in which all seeds run. The time is the median of "
         f"{min(len(row['seconds']) for row in rows)} runs without compilation, in which the "
         f"methods take turns, on {' and '.join(sorted(machines))} ({min(dates)}, "
-        "`python -m scripts.benchmark_samplers --docs=docs --time --workdir=runs/bs`).",
+        "`python -m scripts.benchmark_samplers --docs=docs --time --workdir=runs/bs`). All chains "
+        "of a seed move together, so that a transition of NUTS takes as long as the longest of its "
+        "trajectories. The targets are cheap: where a gradient takes longer, the order is nearer "
+        "to that by gradients.",
     ]
 
 
