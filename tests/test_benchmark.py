@@ -8,7 +8,7 @@ import sys
 import pytest
 from absl import app
 
-from scripts.benchmark import efficiency, graphs, measure, report, suites
+from scripts.benchmark import alignment, efficiency, graphs, measure, report, suites
 from scripts.benchmark.suite import Suite
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -234,3 +234,12 @@ def test_measurements_of_other_conditions_are_not_mixed(tmp_path, text, what):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(app.UsageError, match=what):
         report.read(path, {"b": "2.0"})
+
+
+def test_trainings_with_the_same_options_are_compared_per_update():
+    """2 seconds per update against 1; other options make other updates."""
+    ours = alignment.Reached(4.0, 4, 0.95)
+    found = {alignment.SAME_OPTIONS: alignment.Reached(10.0, 5, 0.9)}
+    found["adabmDCA, its defaults"] = alignment.Reached(9.0, 1, 0.5)
+    assert alignment.per_update(ours, found) == {f"{alignment.SAME_OPTIONS}, time per update": 2.0}
+    assert alignment.per_update(ours, {}) == {}

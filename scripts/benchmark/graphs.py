@@ -186,5 +186,10 @@ def compared(sizes: Sizes, first: dict, times: dict) -> Suite:
     for peer in (f"{library}, {name}" for library in LIBRARIES for name in names):
         if faster := measure.ratio(times, peer + measure.DEFAULT, peer):
             facts[f"speed-up of a peer by our compiler options, {peer}"] = faster
-    work = f"{sizes.side**3} spins on graphs, {sizes.chains} chains x {sizes.steps} sweeps"
+    work = (
+        f"{sizes.side**3} spins on graphs, {sizes.chains} chains x {sizes.steps} sweeps. *Cube* is "
+        f"a periodic lattice of {sizes.side}^3 spins, *3-regular* a random graph on which every "
+        "spin has three neighbours; the couplings are -1 and 1 (*signs*) or normal (*Gaussian*). A "
+        "sweep updates every spin once; D-Wave's sampler makes its sweeps at a constant temperature"
+    )
     return Suite(work, None, ratios, peers_found, times, first, facts, baselines)

@@ -116,6 +116,7 @@ def run_images(peers: Peers, repetitions: int, quick: bool) -> Suite:
     ratios = {"images_vs_products": measure.speed(times, "ours", "matrix products only")}
     against = {name: measure.ratio(times, name, "ours") for name in torch}
     work = (
-        f"{updates} updates of experiments.images on {pixels} pixels, batches of {beside} and {num}"
+        f"{updates} updates of experiments.images on {pixels} pixels. A batch has {beside} images "
+        f"for the loss over classes and {num} for flow and score matching"
     )
     return Suite(work, None, ratios, against, times, first, {}, dict.fromkeys(torch, "ours"))

@@ -42,7 +42,7 @@ def rows(suite: Suite) -> list[tuple[str, ...]]:
     found = []
     for name, seconds in suite.times.items():
         median = statistics.median(seconds)
-        rate = f"{suite.chain_steps / median / 1e6:.2f}" if suite.chain_steps else ""
+        rate = f"{suite.chain_steps / median / 1e6:.3g}" if suite.chain_steps else ""
         first = suite.first.get(name)
         found.append(
             (
@@ -116,12 +116,15 @@ def last_line(suites: dict[str, Suite]) -> str:
 
 
 LIMITS = (
-    "Everything was measured on the CPU of one machine. The numbers do not carry over to others, "
-    "and nothing here was measured on a GPU or TPU.",
-    "Ratios vary from run to run of the program. Of three runs on the same kind of AMD EPYC on "
-    "2026-11-29 and 2026-11-30, the largest ratio of a comparison was up to 1.6 times the "
-    "smallest. The tables of the first two are in `docs/benchmarks_epyc.md` at the commits 7fd6660 "
-    "and 51df0c7; `docs/benchmarks.md` at 51df0c7 has a run on an Intel Xeon.",
+    "All tables of this page were measured on the CPU of one machine. The numbers do not carry "
+    "over to others, and nothing here was measured on a GPU or TPU.",
+    "Ratios vary from run to run of the program. It ran three times on the same kind of AMD EPYC, "
+    "on 2026-11-29 and 2026-11-30, and the ratio of one and the same comparison differed between "
+    "runs by up to a factor of 1.6. So ratios between 0.6 and 1.6 do not show which package is "
+    "faster. The tables of the other two runs are in `docs/benchmarks_epyc.md` at the commits "
+    "7fd6660 and 51df0c7; `docs/benchmarks.md` at 51df0c7 has a run on an Intel Xeon.",
+    "The time of compilation is not in the ratios, except in *alignment*. The column *first call* "
+    "contains it: a short run can be slower with a package that compiles.",
     "blackjax has no unadjusted Langevin algorithm (ULA): its stochastic-gradient Langevin "
     "dynamics (SGLD) with the exact gradient stands in for it. Both make the same moves; "
     "blackjax's kernel is vmapped over the chains, or takes the whole batch as one position.",
@@ -130,20 +133,21 @@ LIMITS = (
     "matrices: that ratio compares two representations, and thrml is not made for this case.",
     "PyTorch packages run eagerly, without `torch.compile`.",
     "Part of the difference to JAX packages is the generator of random numbers. Ours uses the "
-    "cipher of `jax.random` (threefry2x32 with 20 rounds), but both of its words and a single "
-    "loop; blackjax, thrml and hamon call `jax.random`. The section *discrete* has the time of "
-    "both.",
+    "cipher of `jax.random` (threefry2x32 with 20 rounds), but both of the words that it "
+    "returns, in a single loop; blackjax, thrml and hamon call `jax.random`. The section "
+    "*discrete* has the time of both.",
     "A JAX package is compiled by `ebm_jax.jit`, with the same compiler options as ours. Where "
     "these options make it slower by more than a tenth, the comparison uses jax's default flags "
-    "and the row states it. blackjax at default flags is in the tables below.",
-    "Float32 throughout. Programs use as many threads as XLA and PyTorch choose; D-Wave's sampler "
-    "uses one, so it is compared by the time of the processor.",
+    "and the row states it. blackjax's MALA and NUTS ran with our options only.",
+    "Float32 throughout. JAX programs use as many threads as XLA chooses. PyTorch packages run "
+    "with one thread and with all. D-Wave's sampler uses one, so it is compared by the time of the "
+    "processor, which is the sum over all threads; so is *tempering*.",
 )
 
 
 def summary(suites: dict[str, Suite]) -> list[str]:
     """Return the table that the page begins with: every comparison with another package."""
-    lines = ["| work | package and method | ratio | in one repetition |", "|---|---|---|---|"]
+    lines = ["| work | package and method | ratio | range over repetitions |", "|---|---|---|---|"]
     for name, suite in suites.items():
         for case, ratio in suite.peers.items():
             if ratio is None:
@@ -183,10 +187,10 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         f"# Benchmarks, {found['machine']['processor']}",
         "",
         "In the first table, a ratio is the time of the other package divided by ours; where the "
-        "row names a rate, it is our rate divided by theirs. Above 1 ebm_jax is faster. *In one "
-        "repetition* has the smallest and the largest ratio of the repetitions. A 95 % interval, "
-        "where it was measured, is in square brackets. The second table of each section also has "
-        "the times of floors and of other variants of ours, divided by our time, and rates.",
+        "row names a rate, it is our rate divided by theirs. Above 1 ebm_jax is faster. The last "
+        "column has the smallest and the largest ratio of a single repetition. A 95 % interval, "
+        "where it was measured, is in square brackets. The sections below have the times and "
+        "further ratios and rates.",
         "",
         *summary(suites),
         "",
@@ -204,18 +208,17 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "The suites can be from several runs, on the same machine with the same versions. "
         "Times are medians of interleaved repetitions. Every repetition runs the cases in a new "
         "random order, and each case once untimed before it is timed. PyTorch packages run in a "
-        "separate process. A floor is an operation that our method contains (the gradient, the "
-        "noise, the matrix products): no method that contains it can have a ratio above 1 against "
-        "it, up to the error of the measurement. The ratios `..._vs_parts` compare with the sum of "
-        "parts that are timed alone; they are not floors and can be above 1.",
+        "separate process, on the CPU with any build of PyTorch, and take their turns like the "
+        "others. *Further ratios* compare ours with operations or parts that it contains, timed "
+        "alone (`..._vs_floor`, `..._vs_gradient`, `..._vs_products`, `..._vs_noise_loop`, "
+        "`..._vs_parts`), or repeat the smallest ratio to a package. A ratio of 0.9 to a part "
+        "means that it takes 90 % of our time; above 1, it takes longer alone than within ours.",
         "",
-        "The PyTorch packages need an interpreter of their own, with the CPU build of PyTorch "
-        "installed first:",
+        "The PyTorch packages need an interpreter of their own:",
         "",
         "```sh",
         "python3.11 -m venv torch_env",
-        "torch_env/bin/pip install torch   # the CPU build",
-        "torch_env/bin/pip install ebmkit torchebm",
+        "torch_env/bin/pip install torch ebmkit torchebm adabmDCA",
         "python -m scripts.benchmark --torch_python=torch_env/bin/python",
         "```",
     ]
@@ -231,10 +234,11 @@ def write_docs(path: pathlib.Path, found: dict) -> None:
         lines += ["", f"## {name}", "", f"{suite.work}.", ""]
         lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
         lines += ["| " + " | ".join(row) + " |" for row in rows(suite)]
-        lines += ["", "| ratio | value |", "|---|---|"]
-        ratios = (suite.ratios | suite.peers | suite.facts).items()
-        lines += [f"| {k} | {v:.3g} |" for k, v in ratios if isinstance(v, float)]
-        lines += [f"| {k} | {v} |" for k, v in ratios if isinstance(v, bool)]
+        further = suite.ratios | suite.facts
+        lines += ["", "| further ratios and rates | value |", "|---|---|"]
+        lines += [f"| {k} | {v:.3g} |" for k, v in further.items() if isinstance(v, float)]
+        told = {True: "yes", False: "no"}
+        lines += [f"| {k} | {told[v]} |" for k, v in further.items() if isinstance(v, bool)]
     if missing := unmeasured(suites):
         lines += ["", f"Not measured yet: {'; '.join(missing)}."]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

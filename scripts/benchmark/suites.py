@@ -89,7 +89,9 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
     ula = [*measure.fair(times, ula), *torch]
     mala = [name for name in cases if name.startswith("blackjax.mala")]
     return Suite(
-        f"mixture of 8 Gaussians in the plane, {chains:,} chains x {steps:,} steps",
+        f"mixture of 8 Gaussians in the plane, {chains:,} chains x {steps:,} steps of ULA, and of "
+        "MALA where the row says so. *scan(vmap)* moves each chain by a kernel of its own, *the "
+        "batch as one* all chains as one position",
         chains * steps,
         ratios,
         _against(times, "ours", ula) | _against(times, "ours, MALA", mala),
@@ -133,6 +135,13 @@ def _network_arguments(network, shape: tuple[int, ...], chains: int) -> tuple:
     return params, jax.random.key(0), jax.random.normal(jax.random.key(1), (chains, *shape))
 
 
+NETWORKS = {
+    "mlp": "The energy is a multi-layer perceptron of 2 inputs with two layers of 128 units (SiLU)",
+    "conv": "The energy has three convolutions of stride 2 on 28 x 28 pixels, with 32, 64 and 64 "
+    "channels (SiLU)",
+}
+
+
 def _network_suite(work, network, shape, chains, steps, peers, repetitions, extra) -> Suite:
     cases = network_cases(peers, network, shape, chains, steps)
     cases |= extra(steps, _network_arguments(network, shape, chains))
@@ -141,7 +150,8 @@ def _network_suite(work, network, shape, chains, steps, peers, repetitions, extr
     others = [name for name in times if name.startswith("blackjax") or name in torch]
     others = measure.fair(times, others)
     return Suite(
-        f"{work} energy, {chains:,} chains x {steps:,} steps",
+        f"{work} energy, {chains:,} chains x {steps:,} steps of ULA. {NETWORKS[work]}. blackjax "
+        "has the energy function of ours, a PyTorch package the same layers in PyTorch",
         chains * steps,
         {},
         _against(times, "ours", others),

@@ -308,10 +308,12 @@ def run_tempering(peers: Peers, repetitions: int, quick: bool) -> Suite:
     facts = {f"round trips a processor second, {name}": rate for name, rate in rates.items()}
     work = (
         f"round trips on a spin glass of {sizes.side}^3 and on 8 modes, {sizes.rounds:,} rounds "
-        f"with {sizes.replicas} replicas. Ours runs {sizes.chains} ladders in one program, hamon "
-        "one: part of the ratio is the work that the ladders of one program share, and the rows "
-        "with *one ladder* leave it out. All times are those of the processor. *Tuning included* "
-        "adds the time in which each package chooses its ladder"
+        f"with {sizes.replicas} replicas. A ladder is one set of replicas; a round trip takes a "
+        "replica from the highest to the lowest temperature and back. Ours runs "
+        f"{sizes.chains} ladders in one program, hamon one; the rows *one ladder of each* compare "
+        "one with one. All times are those of the processor. *Tuning included* adds the time in "
+        f"which each package chooses its inverse temperatures, for {sizes.chains} ladders of ours "
+        "and one of hamon; with one ladder of each it is not measured"
     )
     return Suite(
         work,

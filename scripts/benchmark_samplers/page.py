@@ -48,11 +48,15 @@ def answer(found: Results) -> list[str]:
         best = joined([table[method]["label"] for method in group])
         where = f"On the {name} ({', '.join(present)})"
         verb = "has the lowest" if len(group) == 1 else "are tied for the lowest"
-        sentences.append(f"{where}, {best} {verb} squared error at the same number of gradients.")
+        single = {target: results.best(found.samplers[target]) for target in present}
+        sentences.append(
+            f"{where}, {best} {verb} squared error at the same number of gradients, in the "
+            f"geometric mean over these targets; {counts(group, labels(table), single)}."
+        )
     biased = results.mostly_biased(found)
     if biased:
-        table = {m: r["label"] for t in found.samplers.values() for m, r in t.items()}
-        parts = [f"{table[m]} (on {', '.join(targets)})" for m, targets in biased.items()]
+        named = {m: r["label"] for t in found.samplers.values() for m, r in t.items()}
+        parts = [f"{named[m]} (on {', '.join(targets)})" for m, targets in biased.items()]
         sentences.append(
             "At the largest budget, bias makes up more than half of the squared error of these "
             f"samplers without an accept/reject step: {'; '.join(parts)}."
@@ -61,11 +65,34 @@ def answer(found: Results) -> list[str]:
     if group:
         best = joined([LOG_Z_LABELS[method] for method in group])
         verb = "has the lowest" if len(group) == 1 else "are tied for the lowest"
+        single = {
+            target: results.best_estimators(table, NEED_EXACT_SAMPLES)[1]
+            for target, table in found.log_z.items()
+        }
         sentences.append(
             f"Among the estimators of log Z that need no exact samples of the target, {best} "
-            f"{verb} error at the largest budget."
+            f"{verb} error at the largest budget, in the geometric mean over the targets; "
+            f"{counts(group, LOG_Z_LABELS, single)}."
         )
     return sentences
+
+
+def labels(table: dict[str, Row]) -> dict[str, str]:
+    """Return the names of the samplers of a target."""
+    return {method: row["label"] for method, row in table.items()}
+
+
+def counts(group: list[str], names: dict[str, str], single: dict[str, list[str]]) -> str:
+    """Return on how many single targets each method of a group is best, and which else is best."""
+    times = [sum(method in tied for tied in single.values()) for method in group]
+    (first, *rest), total = zip(group, times, strict=True), len(single)
+    parts = [f"{names[first[0]]} is best or tied on {first[1]} of {total}"]
+    parts += [f"{names[method]} on {number}" for method, number in rest]
+    said = f"taken singly, {', '.join(parts)}"
+    for target, tied in single.items():
+        if tied and not set(tied) & set(group):
+            said += f"; on {target}, {names[tied[0]]} is best"
+    return said
 
 
 def number(value: float) -> str:
@@ -169,20 +196,27 @@ def log_z_table(found: Results) -> list[str]:
     """Return the root mean squared errors of log Z at the largest budget."""
     targets = list(found.log_z)
     lines = [f"| estimator | {' | '.join(targets)} |", "|---" * (len(targets) + 1) + "|"]
-    best = {}
-    for target in targets:
-        last = {m: max(r, key=lambda row: row["budget"]) for m, r in found.log_z[target].items()}
-        errors = {m: results.log_z_error(row) for m, row in last.items()}
-        errors = {m: e for m, e in errors.items() if np.isfinite(e[0])}
-        best[target] = (errors, results.measures.tied(errors) if errors else [])
+    best = {target: results.best_estimators(found.log_z[target]) for target in targets}
     for method, label in LOG_Z_LABELS.items():
         cells = []
         for target in targets:
             errors, group = best[target]
             text = cell(errors.get(method))
             cells.append(f"**{text}**" if method in group else text)
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append(f"| {label}{costs(found, method)} | {' | '.join(cells)} |")
     return lines
+
+
+def costs(found: Results, method: str) -> str:
+    """Return the cost of an estimator as a share of what it may cost, if that is not nearly 1."""
+    shares = []
+    for table in found.log_z.values():
+        for row in table.get(method, []):
+            if row["budget"] == row["protocol"]["budget"]:
+                shares.append(row["cost"] / (row["budget"] * row["protocol"]["chains"]))
+    if not shares or min(shares) > 0.95:
+        return ""
+    return f" ({min(shares):.2f} to {max(shares):.2f} of the cost)"
 
 
 def text(found: Results) -> str:

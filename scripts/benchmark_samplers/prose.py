@@ -35,7 +35,8 @@ DESCRIPTIONS = {
 
 INTRODUCTION = """\
 Every sampler and every estimator on this page is compared on targets whose moments and log Z are
-known, at the same cost in gradient evaluations. All numbers are computed from the result files in
+known, at the same cost in gradient evaluations; only {term}`parallel tempering` for log Z cannot
+plan its cost exactly. All numbers are computed from the result files in
 `docs/data/samplers`, which hold every pilot run and every seed.
 
 The samplers of continuous variables are {term}`MALA`, {term}`ULA`, {term}`BAOAB`, {term}`HMC`,
@@ -49,28 +50,39 @@ MEASURES = """\
 ## What is measured
 
 * **Cost.** One unit is one gradient of the energy for one chain, which also yields the energy. An
-  energy without its gradient costs half a unit. NUTS counts the leapfrog steps that it reports, HMC
-  one gradient per leapfrog step (a move of position and velocity), MCLMC two gradients per step,
-  and tempering the gradients and energies of all its replicas. A sweep of Gibbs sampling over all
-  variables counts as one gradient, because it needs the same matrix products.
+  energy without its gradient costs half a unit. NUTS counts the leapfrog steps that it reports,
+  HMC one gradient per leapfrog step (a move of position and velocity), MCLMC two gradients per
+  step, and tempering the gradients and energies of all its replicas. A sweep of Gibbs sampling
+  over all variables counts as one gradient, because it needs the same matrix products. A step of
+  Gibbs with gradients, which proposes to change one variable, and a step of DULA or DMALA, which
+  proposes to change any number, cost one gradient each: that of the current state is kept.
 * **Squared error.** Every target has test functions whose exact means are known. The squared error
-  of an estimated mean, in units of the variance of the function, is averaged over them. The mean of
-  $N$ independent samples has the error $1/N$, so $1/\\text{error}$ is the number of independent
-  samples that would be as precise. Unless stated otherwise, the functions are the coordinates and
-  their squares.
+  of an estimated mean, in units of the variance of the function, is averaged over them. The mean
+  of $N$ independent samples has the error $1/N$, so $1/\\text{error}$ is the number of
+  *independent samples* that would be as precise. It is an average over the functions, and bias
+  counts. Unless stated otherwise, the functions are the coordinates and their squares.
 * **Effective samples.** The lowest {term}`effective sample size` of the test functions, by the
-  package arviz-stats. It does not detect a mode that no chain visits; the squared error does.
-* **Bias.** The percentage of the squared error at the largest budget that comes from the error that
-  all seeds have in common. It is estimated from the mean error over the seeds. Even a sampler that
-  is exact in the long run shows bias if its chains are too short to forget where they started.
+  package arviz-stats: it is that of the worst function, estimated from the autocorrelation alone.
+  It does not detect bias, or a mode that no chain visits. Where it is far above the independent
+  samples, the sampler has one of the two; where it is far below, one function mixes slowly.
+* **Bias.** The percentage of the squared error at the largest budget that comes from the error
+  that all seeds have in common. It is estimated from the mean error over the seeds. Even a sampler
+  that is exact in the long run shows bias if its chains are too short to forget where they
+  started.
 * **Error falls by.** The ratio of the errors at the smallest and the largest budget, which is 16
-  times the smallest. It is about 16 if the chains {term}`mix <mixing>` well, and near 1 where bias
-  remains."""
+  times the smallest. It is about 16 if the error is that of chains that {term}`mix <mixing>` well,
+  and smaller where they are too short or bias remains. With 10 seeds it is uncertain: values above
+  30 occur.
+* **Options.** A *step size* of MALA, ULA and annealed SMC is half the variance of the noise of a
+  step, so it scales with the square of a length; that of BAOAB, HMC and MCLMC is a time step. *L*
+  is the length of the path on which MCLMC forgets its direction. *Smallest beta* is the smallest
+  inverse temperature of tempering."""
 
 BOLD = """\
 Names in bold are tied for the best: their 95 % {term}`bootstrap interval` overlaps that of the
-lowest error. Intervals are in brackets. A dash marks a missing value: a run diverged, its warm-up
-took the whole budget, or the measure does not apply."""
+lowest error. A wide interval can make a worse sampler tie. Intervals are in brackets. A dash marks
+a missing value: a run diverged, its warm-up took the whole budget, or the measure does not
+apply."""
 
 
 def protocol(row: Row) -> str:
@@ -81,14 +93,16 @@ def protocol(row: Row) -> str:
         "{term}`quasi-random points`. "
         "The ranges are multiples of the smallest length scale of the target. Every pilot run has "
         f"{p['pilot_share']:g} of the budget. The options whose squared error, averaged over "
-        f"{p['seeds']} pilot seeds, is lowest are chosen; the final runs use other seeds. Every "
+        f"{p['seeds']} pilot seeds, is lowest are chosen; the final runs use other seeds. The "
+        "cost of pilot runs is not counted. Every "
         "final result uses "
         f"{p['seeds']} seeds with {p['chains']} chains each. Chains start from a wide normal "
         f"distribution (discrete: uniform) and spend {p['budget']:,} gradients each. The first "
         "fifth of every budget is discarded as warm-up.\n\n"
         f"NUTS adapts its step size and a diagonal mass matrix in {ADAPTATION_STEPS} transitions "
-        "of blackjax's window adaptation, whose gradients count. All other samplers have one step "
-        f"size for all directions. Tempering has {NUM_REPLICAS} replicas (discrete: "
+        "of blackjax's window adaptation. Their gradients count, so that NUTS pays for a part of "
+        "its tuning; where they take the whole budget, its row has dashes. All other samplers have "
+        f"one step size for all directions. Tempering has {NUM_REPLICAS} replicas (discrete: "
         f"{NUM_DISCRETE_REPLICAS}) with {STEPS_PER_SWAP} steps between swaps. Their inverse "
         "temperatures form a geometric progression that ends at 1, and the pilot runs choose the "
         "smallest one. On the RBM, tempering uses Gibbs with gradients, because block Gibbs "
@@ -113,6 +127,7 @@ runs in both directions, each with half of the cost. Reverse AIS and Bennett's r
 samples, which you do not have for a trained model. Annealed SMC is AIS with resampling: where it
 never resamples, both have the same error. Tempering is `partition.parallel_tempering`. It chooses
 its own number of replicas, so that its cost is known only after the run. The figure shows the
-actual cost. The table has the run that was planned for the largest budget. {term}`Importance
+actual cost. The table has the run that was planned for the largest budget, and the share of that
+budget which it cost. {term}`Importance
 sampling` from the base is the baseline. The funnel is a deliberately bad case: even the wide base
 is much narrower than the target."""

@@ -127,6 +127,16 @@ def log_z_error(row: Row) -> Interval:
     return (mean**0.5, low**0.5, high**0.5)
 
 
+def best_estimators(
+    table: dict[str, list[Row]], without: tuple[str, ...] = ()
+) -> tuple[dict[str, Interval], list[str]]:
+    """Return the errors of log Z at the largest budget, and the tied best, best first."""
+    last = {m: max(rows, key=lambda row: row["budget"]) for m, rows in table.items()}
+    errors = {m: log_z_error(row) for m, row in last.items() if m not in without}
+    finite = {m: e for m, e in errors.items() if np.isfinite(e[0])}
+    return finite, measures.tied(finite) if finite else []
+
+
 def best_log_z(results: Results, without: tuple[str, ...]) -> list[str]:
     """Return the estimators tied for the lowest mean log error at the largest budget."""
     errors: dict[str, list[np.ndarray]] = {}
