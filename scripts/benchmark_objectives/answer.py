@@ -11,8 +11,8 @@ NOTHING = "No class of problems has runs of two objectives yet."
 
 
 def listed(names: list[str]) -> str:
-    """Return names as an English list."""
-    shown = sorted(map(title, names))
+    """Return names as an English list, in their order."""
+    shown = list(map(title, names))
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
@@ -30,7 +30,7 @@ def passes(value: float) -> str:
     return f"{value / 1e6:.3g} million"
 
 
-def sentence(advice: standings.Advice) -> str:
+def sentence(results: Results, advice: standings.Advice) -> str:
     """Return which objectives are best on a class of problems."""
     best, standing = advice.best, advice.standing
     count = len(standing.problems)
@@ -47,7 +47,31 @@ def sentence(advice: standings.Advice) -> str:
         tie = "are tied for the smallest" if len(others) > 1 else "has the smallest"
         over = "a grid" if advice.problem_class == "plane" else "all states"
         said += f"; without a sum over {over}, {listed(others)} {tie}"
-    return f"{where}, {said}."
+    return f"{where}, {said}{singly(standing)}{earlier(results, advice)}."
+
+
+def earlier(results: Results, advice: standings.Advice) -> str:
+    """Return which objective has a smaller gap at the budget before, if one does."""
+    without = standings.ranked_out(advice.problem_class)
+    before = standings.standing(results, advice.problem_class, advice.budget - 1, without)
+    if before is None or before.problems != advice.standing.problems:
+        return ""
+    first, best = before.groups[0][0], advice.best[0]
+    if before.intervals[first].value >= advice.standing.intervals[best].value:
+        return ""
+    return f"; {title(first)} had a smaller gap after a tenth of these passes"
+
+
+def singly(standing: standings.Standing) -> str:
+    """Return on how many single problems the first objective is best, and who is on the most."""
+    total, first = len(standing.problems), standing.groups[0][0]
+    if total < 2:
+        return ""
+    most = max(standing.singles, key=lambda name: (standing.singles[name], name == first))
+    said = f"; taken singly, {title(first)} is best or tied on {standing.singles[first]} of {total}"
+    if most != first:
+        said += f", {title(most)} on {standing.singles[most]}"
+    return said
 
 
 def cheap(results: Results) -> str | None:
@@ -69,7 +93,7 @@ def cheap(results: Results) -> str | None:
 def sentences(results: Results) -> list[str]:
     """Return the answer."""
     given = standings.advice(results)
-    found = [sentence(advice) for advice in given]
+    found = [sentence(results, advice) for advice in given]
     if any(advice.budget == 2 for advice in given) and (small := cheap(results)):
         found.append(small)
     if results.samples:

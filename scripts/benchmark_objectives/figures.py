@@ -79,7 +79,7 @@ def heat_map(results: Results, path: Path) -> None:
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axis, orientation="horizontal", aspect=50, pad=pad, shrink=0.7)
-    bar.set_label("gap, nats above the optimum (bold: tied best of its problem)")
+    bar.set_label("gap in nats at the largest budget (bold: tied best of its problem)")
     ticks = [0.001, 0.01, 0.1, 1, 10]
     bar.set_ticks(ticks, labels=[f"{t:g}" for t in ticks])
     bar.minorticks_off()
@@ -90,15 +90,10 @@ def _tied(results: Results, problem: str, objectives: list[str], values: np.ndar
     """Return the objectives that tie for the best gap of a problem."""
     at = standings.fullest(results, results.class_of(problem))
     assert at is not None
-    intervals = {
-        name: statistics.widened(
-            statistics.aggregate([results.gaps[problem, name, at[0]]]),
-            standings.disagreement(results.runs[problem, name, at[0]]),
-        )
-        for name, value in zip(objectives, values, strict=True)
-        if not np.isnan(value) and name not in standings.ranked_out(results.class_of(problem))
-    }
-    return statistics.tied_groups(intervals)[0] if len(intervals) > 1 else []
+    without = standings.ranked_out(results.class_of(problem))
+    shown = [n for n, value in zip(objectives, values, strict=True) if not np.isnan(value)]
+    names = [name for name in shown if name not in without]
+    return standings.best_on(results, problem, names, at[0]) if len(names) > 1 else []
 
 
 def lines(results: Results, problem_class: str) -> dict[str, list[tuple[float, float]]]:

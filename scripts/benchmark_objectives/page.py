@@ -52,22 +52,22 @@ is divided by the median gap of all objectives on that problem at the smallest b
 *normalised gap*: compare it only within this page.
 
 Intervals are 95 % {term}`bootstrap intervals <bootstrap interval>` over seeds. A gap of several
-runs is an {term}`interquartile mean`: the mean without the lowest and the highest quarter. For a
-class of problems, the runs of all its problems are ordered together, so that the mean can leave out
-most runs of the easiest and of the hardest problem: look at each problem too. A run that diverged
-counts as infinitely bad. Objectives are *tied* with the best one if their intervals overlap with
-its interval. Tied means that this rule does not separate them, not that they are equal: the
-{term}`probability of improvement`, the probability that a run of one objective has a smaller gap
-than a run of another, is in the tables. The interquartile mean and the probability of improvement
-are from [Agarwal et al. 2021](https://arxiv.org/abs/2108.13264). The intervals do not contain the
-variation between problems, nor that of the tuning, which has one seed, nor the error from a finite
-number of test examples. On the mixtures, where log Z is an estimate, the intervals of the tied
-groups are widened by the difference of two estimates.
+seeds is an {term}`interquartile mean`: the mean without the lowest and the highest quarter. That of
+a class is the mean over its problems. A run that diverged counts as infinitely bad. Objectives are
+*tied* with the best one if their intervals overlap with its interval. Tied means that this rule
+does not separate them, not that they are equal: the {term}`probability of improvement`, the
+probability that a run of one objective has a smaller gap than a run of another, is in the tables.
+These measures are from [Agarwal et al. 2021](https://arxiv.org/abs/2108.13264), who order the runs
+of all problems together. With as few problems as here, that would leave out whole problems. The
+intervals cover the seeds only. They leave out the variation between problems, the tuning, which has
+one seed, and the finite number of test examples. On the mixtures, where log Z is an estimate, the
+intervals of the tied groups are widened by the difference of two estimates; the error can be larger
+than this difference.
 
 Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
 example. A gradient costs about three passes. On binary data, exact maximum likelihood evaluates all
-65,536 states at every update, which costs about 195,000 passes. At the smaller budgets it therefore
-makes very few updates ([costs](#costs)), and its gap there shows this cost, not what it reaches.
+65,536 states at every update, which costs about 195,000 passes. It therefore makes 2, 21 and 205
+updates at the three budgets, and its gap shows this cost, not what it reaches.
 Budgets 0, 1 and 2 are ten times apart. The options are chosen at budget 1 and used at all three. In
 practice you can rarely choose options by the gap, as here. [The
 protocol](benchmark_protocol.md) describes the budgets, the tuning, the measures and the

@@ -127,9 +127,10 @@ class Standing(NamedTuple):
 
     Attributes:
         problems: the problems that count.
-        intervals: objective -> interquartile mean of its normalised gaps, with its interval over
+        intervals: objective -> mean over problems of its normalised gaps, with its interval over
             seeds, widened by the mean normalised ``disagreement``.
         groups: objectives that tie, the best group first.
+        singles: objective -> number of single problems on which it is best or tied.
         scores: objective -> normalised gaps, one array per problem.
         passes: median number of network passes of a training.
         unfinished: objectives that have not all of the problems yet.
@@ -138,9 +139,23 @@ class Standing(NamedTuple):
     problems: list[str]
     intervals: dict[str, Interval]
     groups: list[list[str]]
+    singles: dict[str, int]
     scores: dict[str, list[np.ndarray]]
     passes: float
     unfinished: list[str]
+
+
+def best_on(results: Results, problem: str, names: list[str], budget: int) -> list[str]:
+    """Return which of the objectives that have runs are best or tied on a problem, best first."""
+    keys = {name: (problem, name, budget) for name in names}
+    intervals = {
+        name: statistics.widened(
+            statistics.aggregate([results.gaps[key]]), disagreement(results.runs[key])
+        )
+        for name, key in keys.items()
+        if key in results.gaps
+    }
+    return statistics.tied_groups(intervals)[0] if intervals else []
 
 
 def complete(has: dict[str, set[str]]) -> tuple[list[str], list[str]]:
@@ -184,7 +199,9 @@ def standing(
     groups = statistics.tied_groups(intervals)
     passes = [r["passes"] for p in problems for n in ranked for r in results.runs[p, n, budget]]
     unfinished = [n for n in every if n not in ranked]
-    return Standing(problems, intervals, groups, scores, stdlib.median(passes), unfinished)
+    tied = [best_on(results, p, ranked, budget) for p in problems]
+    singles = {n: sum(n in of_problem for of_problem in tied) for n in ranked}
+    return Standing(problems, intervals, groups, singles, scores, stdlib.median(passes), unfinished)
 
 
 def ranked_out(problem_class: str) -> tuple[str, ...]:

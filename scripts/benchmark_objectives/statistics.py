@@ -42,18 +42,19 @@ def _interval(value: float, resampled: np.ndarray) -> Interval:
 
 
 def aggregate(scores: Sequence[np.ndarray], seed: int = 0) -> Interval:
-    """Return the interquartile mean over all problems and seeds, with its interval.
+    """Return the mean over problems of the interquartile mean over seeds, with its interval.
 
-    The bootstrap is stratified: it draws seeds with replacement within each problem.
+    Agarwal et al. order the runs of all problems together. With a few problems, that would leave
+    out whole problems, other ones for each objective. The bootstrap draws seeds with replacement
+    within each problem.
     """
     if not scores or any(len(of_problem) == 0 for of_problem in scores):
         raise ValueError("scores must have at least one problem, and one seed of each.")
     rng = np.random.default_rng(seed)
-    resampled = [
-        np.asarray(x, np.float64)[rng.integers(len(x), size=(RESAMPLES, len(x)))] for x in scores
-    ]
-    value = interquartile_mean(np.concatenate([np.asarray(x, np.float64) for x in scores]))
-    return _interval(value, interquartile_mean(np.concatenate(resampled, axis=1)))
+    given = [np.asarray(x, np.float64) for x in scores]
+    drawn = [x[rng.integers(len(x), size=(RESAMPLES, len(x)))] for x in given]
+    value = float(np.mean([interquartile_mean(x) for x in given]))
+    return _interval(value, np.mean([interquartile_mean(x) for x in drawn], axis=0))
 
 
 def widened(interval: Interval, by: float) -> Interval:

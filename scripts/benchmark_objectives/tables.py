@@ -15,9 +15,12 @@ GROUPS = (
     "largest of the budgets with the most results. The best objective forms a group with all "
     "objectives whose intervals, before rounding, overlap with its interval. The best of the "
     "remaining objectives then forms the next group in the same way. So neighbours in two groups "
-    "can be almost equal, and within a group one can be better than another. *Improvement* is the "
-    "probability that a run of the first objective of the table has a smaller gap than a run of "
-    "the objective in the row. On the mixtures, exact maximum likelihood is not ranked: it uses "
+    "can be almost equal, and within a group one can be better than another. The fourth column "
+    "counts the single problems on which an objective is in the best group. *P(first is better)* "
+    "is the probability that a run of the first objective of the table has a smaller gap than a "
+    "run of the objective in the row on the same problem, as a mean over the problems. Where it is "
+    "below 0.5, the objective in the row wins more runs, but loses the others by more. On the "
+    "mixtures, exact maximum likelihood is not ranked: it uses "
     "samples of the true density, which you do not have in practice. Its gap is in the table of "
     "the problem. The intervals on the mixtures are wider than those over seeds: the difference "
     "between two estimates of log Z (last column of [the gaps](#gaps-by-problem)) is added at "
@@ -103,13 +106,16 @@ def groups(results: Results, problem_class: str, budget: int) -> list[str]:
         for name in group:
             wins = statistics.probability_of_improvement(at.scores[leader], at.scores[name])
             better = "" if name == leader else interval(wins)
-            body.append([str(place), title(name), interval(at.intervals[name]), better])
+            single = str(at.singles[name])
+            body.append([str(place), title(name), interval(at.intervals[name]), single, better])
     head = CLASSES[problem_class]
     cost = f"{passes(at.passes)} network passes (budget {budget})"
     lines = [f"### {head[0].upper()}{head[1:]}, {cost}", ""]
     titles = [results.problems[p]["title"] for p in at.problems]
     lines += [f"Problems: {'; '.join(titles)}.", ""]
-    lines += table(["group", "objective", "normalised gap", "improvement"], body)
+    single = f"best or tied, of {len(at.problems)} problems"
+    columns = ["group", "objective", "normalised gap", single, "P(first is better)"]
+    lines += table(columns, body)
     if at.unfinished:
         lines += ["", f"Not on all of these problems yet: {', '.join(map(title, at.unfinished))}."]
     return [*lines, ""]
@@ -198,7 +204,8 @@ def gaps(results: Results) -> list[str]:
         "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
         f"{DISAGREE:g} they disagree. The intervals of this section are over seeds only. A gap can",
-        "also be wrong by about the difference of the two estimates; the tied groups include it.",
+        "also be wrong by the difference of the two estimates, or more; the tied groups include",
+        "the difference.",
         "",
         *warning(results),
         *lines,

@@ -80,6 +80,13 @@ def test_runs_that_both_diverged_tie():
     assert statistics.probability_of_improvement(diverged, diverged).value == 0.5
 
 
+def test_no_problem_is_left_out_of_the_mean():
+    """Nor a seed in which one diverged of many: it is in the upper quarter."""
+    found = statistics.aggregate([np.ones(8), np.ones(8), np.full(8, 100.0)])
+    assert found == (34.0, 34.0, 34.0)
+    assert statistics.aggregate([[1.0] * 7 + [np.inf], np.zeros(8)]).value == 0.5
+
+
 def test_groups_tie_where_intervals_overlap_with_the_best_of_the_group():
     intervals = {
         "a": Interval(1.0, 0.8, 1.2),
