@@ -45,8 +45,8 @@ HOW = """\
 ## How to read the numbers
 
 The *gap* of a model is its {term}`cross entropy` on the data distribution minus the entropy of
-that distribution, in {term}`nats`: 0 is a perfect model. The distributions of the two tables of
-real data are unknown; there a reference takes the place of the entropy, and a gap can be negative.
+that distribution, in {term}`nats`: 0 is a perfect model. The distributions of the two real
+data sets are unknown; there a reference takes the place of the entropy, and a gap can be negative.
 The section [Problems](#problems) states what is known of each. To average over problems, each gap
 is divided by the median gap of all objectives on that problem at the smallest budget. This is the
 *normalised gap*: compare it only within this page.

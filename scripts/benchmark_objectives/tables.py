@@ -12,7 +12,7 @@ from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
     "The answer at the top of this page and the heat map use, for each class of problems, the "
-    "largest of the budgets with the most results. The best objective forms a group with all "
+    "largest budget that no other one surpasses in the number of results. The best objective forms a group with all "
     "objectives whose intervals, before rounding, overlap with its interval. The best of the "
     "remaining objectives then forms the next group in the same way. So neighbours in two groups "
     "can be almost equal, and within a group one can be better than another. The fourth column "
@@ -33,7 +33,7 @@ TUNING = (
     "trial with the smallest gap on validation data is used at every "
     "budget. Gaps are validation gaps in nats, or sliced Wasserstein distances for the objectives "
     "that are judged by samples. The difference between the smallest and the median gap shows how "
-    "much the tuning matters. On the two tables of real data (nltcs, plants) the validation gap is "
+    "much the tuning matters. On the two real data sets (nltcs, plants) the validation gap is "
     "the validation loss minus the *test* loss of the reference, so that it can be negative."
 )
 COSTS = (
@@ -199,8 +199,8 @@ def gaps(results: Results) -> list[str]:
         "The columns of budgets are gaps in nats with their intervals: interquartile means over",
         "the seeds, in which a seed that diverged counts as infinite; *diverged* stands for an",
         "infinite mean. The other columns are",
-        "medians over the seeds that converged, at the largest budget that is measured;",
-        "*converged* counts these seeds where some diverged. *Mode weights* is half the sum of the",
+        "medians over the seeds that did not diverge, at the largest budget that is measured;",
+        "*converged* is their number, or empty where it is all. *Mode weights* is half the sum of the",
         "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
         f"{DISAGREE:g} they disagree. The intervals of this section are over seeds only. A gap can",
