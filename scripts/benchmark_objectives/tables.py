@@ -12,19 +12,18 @@ from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
     "The answer at the top of this page and the heat map use, for each class of problems, the "
-    "largest budget that no other one surpasses in the number of results. The best objective forms a group with all "
-    "objectives whose intervals, before rounding, overlap with its interval. The best of the "
-    "remaining objectives then forms the next group in the same way. So neighbours in two groups "
-    "can be almost equal, and within a group one can be better than another. The fourth column "
-    "counts the single problems on which an objective is in the best group. *P(first is better)* "
-    "is the probability that a run of the first objective of the table has a smaller gap than a "
-    "run of the objective in the row on the same problem, as a mean over the problems. Where it is "
-    "below 0.5, the objective in the row wins more runs, but loses the others by more. On the "
-    "mixtures, exact maximum likelihood is not ranked: it uses "
-    "samples of the true density, which you do not have in practice. Its gap is in the table of "
-    "the problem. The intervals on the mixtures are wider than those over seeds: the difference "
-    "between two estimates of log Z (last column of [the gaps](#gaps-by-problem)) is added at "
-    "both ends."
+    "budget with the most results, and of several the largest. The best objective forms a group "
+    "with all objectives whose intervals, before rounding, overlap with its interval. The best of "
+    "the remaining objectives then forms the next group in the same way. So neighbours in two "
+    "groups can be almost equal, and within a group one can be better than another. The fourth "
+    "column counts the single problems on which an objective is in the best group. *P(first is "
+    "better)* is the probability that a run of the first objective of the table has a smaller gap "
+    "than a run of the objective in the row on the same problem, as a mean over the problems. "
+    "Where it is below 0.5, the objective in the row wins more runs, but loses the others by "
+    "more. On the mixtures, exact maximum likelihood is not ranked: it uses samples of the true "
+    "density, which you do not have in practice. Its gap is in the table of the problem. The "
+    "intervals on the mixtures are wider than those over seeds: the difference between two "
+    "estimates of log Z (last column of [the gaps](#gaps-by-problem)) is added at both ends."
 )
 TUNING = (
     "Every objective has the same number of trials, trained with one seed at budget 1. A trial is "
@@ -159,7 +158,7 @@ def warning(results: Results) -> list[str]:
         "**Ten times as much training made these models worse.** At budget 2 the gap is larger",
         "than at budget 1, and the two intervals do not overlap. The options are those chosen at",
         "budget 1, and no training is stopped early; options chosen at budget 2 or early stopping",
-        "might prevent this. On the two tables of real data, which have few examples, the models",
+        "might prevent this. On the two real data sets, which have few examples, the models",
         "can also overfit. If the total variation is near 1, nearly all of the probability of the",
         "model is where the data has almost none.",
         "",
@@ -200,8 +199,8 @@ def gaps(results: Results) -> list[str]:
         "the seeds, in which a seed that diverged counts as infinite; *diverged* stands for an",
         "infinite mean. The other columns are",
         "medians over the seeds that did not diverge, at the largest budget that is measured;",
-        "*converged* is their number, or empty where it is all. *Mode weights* is half the sum of the",
-        "absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
+        "*converged* is their number, or empty where it is all. *Mode weights* is half the sum of",
+        "the absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
         f"{DISAGREE:g} they disagree. The intervals of this section are over seeds only. A gap can",
         "also be wrong by the difference of the two estimates, or more; the tied groups include",
