@@ -200,7 +200,7 @@ def gaps(results: Results) -> list[str]:
         "infinite mean. The other columns are",
         "medians over the seeds that did not diverge, at the largest budget that is measured;",
         "*converged* is their number, or empty where it is all. *Mode weights* is half the sum of",
-        "the absolute errors of the weights of the modes. *log Z* is the difference, in nats, between",
+        "the absolute errors of the weights of the modes. *log Z* is the difference, in nats, of",
         "two estimates of log Z, by importance sampling and by annealed importance sampling. Above",
         f"{DISAGREE:g} they disagree. The intervals of this section are over seeds only. A gap can",
         "also be wrong by the difference of the two estimates, or more; the tied groups include",
