@@ -102,6 +102,15 @@ def test_annealing_gives_log_z_of_a_gaussian(key):
     assert 0 < float(error) < 0.1
 
 
+def test_the_error_of_the_weights_of_modes_is_that_of_sums():
+    """One of four modes has no point."""
+    rng = np.random.default_rng(0)
+    p, q, nearest = rng.random(50), rng.random(50), rng.integers(0, 3, 50)
+    sums = [np.bincount(nearest, mass, 4) for mass in (p, q)]
+    found = problems._mode_error(nearest, jnp.asarray(p), jnp.asarray(q), 4)
+    assert float(found) == pytest.approx(np.abs(sums[0] - sums[1]).sum() / 2, rel=1e-5)
+
+
 def test_a_mixtures_measures_vanish_at_the_truth_and_are_those_of_quadrature_elsewhere(key):
     truth = mixtures.make(2, seed=2)
     valid, test = truth.sample(4000, 1), truth.sample(20_000, 2)
