@@ -312,8 +312,8 @@ def run_tempering(peers: Peers, repetitions: int, quick: bool) -> Suite:
         "replica from the highest to the lowest temperature and back. Ours runs "
         f"{sizes.chains} ladders in one program, hamon one; the rows *one ladder of each* compare "
         "one with one. All times are those of the processor. *Tuning included* adds the time in "
-        f"which each package chooses its inverse temperatures, for {sizes.chains} ladders of ours "
-        "and one of hamon; with one ladder of each it is not measured"
+        f"which each package chooses its inverse temperatures, for {sizes.chains} ladders of ours, "
+        "which needs at least two for its standard error, and one of hamon"
     )
     return Suite(
         work,
