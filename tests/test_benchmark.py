@@ -223,8 +223,8 @@ def test_a_second_run_keeps_the_suites_of_the_first(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("[1, 2]", "no file of this program"),
-        ("{", "no file of this program"),
+        ("[1, 2]", "not a file of this program"),
+        ("{", "not a file of this program"),
         ('{"machine": {"python": "2.7"}, "peers": {}, "suites": {}}', "python 2.7"),
         ('{"machine": {}, "peers": {"b": "1.0"}, "suites": {}}', r"b 1.0 \(now 2.0\)"),
     ],

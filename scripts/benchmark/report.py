@@ -81,7 +81,7 @@ def read(path: pathlib.Path, versions: dict[str, str]) -> dict:
         then, now = found["machine"] | found["peers"], machine() | versions
         [Suite(**suite) for suite in found["suites"].values()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise app.UsageError(f"--json={path} exists and is no file of this program.") from error
+        raise app.UsageError(f"--json={path} exists and is not a file of this program.") from error
     other = [
         f"{name} {then[name]} (now {now[name]})"
         for name in now

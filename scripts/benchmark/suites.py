@@ -90,8 +90,8 @@ def run_langevin(peers: Peers, repetitions: int, quick: bool) -> Suite:
     mala = [name for name in cases if name.startswith("blackjax.mala")]
     return Suite(
         f"mixture of 8 Gaussians in the plane, {chains:,} chains x {steps:,} steps of ULA, and of "
-        "MALA where the row says so. *scan(vmap)* moves each chain by a kernel of its own, *the "
-        "batch as one* all chains as one position",
+        "MALA in the rows with that name. *scan(vmap)* moves each chain by a kernel of its own, "
+        "*the batch as one* all chains as one position",
         chains * steps,
         ratios,
         _against(times, "ours", ula) | _against(times, "ours, MALA", mala),

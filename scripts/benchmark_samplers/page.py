@@ -208,7 +208,7 @@ def log_z_table(found: Results) -> list[str]:
 
 
 def costs(found: Results, method: str) -> str:
-    """Return the cost of an estimator as a share of what it may cost, if that is not nearly 1."""
+    """Return the cost of an estimator divided by its budget, if this is below 0.95 somewhere."""
     shares = []
     for table in found.log_z.values():
         for row in table.get(method, []):

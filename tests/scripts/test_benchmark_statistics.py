@@ -81,7 +81,7 @@ def test_runs_that_both_diverged_tie():
 
 
 def test_no_problem_is_left_out_of_the_mean():
-    """Nor a seed in which one diverged of many: it is in the upper quarter."""
+    """A seed that diverged is left out, as part of the upper quarter of its problem."""
     found = statistics.aggregate([np.ones(8), np.ones(8), np.full(8, 100.0)])
     assert found == (34.0, 34.0, 34.0)
     assert statistics.aggregate([[1.0] * 7 + [np.inf], np.zeros(8)]).value == 0.5
