@@ -365,3 +365,12 @@ def test_the_answer_names_only_the_tied_best():
         best = min(intervals, key=lambda name: intervals[name][0])
         for name in re.findall(r"\*\*(.+?)\*\*", sentence):
             assert intervals[name][1] <= intervals[best][2]
+
+
+def test_single_targets_are_counted_and_their_other_winners_named():
+    single = {"x": ["a", "b"], "y": ["b"], "z": ["c"]}
+    names = {"a": "A", "b": "B", "c": "C"}
+    both = "taken singly, A is best or tied on 1 of 3, B on 2; on z, C is best"
+    assert page.counts(["a", "b"], names, single) == both
+    alone = "taken singly, A is best or tied on 1 of 3; on y, B is best; on z, C is best"
+    assert page.counts(["a"], names, single) == alone
