@@ -35,6 +35,26 @@ def floating(name: str, value) -> Array:
     return given
 
 
+def categories(name: str, value, num: int, sampler: str) -> Array:
+    """Return categories in int32; raise an error unless they are integers from 0 to num - 1.
+
+    ``sampler`` is named as the one to use, because there is no gradient in categories.
+    """
+    given = array(name, value)
+    if jnp.issubdtype(given.dtype, jnp.floating):
+        raise TypeError(
+            f"{name} must be integers from 0 to {num - 1}, got {given.dtype}. This energy has no "
+            f"gradient in {name}: samplers.{sampler} needs none."
+        )
+    known = concrete(given)
+    if known is not None and known.size and (known.min() < 0 or known.max() >= num):
+        raise ValueError(
+            f"{name} must be integers from 0 to {num - 1}, got values from {known.min()} to "
+            f"{known.max()}."
+        )
+    return given.astype(jnp.int32)  # a narrow type may not hold num
+
+
 def concrete(value) -> np.ndarray | None:
     """Return the value as a NumPy array, or None if it is unknown during tracing."""
     return None if isinstance(value, Tracer) else np.asarray(value)

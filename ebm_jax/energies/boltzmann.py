@@ -86,19 +86,18 @@ def _units(params, wanted: type, name: str, x) -> Array:
     Categories become indicators, (visible, q).
     """
     _parameters.check_machine(params, wanted)
-    x, shape = _checks.array(name, x), np.shape(getattr(params, _BIAS[name]))
-    categories = None
+    shape, q = np.shape(getattr(params, _BIAS[name])), None
     if wanted is CategoricalRBM and name == "v":
-        # Compared in int32, since the dtype of the units may not hold q.
-        shape, categories = shape[:1], jnp.arange(shape[1], dtype=jnp.int32)
-        if jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"v must be integers >= 0, or booleans, got {x.dtype}.")
+        shape, q = shape[:1], shape[1]
+        x = _checks.categories(name, x, q, "rbm_gibbs")
+    else:
+        x = _checks.array(name, x)
     if x.shape != shape:
         raise ValueError(
             f"{name} must be one configuration of shape {shape}, got {x.shape}: vmap a batch."
         )
-    if categories is not None:
-        x = x.astype(jnp.int32)[:, None] == categories
+    if q is not None:
+        x = x[:, None] == jnp.arange(q, dtype=jnp.int32)
     return x.astype(jnp.promote_types(jnp.result_type(*params), jnp.float32))
 
 

@@ -61,11 +61,11 @@ def _spins(spins) -> Array:
     return x
 
 
-def _colours(colours) -> Array:
+def _potts(params: Potts, colours) -> tuple[Array, Array, Array]:
+    """Return the coupling, the field and one lattice of colours, all validated."""
+    coupling, field = _parameters.lattice(params, Potts, 1)
     x = _lattice("colours", colours)
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"colours must be integers from 0 to q - 1, got {x.dtype}.")
-    return x
+    return coupling, field, _checks.categories("colours", x, len(field), "checkerboard_gibbs")
 
 
 def _neighbours(x: Array) -> list[Array]:
@@ -136,11 +136,15 @@ def potts(params: Potts, colours) -> Array:
     Returns:
         (), in nats at beta = 1.
 
+    Raises:
+        TypeError: if colours are floating point.
+        ValueError: if a colour is not from 0 to q - 1, or colours are a batch.
+
     >>> import jax.numpy as jnp
     >>> float(potts(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8)))
     -16.0
     """
-    x, (coupling, field) = _colours(colours), _parameters.lattice(params, Potts, 1)
+    coupling, field, x = _potts(params, colours)
     same = sum((x == jnp.roll(x, 1, axis)).astype(field.dtype) for axis in (0, 1))
     return -(coupling * jnp.sum(same) + jnp.sum(field[x]))
 
@@ -159,11 +163,15 @@ def potts_logits(params: Potts, colours) -> Array:
     Returns:
         (rows, columns, q).
 
+    Raises:
+        TypeError: if colours are floating point.
+        ValueError: if a colour is not from 0 to q - 1, or colours are a batch.
+
     >>> import jax.numpy as jnp
     >>> potts_logits(Potts(0.5, jnp.zeros(3)), jnp.zeros((4, 4), jnp.int8))[0, 0].tolist()
     [2.0, 0.0, 0.0]
     """
-    x, (coupling, field) = _colours(colours), _parameters.lattice(params, Potts, 1)
+    coupling, field, x = _potts(params, colours)
     q = field.shape[0]
     of_neighbours = [jax.nn.one_hot(n, q, dtype=field.dtype) for n in _neighbours(x)]
     return coupling * sum(of_neighbours, jnp.zeros((*x.shape, q), field.dtype)) + field

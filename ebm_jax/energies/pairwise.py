@@ -40,17 +40,14 @@ class Pairwise(NamedTuple):
 
 def _configuration(x, fields: Array) -> Array:
     """Validate and return one configuration: numbers of the type of the fields, or categories."""
-    x = _checks.array("x", x)
+    if fields.ndim == 1:
+        x = _checks.array("x", x).astype(fields.dtype)
+    else:
+        x = _checks.categories("x", x, fields.shape[1], "graph_gibbs")
     if x.shape != fields.shape[:1]:
         raise ValueError(
             f"x must be one configuration of shape {fields.shape[:1]} for fields {fields.shape}, "
             f"got {x.shape}: vmap a batch."
-        )
-    if fields.ndim == 1:
-        return x.astype(fields.dtype)
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(
-            f"x must be integers, categories from 0 to {fields.shape[1] - 1}, got {x.dtype}."
         )
     return x
 
@@ -77,9 +74,9 @@ def energy(params: Pairwise, x: ArrayLike, edges: ArrayLike) -> Array:
         (), in nats at beta = 1.
 
     Raises:
-        TypeError: if edges are traced or not integers, or categories are not integers.
+        TypeError: if edges are traced or not integers, or categories are floating point.
         ValueError: if shapes do not fit together, an edge leads to a variable that does not exist
-            or from a variable to itself, or x is a batch.
+            or from a variable to itself, x is a batch, or a category is not from 0 to q - 1.
 
     >>> import jax.numpy as jnp
     >>> triangle = [(0, 1), (1, 2), (0, 2)]
@@ -121,9 +118,9 @@ def logits(params: Pairwise, x: ArrayLike, edges: ArrayLike) -> Array:
         (n,) for numbers, (n, q) for categories.
 
     Raises:
-        TypeError: if edges are traced or not integers, or categories are not integers.
+        TypeError: if edges are traced or not integers, or categories are floating point.
         ValueError: if shapes do not fit together, an edge leads to a variable that does not exist
-            or from a variable to itself, or x is a batch.
+            or from a variable to itself, x is a batch, or a category is not from 0 to q - 1.
 
     >>> import jax.numpy as jnp
     >>> chain = Pairwise(jnp.array([1.0, 3.0]), jnp.zeros(3))

@@ -35,19 +35,13 @@ class DensePotts(NamedTuple):
 
 def _letters(params: DensePotts, x) -> Array:
     """Validate one sequence and return its letters as (L q,) zeros and ones."""
-    x, (length, q) = _checks.array("x", x), np.shape(params.fields)
+    length, q = np.shape(params.fields)
+    x = _checks.categories("x", x, q, "dense_potts_gibbs")
     if x.shape != (length,):
         raise ValueError(
             f"x must be one sequence of shape ({length},), got {x.shape}: vmap a batch."
         )
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"x must be letters, integers from 0 to {q - 1}, got {x.dtype}.")
-    known = _checks.concrete(x)
-    if known is not None and known.size and (known.min() < 0 or known.max() >= q):
-        raise ValueError(
-            f"x must be letters from 0 to {q - 1}, got values from {known.min()} to {known.max()}."
-        )
-    return jax.nn.one_hot(x.astype(jnp.int32), q, dtype=params.fields.dtype).reshape(length * q)
+    return jax.nn.one_hot(x, q, dtype=params.fields.dtype).reshape(length * q)
 
 
 def dense_potts(params: DensePotts, x) -> Array:
