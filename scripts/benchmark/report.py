@@ -256,11 +256,12 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
     ]
     groups = [(work, ratios) for work, ratios in groups if ratios] or [("no peer was measured", {})]
     counts = [len(ratios) for _, ratios in groups]
+    longest = max((len(case) for _, ratios in groups for case in ratios), default=0)
     figure, axes = plt.subplots(
         len(groups),
         sharex=True,
         squeeze=False,
-        figsize=(8, 0.8 + 0.5 * len(groups) + 0.22 * sum(counts)),
+        figsize=(4 + 0.075 * longest, 0.8 + 0.5 * len(groups) + 0.22 * sum(counts)),
         height_ratios=[count + 0.5 for count in counts],
         layout="constrained",
     )

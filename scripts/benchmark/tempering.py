@@ -305,21 +305,27 @@ def run_tempering(peers: Peers, repetitions: int, quick: bool) -> Suite:
     names = {
         kind: f"tempering_vs_hamon_{kind.replace(', ', '_').replace(' ', '_')}" for kind in kinds
     }
+    unlike = dict.fromkeys(kinds, f", {sizes.chains} ladders against 1")
+    shown = {
+        f"hamon, {kind}{unlike.get(kind, '')}, round trips per second": ratio
+        for kind, ratio in against.items()
+    }
     facts = {f"round trips a processor second, {name}": rate for name, rate in rates.items()}
     work = (
         f"round trips on a spin glass of {sizes.side}^3 and on 8 modes, {sizes.rounds:,} rounds "
         f"with {sizes.replicas} replicas. A ladder is one set of replicas; a round trip takes a "
         "replica from the highest to the lowest temperature and back. Ours runs "
-        f"{sizes.chains} ladders in one program, hamon one; the rows *one ladder of each* compare "
-        "one with one. All times are those of the processor. *Tuning included* adds the time in "
-        f"which each package chooses its inverse temperatures, for {sizes.chains} ladders of ours, "
-        "which needs at least two for its standard error, and one of hamon"
+        f"{sizes.chains} ladders in one program, hamon one (*{sizes.chains} ladders against 1*); "
+        "the rows *one ladder of each* compare one with one. All times are those of the "
+        "processor. *Tuning included* adds the time in which each package chooses its inverse "
+        f"temperatures, for {sizes.chains} ladders of ours, which needs at least two for its "
+        "standard error, and one of hamon"
     )
     return Suite(
         work,
         None,
         {names[kind]: against.get(kind) for kind in kinds},
-        {f"hamon, {kind}, round trips per second": ratio for kind, ratio in against.items()},
+        shown,
         times,
         first,
         facts,
