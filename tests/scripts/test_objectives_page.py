@@ -151,6 +151,46 @@ def test_processor_time_is_that_of_the_largest_budget(folder):
     assert "| short-run chains | 1,000 | 0 | 500 | 2.0 |" in text  # 9 passes at budget 1
 
 
+def samples_row(seed, distance):
+    row = {"kind": "samples", "problem": "a", "objective": "short_run", "budget": 0, "seed": seed}
+    row |= {"passes": 9, "updates": 4, "processor_seconds": None, "date": DATE}
+    row |= {"status": "ok" if distance is not None else "diverged", "classifier_accuracy": 0.5}
+    return row | {"sliced_wasserstein": distance, "sliced_wasserstein_floor": 0.25}
+
+
+def test_samples_have_the_interquartile_mean_and_its_interval(folder):
+    """Of 0, 1, ..., 7 it is the mean of 2, 3, 4 and 5; its interval leaves out both ends."""
+    for seed in range(8):
+        rows.append(folder, samples_row(seed, float(seed)))
+    (line,) = (x for x in tables.samples(results(folder)) if "short-run" in x)
+    cells = re.fullmatch(
+        r"\| problem a \| short-run chains \| 0 \| 3\.5 \((.*) to (.*)\) \| 0\.25 "
+        r"\| 0\.50 \(0\.50 to 0\.50\) \| 8 of 8 \|",
+        line,
+    )
+    assert cells, line
+    assert 0 < float(cells[1]) < 3.5 < float(cells[2]) < 7
+
+
+def test_most_seeds_of_samples_diverged(folder):
+    for seed in range(8):
+        rows.append(folder, samples_row(seed, None if seed > 2 else 0.5))
+    (line,) = (x for x in tables.samples(results(folder)) if "short-run" in x)
+    assert "| diverged (0.50 to diverged) | 0.25 |" in line
+    assert "| 3 of 8 |" in line
+
+
+def test_the_updates_of_exact_likelihood_are_those_of_its_rows(folder):
+    assert "65,536" not in page.page(results(folder))  # the cost of an update is not measured
+    cost = {"kind": "cost", "problem": "c", "objective": "exact", "seconds_per_update": 3.0}
+    rows.append(folder, cost | {"passes_per_update": 123_000.0, "energy_multiplications": 5})
+    for budget, seed in itertools.product(range(3), range(1, 9)):
+        updates = {"updates": 7 * 10**budget + seed % 2}  # medians 7.5, 70.5 and 700.5
+        rows.append(folder, run("c", "exact", seed, budget, 0.1) | updates)
+    said = "costs about 123 thousand passes. It therefore makes 8, 70 and 700 updates at budgets"
+    assert said in " ".join(page.page(results(folder)).split())
+
+
 def test_exact_likelihood_is_no_competitor_where_it_needs_the_true_density(folder):
     found = results(folder)
     _, at = standings.fullest(found, "mixture")
