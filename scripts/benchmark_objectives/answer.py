@@ -63,15 +63,18 @@ def earlier(results: Results, advice: standings.Advice) -> str:
 
 
 def singly(standing: standings.Standing) -> str:
-    """Return on how many single problems the first objective is best, and who is on the most."""
+    """Return on how many problems the first objective is best, and which ones are on as many."""
     total, first = len(standing.problems), standing.groups[0][0]
     if total < 2:
         return ""
-    most = max(standing.singles, key=lambda name: (standing.singles[name], name == first))
-    said = f"; taken singly, {title(first)} is best or tied on {standing.singles[first]} of {total}"
-    if most != first:
-        said += f", {title(most)} on {standing.singles[most]}"
-    return said
+    said = f"; counted problem by problem, {title(first)} is best or tied on "
+    said += f"{standing.singles[first]} of {total}"
+    most = max(standing.singles.values())
+    ranked = sorted(standing.singles, key=lambda name: standing.intervals[name].value)
+    others = [name for name in ranked if standing.singles[name] == most and name != first]
+    if standing.singles[first] < most:
+        return f"{said}, and {listed(others)} on {most}{' each' * (len(others) > 1)}"
+    return f"{said}, as {'are' if len(others) > 1 else 'is'} {listed(others)}" if others else said
 
 
 def cheap(results: Results) -> str | None:

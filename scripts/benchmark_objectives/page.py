@@ -66,8 +66,8 @@ than this difference.
 
 Cost is counted in {term}`network passes <network pass>`: evaluations of the energy network on one
 example. A gradient costs about three passes.{exact}
-The budgets are ten times apart. The options are chosen at budget 1 and used at all three. In
-practice you can rarely choose options by the gap, as here. [The
+The three budgets are about ten times apart. The options are chosen at budget 1 and used at all
+three. In practice you can rarely choose options by the gap, as here. [The
 protocol](benchmark_protocol.md) describes the budgets, the tuning, the measures and the
 [limits](benchmark_protocol.md#limits)."""
 
@@ -97,7 +97,7 @@ def page(results: Results) -> str:
     lines += ["## Samples", "", tables.SAMPLES, "", *tables.samples(results), ""]
     lines += ["## Tuning", "", tables.TUNING, "", *tables.tuning(results), ""]
     lines += ["## Costs", "", tables.COSTS, "", *tables.costs(results), ""]
-    lines += ["## Problems", "", *tables.problems(results), ""]
+    lines += ["## Problems", "", tables.PROBLEMS, "", *tables.problems(results), ""]
     if absent and results.problems:
         lines += ["## Measured so far", "", MEASURED, "", *tables.coverage(results), ""]
     lines += ["## Files", "", tables.files(results), ""]

@@ -108,7 +108,8 @@ def test_objectives_that_tie_are_all_named_and_none_wins(folder):
     assert (
         "exact maximum likelihood and contrastive divergence are tied for the smallest gap" in first
     )
-    assert "taken singly, exact maximum likelihood is best or tied on 2 of 2" in first
+    both = "exact maximum likelihood is best or tied on 2 of 2, as is contrastive divergence."
+    assert f"counted problem by problem, {both}" in first
     assert "among 4 objectives after 100 thousand network passes" in first
     assert last.startswith(
         "With a tenth of these passes, the budget at which the options are chosen"
@@ -149,6 +150,18 @@ def test_processor_time_is_that_of_the_largest_budget(folder):
     assert f"{head} | processor s" in text
     assert "| contrastive divergence | 1,000 | 10 | 50 | 0.50 |" in text
     assert "| short-run chains | 1,000 | 0 | 500 | 2.0 |" in text  # 9 passes at budget 1
+
+
+def test_the_objectives_that_are_best_on_most_problems_are_all_named():
+    intervals = {name: statistics.Interval(value, 0, 9) for value, name in enumerate("abcd")}
+    singles = dict(zip("abcd", (1, 0, 2, 2), strict=True))
+    at = standings.Standing(["x", "y", "z"], intervals, [["a"], ["b"]], singles, {}, 1.0, [])
+    said = "; counted problem by problem, a is best or tied on 1 of 3"
+    assert answer.singly(at) == f"{said}, and c and d on 2 each"
+    for other, end in ((0, ""), (1, ", as are c and d")):
+        found = answer.singly(at._replace(singles=singles | {"c": other, "d": other}))
+        assert found == said + end
+    assert answer.singly(at._replace(problems=["x"])) == ""
 
 
 def samples_row(seed, distance):
