@@ -29,6 +29,7 @@ TARGETS = {
     ),
     "funnel": (energies.Funnel(1.0), energies.funnel, 10),
 }
+NOT_VISITED = ("funnel",)  # by MALA, whose effective sample size there says nothing
 KEYS = 10  # runs of each sampler, whose effective sample sizes give the interval
 CONFIDENCE = 0.95
 
@@ -165,7 +166,7 @@ def compared(sizes: Sizes, ess: dict, first: dict, times: dict, facts: dict) -> 
             peers_found[name], baselines[name] = median[name] / median[ours], ours
             ratios[f"ess_{target}"] = ratio
             facts[f"95 % interval of ess_{target}"] = ends
-        else:
+        elif target not in NOT_VISITED:
             rated = f"{name}, effective samples per second"
             peers_found[rated] = ratio
             facts[f"95 % interval of the ratio, {rated}"] = ends
@@ -174,16 +175,18 @@ def compared(sizes: Sizes, ess: dict, first: dict, times: dict, facts: dict) -> 
         "on a Gaussian in 50 dimensions with standard deviations from 0.1 to 1 and on a funnel in "
         f"10 dimensions. Both are tuned in {sizes.warm_up:,} steps that are not timed: MALA its "
         "step size, NUTS its step size and a diagonal mass matrix, by blackjax's window "
-        "adaptation. Effective sample sizes are those of the slowest coordinate. They do not show "
-        "a part of the target that no chain visits, and MALA does not visit all of the funnel: the "
-        "benchmark of samplers has squared errors. Both samplers of MALA make the same moves with "
-        "the same step size: their effective samples per gradient should agree, and the ratio of "
-        "the times is the comparison. NUTS is another algorithm, so its ratio is that of effective "
-        "samples per second. Its interval is from a bootstrap over the random keys of the runs, "
-        "without the error of the times; where the two samplers of MALA differ by more, the ratio "
-        "is uncertain by that difference too. Gradients are cheap here, so that the overhead of "
-        "NUTS counts, and all chains wait for the longest trajectory of a step; where gradients "
-        "are expensive, look at the effective samples per gradient"
+        "adaptation (a mass matrix has one scale for each coordinate). Effective sample sizes are "
+        "those of the slowest coordinate. They do not show a part of the target that no chain "
+        "visits. MALA does not visit all of the funnel, so that there is no ratio to NUTS on it; "
+        "the benchmark of samplers has squared errors. It also tunes MALA for a small error, with "
+        "other step sizes, so that its effective samples are other numbers. Both samplers of MALA "
+        "make the same moves with the same step size: their effective samples per gradient should "
+        "agree, and the ratio of the times is the comparison. NUTS is another algorithm, so its "
+        "ratio is that of effective samples per second. Its interval is from a bootstrap over the "
+        "random keys of the runs, without the error of the times; where the two samplers of MALA "
+        "differ by more, the ratio is uncertain by that difference too. Gradients are cheap here, "
+        "so that the overhead of NUTS counts, and all chains wait for the longest trajectory of a "
+        "step; where gradients are expensive, look at the effective samples per gradient"
     )
     return Suite(work, None, ratios, peers_found, times, first, facts, baselines)
 

@@ -124,8 +124,9 @@ LIMITS = (
     "faster. The tables of the other two runs are in `docs/benchmarks_epyc.md` at the commits "
     "7fd6660 and 51df0c7; `docs/benchmarks.md` at 51df0c7 has a run on an Intel Xeon.",
     "The time of compilation is not in the ratios, except in *alignment*. The column *first call* "
-    "contains it: a short run can be slower with a package that compiles.",
-    "blackjax has no unadjusted Langevin algorithm (ULA): its stochastic-gradient Langevin "
+    "contains it, except in *efficiency* and in our rows of *processor time*, whose programs were "
+    "compiled before: a short run can be slower with a package that compiles.",
+    "blackjax has no unadjusted Langevin algorithm ({term}`ULA`): its stochastic-gradient Langevin "
     "dynamics (SGLD) with the exact gradient stands in for it. Both make the same moves; "
     "blackjax's kernel is vmapped over the chains, or takes the whole batch as one position.",
     "thrml and hamon sample graphs that are given as lists of edges. A dense restricted Boltzmann "
@@ -138,7 +139,7 @@ LIMITS = (
     "*discrete* has the time of both.",
     "A JAX package is compiled by `ebm_jax.jit`, with the same compiler options as ours. Where "
     "these options make it slower by more than a tenth, the comparison uses jax's default flags "
-    "and the row states it. blackjax's MALA and NUTS ran with our options only.",
+    "and the row states it. blackjax's {term}`MALA` and {term}`NUTS` ran with our options only.",
     "Float32 throughout. JAX programs use as many threads as XLA chooses. PyTorch packages run "
     "with one thread and with all. D-Wave's sampler uses one, so it is compared by the time of the "
     "processor, which is the sum over all threads; so is *tempering*.",
@@ -155,8 +156,11 @@ def summary(suites: dict[str, Suite]) -> list[str]:
             interval = suite.facts.get(f"95 % interval of the ratio, {case}")
             within = f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
             spread = ""
+            ends = suite.facts.get(f"range over repetitions, {case}")
             if ours := suite.baselines.get(case):
-                spread = " to ".join(f"{r:.3g}" for r in measure.spread(suite.times, case, ours))
+                ends = measure.spread(suite.times, case, ours)
+            if ends:
+                spread = " to ".join(f"{r:.3g}" for r in ends)
             lines.append(f"| [{name}](#{name}) | {case} | {ratio:.3g}{within} | {spread} |")
     return lines
 
@@ -209,10 +213,13 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "Times are medians of interleaved repetitions. Every repetition runs the cases in a new "
         "random order, and each case once untimed before it is timed. PyTorch packages run in a "
         "separate process, on the CPU with any build of PyTorch, and take their turns like the "
-        "others. *Further ratios* compare ours with operations or parts that it contains, timed "
-        "alone (`..._vs_floor`, `..._vs_gradient`, `..._vs_products`, `..._vs_noise_loop`, "
-        "`..._vs_parts`), or repeat the smallest ratio to a package. A ratio of 0.9 to a part "
-        "means that it takes 90 % of our time; above 1, it takes longer alone than within ours.",
+        "others. Most *further ratios* compare ours with operations or parts that it contains, "
+        "timed alone (`..._vs_floor`, `..._vs_gradient`, `..._vs_products`, `..._vs_noise_loop`, "
+        "`..._vs_parts`). A ratio of 0.9 to a part means that it takes 90 % of our time; above 1, "
+        "it takes longer alone than within ours. `ess_...` is our number of effective samples per "
+        "second divided by that of blackjax's MALA, and `two_devices` the time with one device "
+        "divided by that with two, which gives the same positions (`two_devices_identical`). The "
+        "others divide the time of a case in the table, or the smallest of several, by ours.",
         "",
         "The PyTorch packages need an interpreter of their own:",
         "",

@@ -7,6 +7,7 @@ a run that starts where an earlier one ended; "tuning included" counts the choic
 
 import functools
 import itertools
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -288,45 +289,61 @@ def run_tempering(peers: Peers, repetitions: int, quick: bool) -> Suite:
 
     cases = {name: case(name, run) for name, run in _cases(sizes, peers).items()}
     first, times = measure.interleaved(cases, repetitions)
-    rates = {  # the first call compiles, and every second one warms up: all trips are averaged
-        name: float(np.mean(trips[name][1:])) / (measure.median(times, name) or 1.0)
-        for name in cases
-    }
-    kinds = ("glass, fixed ladder", "wells, fixed ladder", "glass, tuning included")
-    against = {
-        kind: rates[f"ours, {kind}"] / rate
-        for kind in kinds
-        if (rate := rates.get(f"hamon, {kind}"))
-    }
-    for name in ("glass", "wells"):
-        own, rate = rates[f"ours, {name}, one ladder"], rates.get(f"hamon, {name}, fixed ladder")
-        if own and rate:
-            against[f"{name}, one ladder of each"] = own / rate
-    names = {
-        kind: f"tempering_vs_hamon_{kind.replace(', ', '_').replace(' ', '_')}" for kind in kinds
-    }
-    unlike = dict.fromkeys(kinds, f", {sizes.chains} ladders against 1")
-    shown = {
-        f"hamon, {kind}{unlike.get(kind, '')}, round trips per second": ratio
-        for kind, ratio in against.items()
-    }
-    facts = {f"round trips a processor second, {name}": rate for name, rate in rates.items()}
+    ratios, shown, facts = compared(trips, times, sizes.chains)
     work = (
-        f"round trips on a spin glass of {sizes.side}^3 and on 8 modes, {sizes.rounds:,} rounds "
-        f"with {sizes.replicas} replicas. A ladder is one set of replicas; a round trip takes a "
-        "replica from the highest to the lowest temperature and back. Ours runs "
-        f"{sizes.chains} ladders in one program, hamon one (*{sizes.chains} ladders against 1*); "
-        "the rows *one ladder of each* compare one with one. All times are those of the "
-        "processor. *Tuning included* adds the time in which each package chooses its inverse "
-        f"temperatures, for {sizes.chains} ladders of ours, which needs at least two for its "
-        "standard error, and one of hamon"
+        f"round trips on a spin glass of {sizes.side}^3 (*glass*) and on 8 modes (*wells*), "
+        f"{sizes.rounds:,} rounds with {sizes.replicas} replicas. A ladder is one set of replicas; "
+        "a round trip takes a replica from the highest to the lowest temperature and back. Ours "
+        f"runs {sizes.chains} ladders in one program, hamon one (*{sizes.chains} ladders against "
+        "1*), or one as well (*1 ladder of each*). All times are those of the processor, with a "
+        "fixed ladder unless tuning is included. *Tuning included* adds the time in which each "
+        f"package chooses its inverse temperatures, and compares {sizes.chains} ladders of each: "
+        f"hamon tunes one, and its run with a fixed ladder is counted {sizes.chains - 1} times more"
     )
-    return Suite(
-        work,
-        None,
-        {names[kind]: against.get(kind) for kind in kinds},
-        shown,
-        times,
-        first,
-        facts,
-    )
+    return Suite(work, None, ratios, shown, times, first, facts)
+
+
+def _rate(*runs: tuple[float, float]) -> float:
+    """Return all round trips of some runs, each (trips, seconds), over all their seconds."""
+    return sum(trips for trips, _ in runs) / (sum(seconds for _, seconds in runs) or 1.0)
+
+
+def compared(
+    trips: dict[str, list[int]], times: dict[str, list[float]], chains: int
+) -> tuple[dict[str, float | None], dict[str, float | None], dict[str, Any]]:
+    """Return the named ratios, the rows of the page, and the rates and ranges.
+
+    ``trips`` are those of every call of a case: of the first one, which compiles, and of two in
+    each repetition, the second of which is timed. A rate has the mean trips and the median time,
+    the range of a ratio those of the timed calls.
+    """
+    whole = {
+        name: (float(np.mean(trips[name][1:])), statistics.median(times[name])) for name in times
+    }
+    timed = {name: list(zip(trips[name][2::2], times[name], strict=True)) for name in times}
+    facts: dict[str, Any] = {
+        f"round trips a processor second, {name}": _rate(run) for name, run in whole.items()
+    }
+    ratios: dict[str, float | None] = {}
+    shown: dict[str, float | None] = {}
+    again = ("hamon, glass, fixed ladder",) * (chains - 1)
+    tuned = f"glass, tuning included, {chains} ladders of each"
+    for key, what, ours, theirs in (
+        ("glass_fixed_ladder", f"glass, {chains} ladders against 1", "glass, fixed ladder", ()),
+        ("wells_fixed_ladder", f"wells, {chains} ladders against 1", "wells, fixed ladder", ()),
+        ("glass_tuning_included", tuned, "glass, tuning included", again),
+        (None, "glass, 1 ladder of each", "glass, one ladder", ()),
+        (None, "wells, 1 ladder of each", "wells, one ladder", ()),
+    ):
+        peers = (f"hamon, {ours.replace('one', 'fixed')}", *theirs)
+        label, ratio = f"hamon, {what}, round trips per processor second", None
+        if peers[0] in times and (slower := _rate(*(whole[name] for name in peers))):
+            shown[label] = ratio = _rate(whole[f"ours, {ours}"]) / slower
+            pairs = zip(*(timed[name] for name in (f"ours, {ours}", *peers)), strict=True)
+            found = [(_rate(own), _rate(*others)) for own, *others in pairs]
+            if all(other for _, other in found):
+                ends = [own / other for own, other in found]
+                facts[f"range over repetitions, {label}"] = [min(ends), max(ends)]
+        if key:
+            ratios[f"tempering_vs_hamon_{key}"] = ratio
+    return ratios, shown, facts

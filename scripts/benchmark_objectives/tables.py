@@ -11,19 +11,20 @@ from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, EXACT, Resu
 from scripts.benchmark_objectives.statistics import Interval
 
 GROUPS = (
-    "The answer at the top of this page and the heat map use the largest budget of each class of "
-    "problems. Where results are missing, they use the budget with the most results. The best "
-    "objective forms a group with all objectives whose intervals, before rounding, overlap with "
-    "its interval. The best of the remaining objectives then forms the next group in the same way. So "
-    "neighbours in two groups can be almost equal, and within a group one can be better than "
-    "another. The fourth column counts the single problems on which an objective is in the best "
-    "group. *P(first is better)* is the probability that a run of the first objective of the table "
-    "has a smaller gap than a run of the objective in the row on the same problem, as a mean over "
-    "the problems. Where it is below 0.5, the objective in the row wins more runs, but loses the "
-    "others by more. On the mixtures, exact maximum likelihood is not ranked: it uses samples of "
-    "the true density, which you do not have in practice. Its gap is in the table of the problem. "
-    "The intervals on the mixtures are wider than those over seeds: the difference between two "
-    "estimates of log Z (last column of [the gaps](#gaps-by-problem)) is added at both ends."
+    "The answer at the top of this page and the heat map use the largest budget of each class "
+    "of problems. Where results are missing, they use the budget with the most results. The "
+    "best objective forms a group with all objectives whose intervals, before rounding, overlap "
+    "with its interval. The best of the remaining objectives then forms the next group in the "
+    "same way. So neighbours in two groups can be almost equal, and within a group one can be "
+    "better than another. The fourth column counts the single problems on which an objective is "
+    "in the best group. *P(first is better)* is the probability that a run of the first "
+    "objective of the table has a smaller gap than a run of the objective in the row on the "
+    "same problem, as a mean over the problems. Where it is below 0.5, the objective in the row "
+    "wins more runs, but loses the others by more. On the mixtures, exact maximum likelihood is "
+    "not ranked: it uses samples of the true density, which you do not have in practice. Its "
+    "gap is in the table of the problem. The intervals on the mixtures are wider than those "
+    "over seeds: the difference between two estimates of log Z (last column of [the "
+    "gaps](#gaps-by-problem)) is added at both ends."
 )
 TUNING = (
     "Every objective has the same number of trials, trained with one seed at budget 1. A trial is "

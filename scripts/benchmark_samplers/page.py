@@ -15,7 +15,7 @@ LOG_Z_LABELS = {
     "importance_sampling": "importance sampling",
     "ais": "AIS",
     "reverse_ais": "reverse AIS",
-    "smc": "annealed SMC",
+    "smc": "AIS with resampling",
     "bennett": "Bennett's ratio",
     "tempering_bridge": "tempering with stepping stones",
     "thermodynamic_integration": "tempering with thermodynamic integration",
@@ -46,12 +46,14 @@ def answer(found: Results) -> list[str]:
             continue
         table = found.samplers[present[0]]
         best = joined([table[method]["label"] for method in group])
+        unranked = results.unranked(found, tuple(present))
         where = f"On the {name} ({', '.join(present)})"
         verb = "has the lowest" if len(group) == 1 else "are tied for the lowest"
         single = {target: results.best(found.samplers[target]) for target in present}
         sentences.append(
             f"{where}, {best} {verb} squared error at the same number of gradients, in the "
-            f"geometric mean over these targets; {counts(group, labels(table), single)}."
+            f"geometric mean over these targets; {counts(group, labels(table), single)}"
+            f"{without_value(unranked)}."
         )
     biased = results.mostly_biased(found)
     if biased:
@@ -77,6 +79,12 @@ def answer(found: Results) -> list[str]:
     return sentences
 
 
+def without_value(unranked: dict[str, list[str]]) -> str:
+    """Return which samplers are not ranked because they have no value on some targets."""
+    parts = [f"{label} (no value on {', '.join(on)})" for label, on in unranked.items()]
+    return f"; not ranked: {', '.join(parts)}" if parts else ""
+
+
 def labels(table: dict[str, Row]) -> dict[str, str]:
     """Return the names of the samplers of a target."""
     return {method: row["label"] for method, row in table.items()}
@@ -88,7 +96,7 @@ def counts(group: list[str], names: dict[str, str], single: dict[str, list[str]]
     (first, *rest), total = zip(group, times, strict=True), len(single)
     parts = [f"{names[first[0]]} is best or tied on {first[1]} of {total}"]
     parts += [f"{names[method]} on {number}" for method, number in rest]
-    said = f"taken singly, {', '.join(parts)}"
+    said = f"counted target by target, {', '.join(parts)}"
     for target, tied in single.items():
         if tied and not set(tied) & set(group):
             said += f"; on {target}, {names[tied[0]]} is best"
@@ -253,7 +261,7 @@ def text(found: Results) -> str:
     for target in found.samplers:
         lines += [f"### {target}", "", prose.DESCRIPTIONS[target], "", *table(found, target), ""]
     if found.log_z:
-        lines += [prose.LOG_Z, "", *log_z_table(found), ""]
+        lines += [prose.log_z(first), "", *log_z_table(found), ""]
         lines += [
             "![Error of log Z against cost, one panel for each target](figures/samplers_log_z.png)",
             "",

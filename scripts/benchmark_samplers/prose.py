@@ -30,7 +30,8 @@ DESCRIPTIONS = {
     "the products along the edges.",
     "rbm": "A restricted Boltzmann machine (RBM) with 12 visible and 6 hidden units and normal "
     "weights with the standard deviation 2. Its variables are the visible units; its "
-    "functions are these units and the product of each unit with the next one in their order.",
+    "functions are these units and the product of each unit with the next one in their order. Here "
+    "*Gibbs* is block Gibbs sampling, and *tempered Gibbs* uses Gibbs with gradients.",
 }
 
 INTRODUCTION = """\
@@ -64,7 +65,8 @@ MEASURES = """\
 * **Effective samples.** The lowest {term}`effective sample size` of the test functions, by the
   package arviz-stats: it is that of the worst function, estimated from the autocorrelation alone.
   It does not detect bias, or a mode that no chain visits. Where it is far above the independent
-  samples, the sampler has one of the two; where it is far below, one function mixes slowly.
+  samples, suspect one of the two, or rare values that few chains visit; where it is far below, one
+  function mixes slowly.
 * **Bias.** The percentage of the squared error at the largest budget that comes from the error
   that all seeds have in common. It is estimated from the mean error over the seeds. Even a sampler
   that is exact in the long run shows bias if its chains are too short to forget where they
@@ -108,26 +110,41 @@ def protocol(row: Row) -> str:
         "smallest one. On the RBM, tempering uses Gibbs with gradients, because block Gibbs "
         "sampling does not sample the free energy times an inverse temperature. Annealed "
         "sequential Monte Carlo (SMC) gets the total budget of all chains of a seed. It makes one "
-        "step at each inverse temperature and uses four times as many particles as temperatures."
+        "step at each inverse temperature, of MALA or of Gibbs sampling, and uses four times as "
+        "many particles as temperatures. On the RBM it is block Gibbs sampling, along a path of "
+        "RBMs whose parameters grow from zero."
         "\n\nThe chains have to find the target from their start: this is part of the comparison. "
         "On banana, the gradient far from the valley is steep: with large steps some chains of "
         "MALA never leave their start, so that the pilot runs choose a very small step."
     )
 
 
+def log_z(row: Row) -> str:
+    """Return the text on the estimators of log Z."""
+    p = row["protocol"]
+    return LOG_Z.replace("COST", f"{p['budget'] * p['chains']:,}").replace("SEEDS", str(p["seeds"]))
+
+
 LOG_Z = """\
 ## Estimators of log Z
 
-The table has the root mean squared error of log Z in {term}`nats` at the largest budget, with its
-95 % interval. Bold values are tied for the best of their column. The base is the distribution in
-which the chains start, and MALA uses the step size in the table of the target. Annealed importance
-sampling ({term}`AIS`) runs 64 chains from the base to the target. Reverse AIS runs them from exact
-samples of the target to the base. {term}`Bennett's ratio <Bennett's acceptance ratio>` combines
-runs in both directions, each with half of the cost. Reverse AIS and Bennett's ratio need exact
-samples, which you do not have for a trained model. Annealed SMC is AIS with resampling: where it
-never resamples, both have the same error. Tempering is `partition.parallel_tempering`. It chooses
-its own number of replicas, so that its cost is known only after the run. The figure shows the
-actual cost. The table has the run that was planned for the largest budget, and the share of that
-budget which it cost. {term}`Importance
-sampling` from the base is the baseline. The funnel is a deliberately bad case: even the wide base
-is much narrower than the target."""
+The table has the root mean squared error of log Z in {term}`nats` at the largest budget, which is
+that of the samplers: COST gradients for each of SEEDS seeds. Brackets have its 95 % interval. Bold
+values are tied for the best of their column. The base is the distribution in which the chains
+start. Chains move by MALA with the step size in the row *MALA* of the target, on discrete targets
+by Gibbs sampling. On the RBM it is block Gibbs sampling, along a path of RBMs whose parameters grow
+from zero.
+
+* {term}`Importance sampling` from the base is the baseline.
+* Annealed importance sampling ({term}`AIS`) runs 64 chains from the base to the target. *With
+  resampling*, chains of low weight are replaced by copies of others where the weights differ much.
+  Where they never do, both have the same error. (Annealed SMC in the tables above is the same
+  algorithm with more chains and fewer temperatures.)
+* Reverse AIS runs the chains from exact samples of the target to the base. {term}`Bennett's ratio
+  <Bennett's acceptance ratio>` combines runs in both directions, each with half of the cost. Both
+  need exact samples, which you do not have for a trained model.
+* Tempering is `partition.parallel_tempering`. It chooses its own number of replicas, so that its
+  cost is known only after the run. The figure shows the actual cost. The table has the run that was
+  planned for the largest budget, and the share of that budget which it cost.
+
+The funnel is a deliberately bad case: even the wide base is much narrower than the target."""

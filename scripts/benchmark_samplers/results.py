@@ -108,6 +108,16 @@ def best_of_class(results: Results, targets: tuple[str, ...]) -> list[str]:
     return measures.tied(measures.scores(errors)) if errors else []
 
 
+def unranked(results: Results, targets: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return, for the label of each sampler without a finite error on some targets, these."""
+    found: dict[str, list[str]] = {}
+    for target in targets:
+        for row in results.samplers[target].values():
+            if not np.isfinite(final_errors(row)).all():
+                found.setdefault(row["label"], []).append(target)
+    return found
+
+
 def mostly_biased(results: Results) -> dict[str, list[str]]:
     """Return, for samplers without accept/reject step, where bias is over half of the error."""
     found: dict[str, list[str]] = {}

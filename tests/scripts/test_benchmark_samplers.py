@@ -367,10 +367,18 @@ def test_the_answer_names_only_the_tied_best():
             assert intervals[name][1] <= intervals[best][2]
 
 
+def test_samplers_without_a_value_on_a_target_are_named():
+    assert page.without_value({}) == ""
+    named = page.without_value({"NUTS": ["funnel", "banana"], "HMC": ["funnel"]})
+    assert named == "; not ranked: NUTS (no value on funnel, banana), HMC (no value on funnel)"
+
+
 def test_single_targets_are_counted_and_their_other_winners_named():
     single = {"x": ["a", "b"], "y": ["b"], "z": ["c"]}
     names = {"a": "A", "b": "B", "c": "C"}
-    both = "taken singly, A is best or tied on 1 of 3, B on 2; on z, C is best"
+    both = "counted target by target, A is best or tied on 1 of 3, B on 2; on z, C is best"
     assert page.counts(["a", "b"], names, single) == both
-    alone = "taken singly, A is best or tied on 1 of 3; on y, B is best; on z, C is best"
+    alone = (
+        "counted target by target, A is best or tied on 1 of 3; on y, B is best; on z, C is best"
+    )
     assert page.counts(["a"], names, single) == alone

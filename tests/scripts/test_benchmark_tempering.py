@@ -51,6 +51,43 @@ def test_round_trips_are_those_of_walkers_followed_by_name(replicas):
     assert int(trips) > 5
 
 
+def test_rates_and_ranges_of_round_trips():
+    """Of a first call, and two calls in each of two repetitions, the second of which is timed."""
+    glass, wells = "hamon, glass, fixed ladder", "hamon, wells, fixed ladder"
+    trips = {name: [0, 9, 10, 11, 10] for name in ("ours, glass, one ladder", glass)}
+    trips |= {"ours, glass, fixed ladder": [0, 80, 80, 80, 80], wells: [0, 0, 0, 0, 0]}
+    trips |= {"ours, glass, tuning included": [0, 60, 60, 60, 60]}
+    trips |= {f"ours, wells, {kind}": [0, 1, 1, 1, 1] for kind in ("fixed ladder", "one ladder")}
+    trips |= {"hamon, glass, tuning included": [0, 10, 10, 10, 10]}
+    times = {name: [1.0, 2.0] for name in trips}
+    times["hamon, glass, tuning included"] = [4.0, 5.0]
+    ratios, shown, facts = tempering.compared(trips, times, 8)
+    assert facts["round trips a processor second, ours, glass, fixed ladder"] == 80 / 1.5
+    # hamon: 8 x 10 trips in the 4.5 s with tuning and 7 x 1.5 s without.
+    tuned = (60 / 1.5) / (80 / (4.5 + 7 * 1.5))
+    assert ratios == {
+        "tempering_vs_hamon_glass_fixed_ladder": pytest.approx(8),
+        "tempering_vs_hamon_wells_fixed_ladder": None,  # hamon made no round trip
+        "tempering_vs_hamon_glass_tuning_included": pytest.approx(tuned),
+    }
+    what = "round trips per processor second"
+    assert shown == {
+        f"hamon, glass, 8 ladders against 1, {what}": pytest.approx(8),
+        f"hamon, glass, tuning included, 8 ladders of each, {what}": pytest.approx(tuned),
+        f"hamon, glass, 1 ladder of each, {what}": pytest.approx(1),
+    }
+    ends = [(60 / 2) / (80 / (5 + 7 * 2)), (60 / 1) / (80 / (4 + 7 * 1))]
+    label = f"hamon, glass, tuning included, 8 ladders of each, {what}"
+    assert facts[f"range over repetitions, {label}"] == pytest.approx(sorted(ends))
+
+
+def test_without_the_peer_there_is_no_ratio():
+    times = {"ours, glass, fixed ladder": [1.0], "ours, glass, tuning included": [1.0]}
+    ratios, shown, _ = tempering.compared({name: [1, 1, 1] for name in times}, times, 8)
+    assert set(ratios.values()) == {None}
+    assert shown == {}
+
+
 LOG = """adabmDCA training log
 [STAGE OPTIMIZATION]
 
