@@ -273,7 +273,7 @@ def _plot(path: pathlib.Path, suites: dict[str, Suite]) -> None:
         layout="constrained",
     )
     for row, (work, ratios) in zip(axes[:, 0], groups, strict=True):
-        _draw(row, work.partition(". ")[0], ratios)
+        _draw(row, work.partition(". ")[0].replace("*", ""), ratios)
     found = [value for _, ratios in groups for value in ratios.values()]
     ticks = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]
     last = axes[-1, 0]
