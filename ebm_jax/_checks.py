@@ -38,15 +38,14 @@ def floating(name: str, value) -> Array:
 def categories(name: str, value, num: int, sampler: str) -> Array:
     """Return categories in int32; raise an error unless they are integers from 0 to num - 1.
 
-    ``sampler`` is named as the one to use, because there is no gradient in categories.
+    Booleans are the categories 0 and 1. ``sampler`` is one that needs no gradient.
     """
-    given = array(name, value)
+    known, given = concrete(value), array(name, value)
     if jnp.issubdtype(given.dtype, jnp.floating):
         raise TypeError(
-            f"{name} must be integers from 0 to {num - 1}, got {given.dtype}. This energy has no "
-            f"gradient in {name}: samplers.{sampler} needs none."
+            f"{name} must be integers (or booleans) from 0 to {num - 1}, got {given.dtype}. There "
+            f"is no gradient in categories: samplers.{sampler} needs none."
         )
-    known = concrete(given)
     if known is not None and known.size and (known.min() < 0 or known.max() >= num):
         raise ValueError(
             f"{name} must be integers from 0 to {num - 1}, got values from {known.min()} to "

@@ -64,8 +64,8 @@ def _spins(spins) -> Array:
 def _potts(params: Potts, colours) -> tuple[Array, Array, Array]:
     """Return the coupling, the field and one lattice of colours, all validated."""
     coupling, field = _parameters.lattice(params, Potts, 1)
-    x = _lattice("colours", colours)
-    return coupling, field, _checks.categories("colours", x, len(field), "checkerboard_gibbs")
+    _lattice("colours", colours)
+    return coupling, field, _checks.categories("colours", colours, len(field), "checkerboard_gibbs")
 
 
 def _neighbours(x: Array) -> list[Array]:

@@ -51,10 +51,17 @@ def test_a_value_that_is_no_category_is_named(name, wrong):
         FUNCTIONS[name](x)
 
 
+@pytest.mark.parametrize("wrong", [2**32, -(2**32)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_value_beyond_int32_does_not_wrap(name, wrong):
+    with pytest.raises(ValueError, match=f"got values from .*{wrong}"):
+        FUNCTIONS[name](np.array([0, 2, wrong, 1]))
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_floats_are_refused(name, dtype):
-    with pytest.raises(TypeError, match=r"must be integers from 0 to 2, got \w*float"):
+    with pytest.raises(TypeError, match=r"integers \(or booleans\) from 0 to 2, got \w*float"):
         FUNCTIONS[name](np.zeros(4, dtype))
 
 
@@ -65,7 +72,7 @@ def test_a_sampler_that_needs_a_gradient_names_one_that_does_not(make, one_hot):
     sampler = getattr(samplers, make)(
         FUNCTIONS["energy of tables"], values=(0, 1, 2), one_hot=one_hot, **options
     )
-    with pytest.raises(TypeError, match=r"no gradient in x: samplers\.graph_gibbs"):
+    with pytest.raises(TypeError, match=r"no gradient in categories: samplers\.graph_gibbs"):
         sampler.init(np.zeros((5, 4), np.int32))
     other = samplers.graph_gibbs(TABLES, EDGES, values=(0, 1, 2))
     state, _ = other.step(jax.random.key(0), other.init(np.zeros((5, 4), np.int32)))
