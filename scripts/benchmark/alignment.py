@@ -2,7 +2,7 @@
 
 Both train by persistent chains until the Pearson correlation between the connected two-site
 frequencies of chains and data is 0.95. adabmDCA runs by its own command, for at most twice our
-time: where it has not reached 0.95 by then, its ratio is the lower bound of 2.
+time: where it has not reached 0.95 by then, the ratio is that limit.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
 
 FULL, QUICK = Sizes(2000, 5, 300), Sizes(20, 1, 3)
 SAME_OPTIONS = "adabmDCA, Gibbs, our learning rate and sweeps"
-NOT_REACHED = "adabmDCA, at least: no set of options gets there in about twice our time"
+NOT_REACHED = "adabmDCA, stopped before the target: at least"
 OPTIONS = {  # of adabmDCA: its defaults but for the number of chains, then ours
     "adabmDCA, its defaults": (),
     "adabmDCA, Gibbs": ("--sampler=gibbs",),
@@ -158,10 +158,11 @@ def run_alignment(peers: Peers, repetitions: int, quick: bool) -> Suite:
         f"columns, {sizes.chains:,} chains, until the pair correlations of the chains have a "
         f"Pearson correlation of {TARGET} with those of the data. Our time includes compilation. "
         "adabmDCA, in PyTorch with all threads, runs once with each of three sets of options, for "
-        "at most twice our time. Both weight sequences by their identity (80 %) and begin with "
-        "independent columns. If adabmDCA does not reach the correlation, the first "
-        "ratio is that limit, not a measured time. The ratio of the time per update does not "
-        "depend on it; ours includes compilation",
+        "at most twice our time. Both down-weight sequences that are at least 80 % identical, and "
+        "start from the model of independent columns (no couplings). Where no set of options "
+        "reaches the correlation, the times of adabmDCA are those at which it was stopped, and the "
+        "ratio is this limit. The ratio of the time per update does not depend on it; ours "
+        "includes compilation",
         None,
         {"alignment_vs_adabmdca": next(iter(against.values()))},
         against | per_update(ours, found),

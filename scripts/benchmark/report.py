@@ -118,14 +118,18 @@ def last_line(suites: dict[str, Suite]) -> str:
 LIMITS = (
     "All tables of this page were measured on the CPU of one machine. The numbers do not carry "
     "over to others, and nothing here was measured on a GPU or TPU.",
-    "Ratios vary from run to run of the program. It ran three times on the same kind of AMD EPYC, "
-    "on 2026-11-29 and 2026-11-30, and the ratio of one and the same comparison differed between "
-    "runs by up to a factor of 1.6. So ratios between 0.6 and 1.6 do not show which package is "
-    "faster. The tables of the other two runs are in `docs/benchmarks_epyc.md` at the commits "
-    "7fd6660 and 51df0c7; `docs/benchmarks.md` at 51df0c7 has a run on an Intel Xeon.",
-    "The time of compilation is not in the ratios, except in *alignment*. The column *first call* "
-    "contains it, except in *efficiency* and in our rows of *processor time*, whose programs were "
-    "compiled before: a short run can be slower with a package that compiles.",
+    "Ratios vary from run to run of the program. *langevin* (against blackjax), *discrete* and "
+    "*graphs* ran three times on the same kind of AMD EPYC, on 2026-11-29 and 2026-11-30, "
+    "*efficiency*, *tempering* and *alignment* twice. The ratio of one and the same comparison "
+    "differed between runs by up to a factor of 1.6. So ratios between 0.6 and 1.6 do not show "
+    "which package is faster. The other suites and the PyTorch packages ran once: for them, only "
+    "the range over repetitions is known. The tables of the other two runs are in "
+    "`docs/benchmarks_epyc.md` at the commits 7fd6660 and 51df0c7; `docs/benchmarks.md` at 51df0c7 "
+    "has a run on an Intel Xeon.",
+    "The time of compilation is not in the ratios, except in *alignment*, and in *tempering* with "
+    "tuning where a package compiles for a new number of replicas. The column *first call* "
+    "contains it: a short run can be slower with a package that compiles. Only the programs of "
+    "*efficiency*, and those of ours with *processor time* in *graphs*, were compiled before.",
     "blackjax has no unadjusted Langevin algorithm ({term}`ULA`): its stochastic-gradient Langevin "
     "dynamics (SGLD) with the exact gradient stands in for it. Both make the same moves; "
     "blackjax's kernel is vmapped over the chains, or takes the whole batch as one position.",
@@ -140,9 +144,10 @@ LIMITS = (
     "A JAX package is compiled by `ebm_jax.jit`, with the same compiler options as ours. Where "
     "these options make it slower by more than a tenth, the comparison uses jax's default flags "
     "and the row states it. blackjax's {term}`MALA` and {term}`NUTS` ran with our options only.",
-    "Float32 throughout. JAX programs use as many threads as XLA chooses. PyTorch packages run "
-    "with one thread and with all. D-Wave's sampler uses one, so it is compared by the time of the "
-    "processor, which is the sum over all threads; so is *tempering*.",
+    "Float32, except in D-Wave's sampler, which computes in float64. JAX programs use as many "
+    "threads as XLA chooses. PyTorch packages run with one thread and with all. D-Wave's sampler "
+    "uses one, so it is compared by the time of the processor, which is the sum over all threads; "
+    "so is *tempering*.",
 )
 
 
@@ -192,8 +197,9 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "",
         "In the first table, a ratio is the time of the other package divided by ours; where the "
         "row names a rate, it is our rate divided by theirs. Above 1 ebm_jax is faster. The last "
-        "column has the smallest and the largest ratio of a single repetition. A 95 % interval, "
-        "where it was measured, is in square brackets. The sections below have the times and "
+        "column has the smallest and the largest ratio of a single repetition; it is empty where "
+        "effective samples count too, or the other package ran once. A 95 % interval, where it was "
+        "measured, is in square brackets. The sections below have the times and "
         "further ratios and rates.",
         "",
         *summary(suites),
@@ -218,8 +224,9 @@ def introduction(path: pathlib.Path, found: dict, suites: dict[str, Suite]) -> l
         "`..._vs_parts`). A ratio of 0.9 to a part means that it takes 90 % of our time; above 1, "
         "it takes longer alone than within ours. `ess_...` is our number of effective samples per "
         "second divided by that of blackjax's MALA, and `two_devices` the time with one device "
-        "divided by that with two, which gives the same positions (`two_devices_identical`). The "
-        "others divide the time of a case in the table, or the smallest of several, by ours.",
+        "divided by that with two, which gives the same positions (`two_devices_identical`). Of "
+        "the others, ratios to a package divide its time by ours, or are the smallest ratio of the "
+        "section or one of the first table; the rest are the quantities that they name.",
         "",
         "The PyTorch packages need an interpreter of their own:",
         "",

@@ -292,20 +292,22 @@ def run_tempering(peers: Peers, repetitions: int, quick: bool) -> Suite:
     ratios, shown, facts = compared(trips, times, sizes.chains)
     work = (
         f"round trips on a spin glass of {sizes.side}^3 (*glass*) and on 8 modes (*wells*), "
-        f"{sizes.rounds:,} rounds with {sizes.replicas} replicas. A ladder is one set of replicas; "
-        "a round trip takes a replica from the highest to the lowest temperature and back. Ours "
-        f"runs {sizes.chains} ladders in one program, hamon one (*{sizes.chains} ladders against "
-        "1*), or one as well (*1 ladder of each*). All times are those of the processor, with a "
-        "fixed ladder unless tuning is included. *Tuning included* adds the time in which each "
-        f"package chooses its inverse temperatures, and compares {sizes.chains} ladders of each: "
-        f"hamon tunes one, and its run with a fixed ladder is counted {sizes.chains - 1} times more"
+        f"{sizes.rounds:,} rounds. A ladder is one set of replicas; a round trip takes a replica "
+        "from the highest to the lowest temperature and back. All times are those of the "
+        f"processor. The fixed ladder has {sizes.replicas} inverse temperatures from {HOTTEST:g} "
+        f"to {COLDEST:g}, which ebm_jax chose before. Ours runs {sizes.chains} ladders in one "
+        f"program, hamon one (*{sizes.chains} ladders against 1*), or one as well (*1 ladder of "
+        "each*). In *tuning included* each package chooses the number and the values of its "
+        f"inverse temperatures from 0 to {COLDEST:g} by itself. {sizes.chains} ladders of each are "
+        "compared: hamon has one run with its own ladder, with tuning, and its run with the fixed "
+        f"ladder is counted {sizes.chains - 1} times more"
     )
     return Suite(work, None, ratios, shown, times, first, facts)
 
 
 def _rate(*runs: tuple[float, float]) -> float:
     """Return all round trips of some runs, each (trips, seconds), over all their seconds."""
-    return sum(trips for trips, _ in runs) / (sum(seconds for _, seconds in runs) or 1.0)
+    return sum(trips for trips, _ in runs) / sum(seconds for _, seconds in runs)
 
 
 def compared(
@@ -326,20 +328,21 @@ def compared(
     }
     ratios: dict[str, float | None] = {}
     shown: dict[str, float | None] = {}
-    again = ("hamon, glass, fixed ladder",) * (chains - 1)
-    tuned = f"glass, tuning included, {chains} ladders of each"
-    for key, what, ours, theirs in (
-        ("glass_fixed_ladder", f"glass, {chains} ladders against 1", "glass, fixed ladder", ()),
-        ("wells_fixed_ladder", f"wells, {chains} ladders against 1", "wells, fixed ladder", ()),
-        ("glass_tuning_included", tuned, "glass, tuning included", again),
-        (None, "glass, 1 ladder of each", "glass, one ladder", ()),
-        (None, "wells, 1 ladder of each", "wells, one ladder", ()),
+    glass, wells = "hamon, glass, fixed ladder", "hamon, wells, fixed ladder"
+    tuned = ("hamon, glass, tuning included", *(glass,) * (chains - 1))
+    many, one = f"{chains} ladders against 1", "1 ladder of each"
+    both = f"glass, tuning included, {chains} ladders of each"
+    for key, what, ours, peers in (
+        ("glass_fixed_ladder", f"glass, {many}", "ours, glass, fixed ladder", (glass,)),
+        ("wells_fixed_ladder", f"wells, {many}", "ours, wells, fixed ladder", (wells,)),
+        ("glass_tuning_included", both, "ours, glass, tuning included", tuned),
+        (None, f"glass, {one}", "ours, glass, one ladder", (glass,)),
+        (None, f"wells, {one}", "ours, wells, one ladder", (wells,)),
     ):
-        peers = (f"hamon, {ours.replace('one', 'fixed')}", *theirs)
         label, ratio = f"hamon, {what}, round trips per processor second", None
         if peers[0] in times and (slower := _rate(*(whole[name] for name in peers))):
-            shown[label] = ratio = _rate(whole[f"ours, {ours}"]) / slower
-            pairs = zip(*(timed[name] for name in (f"ours, {ours}", *peers)), strict=True)
+            shown[label] = ratio = _rate(whole[ours]) / slower
+            pairs = zip(*(timed[name] for name in (ours, *peers)), strict=True)
             found = [(_rate(own), _rate(*others)) for own, *others in pairs]
             if all(other for _, other in found):
                 ends = [own / other for own, other in found]

@@ -54,11 +54,11 @@ def test_round_trips_are_those_of_walkers_followed_by_name(replicas):
 def test_rates_and_ranges_of_round_trips():
     """Of a first call, and two calls in each of two repetitions, the second of which is timed."""
     glass, wells = "hamon, glass, fixed ladder", "hamon, wells, fixed ladder"
-    trips = {name: [0, 9, 10, 11, 10] for name in ("ours, glass, one ladder", glass)}
-    trips |= {"ours, glass, fixed ladder": [0, 80, 80, 80, 80], wells: [0, 0, 0, 0, 0]}
-    trips |= {"ours, glass, tuning included": [0, 60, 60, 60, 60]}
+    trips = {name: [90, 6, 9, 11, 14] for name in ("ours, glass, one ladder", glass)}
+    trips |= {"ours, glass, fixed ladder": [0, 80, 60, 70, 110], wells: [3, 0, 0, 0, 0]}
+    trips |= {"ours, glass, tuning included": [0, 60, 50, 60, 70]}
     trips |= {f"ours, wells, {kind}": [0, 1, 1, 1, 1] for kind in ("fixed ladder", "one ladder")}
-    trips |= {"hamon, glass, tuning included": [0, 10, 10, 10, 10]}
+    trips |= {"hamon, glass, tuning included": [0, 5, 10, 15, 10]}
     times = {name: [1.0, 2.0] for name in trips}
     times["hamon, glass, tuning included"] = [4.0, 5.0]
     ratios, shown, facts = tempering.compared(trips, times, 8)
@@ -71,14 +71,24 @@ def test_rates_and_ranges_of_round_trips():
         "tempering_vs_hamon_glass_tuning_included": pytest.approx(tuned),
     }
     what = "round trips per processor second"
+    many, both = f"hamon, glass, 8 ladders against 1, {what}", "glass, tuning included, 8 ladders"
+    both = f"hamon, {both} of each, {what}"
     assert shown == {
-        f"hamon, glass, 8 ladders against 1, {what}": pytest.approx(8),
-        f"hamon, glass, tuning included, 8 ladders of each, {what}": pytest.approx(tuned),
+        many: pytest.approx(8),
+        both: pytest.approx(tuned),
         f"hamon, glass, 1 ladder of each, {what}": pytest.approx(1),
     }
-    ends = [(60 / 2) / (80 / (5 + 7 * 2)), (60 / 1) / (80 / (4 + 7 * 1))]
-    label = f"hamon, glass, tuning included, 8 ladders of each, {what}"
-    assert facts[f"range over repetitions, {label}"] == pytest.approx(sorted(ends))
+    ends = [(50 / 1) / ((10 + 7 * 9) / (4 + 7 * 1)), (70 / 2) / ((10 + 7 * 14) / (5 + 7 * 2))]
+    assert facts[f"range over repetitions, {both}"] == pytest.approx(sorted(ends))
+    assert facts[f"range over repetitions, {many}"] == pytest.approx([60 / 9, 110 / 14])
+
+
+def test_no_range_where_a_repetition_of_the_peer_made_no_round_trip():
+    ours = [f"ours, glass, {kind}" for kind in ("fixed ladder", "one ladder")]
+    trips = dict.fromkeys(ours, [5] * 5) | {"hamon, glass, fixed ladder": [5, 5, 0, 5, 5]}
+    _, shown, facts = tempering.compared(trips, {name: [1.0, 2.0] for name in trips}, 8)
+    assert list(shown.values()) == pytest.approx([5 / 3.75, 5 / 3.75])
+    assert not any(name.startswith("range") for name in facts)
 
 
 def test_without_the_peer_there_is_no_ratio():
