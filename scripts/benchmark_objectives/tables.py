@@ -302,10 +302,12 @@ def exact_cost(results: Results) -> str:
         return ""
     each = stdlib.median(results.costs[p, EXACT]["passes_per_update"] for p in problems)
     *first, last = [f"{count:,.0f}" for count in counts]
+    states = 2 ** max(results.problems[p]["dimension"] for p in problems)
     return (
-        " On binary data, exact maximum likelihood\nevaluates all 65,536 states at every update, "
-        f"which costs about {passes(each)} passes. It therefore\nmakes {', '.join(first)} and "
-        f"{last} updates at budgets 0, 1 and 2, and its gap shows this cost, not\nwhat it reaches."
+        f" On binary data, exact maximum likelihood\nevaluates all {states:,} states at every "
+        f"update, which costs about {passes(each)} passes. It therefore\nmakes {', '.join(first)} "
+        f"and {last} updates at budgets 0, 1 and 2, and its gap shows this cost, not\nwhat it "
+        "reaches."
     )
 
 

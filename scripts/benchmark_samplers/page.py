@@ -41,19 +41,18 @@ def answer(found: Results) -> list[str]:
     sentences = []
     for name, targets in results.CLASSES.items():
         present = [target for target in targets if target in found.samplers]
-        group = results.best_of_class(found, tuple(present))
+        group, unranked = results.best_of_class(found, tuple(present))
         if not group:
             continue
-        table = found.samplers[present[0]]
-        best = joined([table[method]["label"] for method in group])
-        unranked = results.unranked(found, tuple(present))
+        names = {m: row["label"] for target in present for m, row in found.samplers[target].items()}
+        best = joined([names[method] for method in group])
         where = f"On the {name} ({', '.join(present)})"
         verb = "has the lowest" if len(group) == 1 else "are tied for the lowest"
         single = {target: results.best(found.samplers[target]) for target in present}
         sentences.append(
             f"{where}, {best} {verb} squared error at the same number of gradients, in the "
-            f"geometric mean over these targets; {counts(group, labels(table), single)}"
-            f"{without_value(unranked)}."
+            f"geometric mean over these targets; {counts(group, names, single)}"
+            f"{without_value(unranked, names)}{otherwise(group, present)}."
         )
     biased = results.mostly_biased(found)
     if biased:
@@ -74,20 +73,25 @@ def answer(found: Results) -> list[str]:
         sentences.append(
             f"Among the estimators of log Z that need no exact samples of the target, {best} "
             f"{verb} error at the largest budget, in the geometric mean over the targets; "
-            f"{counts(group, LOG_Z_LABELS, single)}."
+            f"{counts(group, LOG_Z_LABELS, single)}{alone(single, LOG_Z_LABELS)}."
         )
     return sentences
 
 
-def without_value(unranked: dict[str, list[str]]) -> str:
+def without_value(unranked: dict[str, list[str]], names: dict[str, str]) -> str:
     """Return which samplers are not ranked because they have no value on some targets."""
-    parts = [f"{label} (no value on {', '.join(on)})" for label, on in unranked.items()]
+    parts = [f"{names[method]} (no value on {', '.join(on)})" for method, on in unranked.items()]
     return f"; not ranked: {', '.join(parts)}" if parts else ""
 
 
-def labels(table: dict[str, Row]) -> dict[str, str]:
-    """Return the names of the samplers of a target."""
-    return {method: row["label"] for method, row in table.items()}
+def otherwise(group: list[str], targets: list[str]) -> str:
+    """Return which samplers of a group are other algorithms on a target."""
+    found: dict[str, list[str]] = {}
+    for (target, method), other in prose.OTHERWISE.items():
+        if target in targets and method in group:
+            found.setdefault(target, []).append(other)
+    parts = [f"on {target}: {' and '.join(others)}" for target, others in found.items()]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def counts(group: list[str], names: dict[str, str], single: dict[str, list[str]]) -> str:
@@ -101,6 +105,16 @@ def counts(group: list[str], names: dict[str, str], single: dict[str, list[str]]
         if tied and not set(tied) & set(group):
             said += f"; on {target}, {names[tied[0]]} is best"
     return said
+
+
+def alone(single: dict[str, list[str]], names: dict[str, str]) -> str:
+    """Return on which targets which method is best and no other one ties with it."""
+    targets: dict[str, list[str]] = {}
+    for target, tied in single.items():
+        if len(tied) == 1:
+            targets.setdefault(names[tied[0]], []).append(target)
+    parts = [f"{name} on {', '.join(on)}" for name, on in targets.items()]
+    return f"; best without a tie: {'; '.join(parts)}" if parts else ""
 
 
 def number(value: float) -> str:
@@ -174,8 +188,9 @@ def table(found: Results, target: str) -> list[str]:
     for method in sorted(rows, key=lambda method: results.error(rows[method])[0]):
         row = rows[method]
         share = row["bias_share"]
+        label = prose.OTHERWISE.get((target, method), row["label"])
         cells = [
-            f"**{row['label']}**" if method in group else row["label"],
+            f"**{label}**" if method in group else label,
             options(row),
             cell(results.independent_samples(row)),
             cell(results.effective_samples(row)),
@@ -210,21 +225,19 @@ def log_z_table(found: Results) -> list[str]:
         for target in targets:
             errors, group = best[target]
             text = cell(errors.get(method))
-            cells.append(f"**{text}**" if method in group else text)
-        lines.append(f"| {label}{costs(found, method)} | {' | '.join(cells)} |")
+            text = f"**{text}**" if method in group else text
+            cells.append(text + cost_share(found.log_z[target].get(method, [])))
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
 
 
-def costs(found: Results, method: str) -> str:
-    """Return the cost of an estimator divided by its budget, if this is below 0.95 somewhere."""
-    shares = []
-    for table in found.log_z.values():
-        for row in table.get(method, []):
-            if row["budget"] == row["protocol"]["budget"]:
-                shares.append(row["cost"] / (row["budget"] * row["protocol"]["chains"]))
-    if not shares or min(shares) > 0.95:
+def cost_share(rows: list[Row]) -> str:
+    """Return the cost at the largest budget over this budget, if they differ by 5 % or more."""
+    if not rows:
         return ""
-    return f" ({min(shares):.2f} to {max(shares):.2f} of the cost)"
+    row = max(rows, key=lambda row: row["budget"])
+    share = row["cost"] / (row["budget"] * row["protocol"]["chains"])
+    return "" if abs(share - 1) < 0.05 else f" at {share:.2f} of the cost"
 
 
 def text(found: Results) -> str:

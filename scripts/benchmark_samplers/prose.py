@@ -1,5 +1,8 @@
 """The fixed text of the page."""
 
+import functools
+
+from scripts.benchmark_samplers.log_z import CHAINS
 from scripts.benchmark_samplers.methods import (
     ADAPTATION_STEPS,
     NUM_DISCRETE_REPLICAS,
@@ -30,8 +33,12 @@ DESCRIPTIONS = {
     "the products along the edges.",
     "rbm": "A restricted Boltzmann machine (RBM) with 12 visible and 6 hidden units and normal "
     "weights with the standard deviation 2. Its variables are the visible units; its "
-    "functions are these units and the product of each unit with the next one in their order. Here "
-    "*Gibbs* is block Gibbs sampling, and *tempered Gibbs* uses Gibbs with gradients.",
+    "functions are these units and the product of each unit with the next one in their order.",
+}
+
+OTHERWISE = {  # samplers that are another algorithm on one target than on the others
+    ("rbm", "gibbs"): "block Gibbs",
+    ("rbm", "tempering"): "tempered Gibbs with gradients",
 }
 
 INTRODUCTION = """\
@@ -78,7 +85,9 @@ MEASURES = """\
 * **Options.** A *step size* of MALA, ULA and annealed SMC is half the variance of the noise of a
   step, so it scales with the square of a length; that of BAOAB, HMC and MCLMC is a time step. *L*
   is the length of the path on which MCLMC forgets its direction. *Smallest beta* is the smallest
-  inverse temperature of tempering."""
+  inverse temperature of tempering. The step size of DULA and DMALA is that of {term}`DULA`, in
+  squared units of the values; the *friction* of BAOAB is that of its velocity per unit of time; the
+  *target acceptance rate* is the one to which NUTS adapts its step size."""
 
 BOLD = """\
 Names in bold are tied for the best: their 95 % {term}`bootstrap interval` overlaps that of the
@@ -96,8 +105,10 @@ def protocol(row: Row) -> str:
         "The ranges are multiples of the smallest length scale of the target. Every pilot run has "
         f"{p['pilot_share']:g} of the budget. The options whose squared error, averaged over "
         f"{p['seeds']} pilot seeds, is lowest are chosen; the final runs use other seeds. The "
-        "cost of pilot runs is not counted. Every "
-        "final result uses "
+        "cost of pilot runs, "
+        f"{p['pilots'] * p['pilot_share']:g} times that of the final runs, is not counted. The "
+        "squared error needs the exact means: in practice you can rarely choose options so well. "
+        "Every final result uses "
         f"{p['seeds']} seeds with {p['chains']} chains each. Chains start from a wide normal "
         f"distribution (discrete: uniform) and spend {p['budget']:,} gradients each. The first "
         "fifth of every budget is discarded as warm-up.\n\n"
@@ -122,7 +133,8 @@ def protocol(row: Row) -> str:
 def log_z(row: Row) -> str:
     """Return the text on the estimators of log Z."""
     p = row["protocol"]
-    return LOG_Z.replace("COST", f"{p['budget'] * p['chains']:,}").replace("SEEDS", str(p["seeds"]))
+    known = {"COST": f"{p['budget'] * p['chains']:,}", "SEEDS": p["seeds"], "CHAINS": CHAINS}
+    return functools.reduce(lambda text, k: text.replace(k, str(known[k])), known, LOG_Z)
 
 
 LOG_Z = """\
@@ -130,13 +142,16 @@ LOG_Z = """\
 
 The table has the root mean squared error of log Z in {term}`nats` at the largest budget, which is
 that of the samplers: COST gradients for each of SEEDS seeds. Brackets have its 95 % interval. Bold
-values are tied for the best of their column. The base is the distribution in which the chains
-start. Chains move by MALA with the step size in the row *MALA* of the target, on discrete targets
-by Gibbs sampling. On the RBM it is block Gibbs sampling, along a path of RBMs whose parameters grow
-from zero.
+values are tied for the best of their column, in which estimators that need exact samples are ranked
+too; in the counts at the top of this page they are not. The base is the distribution in which the
+chains start. On discrete targets the chains move by Gibbs sampling, on the RBM by block Gibbs
+sampling along a path of RBMs whose parameters grow from zero. On continuous targets they move by
+MALA: at the target with the step size in its row *MALA*, at the base with a larger one that fits
+the base, and in between the inverse of the step size is interpolated. This step size was chosen for
+the samplers, not for log Z, and is very small on banana.
 
 * {term}`Importance sampling` from the base is the baseline.
-* Annealed importance sampling ({term}`AIS`) runs 64 chains from the base to the target. *With
+* Annealed importance sampling ({term}`AIS`) runs CHAINS chains from the base to the target. *With
   resampling*, chains of low weight are replaced by copies of others where the weights differ much.
   Where they never do, both have the same error. (Annealed SMC in the tables above is the same
   algorithm with more chains and fewer temperatures.)
@@ -145,6 +160,7 @@ from zero.
   need exact samples, which you do not have for a trained model.
 * Tempering is `partition.parallel_tempering`. It chooses its own number of replicas, so that its
   cost is known only after the run. The figure shows the actual cost. The table has the run that was
-  planned for the largest budget, and the share of that budget which it cost.
+  planned for the largest budget, and its cost as a share of this budget. Tempering is ranked like
+  the others, as if all had the same cost.
 
 The funnel is a deliberately bad case: even the wide base is much narrower than the target."""

@@ -94,28 +94,25 @@ def best(table: dict[str, Row]) -> list[str]:
     return measures.tied(finite) if finite else []
 
 
-def best_of_class(results: Results, targets: tuple[str, ...]) -> list[str]:
+def best_of_class(
+    results: Results, targets: tuple[str, ...]
+) -> tuple[list[str], dict[str, list[str]]]:
     """Return the methods tied for the lowest mean log error over targets, best first.
 
-    A method counts if it has finite errors on all of these targets.
+    A method without finite errors on all of these targets is not ranked: the second result has the
+    targets on which it has none.
     """
-    tables = [results.samplers[name] for name in targets if name in results.samplers]
-    errors = {}
-    for method in tables[0] if tables else ():
-        found = [final_errors(table[method]) for table in tables if method in table]
-        if len(found) == len(tables) and np.isfinite(found).all():
-            errors[method] = np.array(found)
-    return measures.tied(measures.scores(errors)) if errors else []
-
-
-def unranked(results: Results, targets: tuple[str, ...]) -> dict[str, list[str]]:
-    """Return, for the label of each sampler without a finite error on some targets, these."""
-    found: dict[str, list[str]] = {}
-    for target in targets:
-        for row in results.samplers[target].values():
-            if not np.isfinite(final_errors(row)).all():
-                found.setdefault(row["label"], []).append(target)
-    return found
+    tables = {name: results.samplers[name] for name in targets if name in results.samplers}
+    methods = list(dict.fromkeys(method for table in tables.values() for method in table))
+    errors, unranked = {}, {}
+    for method in methods:
+        found = {n: final_errors(table[method]) for n, table in tables.items() if method in table}
+        finite = [name for name, errors_of in found.items() if np.isfinite(errors_of).all()]
+        if len(finite) == len(tables):
+            errors[method] = np.array(list(found.values()))
+        else:
+            unranked[method] = [name for name in tables if name not in finite]
+    return measures.tied(measures.scores(errors)) if errors else [], unranked
 
 
 def mostly_biased(results: Results) -> dict[str, list[str]]:

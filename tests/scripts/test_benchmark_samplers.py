@@ -367,18 +367,42 @@ def test_the_answer_names_only_the_tied_best():
             assert intervals[name][1] <= intervals[best][2]
 
 
-def test_samplers_without_a_value_on_a_target_are_named():
-    assert page.without_value({}) == ""
-    named = page.without_value({"NUTS": ["funnel", "banana"], "HMC": ["funnel"]})
-    assert named == "; not ranked: NUTS (no value on funnel, banana), HMC (no value on funnel)"
+def rows_of(**errors):
+    """Return a table of samplers: method -> row with the errors of its seeds."""
+    return {m: {"label": m.upper(), "unbiased": True, "errors": [e]} for m, e in errors.items()}
+
+
+def test_samplers_without_a_value_on_a_target_are_not_ranked_but_named():
+    """On x, b has no value for one seed; on y, c is absent."""
+    low, high = [0.1, 0.11, 0.12, 0.1], [5.0, 5.1, 5.2, 5.3]
+    tables = {
+        "ising": rows_of(a=high, b=[0.1, None, 0.1, 0.1], c=low),
+        "rbm": rows_of(a=high, b=low, gibbs=low),
+    }
+    found = results.Results(tables, {}, {})
+    tied, unranked = results.best_of_class(found, ("ising", "random_graph", "rbm"))
+    assert tied == ["a"]
+    assert unranked == {"b": ["ising"], "c": ["rbm"], "gibbs": ["ising"]}
+    (sentence, *_) = page.answer(found)
+    assert "**A** has the lowest squared error" in sentence
+    ends = "B (no value on ising), C (no value on rbm), GIBBS (no value on ising)."
+    assert sentence.endswith(f"; not ranked: {ends}")
+    assert page.otherwise(["gibbs", "a"], ["rbm"]) == " (on rbm: block Gibbs)"
+
+
+def test_the_cost_share_is_that_of_the_largest_budget():
+    row = {"budget": 100, "cost": 800, "protocol": {"chains": 4}}
+    assert page.cost_share([row, row | {"budget": 200}]) == ""
+    assert page.cost_share([row | {"budget": 200}, row]) == ""
+    assert page.cost_share([row | {"budget": 400}]) == " at 0.50 of the cost"
+    assert page.cost_share([row]) == " at 2.00 of the cost"
+    assert page.cost_share([]) == ""
 
 
 def test_single_targets_are_counted_and_their_other_winners_named():
     single = {"x": ["a", "b"], "y": ["b"], "z": ["c"]}
     names = {"a": "A", "b": "B", "c": "C"}
-    both = "counted target by target, A is best or tied on 1 of 3, B on 2; on z, C is best"
-    assert page.counts(["a", "b"], names, single) == both
-    alone = (
-        "counted target by target, A is best or tied on 1 of 3; on y, B is best; on z, C is best"
-    )
-    assert page.counts(["a"], names, single) == alone
+    said = "counted target by target, A is best or tied on 1 of 3"
+    assert page.counts(["a", "b"], names, single) == f"{said}, B on 2; on z, C is best"
+    assert page.counts(["a"], names, single) == f"{said}; on y, B is best; on z, C is best"
+    assert page.alone(single | {"w": ["b"]}, names) == "; best without a tie: B on y, w; C on z"
