@@ -120,12 +120,12 @@ LIMITS = (
     "over to others, and nothing here was measured on a GPU or TPU.",
     "Ratios vary from run to run of the program. *langevin* (against blackjax), *discrete* and "
     "*graphs* ran three times on the same kind of AMD EPYC, on 2026-11-29 and 2026-11-30, "
-    "*efficiency*, *tempering* and *alignment* twice. The ratio of one and the same comparison "
-    "differed between runs by up to a factor of 1.6. So ratios between 0.6 and 1.6 do not show "
-    "which package is faster. The other suites and the PyTorch packages ran once: for them, only "
-    "the range over repetitions is known. The tables of the other two runs are in "
-    "`docs/benchmarks_epyc.md` at the commits 7fd6660 and 51df0c7; `docs/benchmarks.md` at 51df0c7 "
-    "has a run on an Intel Xeon.",
+    "*efficiency*, *tempering* and *alignment* at least twice. The ratio of one and the same "
+    "comparison differed between runs by up to a factor of 1.6. So ratios between 0.6 and 1.6 do "
+    "not show which package is faster. The other suites and the PyTorch packages ran once: for "
+    "them, only the range over repetitions is known. The tables of the other two runs are in "
+    "`docs/benchmarks_epyc.md` at the commits 7fd6660 and 51df0c7; `docs/benchmarks.md` at "
+    "51df0c7 has a run on an Intel Xeon.",
     "The time of compilation is not in the ratios, except in *alignment*, and in *tempering* with "
     "tuning where a package compiles for a new number of replicas. The column *first call* "
     "contains it: a short run can be slower with a package that compiles. Only the programs of "
