@@ -40,7 +40,8 @@ def categories(name: str, value, num: int, sampler: str) -> Array:
 
     Booleans are the categories 0 and 1. ``sampler`` is one that needs no gradient.
     """
-    known, given = concrete(value), array(name, value)
+    given = array(name, value)
+    known = concrete(value if hasattr(value, "dtype") else given)  # before it could wrap
     if jnp.issubdtype(given.dtype, jnp.floating):
         raise TypeError(
             f"{name} must be integers (or booleans) from 0 to {num - 1}, got {given.dtype}. There "
