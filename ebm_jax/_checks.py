@@ -38,14 +38,14 @@ def floating(name: str, value) -> Array:
 def categories(name: str, value, num: int, sampler: str) -> Array:
     """Return categories in int32; raise an error unless they are integers from 0 to num - 1.
 
-    Booleans are the categories 0 and 1. ``sampler`` is one that needs no gradient.
+    Booleans are the categories 0 and 1. ``sampler`` works without a gradient.
     """
     given = array(name, value)
     known = concrete(value if hasattr(value, "dtype") else given)  # before it could wrap
     if jnp.issubdtype(given.dtype, jnp.floating):
         raise TypeError(
-            f"{name} must be integers (or booleans) from 0 to {num - 1}, got {given.dtype}. There "
-            f"is no gradient in categories: samplers.{sampler} needs none."
+            f"{name} must be integers (or booleans) from 0 to {num - 1}, got {given.dtype}. "
+            f"Energies have no derivative in categories: samplers.{sampler} works without it."
         )
     if known is not None and known.size and (known.min() < 0 or known.max() >= num):
         raise ValueError(

@@ -331,7 +331,7 @@ def compared(
     glass, wells = "hamon, glass, fixed ladder", "hamon, wells, fixed ladder"
     tuned = ("hamon, glass, tuning included", *(glass,) * (chains - 1))
     many, one = f"{chains} ladders against 1", "1 ladder of each"
-    both = f"glass, tuning included, {chains} ladders of each"
+    both = f"glass, tuning included, {chains} ladders of each ({chains - 1} of hamon fixed)"
     for key, what, ours, peers in (
         ("glass_fixed_ladder", f"glass, {many}", "ours, glass, fixed ladder", (glass,)),
         ("wells_fixed_ladder", f"wells, {many}", "ours, wells, fixed ladder", (wells,)),

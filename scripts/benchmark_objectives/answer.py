@@ -63,7 +63,7 @@ def earlier(results: Results, advice: standings.Advice) -> str:
 
 
 def singly(standing: standings.Standing) -> str:
-    """Return on how many problems the first objective is best, and which ones are on as many."""
+    """Return on how many problems the first objective is best, and which others are on the most."""
     total, first = len(standing.problems), standing.groups[0][0]
     if total < 2:
         return ""

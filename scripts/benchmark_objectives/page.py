@@ -11,7 +11,7 @@ import csv
 import io
 from pathlib import Path
 
-from scripts.benchmark_objectives import answer, rows, standings, tables
+from scripts.benchmark_objectives import answer, prose, rows, standings, tables
 from scripts.benchmark_objectives.standings import BUDGETS, CLASSES, Results
 
 DOCS = rows.FOLDER.parents[1]
@@ -89,15 +89,15 @@ def page(results: Results) -> str:
         lines += [f"![{COST}](figures/objectives_cost.png)", ""]
     how = HOW.replace("{exact}", tables.exact_cost(results))
     lines += [f"{how} {tables.unmeasured(results)}".rstrip(), ""]
-    lines += ["## Tied groups", "", tables.GROUPS, ""]
+    lines += ["## Tied groups", "", prose.GROUPS, ""]
     for problem_class in CLASSES:
         for budget in reversed(BUDGETS):
             lines += tables.groups(results, problem_class, budget)
     lines += ["## Gaps by problem", "", *tables.gaps(results)]
-    lines += ["## Samples", "", tables.SAMPLES, "", *tables.samples(results), ""]
-    lines += ["## Tuning", "", tables.TUNING, "", *tables.tuning(results), ""]
-    lines += ["## Costs", "", tables.COSTS, "", *tables.costs(results), ""]
-    lines += ["## Problems", "", tables.PROBLEMS, "", *tables.problems(results), ""]
+    lines += ["## Samples", "", prose.SAMPLES, "", *tables.samples(results), ""]
+    lines += ["## Tuning", "", prose.TUNING, "", *tables.tuning(results), ""]
+    lines += ["## Costs", "", prose.COSTS, "", *tables.costs(results), ""]
+    lines += ["## Problems", "", prose.PROBLEMS, "", *tables.problems(results), ""]
     if absent and results.problems:
         lines += ["## Measured so far", "", MEASURED, "", *tables.coverage(results), ""]
     lines += ["## Files", "", tables.files(results), ""]

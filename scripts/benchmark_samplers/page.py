@@ -237,7 +237,7 @@ def cost_share(rows: list[Row]) -> str:
         return ""
     row = max(rows, key=lambda row: row["budget"])
     share = row["cost"] / (row["budget"] * row["protocol"]["chains"])
-    return "" if abs(share - 1) < 0.05 else f" at {share:.2f} of the cost"
+    return "" if abs(share - 1) < 0.05 else f" at {share:.2f} of the budget"
 
 
 def text(found: Results) -> str:

@@ -1,7 +1,5 @@
 """The fixed text of the page."""
 
-import functools
-
 from scripts.benchmark_samplers.log_z import CHAINS
 from scripts.benchmark_samplers.methods import (
     ADAPTATION_STEPS,
@@ -85,9 +83,10 @@ MEASURES = """\
 * **Options.** A *step size* of MALA, ULA and annealed SMC is half the variance of the noise of a
   step, so it scales with the square of a length; that of BAOAB, HMC and MCLMC is a time step. *L*
   is the length of the path on which MCLMC forgets its direction. *Smallest beta* is the smallest
-  inverse temperature of tempering. The step size of DULA and DMALA is that of {term}`DULA`, in
-  squared units of the values; the *friction* of BAOAB is that of its velocity per unit of time; the
-  *target acceptance rate* is the one to which NUTS adapts its step size."""
+  inverse temperature of tempering. The step size of DULA and DMALA is the argument of
+  `samplers.dula`, in squared units of the values; the *friction* of BAOAB is the rate at which it
+  forgets its velocity; the *target acceptance rate* is the one to which NUTS adapts its step
+  size."""
 
 BOLD = """\
 Names in bold are tied for the best: their 95 % {term}`bootstrap interval` overlaps that of the
@@ -122,8 +121,8 @@ def protocol(row: Row) -> str:
         "sampling does not sample the free energy times an inverse temperature. Annealed "
         "sequential Monte Carlo (SMC) gets the total budget of all chains of a seed. It makes one "
         "step at each inverse temperature, of MALA or of Gibbs sampling, and uses four times as "
-        "many particles as temperatures. On the RBM it is block Gibbs sampling, along a path of "
-        "RBMs whose parameters grow from zero."
+        "many particles as temperatures. On the RBM the step is block Gibbs sampling, along a path "
+        "of RBMs whose parameters grow from zero."
         "\n\nThe chains have to find the target from their start: this is part of the comparison. "
         "On banana, the gradient far from the valley is steep: with large steps some chains of "
         "MALA never leave their start, so that the pilot runs choose a very small step."
@@ -133,8 +132,8 @@ def protocol(row: Row) -> str:
 def log_z(row: Row) -> str:
     """Return the text on the estimators of log Z."""
     p = row["protocol"]
-    known = {"COST": f"{p['budget'] * p['chains']:,}", "SEEDS": p["seeds"], "CHAINS": CHAINS}
-    return functools.reduce(lambda text, k: text.replace(k, str(known[k])), known, LOG_Z)
+    text = LOG_Z.replace("COST", f"{p['budget'] * p['chains']:,}")
+    return text.replace("SEEDS", str(p["seeds"])).replace("CHAINS", str(CHAINS))
 
 
 LOG_Z = """\

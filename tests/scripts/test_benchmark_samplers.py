@@ -373,7 +373,7 @@ def rows_of(**errors):
 
 
 def test_samplers_without_a_value_on_a_target_are_not_ranked_but_named():
-    """On x, b has no value for one seed; on y, c is absent."""
+    """On ising, b has no value for one seed and gibbs is absent; on rbm, c is absent."""
     low, high = [0.1, 0.11, 0.12, 0.1], [5.0, 5.1, 5.2, 5.3]
     tables = {
         "ising": rows_of(a=high, b=[0.1, None, 0.1, 0.1], c=low),
@@ -394,8 +394,8 @@ def test_the_cost_share_is_that_of_the_largest_budget():
     row = {"budget": 100, "cost": 800, "protocol": {"chains": 4}}
     assert page.cost_share([row, row | {"budget": 200}]) == ""
     assert page.cost_share([row | {"budget": 200}, row]) == ""
-    assert page.cost_share([row | {"budget": 400}]) == " at 0.50 of the cost"
-    assert page.cost_share([row]) == " at 2.00 of the cost"
+    assert page.cost_share([row | {"budget": 400}]) == " at 0.50 of the budget"
+    assert page.cost_share([row]) == " at 2.00 of the budget"
     assert page.cost_share([]) == ""
 
 

@@ -72,7 +72,7 @@ def test_rates_and_ranges_of_round_trips():
     }
     what = "round trips per processor second"
     many, both = f"hamon, glass, 8 ladders against 1, {what}", "glass, tuning included, 8 ladders"
-    both = f"hamon, {both} of each, {what}"
+    both = f"hamon, {both} of each (7 of hamon fixed), {what}"
     assert shown == {
         many: pytest.approx(8),
         both: pytest.approx(tuned),
