@@ -62,7 +62,11 @@ def test_the_truth_diverges_from_itself_by_nothing():
 
 
 @pytest.mark.parametrize(
-    "given", [["--objective=exact"], ["--option=steps=2", "--learning_rate=0.01"]]
+    "given",
+    [
+        ["--objective=exact"],
+        pytest.param(["--option=steps=2", "--learning_rate=0.01"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_short_run_writes_everything(program, monkeypatch, tmp_path, capsys, given):
     dataset = "8gaussians" if "exact" in given[0] else "moons"

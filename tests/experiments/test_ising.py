@@ -16,7 +16,9 @@ from experiments.run import errors
 QUICK = ("--side=4", "--chains=4", "--sweeps=10", "--samples=30", "--datasets=1", "--steps=2")
 
 
-@pytest.mark.parametrize("given", [[], ["--notempered"]], ids=["tempered", "apart"])
+@pytest.mark.parametrize(
+    "given", [[], pytest.param(["--notempered"], marks=pytest.mark.slow)], ids=["tempered", "apart"]
+)
 def test_a_short_run_writes_everything(program, tmp_path, capsys, given):
     ising = program("ising", f"--workdir={tmp_path}", *QUICK, *given)
     with pytest.raises(errors.FalseClaimError, match="couplings come back"):

@@ -85,6 +85,7 @@ def test_the_bracket_holds_the_exact_log_z():
     assert abs(found.log_z - exact) < 0.05
 
 
+@pytest.mark.slow
 def test_directions_that_contradict_each_other_are_told():
     """Chains that "sample the target" all start in one state, which is not the likeliest."""
     params, v, log_p = small()
@@ -119,7 +120,7 @@ def test_the_start_is_the_base_rates():
     [
         ["--objective=pcd", "--hidden=4"],
         ["--objective=cd", "--hidden=4", "--nocentered"],
-        ["--objective=pt", "--hidden=4", "--temperatures=2"],
+        pytest.param(["--objective=pt", "--hidden=4", "--temperatures=2"], marks=pytest.mark.slow),
         ["--objective=ml", "--hidden=4"],
         pytest.param(["--hidden=24"], marks=pytest.mark.slow),
         pytest.param(["--scans=16", "--hidden=24"], marks=pytest.mark.slow),

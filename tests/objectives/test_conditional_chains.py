@@ -73,6 +73,7 @@ def test_diffusion_recovery_has_its_optimum_at_the_data_with_noise(x64):
     assert np.abs(scores(truth + np.array([0.0, 0.5]), keys)[1]) > 6
 
 
+@pytest.mark.slow
 def test_two_levels_are_recovery_likelihood(x64):
     """With the data as the first level the two objectives have the same mean gradient."""
 

@@ -63,6 +63,7 @@ def test_langevin_and_gibbs_sample_a_joint():
     assert_joint(again.position)
 
 
+@pytest.mark.slow
 def test_tempering_holds_an_alternation():
     start = {"x": jnp.zeros(CHAINS), "y": jnp.zeros(CHAINS, int)}
     state = run(
@@ -71,6 +72,7 @@ def test_tempering_holds_an_alternation():
     assert_joint(state.position)
 
 
+@pytest.mark.slow
 def test_a_gaussian_rbm_needs_nothing_new():
     """MALA on the visible units, Gibbs sampling of the hidden ones: P(h) by enumeration."""
     rng = np.random.default_rng(0)

@@ -117,7 +117,7 @@ def p_value(found, expected):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(2)
 def test_chains_stay_where_they_should(name):
     """Four groups in one run, each at a beta and with a mask of its own.
 

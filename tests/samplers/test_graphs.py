@@ -284,6 +284,7 @@ def test_many_neighbours_and_many_categories(key):
     assert (np.abs(found - p) < 5 * np.sqrt(p * (1 - p) / 20_000) + 1e-4).all()
 
 
+@pytest.mark.slow
 def test_a_chain_depends_on_its_index_alone(key):
     """As many chains as there are: the first ones are the same, and one is one."""
     params = Pairwise(jnp.ones(24), jnp.zeros(8))

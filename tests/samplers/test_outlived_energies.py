@@ -162,7 +162,7 @@ def test_a_swap_of_temperatures(name):
 
 
 @every_state
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 def test_a_step_of_annealing_and_a_turn_of_another_sampler(name):
     make, energy, x = problem(name)
 

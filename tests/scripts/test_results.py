@@ -83,7 +83,7 @@ def test_the_sentence_on_noise_levels_follows_from_the_errors(dense, said):
     assert second == said
 
 
-def test_the_section_on_noise_levels_is_written_and_kept(script, tmp_path):
+def test_the_section_on_noise_levels_is_written_and_kept(program, tmp_path):
     """Two seeds of each run, 0.02 apart; when the page is written again, the section stays."""
     names = {"example": 0.6, "dense": 0.65, "residual": 0.66, "spectral": 0.67}
     for name, one_nn in names.items():
@@ -96,8 +96,8 @@ def test_the_section_on_noise_levels_is_written_and_kept(script, tmp_path):
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "digits.md"
     page.write_text("# Measured\n\nrows\n", encoding="utf-8")
-    answer = script("results", tmp_path, "--only=levels", "--seeds=2")
-    assert answer.returncode == 0, answer.stderr
+    work = f"--workdir={tmp_path}", f"--docs={page.parent}", "--seeds=2"
+    program("results", *work, "--only=levels").main()
     text = page.read_text(encoding="utf-8")
     assert text.startswith("# Measured\n\nrows\n\n## An energy")
     rows = [row for row in text.splitlines() if row.startswith("| ")]
@@ -110,8 +110,7 @@ def test_the_section_on_noise_levels_is_written_and_kept(script, tmp_path):
         summary = {"accuracy": 0.97, "effective_beta": 1.0, "sample_beta": 0.8}
         (tmp_path / name / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     (tmp_path / "seed0" / "samples.png").write_bytes(b"a picture")
-    answer = script("results", tmp_path, "--seeds=2", "--held_out=false")
-    assert answer.returncode == 0, answer.stderr
+    program("results", *work, "--noheld_out").main()
     rewritten = page.read_text(encoding="utf-8")
     assert rewritten.startswith("# The digits example")
     assert rewritten.endswith(text[text.index("## An energy") :])
