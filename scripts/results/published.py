@@ -98,7 +98,8 @@ def line(name: str, runs: list[dict[str, Any]]) -> str:
         measured = value(runs[0])
     else:
         measured = "<br>".join(f"seed {run['seed']}: {value(run)}" for run in runs)
-    return f"| {' | '.join([row.what, row.published, row.reference, measured, row.unequal])} |"
+    what = f"{row.what}<br>*Comparison*: {row.unequal}"
+    return f"| {' | '.join([what, row.published, row.reference, measured])} |"
 
 
 def command(row: dict[str, Any]) -> str:
@@ -118,9 +119,10 @@ def page(rows: Runs) -> str:
         "The column *published* has numbers from the literature with their sources. The column",
         "*computed here as a reference* has numbers that another program of this project",
         "computed. These numbers check the code. *Measured here* has the main number, its",
-        "interval in square brackets, and other numbers of the same run in parentheses. The",
-        "column *not equal* names the differences between the two settings. If the data, the",
-        "recipe or the measure differ, the two numbers do not show which method is better.",
+        "interval in square brackets, and other numbers of the same run in parentheses.",
+        "*Comparison*, in the first column, names what is the same in the two settings and what",
+        "is not. If the data, the recipe or the measure differ, the two numbers do not show",
+        "which method is better.",
         "",
         "A row has one run, with seed 0, unless it names its seeds. Intervals are from a",
         "bootstrap over the chains, with 95 % unless the row says another percentage. They do",
@@ -147,8 +149,8 @@ def page(rows: Runs) -> str:
         "The glossary explains {term}`RBM`, {term}`CD`, {term}`PCD`, {term}`centring`,",
         "{term}`AIS`, {term}`effective sample size`, {term}`AUROC` and {term}`Fréchet distance`.",
         "",
-        "| what | published | computed here as a reference | measured here | not equal |",
-        "|---|---|---|---|---|",
+        "| what | published | computed here as a reference | measured here |",
+        "|---|---|---|---|",
         *(line(name, rows[name]) for name in shown),
         "",
         "The commands that measured the rows, in the same order, with `--data_dir` or EBM_JAX_DATA",

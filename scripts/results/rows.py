@@ -114,7 +114,7 @@ ROWS = {
         "enumeration",
         "none for these weights",
         "215.13840552531664, by another enumeration",
-        "nothing: the same weights, and both sums are exact",
+        "nothing differs: the same weights, and both sums are exact",
         weights.exact_rbm,
     ),
     "rbm_cd25": Row(
@@ -133,8 +133,8 @@ ROWS = {
         "log Z of the Ising model on 25 tori: the largest error of the closed form",
         "the formula ([Kaufman 1949](https://doi.org/10.1103/PhysRev.76.1232)), without numbers",
         "tables to 1e-10, from that formula and from transfer matrices",
-        "nothing: both are exact up to rounding. Annealing z is (estimate - table) / standard "
-        "error at five couplings",
+        "nothing differs: both are exact up to rounding. Annealing z is (estimate - table) / "
+        "standard error at five couplings",
         ising_tables.measure,
     ),
     "rbm_16_published": Row(

@@ -120,8 +120,8 @@ def test_the_page_keeps_what_was_measured_before_in_another_workdir(tmp_path, mo
         published.write(tmp_path / name, docs)
     page = (docs / "results.md").read_text(encoding="utf-8")
     head, one, other, commands, how_one, how_other = rows_of(page)
-    assert one[:3] == ["it", "0.3 ([source](x))", "0.31"]
-    assert one[3:] == ["0.333333 [0.25, 0.5] (test: a b -1.5)", "the data"]
+    assert one[:3] == ["it<br>*Comparison*: the data", "0.3 ([source](x))", "0.31"]
+    assert one[3:] == ["0.333333 [0.25, 0.5] (test: a b -1.5)"]
     assert other[3] == "0.33333333333333 (test: a b -1.5)"  # what is exact in full
     assert how_one[:2] == ["`python -m scripts.results --only=one --seed=3`", "2.0"]
     assert how_other[2] == how_one[2]
