@@ -98,7 +98,7 @@ def line(name: str, runs: list[dict[str, Any]]) -> str:
         measured = value(runs[0])
     else:
         measured = "<br>".join(f"seed {run['seed']}: {value(run)}" for run in runs)
-    what = f"{row.what}<br>*Comparison*: {row.unequal}"
+    what = f"{row.what}<br>*Comparison*: {row.comparison}"
     return f"| {' | '.join([what, row.published, row.reference, measured])} |"
 
 

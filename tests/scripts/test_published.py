@@ -188,7 +188,7 @@ def test_every_published_number_has_a_link():
     for name, row in published.ROWS.items():
         if re.search(r"\d+\.\d", re.sub(r"\[.*?\]\(.*?\)", "", row.published)):
             assert re.search(r"\[[^\]]+\]\(https://", row.published), name
-        assert row.unequal, name
+        assert row.comparison, name
 
 
 def test_named_rows_are_printed_under_their_names(program, tmp_path, capsys):
